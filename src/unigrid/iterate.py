@@ -1,0 +1,158 @@
+"""The driver: repeats a step until the residual is small enough, or until that is hopeless, and says which.
+
+A step is any `(b, u) -> u`: one multigrid cycle, one iteration of conjugate gradients. Everything about *when* to stop
+lives here and nowhere else; everything about arrays lives in the three functions of a `System`. So both backends share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from .solution import Array, ConvergenceError, Reason, Solution
+
+Step = Callable[[Array, Array], Array]
+Callback = Callable[[Solution], Any]
+
+# A residual this many times the initial one, or one that rose this often in a row, will not come back.
+DIVERGED_GROWTH, DIVERGED_RISES = 1e4, 5
+# No gain of a percent on the smallest residual in this many iterations, or, at round-off level, no halving in one.
+STAGNATED_GAIN, STAGNATED_ITERATIONS, ROUND_OFF_RANGE = 0.99, 5, 10.0
+
+
+@dataclass(frozen=True)
+class System:
+    """A u = b as the driver sees it: the right-hand side and three measurements."""
+
+    b: Array
+    residual_norm: Callable[[Array | None], float]  # u -> ||b - A u||
+    round_off: Callable[[Array], float]  # u -> the residual that rounding of u and b leaves
+    view: Callable[[Array], Array] = lambda u: u  # what a callback may see: read-only where the backend can
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Stop when ||b - A u|| <= max(rtol ||b||, atol).
+
+    With `rtol=None` the relative tolerance is `default_rtol`, or the round-off level where that is larger.
+    """
+
+    rtol: float | None
+    atol: float
+    maxiter: int
+    default_rtol: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number >= 0{' or None' * (name == 'rtol')}, got {value!r}")
+        if isinstance(self.maxiter, bool) or not hasattr(self.maxiter, "__index__") or self.maxiter < 1:
+            raise ValueError(f"maxiter must be an integer >= 1, got {self.maxiter!r}")
+
+    def target(self, b_norm: float) -> float:
+        """The absolute tolerance, round-off aside."""
+        return max((self.default_rtol if self.rtol is None else self.rtol) * b_norm, self.atol)
+
+
+def iterate(
+    step: Step,
+    u: Array | None,
+    system: System,
+    tolerance: Tolerance,
+    *,
+    nested: Callable[[], Array] | None = None,
+    callback: Callback | None = None,
+) -> Solution:
+    """Return the Solution that repeating `step` leads to, converged or not; nothing is raised for a failure.
+
+    Parameters
+    ----------
+    step : (b, u) -> u
+        One iteration. It must leave the u it is given as it is, so that the last finite iterate can be returned.
+    u : array or None
+        The start; None is zero.
+    nested : () -> u, optional
+        Full multigrid: the first iteration, in place of `step`.
+    callback : Solution -> None, optional
+        Sees the Solution so far after each iteration. StopIteration ends the run as `stopped`; any other exception passes.
+    """
+    b_norm = system.residual_norm(None)
+    target = tolerance.target(b_norm)
+    residuals = [b_norm if u is None else system.residual_norm(u)]
+
+    def solution(reason: Reason, detail: str) -> Solution:
+        iterations = len(residuals) - 1
+        relative = f"{residuals[-1] / b_norm:.1e} ||b||" if b_norm > 0 else f"{residuals[-1]:.1e}"
+        message = f"{reason.value}: residual {relative} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
+        return Solution(
+            u, reason is Reason.CONVERGED, reason, iterations, tuple(residuals), message, nested_start=nested is not None
+        )
+
+    if residuals[-1] <= target and u is not None:
+        return solution(Reason.CONVERGED, f" (tolerance {target:.1e}), the start is already the solution")
+    while True:
+        first = len(residuals) == 1
+        new = nested() if first and nested is not None else step(system.b, u)
+        norm = system.residual_norm(new)
+        if not math.isfinite(norm):
+            return solution(Reason.NONFINITE, f"; iteration {len(residuals)} made NaN or infinity")
+        u = new
+        residuals.append(norm)
+        ended = _verdict(residuals, b_norm, tolerance, partial(system.round_off, u))
+        if callback is not None:
+            shown = solution(*(ended or (Reason.MAXITER, ", still running")))
+            try:
+                callback(_with_view(shown, system.view))
+            except StopIteration:
+                return solution(*(ended or (Reason.STOPPED, ", by the callback")))
+        if ended is not None:
+            return solution(*ended)
+
+
+def _verdict(
+    residuals: list[float], b_norm: float, tolerance: Tolerance, round_off: Callable[[], float]
+) -> tuple[Reason, str] | None:
+    """Say whether and why to stop after these residuals. Tests are written so that NaN can never pass one."""
+    norm, iterations, target = residuals[-1], len(residuals) - 1, tolerance.target(b_norm)
+    if norm <= target:
+        return Reason.CONVERGED, f" (tolerance {target:.1e})"
+    level = round_off()
+    if tolerance.rtol is None and norm <= level <= b_norm:  # above ||b||, rounding leaves no digit of u right
+        return Reason.CONVERGED, f", at the round-off level {level:.1e}, which lies above the tolerance {target:.1e}"
+    if norm > DIVERGED_GROWTH * residuals[0] or _rises(residuals) >= DIVERGED_RISES:
+        return Reason.DIVERGED, f", {norm / residuals[0]:.1e} times the initial residual"
+    if target < ROUND_OFF_RANGE * level and norm < ROUND_OFF_RANGE * level and iterations > 1 and norm > 0.5 * residuals[-2]:
+        return Reason.STAGNATED, f": the tolerance {target:.1e} is not reachable, rounding alone leaves about {level:.1e}"
+    if iterations > STAGNATED_ITERATIONS:
+        before = min(residuals[:-STAGNATED_ITERATIONS])
+        if min(residuals[-STAGNATED_ITERATIONS:]) > STAGNATED_GAIN * before:
+            return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {target:.1e})"
+    if iterations >= tolerance.maxiter:
+        return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {target:.1e})"
+    return None
+
+
+def _rises(residuals: list[float]) -> int:
+    """Return how often in a row the residual has risen at the end, beyond its initial value; 0 where it has not."""
+    if residuals[-1] <= residuals[0]:
+        return 0
+    count = 0
+    for old, new in zip(reversed(residuals[:-1]), reversed(residuals), strict=False):
+        if new <= old:
+            break
+        count += 1
+    return count
+
+
+def _with_view(solution: Solution, view: Callable[[Array], Array]) -> Solution:
+    return replace(solution, u=view(solution.u))
+
+
+def raise_unless_converged(solution: Solution) -> Solution:
+    """Return the solution; raise ConvergenceError, which carries it, where the iteration failed. A stop on request is none."""
+    if solution.converged or solution.reason is Reason.STOPPED:
+        return solution
+    raise ConvergenceError(solution)

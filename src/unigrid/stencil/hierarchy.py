@@ -1,0 +1,304 @@
+"""The classical multigrid cycle: a Poisson problem on ever coarser grids, its slots filled with stencils."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+import scipy.sparse.linalg
+from numpy.typing import ArrayLike, NDArray
+
+from ..cycle import VISITS, MultigridCycle, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
+from ..messages import choose
+from ..solution import Solution
+from .coarse import DirectSolver, FourierSolver
+from .kernels.workspace import Workspace
+from .operator import StencilOperator
+from .problem import Poisson
+from .smoothers import SMOOTHERS
+from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SourceWeighting, TransferRecipe
+
+Array = NDArray[np.floating]
+COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
+# Coarsening ends at this many unknowns: one dense product there is cheaper than the levels it saves.
+COARSEST_UNKNOWNS = 32
+
+
+@final
+class StencilLevel(SlotLevel, NestedLevel):
+    """One grid of the hierarchy, its problem and its slots."""
+
+    operator: StencilOperator
+
+    def __init__(self, problem: Poisson) -> None:
+        self.problem = problem
+        self.operator = problem.operator
+        self.smoother = self.post_smoother = None
+        self.restriction = self.prolongation = self.state_transfer = None
+
+    def right_hand_side(self, f: Array) -> Array:
+        return self.problem.compatible(self.problem.rhs(f))
+
+    def nested_restriction(self, f: Array) -> Array:
+        return self._source_transfer(f)
+
+    def nested_prolongation(self, u: Array) -> Array:
+        return self._solution_transfer(u)
+
+    def connect(self, coarser: Poisson) -> None:
+        """Prepare what nested iteration carries between this level and the next."""
+        fine, coarse = self.problem.grid, coarser.grid
+        self._source_transfer = SourceWeighting().between(fine, coarse)
+        self._solution_transfer = Cubic().between(fine, coarse)
+
+
+@final
+class StencilCycle(MultigridCycle):
+    """A multigrid cycle for a `Poisson` problem: built once, used for many right-hand sides, by several threads at once.
+
+    Calling it, `cycle(b, u)`, returns u after one cycle for A u = b; b is a right-hand side as `problem.rhs(f)` returns it,
+    boundary values folded in. `solve(f)` iterates. It can be pickled.
+
+    Parameters
+    ----------
+    problem : Poisson
+        What to solve.
+    cycle : "V", "W" or "F"
+        How often a level visits the next.
+    pre, post : int
+        Steps of the smoother before and after the coarse-grid correction, >= 0, not both 0. `post=0` is the backslash cycle.
+    smoother : str or Smoother
+        "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object: `RedBlack(omega=1.2)`, a class of your own. The
+        default, red-black with omega 1.23 and two sweeps on either side, needs the least time to 1e-8 of all combinations
+        tried on random right-hand sides, in 2-D and 3-D (benchmarks/smoothers_and_cycles.py).
+    restriction : str or Restriction
+        "full-weighting", "half-weighting" (nested vertices), "injection", "cell-average", or a slot of your own.
+    prolongation : str or Prolongation
+        "linear", "constant", "cubic", or a slot of your own.
+    state_transfer : None, str or StateTransfer
+        Pi of the full approximation scheme, by the names of restrictions. None is zero, the correction scheme; as A is
+        linear, every choice gives the same iterates.
+    coarsest : "direct", "fft" or a Smoother
+        What solves the coarsest level.
+    max_levels : int, optional
+        At most so many levels. By default coarsening goes on until at most 32 unknowns are left.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For names, numbers or slots that are not as above.
+
+    Examples
+    --------
+    >>> import numpy as np, unigrid
+    >>> cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), smoother=unigrid.RedBlack(omega=1.1), pre=1, post=1)
+    >>> cycle.solve(np.ones((63, 63))).converged
+    True
+
+    Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapter 2; cell-centered transfers and
+    semicoarsening there in 2.8.4 and 5.1.
+    """
+
+    def __init__(
+        self,
+        problem: Poisson,
+        *,
+        cycle: str = "V",
+        pre: int = 2,
+        post: int = 2,
+        smoother: str | Smoother = "red-black",
+        restriction: str | TransferRecipe | Restriction = "full-weighting",
+        prolongation: str | TransferRecipe | Prolongation = "linear",
+        state_transfer: str | TransferRecipe | StateTransfer | None = None,
+        coarsest: str | Smoother = "direct",
+        max_levels: int | None = None,
+    ) -> None:
+        if not isinstance(problem, Poisson):
+            raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
+        _check_count("pre", pre, 0)
+        _check_count("post", post, 0)
+        if pre == post == 0:
+            raise ValueError("pre and post are both 0: a cycle without smoothing does not converge; give at least one sweep")
+        if max_levels is not None:
+            _check_count("max_levels", max_levels, 1)
+        self.kind = choose(cycle, VISITS, "cycle")
+        self.problem, self.pre, self.post = problem, pre, post
+        self.smoother = _smoother(smoother)
+        self.post_smoother = self.smoother
+        self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
+        self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
+        self.state_transfer = (
+            None if state_transfer is None else _slot(state_transfer, RESTRICTIONS, StateTransfer, "state_transfer")
+        )
+        self.coarsest, self.max_levels = coarsest, max_levels
+        self.workspace = Workspace()
+        self.levels: list[StencilLevel] = _levels(problem, max_levels)
+        for level, coarser in zip(self.levels, self.levels[1:], strict=False):
+            self._fill(level, coarser.problem)
+        self.levels[-1].smoother = _coarsest(coarsest, self.levels[-1].problem)
+
+    def _fill(self, level: StencilLevel, coarser: Poisson) -> None:
+        """Put this configuration's slots into a level."""
+        fine, coarse = level.problem.grid, coarser.grid
+        level.connect(coarser)
+        level.restriction = _between(self.restriction, fine, coarse)
+        level.prolongation = _between(self.prolongation, fine, coarse)
+        level.state_transfer = None if self.state_transfer is None else _between(self.state_transfer, fine, coarse)
+        level.smoother = Steps(self.smoother, self.pre) if self.pre else None
+        level.post_smoother = Steps(self.post_smoother, self.post) if self.post else None
+
+    def __call__(self, f: Array, u: Array | None = None) -> Array:
+        """Return u after one cycle for A u = f, homogeneous at the boundary; None is zero."""
+        with self.workspace:
+            return self.cycle(f, u)
+
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+        """Return the Solution for a source f; leading axes of f are independent right-hand sides.
+
+        Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure.
+        """
+        from .solve import solve_prepared
+
+        return solve_prepared(self, f, **options)
+
+    def symmetric(self) -> StencilCycle:
+        """Return this cycle with the adjoint smoother after the correction, so that one cycle is a symmetric operator.
+
+        Raises ValueError, in one line, where the slots cannot be symmetric.
+        """
+        adjoint = self.smoother.adjoint()
+        problems = [
+            (self.kind == "F", "the F-cycle is not symmetric: take cycle='V' or 'W'"),
+            (self.pre != self.post, f"pre = {self.pre} and post = {self.post} must be equal"),
+            (
+                adjoint is None,
+                f"{type(self.smoother).__name__} has no adjoint(): take red-black or jacobi, or write that method",
+            ),
+            (
+                not isinstance(self.prolongation, TransferRecipe) or self.prolongation.adjoint() != self.restriction,
+                "restriction and prolongation must be adjoint: full-weighting with linear, or cell-average with constant",
+            ),
+        ]
+        for wrong, what in problems:
+            if wrong:
+                raise ValueError(f"conjugate gradients need a symmetric cycle: {what}")
+        twin = StencilCycle.__new__(StencilCycle)
+        vars(twin).update(vars(self))
+        assert adjoint is not None
+        twin.post_smoother = adjoint
+        twin.levels = [_copy(level) for level in self.levels]
+        for level in twin.levels[:-1]:
+            level.post_smoother = Steps(adjoint, self.post)
+        return twin
+
+    def aspreconditioner(self) -> scipy.sparse.linalg.LinearOperator:
+        """Return one symmetric cycle as a SciPy LinearOperator on raveled arrays, an approximation of A^-1.
+
+        It is symmetric and positive definite in the inner product of `problem.weights` (semi-definite where the problem is
+        singular). Without vertex-Neumann sides the weights are all equal and it goes straight into SciPy::
+
+            M = cycle.aspreconditioner()
+            x, info = scipy.sparse.linalg.cg(problem.matrix(), problem.rhs(f).ravel(), M=M)
+
+        With them, SciPy's cg, which knows the plain product alone, wants the symmetric matrix diag(weights) A::
+
+            w = problem.weights.ravel()
+            M = cycle.aspreconditioner() @ scipy.sparse.diags_array(1 / w)       # as a LinearOperator: aslinearoperator
+            x, info = scipy.sparse.linalg.cg(scipy.sparse.diags_array(w) @ problem.matrix(), w * b, M=M)
+
+        Raises ValueError where the cycle cannot be symmetric (F-cycle, pre != post, a smoother without adjoint).
+        """
+        symmetric, problem = self.symmetric(), self.problem
+
+        def apply(vector: Array) -> Array:
+            dtype = np.float32 if vector.dtype == np.float32 else np.float64
+            r = np.array(vector, dtype=dtype).reshape(problem.shape)
+            return problem.compatible(symmetric(problem.compatible(r))).ravel()
+
+        size = problem.grid.size
+        return scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, rmatvec=None, dtype=np.float64)
+
+    @property
+    def work_units(self) -> float:
+        """Cost of one cycle in smoothing sweeps of the finest level: sum over levels of visits x sweeps x unknowns / finest
+        unknowns; the coarsest level counts one sweep a visit, a Chebyshev step its degree, transfers nothing.
+        """
+        visits, finest = self.visits(), self.problem.grid.size
+        cost = getattr(self.smoother, "cost", 1) * (self.pre + self.post)
+        sweeps = [cost] * (len(self.levels) - 1) + [1]
+        sizes = [level.problem.grid.size for level in self.levels]
+        return sum(v * s * n for v, s, n in zip(visits, sweeps, sizes, strict=True)) / finest
+
+    @property
+    def operator_complexity(self) -> float:
+        """Unknowns of all levels over those of the finest: the memory of the hierarchy."""
+        return sum(level.problem.grid.size for level in self.levels) / self.problem.grid.size
+
+    def __repr__(self) -> str:
+        head = (
+            f"StencilCycle: {self.kind}({self.pre},{self.post}), {self.smoother!r}, {len(self.levels)} levels, "
+            f"{self.work_units:.2f} work units a cycle, operator complexity {self.operator_complexity:.2f}"
+        )
+        rows = [f"{'level':>6} {'grid':>18} {'unknowns':>12}   spacing"]
+        for number, level in enumerate(self.levels):
+            grid = level.problem.grid
+            spacing = " x ".join(f"{h:.3g}" for h in grid.spacing)
+            rows.append(f"{number:>6} {' x '.join(map(str, grid.shape)):>18} {grid.size:>12,}   {spacing}")
+        return "\n".join([head, f"{self.problem!r}", *rows])
+
+
+def _levels(problem: Poisson, max_levels: int | None) -> list[StencilLevel]:
+    """Coarsen until few enough unknowns are left, one is left, or the number of levels is reached."""
+    levels = [StencilLevel(problem)]
+    while max_levels is None or len(levels) < max_levels:
+        coarser = problem.coarsened() if problem.grid.size > COARSEST_UNKNOWNS else None
+        if coarser is None:
+            break
+        levels.append(StencilLevel(coarser))
+        problem = coarser
+    return levels
+
+
+def _copy(level: StencilLevel) -> StencilLevel:
+    twin = StencilLevel.__new__(StencilLevel)
+    vars(twin).update(vars(level))
+    return twin
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
+def _smoother(smoother: str | Smoother) -> Smoother:
+    if isinstance(smoother, str):
+        return SMOOTHERS[choose(smoother, SMOOTHERS, "smoother")]()
+    if isinstance(smoother, Smoother):
+        return smoother
+    raise TypeError(
+        f"smoother must be one of {', '.join(map(repr, SMOOTHERS))} or an object of a unigrid.Smoother subclass (with a method "
+        f"__call__(self, operator, f, u)), got {smoother!r}"
+    )
+
+
+def _slot(given: Any, named: Mapping[str, type[TransferRecipe]], slot: type, what: str) -> Any:
+    if isinstance(given, str):
+        return named[choose(given, named, what)]()
+    if isinstance(given, slot | TransferRecipe):
+        return given
+    raise TypeError(
+        f"{what} must be one of {', '.join(map(repr, named))} or an object of a unigrid.{slot.__name__} subclass, got {given!r}"
+    )
+
+
+def _between(given: Any, fine: Any, coarse: Any) -> Any:
+    return given.between(fine, coarse) if isinstance(given, TransferRecipe) else given
+
+
+def _coarsest(given: str | Smoother, problem: Poisson) -> Smoother:
+    if isinstance(given, str):
+        return COARSEST[choose(given, COARSEST, "coarsest")](problem)
+    if isinstance(given, Smoother):
+        return given
+    raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {given!r}")

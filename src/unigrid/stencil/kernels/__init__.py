@@ -1,0 +1,134 @@
+"""Kernels of the stencil backend, behind functions of arrays of any number of axes.
+
+`cpu` holds the compiled loops, `threads` spreads them over cores, `reference` says in plain array arithmetic what they
+compute and is the oracle of their tests. A new target is a new file beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import cpu
+from .threads import over_slabs
+from .workspace import copy, empty
+
+Array = NDArray[np.floating]
+Weights = Sequence[NDArray[np.float64]]  # one array an axis
+
+
+class Tables(NamedTuple):
+    """What the kernels know of an operator: for each of three axes both ends' neighbors, and the numbers that go with them."""
+
+    neighbors: NDArray[np.int64]  # (3, 2): the index that stands in for the missing neighbor at the low and the high end
+    coefficients: Array  # (4, 5): 1/h^2; weight of the low and of the high stand-in; change of the diagonal there, twice.
+    #                       Row 3 begins with the reaction c.
+    seam: bool  # whether the first and the last slab hold neighboring points of one color
+
+
+class SeparableTables(NamedTuple):
+    """A tensor product of three sparse matrices, row by row."""
+
+    indices: tuple[NDArray[np.int64], ...]  # each (width, rows)
+    weights: tuple[Array, ...]
+
+
+def _box(array: Array) -> Array:
+    """View an array as a box of three axes, in the one memory layout that the kernels are compiled for."""
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        array = copy(array)
+    return array.reshape((1,) * (3 - array.ndim) + array.shape)
+
+
+def _slabs(box: Array) -> int:
+    return box.shape[0] if box.shape[0] > 1 else box.shape[1]
+
+
+def apply(u: Array, tables: Tables) -> Array:
+    """Return A u."""
+    out, box = empty(u.shape, u.dtype), _box(u)
+    over_slabs(lambda first, last: cpu.apply(_box(out), box, *tables[:2], first, last), _slabs(box), u.size)
+    return out
+
+
+def residual(f: Array, u: Array, tables: Tables) -> Array:
+    """Return f - A u."""
+    out, box, data = empty(u.shape, u.dtype), _box(u), _box(f)
+    over_slabs(lambda first, last: cpu.residual(_box(out), data, box, *tables[:2], first, last), _slabs(box), u.size)
+    return out
+
+
+def residual_norm(f: Array, u: Array, tables: Tables) -> float:
+    """Return the 2-norm of f - A u, summed in double precision."""
+    box, data = _box(u), _box(f)
+    sums = over_slabs(lambda first, last: cpu.residual_sum_of_squares(data, box, *tables[:2], first, last), _slabs(box), u.size)
+    return float(np.sqrt(np.sum(sums)))
+
+
+def norm(u: Array) -> float:
+    """Return the 2-norm, summed in double precision. Not BLAS: its threads would go on spinning on our workers' cores."""
+    box = _box(u)
+    return float(np.sqrt(np.sum(over_slabs(lambda first, last: cpu.sum_of_squares(box, first, last), _slabs(box), u.size))))
+
+
+def weighted_sum(u: Array, weights: Weights) -> float:
+    """Return the sum of w u, w the product of one weight an axis."""
+    box, factors = _box(u), _three(weights)
+    parts = over_slabs(lambda first, last: cpu.weighted_sum(box, *factors, first, last), _slabs(box), u.size)
+    return float(np.sum(parts))
+
+
+def weighted_inner(u: Array, v: Array, weights: Weights) -> float:
+    """Return the sum of w u v, w the product of one weight an axis."""
+    box, other, factors = _box(u), _box(v), _three(weights)
+    parts = over_slabs(lambda first, last: cpu.weighted_inner(box, other, *factors, first, last), _slabs(box), u.size)
+    return float(np.sum(parts))
+
+
+def _three(weights: Weights) -> list[NDArray[np.float64]]:
+    return [np.ones(1)] * (3 - len(weights)) + list(weights)
+
+
+def semi_iterate(previous: Array, f: Array, u: Array, gain: float, weight: float, tables: Tables) -> Array:
+    """Overwrite `previous` with weight (u + gain D^-1 (f - A u)) + (1 - weight) previous, and return it."""
+    out, box, data, scalar = _box(previous), _box(u), _box(f), u.dtype.type
+    over_slabs(
+        lambda first, last: cpu.semi_iterate(out, out, data, box, scalar(gain), scalar(weight), *tables[:2], first, last),
+        _slabs(box),
+        u.size,
+    )
+    return previous
+
+
+def relax_color(u: Array, f: Array, omega: float, color: int, backward: bool, tables: Tables) -> None:
+    """Relax the points of one color in place."""
+    box, data, factor = _box(u), _box(f), u.dtype.type(omega)
+
+    def relax(first: int, last: int) -> None:
+        cpu.relax_color(box, data, factor, color, backward, *tables[:2], first, last)
+
+    slabs = _slabs(box)
+    if not tables.seam:
+        over_slabs(relax, slabs, u.size)
+    elif backward:
+        relax(slabs - 1, slabs)
+        over_slabs(relax, slabs - 1, u.size)
+    else:
+        over_slabs(relax, slabs - 1, u.size)
+        relax(slabs - 1, slabs)
+
+
+def relax_lexicographic(u: Array, f: Array, omega: float, backward: bool, tables: Tables) -> None:
+    """Relax all points in place, one after the other; on one core, because each needs the one before."""
+    cpu.relax_lexicographic(_box(u), _box(f), u.dtype.type(omega), backward, *tables[:2])
+
+
+def add_separable(out: Array, u: Array, tables: SeparableTables) -> Array:
+    """Add (T0 x T1 x T2) u to `out` in place, and return it."""
+    box, source = _box(out), _box(u)
+    pairs = [table for pair in zip(tables.indices, tables.weights, strict=True) for table in pair]
+    over_slabs(lambda first, last: cpu.add_separable(box, source, *pairs, first, last), _slabs(box), out.size)
+    return out

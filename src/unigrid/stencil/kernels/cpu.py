@@ -1,0 +1,297 @@
+"""Stencil kernels for the CPU, compiled by numba: one pass over memory an operator.
+
+Every array is (n0, n1, n2), C-contiguous; grids of fewer axes have leading axes of one unknown, whose coefficients are zero.
+`neighbors` and `coefficients` are a level's tables (see `StencilOperator.tables`): every boundary condition is an index and a
+weight for the two neighbors that a grid's end lacks, so one body serves them all. `first` and `last` are slabs: planes in
+3-D, rows in 2-D; a kernel touches its slab of the output alone, so that slabs may run at once.
+
+All kernels stand in this one file, because numba's cache does not see changes in functions of other files. Scalars come as
+zero-dimensional values of the arrays' own type: a Python float would lift float32 arithmetic to float64.
+"""
+
+import numba
+import numpy as np
+
+# Not "fast": NaN and infinity must survive, or nothing could notice them.
+_options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+kernel = numba.njit(**_options)
+
+
+@kernel
+def _along(i, axis, n, neighbors, coefficients):
+    """Return both neighbors of index i along an axis with their weights, and the axis' part of the diagonal."""
+    scale = coefficients[axis, 0]
+    low, low_weight, high, high_weight, diagonal = i - 1, scale, i + 1, scale, scale + scale
+    if i == 0:
+        low = neighbors[axis, 0]
+        low_weight = scale * coefficients[axis, 1]
+        diagonal += scale * coefficients[axis, 3]
+    if i == n - 1:
+        high = neighbors[axis, 1]
+        high_weight = scale * coefficients[axis, 2]
+        diagonal += scale * coefficients[axis, 4]
+    return low, low_weight, high, high_weight, diagonal
+
+
+@kernel
+def _apply_row(out, u, i, j, neighbors, coefficients):
+    """Write row (i, j) of A u into `out`, of length n2."""
+    n0, n1, n2 = u.shape
+    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
+    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
+    scale = coefficients[2, 0]
+    diagonal = outer + middle + coefficients[3, 0]
+    center, above, below, behind, before = u[i, j], u[up, j], u[down, j], u[i, back], u[i, front]
+    inner = diagonal + scale + scale
+    if n0 > 1:
+        for k in range(1, n2 - 1):
+            out[k] = inner * center[k] - (
+                scale * (center[k - 1] + center[k + 1])
+                + back_weight * behind[k]
+                + front_weight * before[k]
+                + up_weight * above[k]
+                + down_weight * below[k]
+            )
+    else:
+        for k in range(1, n2 - 1):
+            out[k] = inner * center[k] - (
+                scale * (center[k - 1] + center[k + 1]) + back_weight * behind[k] + front_weight * before[k]
+            )
+    for end in range(min(n2, 2)):
+        k = end * (n2 - 1)
+        left, left_weight, right, right_weight, own = _along(k, 2, n2, neighbors, coefficients)
+        out[k] = (diagonal + own) * center[k] - (
+            left_weight * center[left]
+            + right_weight * center[right]
+            + back_weight * behind[k]
+            + front_weight * before[k]
+            + up_weight * above[k]
+            + down_weight * below[k]
+        )
+
+
+@kernel
+def _diagonal(i, j, k, shape, neighbors, coefficients):
+    """Return the diagonal entry of A at a point."""
+    n0, n1, n2 = shape
+    return (
+        _along(i, 0, n0, neighbors, coefficients)[4]
+        + _along(j, 1, n1, neighbors, coefficients)[4]
+        + _along(k, 2, n2, neighbors, coefficients)[4]
+        + coefficients[3, 0]
+    )
+
+
+@kernel
+def _rows(first, last, shape):
+    """Return the first and the last row of a slab, rows counted through the grid, and how many a plane has."""
+    if shape[0] > 1:
+        return first * shape[1], last * shape[1], shape[1]
+    return first, last, shape[1]
+
+
+@kernel
+def apply(out, u, neighbors, coefficients, first, last):
+    """Write A u into out."""
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        _apply_row(out[i, j], u, i, j, neighbors, coefficients)
+
+
+@kernel
+def residual(out, f, u, neighbors, coefficients, first, last):
+    """Write f - A u into out."""
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        _apply_row(out[i, j], u, i, j, neighbors, coefficients)
+        out_row, f_row = out[i, j], f[i, j]
+        for k in range(u.shape[2]):
+            out_row[k] = f_row[k] - out_row[k]
+
+
+@kernel
+def residual_sum_of_squares(f, u, neighbors, coefficients, first, last):
+    """Return the sum of (f - A u)^2 over the slab, in double precision: row sums first, so that rounding stays small."""
+    buffer = np.empty(u.shape[2], u.dtype)
+    total = 0.0
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        _apply_row(buffer, u, i, j, neighbors, coefficients)
+        f_row = f[i, j]
+        row_total = 0.0
+        for k in range(u.shape[2]):
+            difference = np.float64(f_row[k] - buffer[k])
+            row_total += difference * difference
+        total += row_total
+    return total
+
+
+@kernel
+def sum_of_squares(u, first, last):
+    """Return the sum of u^2 over the slab, in double precision."""
+    total = 0.0
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        u_row = u[row // rows, row % rows]
+        row_total = 0.0
+        for k in range(u.shape[2]):
+            value = np.float64(u_row[k])
+            row_total += value * value
+        total += row_total
+    return total
+
+
+@kernel
+def weighted_sum(u, weights0, weights1, weights2, first, last):
+    """Return the sum of w0 w1 w2 u over the slab, in double precision."""
+    total = 0.0
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        u_row = u[i, j]
+        row_total = 0.0
+        for k in range(u.shape[2]):
+            row_total += weights2[k] * np.float64(u_row[k])
+        total += weights0[i] * weights1[j] * row_total
+    return total
+
+
+@kernel
+def weighted_inner(u, v, weights0, weights1, weights2, first, last):
+    """Return the sum of w0 w1 w2 u v over the slab, in double precision."""
+    total = 0.0
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        u_row, v_row = u[i, j], v[i, j]
+        row_total = 0.0
+        for k in range(u.shape[2]):
+            row_total += weights2[k] * np.float64(u_row[k]) * np.float64(v_row[k])
+        total += weights0[i] * weights1[j] * row_total
+    return total
+
+
+@kernel
+def semi_iterate(out, previous, f, u, gain, weight, neighbors, coefficients, first, last):
+    """Write weight (u + gain D^-1 (f - A u)) + (1 - weight) previous into out, which may be `previous`.
+
+    Damped Jacobi is weight = 1; with changing weights it is the Chebyshev semi-iteration.
+    """
+    buffer = np.empty(u.shape[2], u.dtype)
+    rest = gain / gain - weight
+    start, stop, rows = _rows(first, last, u.shape)
+    n2 = u.shape[2]
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        _apply_row(buffer, u, i, j, neighbors, coefficients)
+        out_row, previous_row, f_row, u_row = out[i, j], previous[i, j], f[i, j], u[i, j]
+        factor = weight * gain / _diagonal(i, j, min(1, n2 - 1), u.shape, neighbors, coefficients)
+        for k in range(1, n2 - 1):
+            out_row[k] = weight * u_row[k] + factor * (f_row[k] - buffer[k]) + rest * previous_row[k]
+        for end in range(min(n2, 2)):
+            k = end * (n2 - 1)
+            factor = weight * gain / _diagonal(i, j, k, u.shape, neighbors, coefficients)
+            out_row[k] = weight * u_row[k] + factor * (f_row[k] - buffer[k]) + rest * previous_row[k]
+
+
+@kernel
+def _relax_point(u, f, i, j, k, omega, neighbors, coefficients):
+    """U <- u + omega D^-1 (f - A u) at one point, wherever it lies."""
+    n0, n1, n2 = u.shape
+    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
+    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
+    left, left_weight, right, right_weight, own = _along(k, 2, n2, neighbors, coefficients)
+    diagonal = outer + middle + own + coefficients[3, 0]
+    around = (
+        left_weight * u[i, j, left]
+        + right_weight * u[i, j, right]
+        + back_weight * u[i, back, k]
+        + front_weight * u[i, front, k]
+        + up_weight * u[up, j, k]
+        + down_weight * u[down, j, k]
+    )
+    u[i, j, k] += omega * ((f[i, j, k] + around) / diagonal - u[i, j, k])
+
+
+@kernel
+def _relax_alternate(u, f, i, j, begin, omega, neighbors, coefficients):
+    """Relax every second inner point of row (i, j), from `begin`."""
+    n0, n1, n2 = u.shape
+    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
+    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
+    scale = coefficients[2, 0]
+    gain = omega / (outer + middle + scale + scale + coefficients[3, 0])
+    keep = omega / omega - omega
+    # Rows are cut to begin at the left neighbor of the first point, so that indices are seen not to be negative, and the stride
+    # stands in the code as a number: either saves half the time.
+    left = begin - 1
+    center, f_row = u[i, j][left:], f[i, j][left:]
+    above, below, behind, before = u[up, j][left:], u[down, j][left:], u[i, back][left:], u[i, front][left:]
+    if n0 > 1:
+        for m in range((n2 - begin) // 2):
+            k = 2 * m + 1
+            around = back_weight * behind[k] + front_weight * before[k] + up_weight * above[k] + down_weight * below[k]
+            center[k] = keep * center[k] + gain * (f_row[k] + around + scale * (center[k - 1] + center[k + 1]))
+    else:
+        for m in range((n2 - begin) // 2):
+            k = 2 * m + 1
+            around = back_weight * behind[k] + front_weight * before[k]
+            center[k] = keep * center[k] + gain * (f_row[k] + around + scale * (center[k - 1] + center[k + 1]))
+
+
+@kernel
+def relax_color(u, f, omega, color, backward, neighbors, coefficients, first, last):
+    """Relax, in place, the points with (i + j + k) mod 2 = color, in the order of the grid or in the opposite one.
+
+    Points of one color are independent, so the order is of no account but on a periodic axis of odd length, where two
+    points of one color meet at the seam. There the opposite order makes the adjoint.
+    """
+    start, stop, rows = _rows(first, last, u.shape)
+    n2 = u.shape[2]
+    for number in range(start, stop):
+        row = start + stop - 1 - number if backward else number
+        i, j = row // rows, row % rows
+        parity = (color + i + j) % 2
+        low_end, high_end = parity == 0, n2 > 1 and (n2 - 1) % 2 == parity
+        if high_end if backward else low_end:
+            _relax_point(u, f, i, j, n2 - 1 if backward else 0, omega, neighbors, coefficients)
+        _relax_alternate(u, f, i, j, 2 - parity, omega, neighbors, coefficients)
+        if low_end if backward else high_end:
+            _relax_point(u, f, i, j, 0 if backward else n2 - 1, omega, neighbors, coefficients)
+
+
+@kernel
+def relax_lexicographic(u, f, omega, backward, neighbors, coefficients):
+    """Relax, in place, every point in the order of the grid or in the opposite one. Each needs the last: no slabs here."""
+    n0, n1, n2 = u.shape
+    for number in range(n0 * n1):
+        row = n0 * n1 - 1 - number if backward else number
+        i, j = row // n1, row % n1
+        for m in range(n2):
+            _relax_point(u, f, i, j, n2 - 1 - m if backward else m, omega, neighbors, coefficients)
+
+
+@kernel
+def add_separable(out, u, indices0, weights0, indices1, weights1, indices2, weights2, first, last):
+    """Add (T0 x T1 x T2) u to out, each T a sparse matrix by rows: `indices` and `weights` of shape (width, length in out)."""
+    start, stop, rows = _rows(first, last, out.shape)
+    n2, m2 = out.shape[2], u.shape[2]
+    buffer = np.empty(m2, u.dtype)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        buffer[:] = 0
+        for a in range(indices0.shape[0]):
+            for b in range(indices1.shape[0]):
+                weight = weights0[a, i] * weights1[b, j]
+                if weight != 0:
+                    u_row = u[indices0[a, i], indices1[b, j]]
+                    for k in range(m2):
+                        buffer[k] += weight * u_row[k]
+        out_row = out[i, j]
+        for c in range(indices2.shape[0]):
+            index_row, weight_row = indices2[c], weights2[c]
+            for k in range(n2):
+                out_row[k] += weight_row[k] * buffer[index_row[k]]

@@ -1,0 +1,164 @@
+"""Run a kernel over slabs of a grid on several cores.
+
+The kernels are compiled once, serial, without the interpreter's lock; a team of Python threads runs them on disjoint slabs.
+So there is no numba threading layer to choose, to clash with torch's, or to forbid two Python threads one hierarchy, and
+one compiled signature serves both the serial and the parallel case. Slabs depend on the thread count alone: so do results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
+# Unknowns from which a second core pays for waking it up (measured: benchmarks/parallel_pays_from_here.py).
+PARALLEL_FROM = 200_000
+
+SlabKernel = Callable[[int, int], Any]
+
+
+def _current_core() -> Callable[[], int] | None:
+    """Return the C library's sched_getcpu where there is one, and where threads can be placed at all."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        return ctypes.CDLL(None).sched_getcpu  # type: ignore[no-any-return]
+    except (OSError, AttributeError):
+        return None
+
+
+_core_of_this_thread = _current_core()
+
+
+class _Worker(threading.Thread):
+    """Waits for a call, makes it, says so. Plain locks wake a thread in half the time of an executor's queue."""
+
+    def __init__(self) -> None:
+        super().__init__(name="unigrid-worker", daemon=True)
+        self._avoided = -1
+        self._go, self._done = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._done.acquire()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            self._go.acquire()
+            try:
+                self._result, self._error = self._call(), None
+            except BaseException as error:  # handed to the caller, whatever it is
+                self._result, self._error = None, error
+            self._done.release()
+
+    def begin(self, call: Callable[[], Any]) -> None:
+        self._call: Callable[[], Any] = call
+        self._avoid_core_of_caller()
+        self._go.release()
+
+    def _avoid_core_of_caller(self) -> None:
+        """Let the worker wake on any core but the caller's: left alone, the scheduler often wakes it right there, where it
+        waits until the caller's own part is done.
+        """
+        if _core_of_this_thread is None or self.native_id is None:
+            return
+        core = _core_of_this_thread()
+        if core == self._avoided:
+            return
+        self._avoided = core
+        others = os.sched_getaffinity(0) - {core}
+        if others:
+            with contextlib.suppress(OSError):  # forbidden here: only speed is lost
+                os.sched_setaffinity(self.native_id, others)
+
+    def result(self) -> Any:
+        """Wait, even when interrupted: nobody may go on while a worker still writes."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self._done.acquire()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        del self._call
+        if interrupt or self._error:
+            raise interrupt or self._error  # type: ignore[misc]
+        return self._result
+
+
+class _Team:
+    """The calling thread and `threads - 1` workers, started when first needed. One caller at a time has the workers."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.workers: list[_Worker] = []
+        self.taken = threading.Lock()
+
+    def run(self, kernel: SlabKernel, parts: list[tuple[int, int]]) -> list[Any]:
+        if not self.taken.acquire(blocking=False):
+            return [kernel(*part) for part in parts]  # another thread of the user's has the workers: the same slabs, in turn
+        try:
+            while len(self.workers) < len(parts) - 1:
+                self.workers.append(_Worker())
+            helpers = self.workers[: len(parts) - 1]
+            for worker, part in zip(helpers, parts[1:], strict=True):
+                worker.begin(lambda part=part: kernel(*part))  # type: ignore[misc]
+            try:
+                own = kernel(*parts[0])
+            finally:
+                others = [worker.result() for worker in helpers]
+            return [own, *others]
+        finally:
+            self.taken.release()
+
+
+def _default_threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get(ENVIRONMENT_VARIABLE)
+    if asked is None:
+        return cores
+    if not asked.strip().isdigit() or int(asked) < 1:
+        raise ValueError(f"{ENVIRONMENT_VARIABLE} must be an integer >= 1, got {asked!r}; unset it to use all {cores} cores")
+    return int(asked)
+
+
+_team = _Team(_default_threads())
+
+
+def get_num_threads() -> int:
+    """Return how many cores the stencil kernels use on large grids."""
+    return _team.threads
+
+
+def set_num_threads(threads: int) -> None:
+    """Use `threads` cores for the stencil kernels on large grids, for all hierarchies.
+
+    The default is every core this process may use, or the environment variable UNIGRID_NUM_THREADS.
+    Raises ValueError for anything but an integer >= 1.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
+    _team.threads = threads
+
+
+def _after_fork() -> None:
+    """Threads do not survive a fork; the child starts its own when it needs them."""
+    global _team
+    _team = _Team(_team.threads)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
+    """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return what the calls return, in order."""
+    threads = min(_team.threads, slabs) if unknowns >= PARALLEL_FROM else 1
+    if threads <= 1:
+        return [kernel(0, slabs)]
+    bounds = [slabs * part // threads for part in range(threads + 1)]
+    return _team.run(kernel, list(pairwise(bounds)))

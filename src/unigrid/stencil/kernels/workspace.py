@@ -1,0 +1,86 @@
+"""Recycles the memory of grid arrays.
+
+A cycle makes and drops a handful of arrays a level. Fresh memory is dear: the system hands it out page by page, zeroed, and
+that can take longer than the arithmetic on it. So inside `with workspace:` an array's memory comes from one that nobody
+refers to any more. Whether somebody does is asked of the interpreter's own reference count, as every view of an array
+counts as a reference to its owner; so nothing has to be given back, and an array that leaves the cycle (a solution) is safe.
+Each thread recycles its own: two threads may use one hierarchy.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+SMALLEST = 1 << 15  # bytes; below it the allocator of the C library recycles by itself
+HUGE_PAGE = 1 << 21  # bytes; a large array that begins on such a boundary needs few page faults
+_active = threading.local()
+
+
+@final
+class Workspace:
+    """Memory that one owner's arrays use in turn; a context manager, which may be entered again within itself."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __enter__(self) -> None:
+        if not hasattr(self._local, "buffers"):
+            self._local.buffers, self._local.outer = {}, []
+        self._local.outer.append(getattr(_active, "buffers", None))
+        _active.buffers = self._local.buffers
+
+    def __exit__(self, *exception: object) -> None:
+        _active.buffers = self._local.outer.pop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._local = threading.local()
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of any content, as np.empty, from the active workspace where there is one."""
+    buffers = getattr(_active, "buffers", None)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if buffers is None or size < SMALLEST:
+        return np.empty(shape, dtype)
+    owners = buffers.setdefault(size, [])
+    for index in range(len(owners)):
+        if _references(owners, index) == _UNUSED:
+            return _view(owners[index], size).view(dtype).reshape(shape)
+    owners.append(np.empty(-(-size // HUGE_PAGE) * HUGE_PAGE + HUGE_PAGE if size >= HUGE_PAGE // 2 else size + 64, np.uint8))
+    return _view(owners[-1], size).view(dtype).reshape(shape)
+
+
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of zeros, as np.zeros, from the active workspace where there is one."""
+    array = empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
+def copy(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a C-contiguous copy, from the active workspace where there is one."""
+    fresh = empty(array.shape, array.dtype)
+    fresh[...] = array
+    return fresh
+
+
+def _view(owner: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    boundary = HUGE_PAGE if size >= HUGE_PAGE // 2 else 64
+    start = -owner.ctypes.data % boundary
+    return owner[start : start + size]
+
+
+def _references(owners: list[NDArray[Any]], index: int) -> int:
+    return sys.getrefcount(owners[index])
+
+
+_UNUSED = _references([np.empty(1)], 0)  # counted the same way, so that it fits the interpreter at hand

@@ -1,0 +1,90 @@
+"""The slot A of the stencil backend: the 3-, 5- or 7-point operator -Laplace + c, homogeneous at the boundary."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cycle import Operator
+from . import kernels
+from .grid import Grid
+
+Array = NDArray[np.floating]
+
+
+@final
+class StencilOperator(Operator):
+    """A u = -Laplace_h(u) + c u on one grid, matrix-free.
+
+    (A u)_i = sum over axes of (2 u_i - u_(i-1) - u_(i+1)) / h^2, plus c u_i; a neighbor that the grid lacks is replaced as the
+    axis' condition says (see `boundary`).
+    """
+
+    def __init__(self, grid: Grid, reaction: float) -> None:
+        self.grid, self.reaction = grid, reaction
+        self._tables = {np.dtype(dtype): _tables(grid, reaction, dtype) for dtype in (np.float32, np.float64)}
+
+    def __repr__(self) -> str:
+        return f"<StencilOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {2 * self.grid.ndim + 1}-point stencil>"
+
+    def tables(self, dtype: np.dtype) -> kernels.Tables:
+        """Return what the kernels need to know of this operator, in the arrays' own precision."""
+        try:
+            return self._tables[dtype]
+        except KeyError:
+            raise TypeError(f"grid arrays must be float32 or float64, got {dtype}") from None
+
+    def __call__(self, u: Array) -> Array:
+        return kernels.apply(u, self.tables(u.dtype))
+
+    def residual(self, f: Array, u: Array | None) -> Array:
+        return f if u is None else kernels.residual(f, u, self.tables(u.dtype))
+
+    def residual_norm(self, f: Array, u: Array | None) -> float:
+        """Return ||f - A u||, plain 2-norm, without storing the residual."""
+        if u is None:
+            return kernels.norm(f)
+        return kernels.residual_norm(f, u, self.tables(u.dtype))
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """Return the diagonal of A, shape of the grid; not constant where a cell-centered or one-unknown axis ends."""
+        diagonal = np.full(self.grid.shape, self.reaction)
+        for number, axis in enumerate(self.grid.axes):
+            along = axis.second_difference().diagonal()
+            diagonal += along.reshape([-1 if number == other else 1 for other in range(self.grid.ndim)])
+        return diagonal
+
+    @property
+    def norm_bound(self) -> float:
+        """Upper bound of the largest eigenvalue of A: sum of 4 / h^2, plus c."""
+        return sum(4.0 / h**2 for h in self.grid.spacing) + self.reaction
+
+    @property
+    def smoothing_interval(self) -> tuple[float, float]:
+        """Where the spectrum of D^-1 A lies for the errors that the next grid cannot see.
+
+        An error that oscillates in a strong axis a has at least (1/h_a^2) / sum(1/h^2) of the diagonal (a frequency of pi/2
+        there, 0 elsewhere), and never more than 2.
+        """
+        squares = [1.0 / h**2 for h in self.grid.spacing]
+        strong = [square for square, is_strong in zip(squares, self.grid.strong_axes, strict=True) if is_strong]
+        return (min(strong, default=max(squares)) + 0.5 * self.reaction) / (sum(squares) + 0.5 * self.reaction), 2.0
+
+
+def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.Tables:
+    neighbors = np.zeros((3, 2), dtype=np.int64)
+    coefficients = np.zeros((4, 5), dtype=np.float64)
+    for row, axis in enumerate(grid.axes, start=3 - grid.ndim):
+        coefficients[row, 0] = 1.0 / axis.h**2
+        for end, ghost in enumerate(axis.ghosts()):
+            neighbors[row, end] = ghost.inward
+            own = ghost.inward == (0 if end == 0 else axis.n - 1)  # a ghost made of the end itself changes the diagonal
+            coefficients[row, 3 + end if own else 1 + end] = -ghost.weight if own else ghost.weight
+    coefficients[3, 0] = reaction
+    seam_axis = grid.axes[0] if grid.ndim == 3 else grid.axes[-2] if grid.ndim == 2 else None
+    if grid.ndim == 3 and grid.axes[0].n == 1:
+        seam_axis = grid.axes[1]
+    seam = seam_axis is not None and seam_axis.periodic and seam_axis.n % 2 == 1 and seam_axis.n > 1
+    return kernels.Tables(neighbors, coefficients.astype(dtype), seam)

@@ -1,0 +1,242 @@
+"""The discrete problem: -Laplace(u) + c u = f on a box, second-order differences of 3, 5 or 7 points."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from ..messages import choose
+from . import kernels
+from .boundary import CENTERINGS, Neumann, Periodic, parse_boundary, side_values
+from .grid import Axis, Grid
+from .interpolation import lagrange
+from .operator import StencilOperator
+
+# The mean of b relative to max|b| that the discretisation itself may leave in a singular problem; beyond it, f is wrong.
+COMPATIBILITY_DEFECT = 1e-3
+
+
+@final
+class Poisson:
+    """-Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D, discretised by second-order central differences.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Number of unknowns along each axis; axis 0 is the first index of f. At least 1, vertex Neumann-Neumann 2, periodic 3.
+    lengths, spacing : float or sequence of float, optional
+        Length of the box, or distance of the unknowns, along each axis; not both. With neither, cells are square and
+        axis 0 has length 1.
+    boundary : str, condition, or sequence of these or of (low, high) pairs
+        `"dirichlet"`, `"neumann"`, `"periodic"`, or `Dirichlet(value)`, `Neumann(flux)`, `Periodic()`: one for all sides, or
+        one entry per axis. `value` and `flux` (outward du/dn) are numbers or arrays of the shape of f less that axis.
+    centering : "vertex" or "cell"
+        Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
+        Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
+    coefficient : None
+        The place of a variable coefficient a in -div(a grad u); only None (a = 1) is there so far.
+    reaction : float
+        c >= 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a shape, length, boundary or name that is not as above; the message says what came and what is allowed.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse.linalg, unigrid
+    >>> problem = unigrid.Poisson((40, 30), lengths=(4, 3), boundary=["periodic", ("dirichlet", unigrid.Neumann(1.0))])
+    >>> x, y = problem.coordinates()
+    >>> b = problem.rhs(np.sin(np.pi * x / 2) * np.ones_like(y))
+    >>> u = scipy.sparse.linalg.spsolve(problem.matrix(), b.ravel()).reshape(problem.shape)
+
+    Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), sections 1.3, 2.8 and 5.6.
+    """
+
+    grid: Grid
+    operator: StencilOperator
+    side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        *,
+        lengths: float | Sequence[float] | None = None,
+        spacing: float | Sequence[float] | None = None,
+        boundary: Any = "dirichlet",
+        centering: Literal["vertex", "cell"] = "vertex",
+        coefficient: None = None,
+        reaction: float = 0.0,
+    ) -> None:
+        shape = _checked_shape(shape)
+        if coefficient is not None:
+            raise NotImplementedError("a variable coefficient is not implemented yet: coefficient must be None (a = 1)")
+        choose(centering, CENTERINGS, "centering")
+        if not isinstance(reaction, numbers.Real) or not math.isfinite(reaction) or reaction < 0:
+            raise ValueError(f"reaction must be a finite number >= 0, got {reaction!r}")
+        conditions = parse_boundary(boundary, len(shape))
+        kinds = [(type(low), type(high)) for low, high in conditions]
+        for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
+            least = 3 if low is Periodic else 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
+            if n < least:
+                raise ValueError(
+                    f"axis {axis} has {n} unknown{'s' * (n != 1)}, but {centering} centering with "
+                    f"{low.__name__}-{high.__name__} sides needs at least {least}"
+                )
+        units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
+        box = _checked_lengths([axis.intervals for axis in units], lengths, spacing)
+        axes = [Axis.of_length(n, length, *kind, centering) for n, length, kind in zip(shape, box, kinds, strict=True)]
+        self.grid = Grid(tuple(axes))
+        self.operator = StencilOperator(self.grid, float(reaction))
+        self.side_values = tuple(
+            tuple(
+                side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
+                for end, condition in zip(("low", "high"), pair, strict=True)
+            )
+            for axis, pair in enumerate(conditions)
+        )
+
+    @classmethod
+    def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
+        problem = cls.__new__(cls)
+        problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
+        return problem
+
+    def __repr__(self) -> str:
+        names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
+        sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
+        lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
+        reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        shape = " x ".join(map(str, self.shape))
+        return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of unknowns along each axis."""
+        return self.grid.shape
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Length of the box along each axis."""
+        return tuple(axis.length for axis in self.grid.axes)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance h of the unknowns along each axis."""
+        return self.grid.spacing
+
+    @property
+    def reaction(self) -> float:
+        """C."""
+        return self.operator.reaction
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Cell volumes, shape `shape`, halved at each vertex-Neumann side: the inner product in which A is symmetric."""
+        return self.grid.weights
+
+    @property
+    def singular(self) -> bool:
+        """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
+        return self.reaction == 0.0 and all(axis.singular for axis in self.grid.axes)
+
+    def coordinates(self) -> tuple[NDArray[np.float64], ...]:
+        """Return the coordinates of the unknowns, one array an axis, shaped to broadcast against f; the low corner is 0."""
+        return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))
+
+    def matrix(self) -> sparse.csr_array:
+        """Return A, the operator as a sparse matrix that acts on f.ravel(), boundary values homogeneous.
+
+        A is symmetric in the inner product of `weights`: diag(weights) A is a symmetric matrix.
+        """
+        identities = [sparse.eye_array(n) for n in self.shape]
+        matrix = self.reaction * sparse.eye_array(self.grid.size)
+        for number, axis in enumerate(self.grid.axes):
+            factors = [*identities[:number], axis.second_difference(), *identities[number + 1 :]]
+            matrix = matrix + reduce(sparse.kron, factors)
+        return sparse.csr_array(matrix)
+
+    def rhs(self, f: ArrayLike) -> NDArray[Any]:
+        """Return b, a new array: f, broadcast to `shape`, with the boundary values folded in, so that A u = b.
+
+        float32 stays float32, everything else becomes float64.
+        """
+        f = np.asarray(f)
+        b = np.array(np.broadcast_to(f, self.shape), dtype=np.float32 if f.dtype == np.float32 else np.float64, order="C")
+        for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
+            along = np.moveaxis(b, number, 0)
+            for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
+                if value.any():
+                    along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
+        return b
+
+    def mean(self, array: NDArray[Any]) -> float:
+        """Return the mean of a grid array in the inner product of `weights`."""
+        weights = [axis.weights / axis.weights.sum() for axis in self.grid.axes]
+        return kernels.weighted_sum(array, weights)
+
+    def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
+        """Return b less its mean if the problem is singular, else b: what a solution can exist for."""
+        return b - b.dtype.type(self.mean(b)) if self.singular else b
+
+    def coarsened(self) -> Poisson | None:
+        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left."""
+        grid = self.grid.coarsened()
+        if grid is None:
+            return None
+        maps = [lagrange(fine, coarse.positions) for fine, coarse in zip(self.grid.axes, grid.axes, strict=True)]
+        values = tuple(
+            tuple(_along_each_axis(maps[:axis] + maps[axis + 1 :], value) for value in pair)
+            for axis, pair in enumerate(self.side_values)
+        )
+        return Poisson._of(grid, self.reaction, values)
+
+
+def _along_each_axis(maps: list[sparse.csr_array], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Apply a matrix along each axis; a scalar stays a scalar."""
+    if values.ndim == 0:
+        return values
+    for axis, matrix in enumerate(maps):
+        moved = np.moveaxis(values, axis, 0)
+        result = matrix @ moved.reshape(moved.shape[0], -1)
+        values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, axis)
+    return values
+
+
+def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    entries: tuple[Any, ...] = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)  # type: ignore[arg-type]
+    if not 1 <= len(entries) <= 3:
+        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {entries}")
+    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and int(n) >= 1 for n in entries):
+        raise ValueError(f"shape must hold integers >= 1, got {entries}")
+    return tuple(int(n) for n in entries)
+
+
+def _checked_lengths(
+    intervals: list[int], lengths: float | Sequence[float] | None, spacing: float | Sequence[float] | None
+) -> list[float]:
+    """Return the length of every axis from what the user gave."""
+    if lengths is not None and spacing is not None:
+        raise ValueError(f"give lengths or spacing, not both; got lengths={lengths!r} and spacing={spacing!r}")
+    if lengths is not None:
+        return _per_axis(lengths, len(intervals), "lengths")
+    if spacing is None:
+        spacing = 1.0 / intervals[0]
+    return [h * count for h, count in zip(_per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
+
+
+def _per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
+    entries: list[Any] = [values] * ndim if np.ndim(values) == 0 else list(values)  # type: ignore[arg-type]
+    if len(entries) != ndim:
+        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes")
+    if not all(isinstance(entry, numbers.Real) and math.isfinite(entry) and float(entry) > 0 for entry in entries):
+        raise ValueError(f"{name} must be finite and > 0, got {values!r}")
+    return [float(entry) for entry in entries]

@@ -1,0 +1,262 @@
+"""`unigrid.solve`: from what the user gives to a Solution. Checks the input, prepares the hierarchy, runs the driver."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
+from ..iterate import System, Tolerance, iterate, raise_unless_converged
+from ..messages import choose
+from ..solution import Solution, stacked
+from . import kernels
+from .conjugate_gradients import ConjugateGradients
+from .hierarchy import StencilCycle
+from .problem import COMPATIBILITY_DEFECT, Poisson
+from .transfers import TransferRecipe
+
+Array = NDArray[np.floating]
+DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
+# Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
+ROUND_OFF = 0.5
+
+
+def solve(
+    f: ArrayLike,
+    *,
+    lengths: float | Sequence[float] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    boundary: Any = "dirichlet",
+    centering: Literal["vertex", "cell"] = "vertex",
+    coefficient: None = None,
+    reaction: float = 0.0,
+    u0: ArrayLike | None = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int = 50,
+    cycle: str | MultigridCycle = "V",
+    pre: int = 2,
+    post: int = 2,
+    smoother: str | Smoother = "red-black",
+    restriction: str | TransferRecipe | Restriction = "full-weighting",
+    prolongation: str | TransferRecipe | Prolongation = "linear",
+    start: Literal["fmg", "zero"] = "fmg",
+    accelerate: Literal["cg"] | None = None,
+    compatibility: Literal["error", "project"] = "error",
+    callback: Callable[[Solution], Any] | None = None,
+    raise_on_failure: bool = True,
+) -> Solution:
+    """Solve -Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
+
+    Parameters
+    ----------
+    f : array_like, 1 to 3 axes
+        The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64.
+    lengths, spacing, boundary, centering, coefficient, reaction
+        The problem: as of `Poisson`.
+    u0 : array_like, optional
+        Where to begin; replaces `start`. Never changed.
+    rtol, atol : float
+        Stop when ||b - A u|| <= max(rtol ||b||, atol), plain 2-norm, b the right-hand side with boundary values folded in.
+        `rtol=None` is 1e-8 in float64 and 1e-4 in float32, or what rounding allows if that is larger.
+    maxiter : int
+        Most iterations; a full-multigrid start is the first.
+    cycle : "V", "W", "F" or a MultigridCycle
+        A prepared cycle brings its problem and its slots: then none of either may be given here.
+    pre, post, smoother, restriction, prolongation
+        The slots: as of `StencilCycle`.
+    start : "fmg" or "zero"
+        Full multigrid (nested iteration) reaches the discretisation error in one iteration; "zero" begins at u = 0.
+    accelerate : None or "cg"
+        Conjugate gradients with one symmetric cycle as preconditioner.
+    compatibility : "error" or "project"
+        For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
+        or projected out. The mean-zero solution is returned.
+    callback : Solution -> None, optional
+        Called after each iteration; its `u` is read-only. StopIteration ends the run.
+    raise_on_failure : bool
+        Whether a run that does not converge raises ConvergenceError, which carries the Solution, or returns it.
+
+    Returns
+    -------
+    Solution
+        `u`, `converged`, `reason`, `iterations`, `residuals`, `rate`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For input that is not as above, NaN and infinity included.
+    ConvergenceError
+        Where the iteration fails.
+
+    Examples
+    --------
+    >>> import numpy as np, unigrid
+    >>> x = np.arange(1, 128) / 128
+    >>> f = 2 * np.pi**2 * np.outer(np.sin(np.pi * x), np.sin(np.pi * x))
+    >>> solution = unigrid.solve(f)
+    >>> bool(abs(solution.u - f / (2 * np.pi**2)).max() < 1e-4)
+    True
+
+    Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapters 2 and 7.8.
+    """
+    problem_options = {
+        "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "coefficient": coefficient,
+        "reaction": reaction,
+    }  # fmt: skip
+    slots = {"pre": pre, "post": post, "smoother": smoother, "restriction": restriction, "prolongation": prolongation}
+    if isinstance(cycle, MultigridCycle):
+        prepared = _prepared(cycle, {**problem_options, **slots})
+    else:
+        f = real_array(f, "f")
+        prepared = StencilCycle(Poisson(_solvable_shape(f), **problem_options), cycle=cycle, **slots)  # type: ignore[arg-type]
+    return solve_prepared(
+        prepared, f, u0=u0, rtol=rtol, atol=atol, maxiter=maxiter, start=start, accelerate=accelerate,
+        compatibility=compatibility, callback=callback, raise_on_failure=raise_on_failure,
+    )  # fmt: skip
+
+
+def solve_prepared(
+    cycle: StencilCycle,
+    f: ArrayLike,
+    *,
+    u0: ArrayLike | None = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    maxiter: int = 50,
+    start: str = "fmg",
+    accelerate: str | None = None,
+    compatibility: str = "error",
+    callback: Callable[[Solution], Any] | None = None,
+    raise_on_failure: bool = True,
+) -> Solution:
+    """Solve with a prepared cycle; arguments as of `solve`. Leading axes of f, and of u0, are independent right-hand sides."""
+    f = finite_array(f, "f")
+    shape = cycle.problem.shape
+    if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
+        raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
+    if u0 is not None:
+        u0 = finite_array(u0, "u0")
+        if u0.shape != f.shape:
+            raise ValueError(f"u0 must have the shape of f, {f.shape}, got {u0.shape}")
+        u0 = u0.astype(f.dtype)
+    choose(start, ("fmg", "zero"), "start")
+    choose(compatibility, ("error", "project"), "compatibility")
+    if accelerate is not None:
+        choose(accelerate, ("cg",), "accelerate")
+    tolerance = Tolerance(rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
+
+    def run(source: Array, first: Array | None) -> Solution:
+        return _solve_one(cycle, source, first, tolerance, start, accelerate, compatibility, callback)
+
+    with cycle.workspace, np.errstate(over="ignore", invalid="ignore"):  # divergence is the driver's to report, not a warning's
+        if f.shape == shape:
+            solution = run(f, u0)
+        else:
+            sources = f.reshape(-1, *shape)
+            starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *shape)
+            parts = [run(source, first) for source, first in zip(sources, starts, strict=True)]
+            solution = stacked(parts, np.array([part.u for part in parts], dtype=f.dtype).reshape(f.shape))
+    return raise_unless_converged(solution) if raise_on_failure else solution
+
+
+def _solve_one(
+    cycle: StencilCycle,
+    f: Array,
+    u: Array | None,
+    tolerance: Tolerance,
+    start: str,
+    accelerate: str | None,
+    compatibility: str,
+    callback: Callable[[Solution], Any] | None,
+) -> Solution:
+    problem, operator = cycle.problem, cycle.problem.operator
+    b = problem.rhs(f)
+    if problem.singular:
+        if compatibility == "error":
+            _check_compatible(problem, b)
+        b = problem.compatible(b)
+    b_norm = operator.residual_norm(b, None)
+    if b_norm == 0.0 or (u is None and b_norm <= tolerance.target(b_norm)):
+        u = np.zeros_like(b)
+    system = System(b, lambda u: operator.residual_norm(b, u), lambda u: _round_off(problem, u, b_norm), _read_only)
+    step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
+    return iterate(
+        lambda b, u: problem.compatible(step(b, u)),
+        u,
+        system,
+        tolerance,
+        nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" else None,
+        callback=callback,
+    )
+
+
+def _round_off(problem: Poisson, u: Array, b_norm: float) -> float:
+    """Return the residual that remains when u and b are exact but for rounding."""
+    return ROUND_OFF * float(np.finfo(u.dtype).eps) * (problem.operator.norm_bound * kernels.norm(u) + b_norm)
+
+
+def _check_compatible(problem: Poisson, b: Array) -> None:
+    mean, largest = problem.mean(b), float(np.abs(b).max())
+    if abs(mean) > COMPATIBILITY_DEFECT * largest:
+        raise ValueError(
+            f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
+            f"included; its mean is {mean:.6g} (largest value {largest:.3g}). compatibility='project' takes the mean out"
+        )
+
+
+def _read_only(u: Array) -> Array:
+    view = u.view()
+    view.flags.writeable = False
+    return view
+
+
+def _prepared(cycle: MultigridCycle, beside: dict[str, Any]) -> StencilCycle:
+    """Return the cycle if `solve` can run it and nothing was given that it brings itself."""
+    if not isinstance(cycle, StencilCycle):
+        raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.StencilCycle, got {type(cycle).__name__}")
+    defaults = {name: parameter.default for name, parameter in inspect.signature(solve).parameters.items()}
+    plain = (str, int, float)
+    given = [
+        name
+        for name, value in beside.items()
+        if value is not defaults[name] and not (isinstance(value, plain) and value == defaults[name])
+    ]
+    if given:
+        raise ValueError(f"a prepared cycle brings its own problem and slots; leave out {', '.join(given)}, or give them to it")
+    return cycle
+
+
+def _solvable_shape(f: Array) -> tuple[int, ...]:
+    if not 1 <= f.ndim <= 3 or f.size == 0:
+        raise ValueError(
+            f"f must have 1, 2 or 3 axes of at least one unknown, got shape {f.shape}; "
+            "several right-hand sides at once go to StencilCycle.solve"
+        )
+    return f.shape
+
+
+def real_array(array: ArrayLike, name: str) -> Array:
+    """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError for what is not real."""
+    array = np.asarray(array)
+    if array.dtype == np.float32 or array.dtype == np.float16:
+        return array.astype(np.float32, copy=False)
+    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+        return array.astype(np.float64, copy=False)
+    raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
+
+
+def finite_array(array: ArrayLike, name: str) -> Array:
+    """Return `array` as `real_array` does; raise ValueError with the first index where it is NaN or infinite."""
+    array = real_array(array, name)
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        index = tuple(int(i) for i in bad[0])
+        raise ValueError(
+            f"{name} must be finite, but {name}[{', '.join(map(str, index))}] is {array[index]} ({len(bad)} such in all)"
+        )
+    return array
