@@ -66,6 +66,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
+    if name == "plots":
+        return importlib.import_module(f"{__name__}.plots")
     from .messages import nearest
 
     raise AttributeError(f"module 'unigrid' has no attribute {name!r}{nearest(name, __all__)}")

@@ -7,6 +7,7 @@ lives here and nowhere else; everything about arrays lives in the three function
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,7 +48,7 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if value is not None and not (isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number >= 0{' or None' * (name == 'rtol')}, got {value!r}")
         if isinstance(self.maxiter, bool) or not hasattr(self.maxiter, "__index__") or self.maxiter < 1:
             raise ValueError(f"maxiter must be an integer >= 1, got {self.maxiter!r}")
@@ -80,7 +81,6 @@ def iterate(
         Sees the Solution so far after each iteration. StopIteration ends the run as `stopped`; any other exception passes.
     """
     b_norm = system.residual_norm(None)
-    target = tolerance.target(b_norm)
     residuals = [b_norm if u is None else system.residual_norm(u)]
 
     def solution(reason: Reason, detail: str) -> Solution:
@@ -91,8 +91,8 @@ def iterate(
             u, reason is Reason.CONVERGED, reason, iterations, tuple(residuals), message, nested_start=nested is not None
         )
 
-    if residuals[-1] <= target and u is not None:
-        return solution(Reason.CONVERGED, f" (tolerance {target:.1e}), the start is already the solution")
+    if u is not None and (met := _met(residuals[-1], b_norm, tolerance, partial(system.round_off, u))) is not None:
+        return solution(Reason.CONVERGED, f"{met}: the start is already the solution")
     while True:
         first = len(residuals) == 1
         new = nested() if first and nested is not None else step(system.b, u)
@@ -117,11 +117,10 @@ def _verdict(
 ) -> tuple[Reason, str] | None:
     """Say whether and why to stop after these residuals. Tests are written so that NaN can never pass one."""
     norm, iterations, target = residuals[-1], len(residuals) - 1, tolerance.target(b_norm)
-    if norm <= target:
-        return Reason.CONVERGED, f" (tolerance {target:.1e})"
+    met = _met(norm, b_norm, tolerance, round_off)
+    if met is not None:
+        return Reason.CONVERGED, met
     level = round_off()
-    if tolerance.rtol is None and norm <= level <= b_norm:  # above ||b||, rounding leaves no digit of u right
-        return Reason.CONVERGED, f", at the round-off level {level:.1e}, which lies above the tolerance {target:.1e}"
     if norm > DIVERGED_GROWTH * residuals[0] or _rises(residuals) >= DIVERGED_RISES:
         return Reason.DIVERGED, f", {norm / residuals[0]:.1e} times the initial residual"
     if target < ROUND_OFF_RANGE * level and norm < ROUND_OFF_RANGE * level and iterations > 1 and norm > 0.5 * residuals[-2]:
@@ -132,6 +131,16 @@ def _verdict(
             return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {target:.1e})"
     if iterations >= tolerance.maxiter:
         return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {target:.1e})"
+    return None
+
+
+def _met(norm: float, b_norm: float, tolerance: Tolerance, round_off: Callable[[], float]) -> str | None:
+    """Say which tolerance the residual meets, None where it meets none."""
+    target = tolerance.target(b_norm)
+    if norm <= target:
+        return f" (tolerance {target:.1e})"
+    if tolerance.rtol is None and norm <= round_off() <= b_norm:  # above ||b||, rounding leaves no digit of u right
+        return f", at the round-off level {round_off():.1e}, which lies above the tolerance {target:.1e}"
     return None
 
 

@@ -16,5 +16,6 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return "; did you mean ...?" with the allowed name most like `name`, or nothing."""
-    matches = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    spelled = {option.lower(): option for option in allowed}
+    matches = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..messages import choose
+from .arrays import finite_array
 
 CENTERINGS = ("vertex", "cell")
 
@@ -40,6 +41,7 @@ class Dirichlet:
     value: ArrayLike = 0.0
 
     def ghost(self, centering: str, h: float) -> Ghost:
+        """Return what the missing neighbor is made of."""
         return Ghost(0, 0.0, 1.0) if centering == "vertex" else Ghost(0, -1.0, 2.0)
 
 
@@ -56,9 +58,11 @@ class Neumann:
 
     @property
     def value(self) -> ArrayLike:
+        """The flux, under the name that all conditions share."""
         return self.flux
 
     def ghost(self, centering: str, h: float) -> Ghost:
+        """Return what the missing neighbor is made of."""
         return Ghost(1, 1.0, 2.0 * h) if centering == "vertex" else Ghost(0, 1.0, h)
 
 
@@ -69,9 +73,11 @@ class Periodic:
 
     @property
     def value(self) -> ArrayLike:
+        """Zero: there is nothing to prescribe."""
         return 0.0
 
     def ghost(self, centering: str, h: float) -> Ghost:
+        """Return what the missing neighbor is made of."""
         return Ghost(-1, 1.0, 0.0)  # one step outward from one end is the other end
 
 
@@ -116,14 +122,8 @@ def _parse_side(side: Any, axis: int) -> Condition:
 
 
 def side_values(condition: Condition, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
-    """Return a condition's values as a float64 array: a scalar, or of `shape`. Raises ValueError otherwise."""
-    try:
-        values = np.array(condition.value, dtype=np.float64)  # a copy: the caller may change his own later
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a real number or an array of shape {shape}, got {condition.value!r}") from None
+    """Return a condition's values as a float64 array: a scalar, or of `shape`. Raises ValueError or TypeError otherwise."""
+    values = np.array(finite_array(condition.value, name), dtype=np.float64)  # a copy: the caller may change his own later
     if values.shape not in ((), shape):
         raise ValueError(f"{name} must be a number or an array of shape {shape} (f's less that axis), got {values.shape}")
-    if not np.isfinite(values).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise ValueError(f"{name} holds {values[index]} {f'at index {index}' if index else ''}; boundary values must be finite")
     return values

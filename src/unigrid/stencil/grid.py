@@ -77,14 +77,15 @@ class Axis:
     def ghosts(self) -> tuple[Ghost, Ghost]:
         """What stands in for the missing neighbor at the low and at the high end; `inward` made an index of this axis."""
         low, high = (side().ghost(self.centering, self.h) for side in (self.low, self.high))
-        return self._ghost(low, low.inward), self._ghost(high, self.n - 1 - high.inward)
-
-    def _ghost(self, ghost: Ghost, index: int) -> Ghost:
+        low_index, high_index = low.inward, self.n - 1 - high.inward
         if self.periodic:
-            return ghost._replace(inward=index % self.n)
-        if not 0 <= index < self.n:  # mirrored onto the Dirichlet node of the other side, where u = 0
-            return ghost._replace(inward=0, weight=0.0)
-        return ghost._replace(inward=index)
+            return low._replace(inward=low_index % self.n), high._replace(inward=high_index % self.n)
+        # One vertex between a Dirichlet and a Neumann side: the mirrored node is the Dirichlet node, which has its value twice.
+        if low_index >= self.n:
+            low, high, low_index = low._replace(weight=0.0), high._replace(gain=high.gain + low.weight), 0
+        if high_index < 0:
+            low, high, high_index = low._replace(gain=low.gain + high.weight), high._replace(weight=0.0), 0
+        return low._replace(inward=low_index), high._replace(inward=high_index)
 
     def second_difference(self) -> sparse.csr_array:
         """Return the (n, n) matrix of -u'' along this axis."""

@@ -58,7 +58,8 @@ class StencilCycle(MultigridCycle):
     """A multigrid cycle for a `Poisson` problem: built once, used for many right-hand sides, by several threads at once.
 
     Calling it, `cycle(b, u)`, returns u after one cycle for A u = b; b is a right-hand side as `problem.rhs(f)` returns it,
-    boundary values folded in. `solve(f)` iterates. It can be pickled.
+    boundary values folded in. `solve(f)` iterates. It can be pickled. It keeps the memory of a solve, about four grid arrays a
+    thread that uses it, for the next one.
 
     Parameters
     ----------
@@ -150,6 +151,11 @@ class StencilCycle(MultigridCycle):
 
     def __call__(self, f: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = f, homogeneous at the boundary; None is zero."""
+        for name, array in (("f", f), ("u", u)):
+            if array is not None and array.shape != self.problem.shape:
+                raise ValueError(f"{name} must have the problem's shape {self.problem.shape}, got {array.shape}")
+        if u is not None and u.dtype != f.dtype:
+            raise TypeError(f"f and u must both be float32 or float64, got {f.dtype} and {u.dtype}")
         with self.workspace:
             return self.cycle(f, u)
 
@@ -174,6 +180,10 @@ class StencilCycle(MultigridCycle):
             (
                 adjoint is None,
                 f"{type(self.smoother).__name__} has no adjoint(): take red-black or jacobi, or write that method",
+            ),
+            (
+                self.levels[-1].smoother is None or self.levels[-1].smoother.adjoint() is None,
+                "the smoother of the coarsest level has no adjoint(): take coarsest='direct' or 'fft'",
             ),
             (
                 not isinstance(self.prolongation, TransferRecipe) or self.prolongation.adjoint() != self.restriction,

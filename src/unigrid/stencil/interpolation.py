@@ -67,7 +67,8 @@ def nearest(fine: Axis, coarse: Axis) -> sparse.csr_array:
 
 def exact_for_linear(restriction: sparse.csr_array, fine: Axis, coarse: Axis) -> sparse.csr_array:
     """Return the (coarse.n, fine.n) restriction with each row's weights w_j times a + b d_j, d_j the distance from the coarse
-    unknown, such that constants and linear functions come out exactly: sum w_j (a + b d_j) = 1, sum w_j (a + b d_j) d_j = 0."""
+    unknown, such that constants and linear functions come out exactly: sum w_j (a + b d_j) = 1, sum w_j (a + b d_j) d_j = 0.
+    """
     row = np.repeat(np.arange(coarse.n), np.diff(restriction.indptr))
     distance = (fine.positions[restriction.indices] - coarse.positions[row]) / fine.h
     if fine.periodic:

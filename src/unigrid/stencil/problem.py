@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, Literal, final
 
@@ -14,6 +14,7 @@ from scipy import sparse
 
 from ..messages import choose
 from . import kernels
+from .arrays import real_array
 from .boundary import CENTERINGS, Neumann, Periodic, parse_boundary, side_values
 from .grid import Axis, Grid
 from .interpolation import lagrange
@@ -169,8 +170,11 @@ class Poisson:
 
         float32 stays float32, everything else becomes float64.
         """
-        f = np.asarray(f)
-        b = np.array(np.broadcast_to(f, self.shape), dtype=np.float32 if f.dtype == np.float32 else np.float64, order="C")
+        f = real_array(f, "f")
+        try:
+            b = np.array(np.broadcast_to(f, self.shape), order="C")
+        except ValueError:
+            raise ValueError(f"f must have shape {self.shape}, or broadcast to it, got {f.shape}") from None
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
             for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
@@ -212,7 +216,7 @@ def _along_each_axis(maps: list[sparse.csr_array], values: NDArray[np.float64]) 
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    entries: tuple[Any, ...] = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)  # type: ignore[arg-type]
+    entries: tuple[Any, ...] = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     if not 1 <= len(entries) <= 3:
         raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {entries}")
     if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and int(n) >= 1 for n in entries):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..iterate import System, Tolerance, iterate, raise_unless_converged
 from ..messages import choose
 from ..solution import Solution, stacked
 from . import kernels
+from .arrays import finite_array, real_array
 from .conjugate_gradients import ConjugateGradients
 from .hierarchy import StencilCycle
 from .problem import COMPATIBILITY_DEFECT, Poisson
@@ -23,6 +25,7 @@ Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
 # Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
 ROUND_OFF = 0.5
+SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 
 
 def solve(
@@ -175,17 +178,15 @@ def _solve_one(
     callback: Callable[[Solution], Any] | None,
 ) -> Solution:
     problem, operator = cycle.problem, cycle.problem.operator
-    b = problem.rhs(f)
-    if problem.singular:
-        if compatibility == "error":
-            _check_compatible(problem, b)
-        b = problem.compatible(b)
-    b_norm = operator.residual_norm(b, None)
+    b = _right_hand_side(problem, f, compatibility)
+    b_norm = kernels.norm(b)
     if b_norm == 0.0 or (u is None and b_norm <= tolerance.target(b_norm)):
         u = np.zeros_like(b)
+    elif u is not None:
+        u = problem.compatible(u)
     system = System(b, lambda u: operator.residual_norm(b, u), lambda u: _round_off(problem, u, b_norm), _read_only)
     step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
-    return iterate(
+    solution = iterate(
         lambda b, u: problem.compatible(step(b, u)),
         u,
         system,
@@ -193,6 +194,24 @@ def _solve_one(
         nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" else None,
         callback=callback,
     )
+    return solution if solution.u is not None else replace(solution, u=np.zeros_like(b))  # None: failed at once, from zero
+
+
+def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> Array:
+    """Return b, boundary values folded in and, where the problem is singular, its mean taken out."""
+    b = problem.rhs(f)
+    b_norm = kernels.norm(b)
+    if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
+        raise ValueError(
+            f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
+        )
+    if not problem.singular:
+        return b
+    if compatibility == "error":
+        _check_compatible(problem, b)
+    projected = problem.compatible(b)
+    # A constant source leaves rounding alone, and rounding is no source.
+    return projected if kernels.norm(projected) > 4.0 * np.finfo(b.dtype).eps * b_norm else np.zeros_like(b)
 
 
 def _round_off(problem: Poisson, u: Array, b_norm: float) -> float:
@@ -238,25 +257,3 @@ def _solvable_shape(f: Array) -> tuple[int, ...]:
             "several right-hand sides at once go to StencilCycle.solve"
         )
     return f.shape
-
-
-def real_array(array: ArrayLike, name: str) -> Array:
-    """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError for what is not real."""
-    array = np.asarray(array)
-    if array.dtype == np.float32 or array.dtype == np.float16:
-        return array.astype(np.float32, copy=False)
-    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
-        return array.astype(np.float64, copy=False)
-    raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
-
-
-def finite_array(array: ArrayLike, name: str) -> Array:
-    """Return `array` as `real_array` does; raise ValueError with the first index where it is NaN or infinite."""
-    array = real_array(array, name)
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))
-        index = tuple(int(i) for i in bad[0])
-        raise ValueError(
-            f"{name} must be finite, but {name}[{', '.join(map(str, index))}] is {array[index]} ({len(bad)} such in all)"
-        )
-    return array

@@ -264,14 +264,32 @@ def relax_color(u, f, omega, color, backward, neighbors, coefficients, first, la
 
 
 @kernel
+def _relax_in_turn(u, f, i, j, omega, backward, neighbors, coefficients):
+    """Relax the inner points of row (i, j) one after the other."""
+    n0, n1, n2 = u.shape
+    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
+    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
+    scale = coefficients[2, 0]
+    gain = omega / (outer + middle + scale + scale + coefficients[3, 0])
+    keep = omega / omega - omega
+    center, f_row, above, below, behind, before = u[i, j], f[i, j], u[up, j], u[down, j], u[i, back], u[i, front]
+    for m in range(1, n2 - 1):
+        k = n2 - 1 - m if backward else m
+        around = back_weight * behind[k] + front_weight * before[k] + up_weight * above[k] + down_weight * below[k]
+        center[k] = keep * center[k] + gain * (f_row[k] + around + scale * (center[k - 1] + center[k + 1]))
+
+
+@kernel
 def relax_lexicographic(u, f, omega, backward, neighbors, coefficients):
     """Relax, in place, every point in the order of the grid or in the opposite one. Each needs the last: no slabs here."""
     n0, n1, n2 = u.shape
     for number in range(n0 * n1):
         row = n0 * n1 - 1 - number if backward else number
         i, j = row // n1, row % n1
-        for m in range(n2):
-            _relax_point(u, f, i, j, n2 - 1 - m if backward else m, omega, neighbors, coefficients)
+        _relax_point(u, f, i, j, n2 - 1 if backward else 0, omega, neighbors, coefficients)
+        _relax_in_turn(u, f, i, j, omega, backward, neighbors, coefficients)
+        if n2 > 1:
+            _relax_point(u, f, i, j, 0 if backward else n2 - 1, omega, neighbors, coefficients)
 
 
 @kernel

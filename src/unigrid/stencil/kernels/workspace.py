@@ -37,6 +37,13 @@ class Workspace:
 
     def __exit__(self, *exception: object) -> None:
         _active.buffers = self._local.outer.pop()
+        if not self._local.outer:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget the memory of arrays that somebody outside still uses: it is theirs now, and goes when they are done."""
+        for owners in self._local.buffers.values():
+            owners[:] = [owners[index] for index in range(len(owners)) if _references(owners, index) == _UNUSED]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -1,0 +1,80 @@
+"""The `unigrid` command. One module a subcommand; `options` is what they ask alike, `monitor` what they show alike.
+
+Exit codes: 0 done, 1 the iteration did not converge, 2 an error of the user's in one line on stderr, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..files import FileError
+from ..messages import choose
+from ..version import __version__
+from . import compare, demo, info, solve
+from .options import Parser, UsageError, nearest_option
+
+COMMANDS = {"solve": solve, "compare": compare, "info": info, "demo": demo}
+EPILOG = """\
+examples:
+  unigrid demo                                           a picture recovered from its Laplacian, in a few seconds
+  unigrid solve f.npy -o u.npy --plot u.png              -Laplace(u) = f, u = 0 on the sides
+  unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1:neumann,periodic
+  unigrid compare --smoothers red-black,jacobi --cycles V,W --plot history.png
+
+`unigrid COMMAND --help` says more."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; nothing but a fault of unigrid itself leaves as an exception."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except (UsageError, FileError) as error:
+        print(f"unigrid: error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("unigrid: error: not enough memory", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("unigrid: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does; what is still buffered must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    parser, parsers = _parsers()
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        if not argv[0].startswith("-"):
+            choose(argv[0], COMMANDS, "command")
+        arguments, unknown = parser.parse_known_args(argv)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
+    if unknown:
+        hint = nearest_option(unknown[0], parsers[arguments.command])
+        raise UsageError(f"{arguments.command} does not know {unknown[0]!r}{hint}")
+    code: int = arguments.run(arguments)
+    sys.stdout.flush()
+    return code
+
+
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(prog="unigrid", description="Poisson's equation by multigrid, on boxes in 1-D, 2-D and 3-D.", epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"unigrid {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parsers: dict[str, Parser] = {}
+    for name, module in COMMANDS.items():
+        summary = module.SUMMARY
+        parsers[name] = subparsers.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=module.EPILOG
+        )
+        module.add_arguments(parsers[name])
+        parsers[name].set_defaults(run=module.run)
+    return parser, parsers

@@ -1,0 +1,196 @@
+"""`unigrid compare`: smoothers x cycles on one problem, as a table and as a picture of the residuals."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..files import PICTURES, checked_output
+from . import options
+from .monitor import Stopwatch, announced_compilation, finite, json_text
+from .options import UsageError, load_kernels, user_errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..solution import Solution
+    from ..stencil.hierarchy import StencilCycle
+
+SUMMARY = "compare smoothers and cycles on one problem"
+EPILOG = """\
+examples:
+  unigrid compare
+  unigrid compare --shape 63,63,63 --smoothers red-black=1.0,red-black,chebyshev --cycles V,W --plot history.png
+  unigrid compare f.npy --boundary neumann,periodic --compatibility project --json
+
+Without RHS, f is random (seeded), so that errors of every frequency are there. The factor is the geometric mean of the last
+half of the iterations. Seconds are of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the
+finest grid, other work not counted; work units a digit are what one decimal digit of the residual costs."""
+RUNS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line of the table."""
+
+    smoother: str
+    cycle: StencilCycle
+    solution: Solution
+    seconds: float
+
+    @property
+    def work_per_digit(self) -> float:
+        """Work units per decimal digit of the residual, NaN where there is no gain."""
+        rate = self.solution.rate
+        return self.cycle.work_units / -math.log10(rate) if 0 < rate < 1 else math.nan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rhs", metavar="RHS", nargs="?", help="file with the source f; default a random one of --shape")
+    parser.add_argument("--shape", type=options.shape, metavar="N[,N..]", help="unknowns along each axis, default 255,255")
+    group = parser.add_argument_group("cycles")
+    group.add_argument(
+        "--smoothers",
+        type=options.names,
+        default=["red-black", "jacobi", "gauss-seidel", "chebyshev"],
+        metavar="NAMES",
+        help="by comma, with omega after '=' where wanted; default red-black,jacobi,gauss-seidel,chebyshev",
+    )
+    group.add_argument("--cycles", type=options.names, default=["V", "W", "F"], metavar="KINDS", help="by comma, default V,W,F")
+    options.add_transfer_options(group)
+    options.add_problem_options(parser)
+    options.add_stopping_options(parser, start="zero")
+    options.add_run_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.plot:
+        checked_output(arguments.plot, PICTURES)
+    load_kernels(arguments.threads)
+    f = _source(arguments)
+    cycles = _cycles(arguments, f.shape)
+    with announced_compilation(Stopwatch()):
+        outcomes = [_outcome(name, cycle, f, arguments) for name, cycle in cycles]
+    if arguments.plot:
+        _plot(outcomes, arguments)
+    if arguments.json:
+        print(json_text(summary(outcomes, arguments)))
+    else:
+        print("\n".join(table(outcomes)))
+        if arguments.plot:
+            print(f"\nWrote {arguments.plot}")
+    return 0
+
+
+def _source(arguments: argparse.Namespace) -> NDArray[Any]:
+    import numpy as np
+
+    if arguments.rhs is not None:
+        if arguments.shape is not None:
+            raise UsageError("give RHS or --shape, not both: a file brings its shape")
+        return options.source_of(arguments.rhs, arguments.array)
+    if arguments.array is not None:
+        raise UsageError("--array names an array of an .npz file, but no file is given")
+    unknowns = arguments.shape or (255, 255)
+    if min(unknowns) < 1:
+        raise UsageError(f"--shape must hold integers >= 1, got {unknowns}")
+    return np.random.default_rng(0).standard_normal(unknowns)
+
+
+def _cycles(arguments: argparse.Namespace, shape: tuple[int, ...]) -> list[tuple[str, StencilCycle]]:
+    problem = options.problem_of(arguments, shape)
+    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
+    from ..stencil.hierarchy import StencilCycle
+
+    with user_errors():
+        smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
+        return [
+            (text, StencilCycle(problem, cycle=kind.upper(), smoother=smoother, **slots))
+            for text, smoother in smoothers.items()
+            for kind in arguments.cycles
+        ]
+
+
+def _smoother_of(text: str) -> Any:
+    name, equals, value = text.partition("=")
+    with user_errors(f"--smoothers {text!r}: "):
+        try:
+            omega = float(value) if equals else None
+        except ValueError:
+            raise ValueError(f"omega must be a number, got {value!r}") from None
+        return options.smoother_of(name, omega)
+
+
+def _outcome(name: str, cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace) -> Outcome:
+    given = {key: getattr(arguments, key) for key in ("rtol", "atol", "start", "compatibility")}
+
+    def solve(maxiter: int) -> Solution:
+        with user_errors():
+            return cycle.solve(f, maxiter=maxiter, raise_on_failure=False, **given)
+
+    solve(1)  # compiles, and touches the memory
+    runs = [_timed(lambda: solve(arguments.maxiter)) for _ in range(RUNS)]
+    return Outcome(name, cycle, runs[0][0], min(seconds for _, seconds in runs))
+
+
+def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
+    begin = time.perf_counter()
+    solution = call()
+    return solution, time.perf_counter() - begin
+
+
+def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
+    from .. import plots
+
+    histories = {(outcome.smoother, f"{outcome.cycle.kind}-cycle"): outcome.solution for outcome in outcomes}
+    plots.save(plots.plot_history(histories, rtol=arguments.rtol), arguments.plot)
+
+
+def table(outcomes: list[Outcome]) -> list[str]:
+    """Return the lines of the table."""
+    first, width = outcomes[0].cycle, max(len("smoother"), *(len(outcome.smoother) for outcome in outcomes))
+    head = f"{'smoother':<{width}}  cycle   iterations  factor  work units  seconds  work units  ended"
+    units = f"{'':<{width}}                               a cycle             a digit"
+    lines = [f"{first.problem!r}, {len(first.levels)} levels", "", head, units]
+    for outcome in outcomes:
+        cycle, solution = outcome.cycle, outcome.solution
+        kind = f"{cycle.kind}({cycle.pre},{cycle.post})"
+        lines.append(
+            f"{outcome.smoother:<{width}}  {kind:<6}  {solution.iterations:10}  {_number(solution.rate, 6, 3)}  "
+            f"{cycle.work_units:10.2f}  {outcome.seconds:7.4f}  {_number(outcome.work_per_digit, 10, 2)}  {solution.reason}"
+        )
+    return lines
+
+
+def _number(value: float, width: int, digits: int) -> str:
+    return f"{value:{width}.{digits}f}" if math.isfinite(value) else f"{'-':>{width}}"
+
+
+def summary(outcomes: list[Outcome], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what --json prints."""
+    from ..stencil.kernels.threads import get_num_threads
+    from .info import versions
+
+    return {
+        "input": arguments.rhs or "random, seed 0",
+        "problem": options.describe_problem(outcomes[0].cycle.problem),
+        "levels": len(outcomes[0].cycle.levels),
+        "runs": [
+            {
+                "smoother": outcome.smoother, "cycle": outcome.cycle.kind, "pre": outcome.cycle.pre, "post": outcome.cycle.post,
+                "converged": outcome.solution.converged, "reason": outcome.solution.reason.value,
+                "iterations": outcome.solution.iterations, "rate": finite(outcome.solution.rate),
+                "residuals": [finite(residual) for residual in outcome.solution.residuals],
+                "work_units": outcome.cycle.work_units, "work_units_per_digit": finite(outcome.work_per_digit),
+                "seconds": outcome.seconds,
+            }
+            for outcome in outcomes
+        ],
+        "written": [arguments.plot] if arguments.plot else [],
+        "threads": get_num_threads(),
+        "versions": versions(),
+    }  # fmt: skip

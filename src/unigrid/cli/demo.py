@@ -1,0 +1,32 @@
+"""`unigrid demo`: a real picture recovered from its Laplacian; `unigrid.demo` holds what it does."""
+
+from __future__ import annotations
+
+import argparse
+
+from .monitor import Stopwatch, announced_compilation
+from .options import load_kernels
+
+SUMMARY = "recover a photograph from its Laplacian, and draw how"
+EPILOG = """\
+examples:
+  unigrid demo
+  unigrid demo -o pictures"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", default=".", metavar="DIR", help="folder for the figure, made if missing; default here"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..demo import PARTS, folder
+
+    directory = folder(arguments.output)
+    load_kernels()
+    stopwatch = Stopwatch()
+    with announced_compilation(stopwatch):
+        for part in PARTS:
+            print("\n".join(part(directory, stopwatch)), flush=True)
+    return 0

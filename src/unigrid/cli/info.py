@@ -1,0 +1,104 @@
+"""`unigrid info`: versions, machine, threads, devices: what a report of a problem should begin with."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..version import __version__
+from .monitor import json_text
+from .options import load_kernels
+
+SUMMARY = "print versions, threads, caches and devices"
+EPILOG = """\
+examples:
+  unigrid info
+  unigrid info --devices --json"""
+PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "tqdm", "torch")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--devices", action="store_true", help="look for CUDA devices, which imports torch and takes seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    facts = collect(arguments.devices)
+    if arguments.json:
+        print(json_text(facts))
+    else:
+        width = max(map(len, facts))
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of unigrid, Python and what unigrid uses; None for what is not installed. Imports nothing."""
+    found: dict[str, str | None] = {"unigrid": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = getattr(sys.modules.get(package), "__version__", None)
+    return found
+
+
+def collect(devices: bool) -> dict[str, Any]:
+    """Return all that `unigrid info` prints."""
+    load_kernels()
+    from ..stencil.kernels.cpu import apply
+    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads
+
+    variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
+    return {
+        **{name: version or "not installed" for name, version in versions().items()},
+        "platform": platform.platform(),
+        "CPU": cpu_name(),
+        "cores": f"{_usable_cores()} usable of {os.cpu_count()}",
+        "threads": f"{get_num_threads()} on large grids (--threads, or {variable})",
+        "threading layer": "unigrid's own team of threads runs the compiled kernels; numba's layers are not used",
+        "kernel cache": _kernel_cache(apply.stats.cache_path),
+        "devices": _devices() if devices else _devices_hint(),
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as well as it can be had without other packages."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _kernel_cache(folder: str | None) -> str:
+    count = len(list(Path(folder).glob("cpu.*.nbc"))) if folder else 0
+    return f"{folder} ({count} compiled; NUMBA_CACHE_DIR moves it)"
+
+
+def _devices_hint() -> str:
+    if versions()["torch"] is None:
+        return "CPU; CUDA needs torch: pip install 'unigrid[learn]'"
+    return "CPU; `unigrid info --devices` looks for CUDA devices"
+
+
+def _devices() -> str:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return _devices_hint()
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return ", ".join(["CPU", *(f"cuda:{number} {name}" for number, name in enumerate(names))]) + "; no CUDA device" * (
+        not names
+    )

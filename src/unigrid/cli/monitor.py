@@ -1,0 +1,128 @@
+"""What a running solve shows: a progress bar on a terminal, a line per iteration on request, and that kernels are compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from ..solution import Solution
+
+Watch = Callable[[Solution], None]
+COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seconds) ..."
+
+
+@contextlib.contextmanager
+def progress_bar(target: Callable[[float], float]) -> Iterator[Watch | None]:
+    """Yield a callback that moves a bar on stderr, or None where stderr is no terminal.
+
+    The bar measures digits gained of the digits wanted, which, unlike iterations of the allowed ones, grow evenly to the end.
+    `target(initial residual)` is the residual that is wanted.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    columns, rows = shutil.get_terminal_size()  # tqdm's own guess shows no bar on a terminal that does not tell its size
+    options = {"ncols": min(columns, 100), "nrows": rows, "bar_format": form}
+    with tqdm(total=1.0, desc="solving", leave=False, file=sys.stderr, **options) as bar:
+
+        def watch(solution: Solution) -> None:
+            bar.set_postfix_str(f"iteration {solution.iterations}, residual {_relative(solution):.1e}", refresh=False)
+            bar.update(max(0.0, _gained(solution, target(solution.residuals[0])) - bar.n))
+            bar.refresh()
+
+        yield watch
+
+
+def _relative(solution: Solution) -> float:
+    first = solution.residuals[0]
+    return solution.residuals[-1] / first if first > 0 else math.nan
+
+
+def _gained(solution: Solution, target: float) -> float:
+    """Return the fraction of the digits to gain that is gained, from 0 to 1."""
+    first, last = solution.residuals[0], solution.residuals[-1]
+    if last <= target:
+        return 1.0
+    if not 0 < target < first:
+        return 0.0
+    return min(max(math.log(first / last) / math.log(first / target), 0.0), 1.0)
+
+
+def line_per_iteration(stream: IO[str]) -> Watch:
+    """Return a callback that prints iteration, residual, relative residual and factor; also of the start, when first called."""
+
+    def watch(solution: Solution) -> None:
+        residuals = solution.residuals
+        if len(residuals) == 2:
+            print(f"{'iteration':>9}  {'residual':>11}  {'relative':>11}  factor", file=stream)
+            print(f"{0:9}  {residuals[0]:11.4e}  {1.0:11.4e}", file=stream)
+        factor = residuals[-1] / residuals[-2] if residuals[-2] > 0 else math.nan
+        print(
+            f"{solution.iterations:9}  {residuals[-1]:11.4e}  {_relative(solution):11.4e}  {factor:.4f}",
+            file=stream,
+            flush=True,
+        )
+
+    return watch
+
+
+class Stopwatch:
+    """Seconds of wall time by name, compilation of kernels apart."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"compile": 0.0}
+
+    @contextlib.contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time of the block, less what was compiled in it, to `name`."""
+        compiled, begin = self.seconds["compile"], time.perf_counter()
+        yield
+        taken = time.perf_counter() - begin - (self.seconds["compile"] - compiled)
+        self.seconds[name] = self.seconds.get(name, 0.0) + max(taken, 0.0)
+
+
+@contextlib.contextmanager
+def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
+    """Say on stderr when the first kernel is compiled, which a kernel in the cache is not, and measure how long that takes."""
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        depth = 0  # a kernel compiles those that it calls
+
+        def on_start(self, event: Any) -> None:
+            if self.depth == 0:
+                self.begin = time.perf_counter()
+                if stopwatch.seconds["compile"] == 0.0:
+                    print(COMPILING, file=sys.stderr, flush=True)
+            self.depth += 1
+
+        def on_end(self, event: Any) -> None:
+            self.depth -= 1
+            if self.depth == 0:
+                stopwatch.seconds["compile"] += time.perf_counter() - self.begin
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
+
+
+def json_text(facts: dict[str, Any]) -> str:
+    """Return a JSON object with an entry a line. NaN and infinity, which JSON lacks, are an error: see `finite`."""
+    return (
+        "{\n"
+        + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in facts.items())
+        + "\n}"
+    )
+
+
+def finite(value: float) -> float | None:
+    """Return the number as JSON can hold it: None stands for NaN and infinity."""
+    return value if math.isfinite(value) else None

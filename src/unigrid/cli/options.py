@@ -1,0 +1,223 @@
+"""What the subcommands ask alike: the options of the problem and of the cycle, and what they mean to the library."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..files import read_array
+from ..messages import choose, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..cycle import Smoother
+    from ..stencil.boundary import Condition
+    from ..stencil.problem import Poisson
+
+
+class UsageError(Exception):
+    """What the user has to change, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that takes options by their full names alone, keeps the line breaks of examples, and exits nowhere itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def nearest_option(given: str, parser: argparse.ArgumentParser) -> str:
+    """Return "; did you mean ...?" with the parser's option most like the given one, or nothing."""
+    return nearest(given.split("=")[0], set(re.findall(r"--[a-z0-9-]+", parser.format_usage())))
+
+
+@contextlib.contextmanager
+def user_errors(prefix: str = "") -> Iterator[None]:
+    """Turn what the library refuses into a UsageError; only calls that check what the user gave belong inside."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise UsageError(prefix + " ".join(str(error).split())) from error
+
+
+def numbers(text: str) -> float | list[float]:
+    """Return "3" as a number and "3,5" as one per axis."""
+    try:
+        values = [float(entry) for entry in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, or numbers separated by commas such as 3,5") from None
+    return values[0] if len(values) == 1 else values
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Return "255,127" as a shape."""
+    try:
+        return tuple(int(entry) for entry in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 255,127") from None
+
+
+def names(text: str) -> list[str]:
+    """Return "a,b" as a list without repetitions."""
+    return list(dict.fromkeys(entry.strip() for entry in text.split(",")))
+
+
+def add_problem_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("problem")
+    group.add_argument("--lengths", type=numbers, metavar="L[,L..]", help="length of the box, one for all axes or one per axis")
+    group.add_argument("--spacing", type=numbers, metavar="H[,H..]", help="distance of the unknowns instead of lengths")
+    group.add_argument(
+        "--boundary",
+        default="dirichlet",
+        metavar="B",
+        help="dirichlet, neumann or periodic; axes separated by ',', low and high side by ':', values after '=' "
+        "(dirichlet=1.5:neumann=-2,periodic); one entry serves all axes; neumann is the outward normal derivative; "
+        "default dirichlet",
+    )
+    group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
+    group.add_argument("--reaction", type=float, default=0.0, metavar="c", help="c >= 0 in -Laplace(u) + c u = f, default 0")
+    group.add_argument(
+        "--compatibility",
+        default="error",
+        metavar="WHAT",
+        help="when no side is dirichlet and f has a mean: error (default), or project it out",
+    )
+    group.add_argument("--array", metavar="NAME", help="which array of an .npz file")
+
+
+def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
+    group = parser.add_argument_group("stopping")
+    group.add_argument(
+        "--rtol", type=float, help="stop at ||b - A u|| <= rtol ||b||; default 1e-8 (float32: 1e-4), or what rounding allows"
+    )
+    group.add_argument("--atol", type=float, default=0.0, help="or at ||b - A u|| <= atol; default 0")
+    group.add_argument("--maxiter", type=int, default=50, metavar="N", help="most iterations, default 50")
+    group.add_argument("--start", default=start, help=f"fmg (full multigrid) or zero; default {start}")
+
+
+def add_transfer_options(group: Any) -> None:
+    group.add_argument("--pre", type=int, default=2, metavar="N", help="smoothing steps before the correction, default 2")
+    group.add_argument("--post", type=int, default=2, metavar="N", help="smoothing steps after it, default 2")
+    group.add_argument(
+        "--restriction",
+        default="full-weighting",
+        metavar="NAME",
+        help="full-weighting (default), half-weighting, injection, cell-average",
+    )
+    group.add_argument("--prolongation", default="linear", metavar="NAME", help="linear (default), constant, cubic")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> Any:
+    group = parser.add_argument_group("output")
+    group.add_argument("--plot", metavar="FILE", help="picture of the outcome: .png, .pdf or .svg")
+    group.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
+    group.add_argument("--threads", type=int, metavar="N", help="cores for large grids; default all, or UNIGRID_NUM_THREADS")
+    return group
+
+
+def load_kernels(threads: int | None = None) -> None:
+    """Import the solver, obeying --threads. Raises UsageError where the user's surroundings forbid it."""
+    try:
+        with user_errors():  # a wrong UNIGRID_NUM_THREADS shows here
+            from ..stencil import solve as _  # noqa: F401
+            from ..stencil.kernels.threads import set_num_threads
+
+            if threads is not None:
+                set_num_threads(threads)
+    except RuntimeError as error:
+        if "cache" not in str(error):
+            raise
+        raise UsageError(f"{error}; set NUMBA_CACHE_DIR to a folder that can be written to") from None
+
+
+def source_of(path: str, name: str | None) -> NDArray[Any]:
+    """Return f from a file, checked. Raises UsageError or FileError."""
+    f = read_array(path, name)
+    with user_errors(f"{path}: "):
+        from ..stencil.arrays import finite_array
+
+        if not 1 <= f.ndim <= 3:
+            raise ValueError(f"f must have 1, 2 or 3 axes, got shape {f.shape}")
+        return finite_array(f, "f")
+
+
+def describe_problem(problem: Poisson) -> dict[str, Any]:
+    """Return what --json says of a problem."""
+    return {
+        "shape": problem.shape,
+        "unknowns": problem.grid.size,
+        "lengths": problem.lengths,
+        "spacing": problem.spacing,
+        "boundary": [f"{axis.low.__name__.lower()}:{axis.high.__name__.lower()}" for axis in problem.grid.axes],
+        "centering": problem.grid.axes[0].centering,
+        "reaction": problem.reaction,
+    }
+
+
+def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...]) -> Poisson:
+    """Return the problem that the options describe. Raises UsageError."""
+    from ..stencil.problem import Poisson
+
+    with user_errors():
+        return Poisson(
+            unknowns,
+            lengths=arguments.lengths,
+            spacing=arguments.spacing,
+            boundary=boundary_of(arguments.boundary, len(unknowns)),
+            centering=arguments.centering,
+            reaction=arguments.reaction,
+        )
+
+
+def boundary_of(text: str, ndim: int) -> list[tuple[Condition, Condition]]:
+    """Return what --boundary means on `ndim` axes: a (low, high) pair each. Raises ValueError."""
+    entries = text.split(",")
+    if len(entries) not in (1, ndim):
+        raise ValueError(
+            f"--boundary {text!r} names {len(entries)} axes, f has {ndim}; give one entry for all axes or one per axis "
+            "(',' separates axes, ':' the low from the high side)"
+        )
+    pairs = [_axis_of(entry) for entry in entries]
+    return pairs * ndim if len(pairs) == 1 else pairs
+
+
+def _axis_of(text: str) -> tuple[Condition, Condition]:
+    sides = text.split(":")
+    if len(sides) > 2:
+        raise ValueError(f"--boundary {text!r} names {len(sides)} sides; an axis has two, low:high")
+    return _side_of(sides[0]), _side_of(sides[-1])
+
+
+def _side_of(text: str) -> Condition:
+    from ..stencil.boundary import NAMES, Dirichlet, Neumann, Periodic
+
+    name, equals, value = (part.strip() for part in text.partition("="))
+    kind = NAMES[choose(name.lower(), NAMES, "boundary condition")]
+    if not equals:
+        return kind()
+    if kind is Periodic:
+        raise ValueError(f"--boundary {text!r}: a periodic axis has no value")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"--boundary {text!r}: {value!r} is not a number; write for example {name}=1.5") from None
+    return Dirichlet(number) if kind is Dirichlet else Neumann(number)
+
+
+def smoother_of(name: str, omega: float | None) -> Smoother:
+    """Return the smoother of that name, with that omega. Raises ValueError."""
+    from ..stencil.smoothers import SMOOTHERS
+
+    kind: Any = SMOOTHERS[choose(name, SMOOTHERS, "smoother")]
+    if omega is None:
+        return kind()  # type: ignore[no-any-return]
+    if not hasattr(kind(), "omega"):
+        raise ValueError(f"smoother {name!r} has no omega")
+    return kind(omega=omega)  # type: ignore[no-any-return]

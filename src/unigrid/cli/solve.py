@@ -1,0 +1,209 @@
+"""`unigrid solve`: a right-hand side from a file, its solution into another."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import PICTURES, FileError, checked_output, write_array
+from . import options
+from .monitor import Stopwatch, Watch, announced_compilation, finite, json_text, line_per_iteration, progress_bar
+from .options import user_errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..solution import Solution
+    from ..stencil.hierarchy import StencilCycle
+
+SUMMARY = "solve -Laplace(u) + c u = f for an f from a file"
+EPILOG = """\
+files:
+  f: .npy, .npz, .csv, .png or .jpg (gray values from 0 to 1), 1 to 3 axes, f at the unknowns; axis 0, the first index, is x
+  u: .npy, .npz (array "u") or .csv
+
+examples:
+  unigrid solve f.npy -o u.npy --plot u.png
+  unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1.5:neumann=-2,periodic --centering cell
+  unigrid solve f.npz --array source --cycle W --smoother jacobi --omega 0.7 --monitor
+  unigrid solve f.csv --boundary neumann --compatibility project --json
+
+exit code: 0 converged, 1 not converged (u is written all the same), 2 wrong input, 130 interrupted"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rhs", metavar="RHS", help="file with the source f")
+    options.add_problem_options(parser)
+    group = parser.add_argument_group("cycle")
+    group.add_argument("--cycle", default="V", metavar="KIND", help="V (default), W or F")
+    group.add_argument(
+        "--smoother", default="red-black", metavar="NAME", help="red-black (default), jacobi, gauss-seidel, chebyshev"
+    )
+    group.add_argument("--omega", type=float, help="relaxation factor of the smoother; default its own")
+    options.add_transfer_options(group)
+    group.add_argument("--accelerate", metavar="cg", help="conjugate gradients with the cycle as preconditioner")
+    options.add_stopping_options(parser, start="fmg")
+    group = options.add_run_options(parser)
+    group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz or .csv")
+    group.add_argument("--plot-history", metavar="FILE", help="picture of the residuals")
+    group.add_argument("--plot-hierarchy", metavar="FILE", help="picture of the grids and of the cycle")
+    group.add_argument("--monitor", action="store_true", help="print a line per iteration instead of the progress bar")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A solve that has ended, and all that a report of it needs."""
+
+    arguments: argparse.Namespace
+    f: NDArray[Any]
+    cycle: StencilCycle
+    solution: Solution
+    seconds: dict[str, float]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    _check_outputs(arguments)
+    stopwatch = Stopwatch()
+    with stopwatch.measure("import"):
+        options.load_kernels(arguments.threads)
+    with stopwatch.measure("read"):
+        f = options.source_of(arguments.rhs, arguments.array)
+    if arguments.output:
+        checked_output(arguments.output, ndim=f.ndim)
+    with stopwatch.measure("setup"):
+        cycle = _cycle(f.shape, arguments)
+    with announced_compilation(stopwatch), _watch(arguments, f) as watch, stopwatch.measure("solve"):
+        solution = _solve(cycle, f, arguments, watch)
+    ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
+    with stopwatch.measure("write"):
+        written = _write(ended)
+    print(json_text(summary(ended, written)) if arguments.json else "\n".join(report(ended, written)))
+    if not solution.converged:
+        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+    return 0 if solution.converged else 1
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse before any work what could not be written after it."""
+    pictures = [path for path in (arguments.plot, arguments.plot_history, arguments.plot_hierarchy) if path]
+    outputs = [checked_output(arguments.output)] if arguments.output else []
+    outputs += [checked_output(path, PICTURES) for path in pictures]
+    for number, path in enumerate(outputs):
+        if path.exists() and os.path.exists(arguments.rhs) and path.samefile(arguments.rhs):
+            raise FileError(f"{path}: is the input, which is never written over")
+        if path in outputs[:number]:
+            raise FileError(f"{path}: is named for two outputs")
+
+
+def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycle:
+    from ..stencil.hierarchy import StencilCycle
+
+    problem = options.problem_of(arguments, shape)
+    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
+    with user_errors():
+        smoother = options.smoother_of(arguments.smoother, arguments.omega)
+        return StencilCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother, **slots)
+
+
+def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
+    given = {name: getattr(arguments, name) for name in ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility")}
+    with user_errors():
+        return cycle.solve(f, callback=watch, raise_on_failure=False, **given)
+
+
+def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float:
+    """Return the tolerance that holds, the default one included."""
+    from ..stencil.solve import DEFAULT_RTOL
+
+    return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else float(arguments.rtol)
+
+
+@contextlib.contextmanager
+def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> Iterator[Watch | None]:
+    if arguments.monitor:
+        yield line_per_iteration(sys.stderr if arguments.json else sys.stdout)
+        return
+    rtol = _rtol(arguments, f)
+    with progress_bar(lambda initial: max(rtol * initial, arguments.atol)) as watch:
+        yield watch
+
+
+def _write(ended: Run) -> list[str]:
+    """Write what was asked for and return the paths."""
+    arguments, u, written = ended.arguments, ended.solution.u, []
+    if arguments.output and u is not None:
+        write_array(arguments.output, u)
+        written.append(arguments.output)
+    if not (arguments.plot or arguments.plot_history or arguments.plot_hierarchy):
+        return written
+    from .. import plots
+
+    figures = {}
+    if arguments.plot and u is not None:
+        picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
+        figures[arguments.plot] = plots.plot_solution(u, ended.cycle.problem, picture=picture)
+    if arguments.plot_history:
+        label = f"{ended.cycle.kind}({ended.cycle.pre},{ended.cycle.post}), {arguments.smoother}"
+        figures[arguments.plot_history] = plots.plot_history({label: ended.solution}, rtol=_rtol(arguments, ended.f))
+    if arguments.plot_hierarchy:
+        figures[arguments.plot_hierarchy] = plots.plot_hierarchy(ended.cycle)
+    for path, figure in figures.items():
+        plots.save(figure, path)
+    return [*written, *figures]
+
+
+def summary(ended: Run, written: list[str]) -> dict[str, Any]:
+    """Return what --json prints."""
+    from ..stencil.kernels.threads import get_num_threads
+    from .info import versions
+
+    cycle, solution = ended.cycle, ended.solution
+    return {
+        "input": ended.arguments.rhs,
+        "problem": {**options.describe_problem(cycle.problem), "dtype": str(ended.f.dtype)},
+        "cycle": {
+            "kind": cycle.kind, "pre": cycle.pre, "post": cycle.post, "smoother": repr(cycle.smoother),
+            "accelerate": ended.arguments.accelerate, "work_units": cycle.work_units,
+            "operator_complexity": cycle.operator_complexity,
+        },
+        "levels": [{"shape": level.problem.shape, "unknowns": level.problem.grid.size} for level in cycle.levels],
+        "converged": solution.converged,
+        "reason": solution.reason.value,
+        "message": solution.message,
+        "iterations": solution.iterations,
+        "residuals": [finite(residual) for residual in solution.residuals],
+        "rate": finite(solution.rate),
+        "seconds": {name: round(seconds, 6) for name, seconds in ended.seconds.items()},
+        "threads": get_num_threads(),
+        "written": written,
+        "versions": versions(),
+    }  # fmt: skip
+
+
+def report(ended: Run, written: list[str]) -> list[str]:
+    """Return the lines of the report."""
+    cycle, solution, seconds = ended.cycle, ended.solution, ended.seconds
+    rate = "" if math.isnan(solution.rate) else f" Factor {solution.rate:.3f} an iteration."
+    compiled = f", {seconds['compile']:.1f} s to compile kernels, this once" * (seconds["compile"] > 0)
+    lines = [
+        f"{ended.arguments.rhs}: {str(cycle.problem)[1:-1]}, {ended.f.dtype}",
+        f"{cycle.kind}({cycle.pre},{cycle.post}), {cycle.smoother!r}, {len(cycle.levels)} levels, "
+        f"{cycle.work_units:.2f} work units a cycle",
+        f"{solution.message[:1].upper()}{solution.message[1:]}{rate}",
+        f"{seconds['setup']:.3f} s to set up, {seconds['solve']:.3f} s to solve{compiled}",
+    ]
+    if solution.u is None:
+        lines.append("There is no finite iterate to write.")
+    else:
+        lines.append(f"u from {solution.u.min():.6g} to {solution.u.max():.6g}")
+    lines += [f"Wrote {path}" for path in written]
+    if not ended.arguments.output:
+        lines.append("u is not stored; -o u.npy stores it.")
+    return lines

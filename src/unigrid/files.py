@@ -1,0 +1,197 @@
+"""Arrays in files: reads what users bring, writes so that a file is either whole or not there.
+
+Reading: .npy, .npz, .csv, .png, .jpg. Writing: .npy, .npz, .csv. Every fault of a file is a `FileError` of one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .messages import choose, nearest
+
+Array = NDArray[Any]
+# Rec. 601: what cameras, JPEG and television call the brightness of red, green and blue.
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
+
+
+class FileError(ValueError):
+    """A file that cannot be read or written; the text is one line and begins with the path."""
+
+
+def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
+    """Return the array in a file, chosen by the file's ending.
+
+    Parameters
+    ----------
+    path : path
+        .npy; .npz; .csv: numbers separated by commas, semicolons or white space, one line of column names is skipped, a
+        single row or column becomes one axis; .png, .jpg: gray values from 0 (black) to 1, row 0 on top, transparency ignored.
+    name : str, optional
+        Which array of an .npz file; may be left out where there is only one.
+
+    Raises
+    ------
+    FileError
+        For a file that is missing, empty, truncated, not what its ending says, or of an unknown ending.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory, give a file")
+    reader = _READERS[_ending(path, _READERS)]
+    if name is not None and reader is not _read_npz:
+        raise FileError(f"{path}: only an .npz file holds arrays by name, so {name!r} cannot be asked of it")
+    _check_readable(path)
+    try:
+        array = _read_npz(path, name) if reader is _read_npz else reader(path)
+    except FileError:
+        raise
+    except MemoryError:
+        raise FileError(f"{path}: the array does not fit into memory, or the file is damaged") from None
+    except Exception as error:  # whatever a damaged file makes the libraries raise, it is the file's fault, not the program's
+        raise FileError(f"{path}: not a readable {path.suffix} file ({_one_line(error)})") from None
+    if array.size == 0:
+        raise FileError(f"{path}: the array is empty, shape {array.shape}")
+    return array
+
+
+def write_array(path: str | os.PathLike[str], array: Array, name: str = "u") -> None:
+    """Write an array to .npy, .npz (under `name`) or .csv (at most two axes), by the path's ending and all at once."""
+    path = checked_output(path, ndim=array.ndim)
+    with atomic_output(path) as file:
+        if path.suffix.lower() == ".npy":
+            np.save(file, array)
+        elif path.suffix.lower() == ".npz":
+            np.savez(file, allow_pickle=False, **{name: array})
+        else:
+            np.savetxt(file, array, delimiter=",", fmt="%.9g" if array.dtype == np.float32 else "%.17g")
+
+
+def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = (".npy", ".npz", ".csv"), ndim: int = 1) -> Path:
+    """Return the path if a file can be written there; raise FileError otherwise. To be asked before any long work."""
+    path = Path(path)
+    if _ending(path, endings) == ".csv" and ndim > 2:
+        raise FileError(f"{path}: .csv holds at most 2 axes, the array has {ndim}; take .npy or .npz")
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory, give a file name")
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"{path}: the directory {path.parent} cannot be written to")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes its name only when all is written; an error or Ctrl-C leaves what was there before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ending(path: Path, allowed: Any) -> str:
+    try:
+        return choose(path.suffix.lower(), allowed, "file ending")
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        beside = os.listdir(path.parent) if path.parent.is_dir() else []
+        raise FileError(f"{path}: no such file{nearest(path.name, beside)}")
+    if not os.access(path, os.R_OK):
+        raise FileError(f"{path}: permission to read it is denied")
+    if path.is_file() and path.stat().st_size == 0:
+        raise FileError(f"{path}: the file is empty")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_npy(path: Path) -> Array:
+    with open(path, "rb") as file:
+        if file.read(6) != b"\x93NUMPY":  # np.load would otherwise try zip files and pickles, and complain of those
+            raise ValueError("it does not begin as one")
+    array: Array = np.load(path, allow_pickle=False)
+    return array
+
+
+def _read_npz(path: Path, name: str | None = None) -> Array:
+    with open(path, "rb") as file:
+        if file.read(2) != b"PK":
+            raise ValueError("it does not begin as one")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            array: Array = archive[_chosen(path, archive.files, name)]
+    return array
+
+
+def _chosen(path: Path, names: list[str], name: str | None) -> str:
+    if name is None and len(names) != 1:
+        raise FileError(f"{path}: holds {len(names)} arrays, {', '.join(names) or 'none'}; choose one with --array")
+    try:
+        return names[0] if name is None else choose(name, names, "array")
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _read_csv(path: Path) -> Array:
+    lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.split("#")[0].strip()]
+    if not lines:
+        raise FileError(f"{path}: holds no numbers")
+    delimiter = next((mark for mark in (",", ";") if any(mark in line for line in lines)), None)
+    if not any(_is_number(field) for field in lines[0].split(delimiter)):
+        del lines[0]  # names of columns
+    if not lines:
+        raise FileError(f"{path}: holds no numbers")
+    try:
+        return np.atleast_1d(np.loadtxt(lines, delimiter=delimiter))
+    except ValueError as error:
+        raise FileError(
+            f"{path}: {_one_line(error).split(';')[0].rstrip('.')} (rows are counted without header and blanks)"
+        ) from None
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_picture(path: Path) -> Array:
+    from PIL import Image, ImageOps
+
+    with open(path, "rb") as file, Image.open(file) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
+            return np.asarray(picture, dtype=np.float64) / 65535.0
+        return np.asarray(picture.convert("RGB"), dtype=np.float64) @ np.array(LUMINANCE) / 255.0
+
+
+_READERS: dict[str, Callable[[Path], Array]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".png": _read_picture,
+    ".jpg": _read_picture,
+    ".jpeg": _read_picture,
+}

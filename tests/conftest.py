@@ -1,0 +1,90 @@
+"""What several test files need: a seeded generator, threads, and the discrete equations written down a second time."""
+
+import itertools
+import zlib
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import unigrid
+from unigrid.stencil.kernels import threads as threading_module
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of random numbers that depends on the test's own name alone."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def use_threads(monkeypatch):
+    """use_threads(3): three threads on every grid, however small; restored afterwards."""
+    before = unigrid.get_num_threads()
+
+    def use(count):
+        monkeypatch.setattr(threading_module, "PARALLEL_FROM", 1)
+        unigrid.set_num_threads(count)
+
+    yield use
+    unigrid.set_num_threads(before)
+
+
+@pytest.fixture
+def make_condition():
+    """make_condition("neumann", 2.0) -> unigrid.Neumann(2.0)."""
+    classes = {"dirichlet": unigrid.Dirichlet, "neumann": unigrid.Neumann}
+    return lambda kind, value=0.0: unigrid.Periodic() if kind == "periodic" else classes[kind](value)
+
+
+@pytest.fixture
+def written_out():
+    """written_out(shape, lengths, kinds, values, centering, reaction) -> A, g with A u = f + g, from the equations, by points.
+
+    `kinds` has a (low, high) pair of names an axis, `values` a pair of numbers or arrays. Every case that the contract of
+    `Poisson` names stands here in words of its own; nothing of unigrid is used.
+    """
+    return _written_out
+
+
+def _spacing(n, length, kinds, centering):
+    if centering == "cell" or kinds == ("periodic", "periodic"):
+        return length / n
+    return length / {0: n + 1, 1: n, 2: n - 1}[kinds.count("neumann")]
+
+
+def _written_out(shape, lengths, kinds, values, centering, reaction):
+    number = {point: i for i, point in enumerate(itertools.product(*map(range, shape)))}
+    matrix, g = scipy.sparse.lil_array((len(number), len(number))), np.zeros(shape)
+    for point, row in number.items():
+        matrix[row, row] += reaction
+        for axis, n in enumerate(shape):
+            h = _spacing(n, lengths[axis], tuple(kinds[axis]), centering)
+            for end, step in ((0, -1), (1, 1)):
+                matrix[row, row] += 1 / h**2
+                place = point[axis] + step
+                kind, value = kinds[axis][end], values[axis][end]
+                if np.ndim(value):
+                    value = value[point[:axis] + point[axis + 1 :]]
+                if kind == "periodic":
+                    place %= n
+                elif not 0 <= place < n:  # the neighbor is missing; what the condition says of it
+                    if kind == "dirichlet" and centering == "vertex":  # it is the boundary node: u = value
+                        g[point] += value / h**2
+                        continue
+                    if kind == "dirichlet":  # the side lies halfway: (ghost + u) / 2 = value
+                        matrix[row, row] += 1 / h**2
+                        g[point] += 2 * value / h**2
+                        continue
+                    if centering == "cell":  # (ghost - u) / h = flux
+                        matrix[row, row] -= 1 / h**2
+                        g[point] += value / h
+                        continue
+                    g[point] += 2 * value / h  # (ghost - u_mirrored) / 2h = flux
+                    place = point[axis] - step
+                    if not 0 <= place < n:  # the mirrored node is the Dirichlet node of the other end
+                        other = values[axis][1 - end]
+                        g[point] += (other[point[:axis] + point[axis + 1 :]] if np.ndim(other) else other) / h**2
+                        continue
+                matrix[row, number[(*point[:axis], place, *point[axis + 1 :])]] -= 1 / h**2
+    return matrix.tocsr(), g

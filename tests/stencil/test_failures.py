@@ -1,0 +1,584 @@
+"""What happens when things go wrong: each failure is injected, and what the user then sees is clear and right."""
+
+import numpy as np
+import pytest
+
+import unigrid
+from unigrid import Reason
+
+D, N, P = unigrid.Dirichlet, unigrid.Neumann, unigrid.Periodic
+
+
+def smooth(shape, dtype=np.float64):
+    """A product of sines and exponentials: no eigenfunction, and no mean of zero."""
+    f = np.ones(())
+    for axis, n in enumerate(shape):
+        x = (np.arange(n) + 0.5) / n
+        f = np.multiply.outer(f, np.exp(x) * np.cos((2 + axis) * x) + 1.5)
+    return f.astype(dtype)
+
+
+def rough(shape, dtype=np.float64):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+
+
+SOURCES = pytest.mark.parametrize("source", [smooth, rough])
+
+
+class Spoiled(unigrid.Smoother):
+    """Red-black, until its `fatal`-th call, at which `spoil(u)` happens."""
+
+    def __init__(self, fatal, spoil):
+        self.inner, self.fatal, self.spoil, self.calls = unigrid.RedBlack(), fatal, spoil, 0
+
+    def __call__(self, operator, f, u):
+        self.calls += 1
+        u = self.inner(operator, f, u)
+        if self.calls == self.fatal:
+            self.spoil(u)
+        return u
+
+
+def one_line(error):
+    text = str(error.value)
+    assert text
+    assert "\n" not in text
+    return text
+
+
+# Input that is not finite.
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_f_that_is_not_finite_is_named_with_its_first_index(bad, dtype):
+    f = np.ones((7, 9), dtype)
+    f[3, 5] = f[4, 1] = bad
+    with pytest.raises(ValueError, match=r"^f must be finite, but f\[3, 5\] is") as error:
+        unigrid.solve(f)
+    assert str(bad) in one_line(error)
+
+
+def test_u0_that_is_not_finite_is_named_with_its_first_index():
+    u0 = np.zeros((5, 6, 7))
+    u0[0, 4, 2] = np.nan
+    with pytest.raises(ValueError, match=r"u0\[0, 4, 2\] is nan") as error:
+        unigrid.solve(np.ones((5, 6, 7)), u0=u0)
+    one_line(error)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_boundary_values_that_are_not_finite_are_named_with_their_first_index(bad):
+    values = np.ones(9)
+    values[4] = values[6] = bad
+    with pytest.raises(ValueError, match="high boundary value of axis 0") as error:
+        unigrid.solve(np.ones((7, 9)), boundary=[("neumann", D(values)), "periodic"])
+    assert "4" in one_line(error)
+    with pytest.raises(ValueError, match="low boundary value of axis 1") as error:
+        unigrid.solve(np.ones((7, 9)), boundary=["dirichlet", (N(bad), "neumann")])
+    assert str(bad) in one_line(error)
+
+
+def test_nothing_is_solved_before_the_input_is_found_finite():
+    cycle = unigrid.StencilCycle(unigrid.Poisson(9), smoother=Spoiled(1, pytest.fail))
+    with pytest.raises(ValueError, match="finite"):
+        cycle.solve(np.full(9, np.nan))
+
+
+# NaN in mid-cycle.
+
+
+def fill_with_nan(u):
+    u[(0,) * u.ndim] = np.nan
+
+
+@pytest.mark.parametrize("start", ["fmg", "zero"])
+@pytest.mark.parametrize("fatal", [1, 3, 20, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_in_mid_cycle_returns_the_last_finite_iterate(fatal, start, dtype):
+    f = rough((63, 40), dtype)
+    problem = unigrid.Poisson(f.shape)
+    cycle = unigrid.StencilCycle(problem, smoother=Spoiled(fatal, fill_with_nan))
+    solution = cycle.solve(f, start=start, rtol=1e-6, raise_on_failure=False)
+    assert solution.reason is Reason.NONFINITE
+    assert not solution.converged
+    assert solution.u.shape == f.shape
+    assert solution.u.dtype == dtype
+    assert np.isfinite(solution.u).all()
+    assert len(solution.residuals) == solution.iterations + 1
+    remaining = problem.rhs(f).ravel() - problem.matrix() @ solution.u.ravel()
+    assert solution.residuals[-1] == pytest.approx(np.linalg.norm(remaining), rel=1e-4)
+    assert "NaN" in solution.message
+    good = unigrid.StencilCycle(problem).solve(f, start=start, rtol=1e-6)
+    before = good.residuals[: solution.iterations + 1]
+    assert solution.residuals == pytest.approx(before, rel=1e-4)  # exactly the iterations before the fault
+
+
+def test_nan_for_one_of_several_right_hand_sides_spares_the_others():
+    f = rough((3, 20, 20))
+    smoother = Spoiled(1, fill_with_nan)
+    solution = unigrid.StencilCycle(unigrid.Poisson((20, 20)), smoother=smoother).solve(f, raise_on_failure=False)
+    assert [part.reason for part in solution.parts] == [Reason.NONFINITE, Reason.CONVERGED, Reason.CONVERGED]
+    assert np.isfinite(solution.u).all()
+    assert solution.reason is Reason.NONFINITE
+    assert not solution.converged
+
+
+# Iterations that fail.
+
+
+@pytest.mark.parametrize("smoother", [unigrid.RedBlack(3), unigrid.Jacobi(3), unigrid.GaussSeidel(3)], ids=repr)
+@pytest.mark.parametrize("shape", [(100,), (64, 64), (127, 33), (17, 16, 15)], ids=str)
+@pytest.mark.parametrize("start", ["fmg", "zero"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_omega_three_is_found_to_diverge_within_ten_cycles(smoother, shape, start, dtype):
+    solution = unigrid.solve(rough(shape, dtype), smoother=smoother, start=start, raise_on_failure=False)
+    assert solution.iterations <= 10
+    # One lexicographic sweep doubles the error at each of its points: in float32 the first cycle may end in infinity.
+    if not (solution.reason is Reason.NONFINITE and dtype is np.float32 and isinstance(smoother, unigrid.GaussSeidel)):
+        assert solution.reason is Reason.DIVERGED
+        assert "omega" in solution.reason.text
+
+
+@SOURCES
+@pytest.mark.parametrize("shape", [(15,), (500,), (32, 32), (100, 37), (128, 128), (300, 300), (31, 31, 31)], ids=str)
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("accelerate", [None, "cg"])
+def test_float32_with_rtol_1e_8_stagnates_in_few_cycles(source, shape, centering, accelerate):
+    f = source(shape, np.float32)
+    solution = unigrid.solve(f, rtol=1e-8, centering=centering, accelerate=accelerate, raise_on_failure=False)
+    assert solution.reason is Reason.STAGNATED
+    assert solution.iterations < 25
+    assert solution.residuals[-1] < 1e-2 * solution.residuals[0]
+    assert "float64" in solution.reason.text
+
+
+@SOURCES
+@pytest.mark.parametrize("shape", [(99,), (1000,), (64, 64), (255, 100), (20, 20, 20)], ids=str)
+def test_rtol_below_round_off_stagnates_in_float64(source, shape):
+    solution = unigrid.solve(source(shape), rtol=1e-18, raise_on_failure=False)
+    assert solution.reason is Reason.STAGNATED
+    assert solution.iterations < 25
+
+
+@SOURCES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize(
+    "shape", [(3,), (64,), (1000,), (20001,), (5, 7), (64, 64), (129, 300), (511, 511), (33, 32, 31)], ids=str
+)
+def test_the_default_tolerance_is_always_reached(source, dtype, centering, shape):
+    boundary = [(D(1.0), N(-2.0)), "dirichlet", "periodic"][: len(shape)]
+    solution = unigrid.solve(source(shape, dtype), centering=centering, boundary=boundary)
+    assert solution.converged
+    assert solution.iterations <= 15
+
+
+@SOURCES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_default_tolerance_is_reached_on_a_large_square(source, dtype):
+    assert unigrid.solve(source((1023, 1023), dtype)).iterations <= 10
+
+
+def test_a_default_run_that_ends_at_round_off_says_so():
+    solution = unigrid.solve(smooth((1023,), np.float32))
+    assert solution.converged
+    assert solution.residuals[-1] > 1e-4 * solution.residuals[0] or solution.message.count("tolerance")
+
+
+@SOURCES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1000,), (40, 50), (255, 255)], ids=str)
+def test_a_solution_as_u0_is_recognized_in_zero_cycles(source, dtype, shape):
+    f = source(shape, dtype)
+    first = unigrid.solve(f)
+    again = unigrid.solve(f, u0=first.u)
+    assert again.reason is Reason.CONVERGED
+    assert again.iterations == 0
+    np.testing.assert_array_equal(again.u, first.u)
+
+
+def test_no_convergence_raises_an_error_that_carries_the_solution():
+    f = rough((40, 40))
+    with pytest.raises(unigrid.ConvergenceError, match=r"maxiter: .*raise_on_failure=False") as error:
+        unigrid.solve(f, maxiter=2, rtol=1e-12)
+    one_line(error)
+    carried = error.value.solution
+    returned = unigrid.solve(f, maxiter=2, rtol=1e-12, raise_on_failure=False)
+    np.testing.assert_array_equal(carried.u, returned.u)
+    assert carried.reason is returned.reason is Reason.MAXITER
+    assert carried.iterations == 2
+    assert carried.residuals == returned.residuals
+    assert isinstance(error.value, RuntimeError)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+def test_sources_very_large_or_very_small_are_solved(dtype, size):
+    f = rough((40, 30), dtype)
+    expected, scaled = unigrid.solve(f).u, unigrid.solve(f * dtype(size)).u
+    np.testing.assert_allclose(scaled / dtype(size), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [1e160, 1e200, 1e300, 1e-170, 1e-200, 1e-300])
+def test_no_wrong_answer_passes_as_converged_where_squares_overflow_or_vanish(size):
+    f = rough((40, 30))
+    expected = unigrid.solve(f).u
+    try:
+        solution = unigrid.solve(f * size, raise_on_failure=False)
+    except ValueError as error:
+        if "scale" not in str(error):
+            raise
+        return
+    if solution.converged:
+        np.testing.assert_allclose(solution.u / size, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    else:
+        assert solution.reason is Reason.NONFINITE
+        assert np.isfinite(solution.u).all()
+
+
+# Singular problems.
+
+
+@pytest.mark.parametrize("boundary", ["neumann", "periodic", ["periodic", "neumann"]], ids=str)
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+def test_an_incompatible_source_is_an_error_with_the_mean_and_the_option(boundary, centering):
+    problem = unigrid.Poisson((12, 15), boundary=boundary, centering=centering)
+    f = problem.compatible(rough((12, 15))) + 3.25
+    with pytest.raises(ValueError, match=r"mean is 3\.25\b.*compatibility=.project") as error:
+        unigrid.solve(f, boundary=boundary, centering=centering)
+    one_line(error)
+    projected = unigrid.solve(f, boundary=boundary, centering=centering, compatibility="project", rtol=1e-11)
+    np.testing.assert_allclose(
+        projected.u, unigrid.solve(f - 3.25, boundary=boundary, centering=centering, rtol=1e-11).u, rtol=0, atol=1e-9
+    )
+
+
+def test_boundary_fluxes_count_in_the_mean():
+    f = np.full((16, 16), -4.0)  # the fluxes into a unit square, 1 on each side, and what f takes out are equal
+    assert unigrid.solve(f, boundary=N(1.0), centering="cell").converged
+    with pytest.raises(ValueError, match="mean is 8"):
+        unigrid.solve(-f * 0 + 4.0, boundary=N(1.0), centering="cell")
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("boundary", ["neumann", "periodic"])
+@pytest.mark.parametrize("shape", [(24, 20, 24), (33, 30), (50,)], ids=str)
+@pytest.mark.parametrize("accelerate", [None, "cg"])
+def test_a_compatible_source_gives_the_mean_zero_solution(shape, boundary, centering, accelerate):
+    problem = unigrid.Poisson(shape, boundary=boundary, centering=centering)
+    f = problem.compatible(rough(shape))
+    solution = unigrid.solve(f, boundary=boundary, centering=centering, accelerate=accelerate)
+    assert solution.converged
+    assert abs(problem.mean(solution.u)) <= 1e-13 * np.abs(solution.u).max()
+    assert np.linalg.norm(f.ravel() - problem.matrix() @ solution.u.ravel()) <= 1.1e-8 * np.linalg.norm(f)
+
+
+def test_the_mean_zero_solution_is_returned_whatever_the_mean_of_u0():
+    f = unigrid.Poisson((20, 20), boundary="periodic").compatible(rough((20, 20)))
+    exact = unigrid.solve(f, boundary="periodic").u
+    for u0 in (exact + 5.0, rough((20, 20)) + 100.0):
+        assert abs(unigrid.solve(f, boundary="periodic", u0=u0).u.mean()) <= 1e-12
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("boundary", ["neumann", "periodic"])
+@pytest.mark.parametrize("value", [0.1, 3.7, 1e10])
+def test_a_constant_source_projected_leaves_nothing_but_rounding(value, boundary, centering):
+    f = np.full((23, 31), value)
+    solution = unigrid.solve(f, boundary=boundary, centering=centering, compatibility="project")
+    assert np.abs(solution.u).max() <= 1e-12 * value
+
+
+# Nothing to do.
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"start": "zero"}, {"accelerate": "cg"}, {"boundary": "neumann"}, {"u0": np.ones((9, 9))}], ids=str
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, int])
+def test_zero_source_gives_zero_in_zero_cycles(options, dtype):
+    solution = unigrid.solve(np.zeros((9, 9), dtype), **options)
+    assert solution.reason is Reason.CONVERGED
+    assert solution.iterations == 0
+    assert solution.residuals[-1] == 0.0
+    np.testing.assert_array_equal(solution.u, np.zeros((9, 9)))
+
+
+def test_exact_u0_takes_zero_cycles():
+    u = rough((30, 30))
+    f = unigrid.Poisson((30, 30)).operator(u)
+    u0 = u.copy()
+    solution = unigrid.solve(f, u0=u0)
+    assert solution.iterations == 0
+    assert len(solution.residuals) == 1
+    np.testing.assert_array_equal(solution.u, u)
+    assert not np.shares_memory(solution.u, u0)
+
+
+# Arguments that cannot be.
+
+F = np.ones((9, 8))
+BAD_ARGUMENTS = [
+    ({"maxiter": 0}, ValueError, "maxiter must be an integer >= 1, got 0"),
+    ({"maxiter": -3}, ValueError, "maxiter"),
+    ({"maxiter": 2.5}, ValueError, "maxiter"),
+    ({"maxiter": True}, ValueError, "maxiter"),
+    ({"maxiter": "many"}, ValueError, "maxiter"),
+    ({"rtol": -1e-8}, ValueError, "rtol must be a finite number >= 0 or None"),
+    ({"rtol": np.nan}, ValueError, "rtol"),
+    ({"rtol": np.inf}, ValueError, "rtol"),
+    ({"rtol": "tight"}, ValueError, "rtol"),
+    ({"atol": -1.0}, ValueError, "atol must be a finite number >= 0, got -1.0"),
+    ({"atol": np.nan}, ValueError, "atol"),
+    ({"atol": None}, (TypeError, ValueError), "atol|NoneType"),
+    ({"pre": -1}, ValueError, "pre must be an integer >= 0, got -1"),
+    ({"post": 1.5}, ValueError, "post"),
+    ({"pre": 0, "post": 0}, ValueError, "without smoothing"),
+    ({"cycle": "X"}, ValueError, "'V', 'W', 'F'"),
+    ({"cycle": 7}, (TypeError, ValueError), "'V', 'W', 'F'"),
+    ({"smoother": 3}, TypeError, "smoother must be one of 'jacobi'"),
+    ({"smoother": unigrid.RedBlack}, TypeError, "smoother"),
+    ({"restriction": 3}, TypeError, "restriction"),
+    ({"restriction": unigrid.Linear}, TypeError, "restriction"),
+    ({"prolongation": object()}, TypeError, "prolongation"),
+    ({"lengths": (1, 2, 3)}, ValueError, "got 3 for 2 axes"),
+    ({"lengths": 0.0}, ValueError, "lengths must be finite and > 0"),
+    ({"lengths": (1, -2)}, ValueError, "lengths"),
+    ({"spacing": np.nan}, ValueError, "spacing"),
+    ({"spacing": "wide"}, ValueError, "spacing"),
+    ({"lengths": 1.0, "spacing": 1.0}, ValueError, "not both"),
+    ({"reaction": -1.0}, ValueError, "reaction must be a finite number >= 0, got -1.0"),
+    ({"reaction": np.nan}, ValueError, "reaction"),
+    ({"reaction": "c"}, ValueError, "reaction"),
+    ({"coefficient": np.ones((9, 8))}, NotImplementedError, "coefficient"),
+    ({"u0": np.ones((8, 9))}, ValueError, r"u0 must have the shape of f, \(9, 8\), got \(8, 9\)"),
+    ({"u0": 1.0}, ValueError, "u0 must have the shape of f"),
+    ({"u0": np.ones((9, 8), complex)}, TypeError, "u0 must be an array of real numbers"),
+    ({"boundary": 3}, TypeError, "boundary must be 'dirichlet'"),
+    ({"boundary": ["dirichlet"]}, ValueError, "boundary has 1 entries for 2 axes"),
+    ({"boundary": [("dirichlet",) * 3, "dirichlet"]}, ValueError, "axis 0 must be one entry or a .low, high. pair, got 3"),
+    ({"boundary": ["neumann", ("periodic", "neumann")]}, ValueError, "axis 1 is periodic on one side alone"),
+    ({"boundary": ["neumann", 4]}, TypeError, "axis 1"),
+    ({"boundary": D(np.ones(5))}, ValueError, r"low boundary value of axis 0 must be a number or an array of shape \(8,\)"),
+    ({"boundary": D("warm")}, TypeError, "real numbers"),
+    ({"boundary": D(1j)}, TypeError, "real numbers"),
+    ({"boundary": [D(np.full(8, 1j)), "dirichlet"]}, TypeError, "real numbers"),
+    ({"omega": 1.2}, TypeError, "omega"),
+    ({"rtoll": 1e-3}, TypeError, "rtoll"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
+def test_a_bad_argument_is_refused_in_one_line(arguments, error, words):
+    with pytest.raises(error, match=words) as raised:
+        unigrid.solve(F, **arguments)
+    one_line(raised)
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "meant"),
+    [
+        ("smoother", "redblack", "red-black"),
+        ("smoother", "Jacobi", "jacobi"),
+        ("smoother", "gauss_seidel", "gauss-seidel"),
+        ("smoother", "chebychev", "chebyshev"),
+        ("smoother", "CHEBYSHEV", "chebyshev"),
+        ("restriction", "full_weighting", "full-weighting"),
+        ("restriction", "inject", "injection"),
+        ("prolongation", "Linear", "linear"),
+        ("prolongation", "bilinear", "linear"),
+        ("cycle", "v", "V"),
+        ("cycle", "w", "W"),
+        ("start", "FMG", "fmg"),
+        ("start", "zeros", "zero"),
+        ("accelerate", "CG", "cg"),
+        ("compatibility", "projct", "project"),
+        ("centering", "vertices", "vertex"),
+        ("centering", "Cell", "cell"),
+        ("boundary", "dirchlet", "dirichlet"),
+        ("boundary", "von neumann", "neumann"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(argument, given, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'") as error:
+        unigrid.solve(F, **{argument: given})
+    text = one_line(error)
+    assert repr(given) in text
+    assert argument in text
+
+
+@pytest.mark.parametrize(("name", "meant"), [("FFT", "fft"), ("drect", "direct")])
+def test_an_unknown_coarsest_is_answered_with_the_nearest(name, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        unigrid.StencilCycle(unigrid.Poisson(9), coarsest=name)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [np.float64(1.0), np.ones((0,)), np.ones((3, 0)), np.ones((2, 2, 2, 2)), []],
+    ids=["scalar", "empty", "empty axis", "four axes", "list"],
+)
+def test_an_f_of_no_usable_shape_is_refused_in_one_line(f):
+    with pytest.raises(ValueError, match="f must have 1, 2 or 3 axes") as error:
+        unigrid.solve(f)
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("shape", "boundary", "centering"),
+    [
+        ((1,), "neumann", "vertex"),
+        ((2, 5), "periodic", "vertex"),
+        ((5, 2), ["neumann", "periodic"], "cell"),
+        ((5, 1, 5), "neumann", "vertex"),
+    ],
+)
+def test_axes_too_short_for_their_sides_are_refused_in_one_line(shape, boundary, centering):
+    with pytest.raises(ValueError, match=r"axis \d has \d unknowns?, but .* needs at least \d") as error:
+        unigrid.solve(np.ones(shape), boundary=boundary, centering=centering)
+    one_line(error)
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (9, 9), (8,), (9, 8, 1), (72,)], ids=str)
+def test_a_prepared_cycle_refuses_an_f_of_another_shape(shape):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((9, 8)))
+    with pytest.raises(ValueError, match=r"f must have shape \(9, 8\)") as error:
+        cycle.solve(np.ones(shape))
+    one_line(error)
+    with pytest.raises(ValueError, match=r"\(9, 8\)"):
+        unigrid.solve(np.ones(shape), cycle=cycle)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"smoother": "jacobi"}, {"lengths": 2.0}, {"boundary": "neumann"}, {"pre": 1}, {"reaction": 1.0}, {"centering": "cell"}],
+    ids=str,
+)
+def test_a_prepared_cycle_takes_no_slot_and_no_problem_beside_it(arguments):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((9, 8)))
+    with pytest.raises(ValueError, match=next(iter(arguments))) as error:
+        unigrid.solve(F, cycle=cycle, **arguments)
+    one_line(error)
+
+
+def test_one_cycle_refuses_arrays_of_another_shape():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((20, 20)))
+    with pytest.raises(ValueError, match=r"\(20, 20\)"):
+        cycle(np.ones((20, 19)))
+    with pytest.raises(ValueError, match=r"\(20, 20\)"):
+        cycle(np.ones((20, 20)), np.ones((19, 20)))
+
+
+@pytest.mark.parametrize("dtype", [int, complex, object, np.float16])
+def test_one_cycle_refuses_arrays_of_another_type(dtype):
+    with pytest.raises(TypeError, match="float32 or float64"):
+        unigrid.StencilCycle(unigrid.Poisson((20, 20)))(np.ones((20, 20), dtype))
+
+
+@pytest.mark.parametrize("omega", [0, -1.0, np.nan, np.inf, "fast", None])
+@pytest.mark.parametrize("smoother", [unigrid.RedBlack, unigrid.Jacobi, unigrid.GaussSeidel])
+def test_an_omega_without_meaning_is_refused_in_one_line(smoother, omega):
+    with pytest.raises(ValueError, match="omega must be a finite number > 0") as error:
+        smoother(omega=omega)
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"degree": 0}, {"degree": 1.5}, {"degree": True}, {"interval": (0.0, 1.0)}, {"interval": (2.0, 1.0)}, {"interval": (1,)}],
+    ids=str,
+)
+def test_chebyshev_refuses_a_degree_or_interval_without_meaning(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        unigrid.Chebyshev(**arguments)
+
+
+def test_red_black_refuses_another_color():
+    with pytest.raises(ValueError, match="'red' or 'black'"):
+        unigrid.RedBlack(first="green")
+
+
+# Callbacks and interrupts.
+
+
+def test_stop_iteration_from_the_callback_ends_the_run_as_stopped():
+    def stop(solution):
+        if solution.iterations == 2:
+            raise StopIteration
+
+    solution = unigrid.solve(rough((40, 40)), rtol=1e-12, callback=stop)
+    assert solution.reason is Reason.STOPPED
+    assert not solution.converged
+    assert solution.iterations == 2
+    assert len(solution.residuals) == 3
+    assert solution.u.flags.writeable
+
+
+def fail_at(iteration, error):
+    def callback(solution):
+        if solution.iterations == iteration:
+            raise error
+
+    return callback
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("accelerate", [None, "cg"])
+def test_any_other_exception_of_a_callback_passes_and_leaves_the_cycle_usable(error, accelerate):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((100, 90)))
+    f = rough((100, 90))
+    before = cycle.solve(f, accelerate=accelerate).u.copy()
+    with pytest.raises(error):
+        cycle.solve(f, accelerate=accelerate, callback=fail_at(1, error))
+    np.testing.assert_array_equal(cycle.solve(f, accelerate=accelerate).u, before)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("fatal", [1, 2, 5, 30])
+def test_ctrl_c_in_mid_cycle_leaves_the_cycle_usable(fatal, workers, use_threads):
+    use_threads(workers)
+
+    def interrupt(u):
+        raise KeyboardInterrupt
+
+    f = rough((100, 90))
+    cycle = unigrid.StencilCycle(unigrid.Poisson(f.shape), smoother=Spoiled(fatal, interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        cycle.solve(f)
+    np.testing.assert_array_equal(cycle.solve(f).u, unigrid.solve(f, smoother=Spoiled(0, None)).u)
+
+
+def test_the_callback_sees_a_read_only_u_at_every_iteration():
+    seen = []
+
+    def callback(solution):
+        assert not solution.u.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            solution.u[0, 0] = 1.0
+        seen.append((solution.iterations, solution.residuals, solution.u.copy()))
+
+    f = rough((40, 30))
+    solution = unigrid.solve(f, callback=callback)
+    assert [iterations for iterations, _, _ in seen] == list(range(1, solution.iterations + 1))
+    assert seen[-1][1] == solution.residuals
+    np.testing.assert_array_equal(seen[-1][2], solution.u)
+    problem = unigrid.Poisson((40, 30))
+    for iterations, residuals, u in seen:
+        norm = np.linalg.norm(f.ravel() - problem.matrix() @ u.ravel())
+        assert residuals[iterations] == pytest.approx(norm, rel=1e-6, abs=1e-12)
+
+
+def test_what_a_callback_keeps_is_not_written_over_later():
+    kept, copies = [], []
+
+    def callback(solution):
+        kept.append(solution.u)
+        copies.append(solution.u.copy())
+
+    cycle = unigrid.StencilCycle(unigrid.Poisson((200, 200)))
+    cycle.solve(rough((200, 200)), rtol=1e-11, callback=callback)
+    cycle.solve(smooth((200, 200)))
+    assert len(kept) > 3
+    for u, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(u, copy)

@@ -1,0 +1,280 @@
+"""Several cores, several threads of the user's own, forks and interrupts: the numbers stay the same."""
+
+import itertools
+import os
+import pickle
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import unigrid
+from unigrid.stencil.kernels import threads as threading_module
+from unigrid.stencil.kernels.workspace import Workspace, empty
+
+PATIENCE = 20.0  # seconds until what should take milliseconds counts as hung
+
+
+class BoomError(Exception):
+    pass
+
+
+def rough(shape):
+    return np.random.default_rng(7).standard_normal(shape)
+
+
+def in_a_thread(call):
+    """Return what `call` returns in a thread of its own, or what it raises; fail where it hangs."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if thread.is_alive():
+        pytest.fail("it hangs")
+    return outcome[0]
+
+
+@pytest.mark.parametrize("shape", [(300,), (64, 37), (3, 50), (20, 21, 13), (3, 9, 8)], ids=str)
+@pytest.mark.parametrize("smoother", ["red-black", "jacobi", "chebyshev", "gauss-seidel"])
+@pytest.mark.parametrize("boundary", ["dirichlet", "periodic"])
+def test_cycles_do_not_depend_on_the_number_of_threads(shape, smoother, boundary, use_threads):
+    cycle = unigrid.StencilCycle(unigrid.Poisson(shape, boundary=boundary, reaction=1.0), smoother=smoother)
+    b, results = rough(shape), []
+    for count in (1, 2, 3, 5):
+        use_threads(count)
+        results.append(cycle(b, cycle(b)))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("accelerate", [None, "cg"])
+def test_a_solve_repeats_to_the_last_bit(count, accelerate, use_threads):
+    use_threads(count)
+    f = rough((60, 61))
+    first, second = (unigrid.solve(f, accelerate=accelerate) for _ in range(2))
+    np.testing.assert_array_equal(first.u, second.u)
+    assert first.residuals == second.residuals
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("accelerate", [None, "cg"])
+@pytest.mark.parametrize("smoother", ["red-black", "chebyshev"])
+def test_two_threads_may_use_one_hierarchy(count, accelerate, smoother, use_threads):
+    use_threads(count)
+    cycle = unigrid.StencilCycle(unigrid.Poisson((100, 90), boundary=["neumann", "dirichlet"]), smoother=smoother)
+    sources = [np.random.default_rng(seed).standard_normal((100, 90)) for seed in range(8)]
+    alone = [cycle.solve(f, accelerate=accelerate) for f in sources]
+    together, barrier = {}, threading.Barrier(4)
+
+    def work(own):
+        barrier.wait(PATIENCE)
+        for _ in range(3):
+            for number in own:
+                together.setdefault(number, []).append(cycle.solve(sources[number], accelerate=accelerate))
+
+    workers = [threading.Thread(target=work, args=([i, i + 4],), daemon=True) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(PATIENCE)
+    assert sorted(together) == list(range(8))
+    for number, expected in enumerate(alone):
+        assert len(together[number]) == 3
+        for solution in together[number]:
+            np.testing.assert_array_equal(solution.u, expected.u)
+            assert solution.residuals == expected.residuals
+
+
+def test_a_solution_outlives_the_cycle_and_later_solves():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((120, 120)))
+    solutions = [cycle.solve(np.random.default_rng(seed).standard_normal((120, 120))) for seed in range(4)]
+    copies = [solution.u.copy() for solution in solutions]
+    once = cycle(rough((120, 120)))
+    once_copy = once.copy()
+    for seed in range(4, 8):
+        cycle.solve(np.random.default_rng(seed).standard_normal((120, 120)))
+    for solution, copy in zip(solutions, copies, strict=True):
+        np.testing.assert_array_equal(solution.u, copy)
+    np.testing.assert_array_equal(once, once_copy)
+    assert not any(np.shares_memory(a.u, b.u) for a, b in itertools.pairwise(solutions))
+
+
+def test_each_thread_recycles_its_own_memory():
+    def address():
+        return empty((100, 100), np.float64).ctypes.data  # dropped at once: free to be used again
+
+    workspace = Workspace()
+
+    def elsewhere():
+        outside = empty((100, 100), np.float64)
+        with workspace:
+            return outside, empty((100, 100), np.float64)
+
+    with workspace:
+        first = address()
+        assert address() == first
+        kept = empty((100, 100), np.float64)
+        assert kept.ctypes.data == first
+        assert address() != first
+        del kept
+        assert first not in [array.ctypes.data for array in in_a_thread(elsewhere)]
+        assert address() == first
+        with workspace:  # entered again, and left by an error
+            assert address() == first
+        with pytest.raises(BoomError), workspace:
+            raise BoomError
+        assert address() == first
+    held = [empty((100, 100), np.float64) for _ in range(3)]
+    assert first not in [array.ctypes.data for array in held]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_solves_what_its_parent_solves(use_threads):
+    use_threads(3)
+    cycle = unigrid.StencilCycle(unigrid.Poisson((80, 90)))
+    f = rough((80, 90))
+    expected = cycle.solve(f).u  # the parent's workers run now; the child has none of them
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if np.array_equal(cycle.solve(f).u, expected) else 2
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + PATIENCE
+    while (waited := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(waited[1]) == 0
+    np.testing.assert_array_equal(cycle.solve(f).u, expected)
+
+
+@pytest.fixture
+def own_team(monkeypatch):
+    """own_team(): a fresh team of three from here on; what a test breaks is nobody else's."""
+    return lambda: monkeypatch.setattr(threading_module, "_team", type(threading_module._team)(3))
+
+
+@pytest.mark.parametrize("error", [BoomError, KeyboardInterrupt])
+@pytest.mark.parametrize("failing", [{0}, {1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}], ids=str)
+def test_an_error_in_any_slab_comes_out_after_all_slabs_have_ended(failing, error, own_team):
+    own_team()
+    running = set()
+
+    def kernel(first, last):
+        running.add(first)
+        try:
+            time.sleep(0.002 * (1 + first))
+            if first in failing:
+                raise error
+            return first
+        finally:
+            running.discard(first)
+
+    raised = in_a_thread(lambda: threading_module.over_slabs(kernel, 3, 10**9))
+    assert isinstance(raised, error)
+    assert not running
+    for _ in range(3):
+        assert in_a_thread(lambda: threading_module.over_slabs(lambda first, last: first, 3, 10**9)) == [0, 1, 2]
+
+
+def interrupted_at(line, call):
+    """Call with Ctrl-C as it may come: KeyboardInterrupt before the `line`-th line that runs in threads.py of this thread.
+
+    Return where that was, None where the call had ended before.
+    """
+    seen, where = 0, None
+
+    def tracer(frame, event, argument):
+        nonlocal seen, where
+        if frame.f_code.co_filename != threading_module.__file__:
+            return None
+        if event == "line" and where is None:
+            seen += 1
+            if seen == line:
+                where = f"{frame.f_code.co_name}, line {frame.f_lineno}"
+                raise KeyboardInterrupt
+        return tracer
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        call()
+    except KeyboardInterrupt:
+        assert where is not None
+    finally:
+        sys.settrace(before)
+    return where
+
+
+def test_ctrl_c_at_any_line_of_the_team_leaves_it_usable(own_team):
+    for line in range(1, 500):
+        own_team()
+        running = set()
+
+        def kernel(first, last, running=running):
+            running.add(first)
+            time.sleep(0.001)
+            running.discard(first)
+            return first
+
+        def repeated(kernel=kernel):
+            for _ in range(2):  # the first starts the workers, the second finds them there
+                threading_module.over_slabs(kernel, 3, 10**9)
+
+        where = in_a_thread(lambda line=line, repeated=repeated: interrupted_at(line, repeated))
+        if where is None:
+            break
+        assert not running, f"a slab still runs after Ctrl-C at {where}"
+        for _ in range(3):
+            usable = in_a_thread(lambda: threading_module.over_slabs(lambda first, last: last, 3, 10**9))
+            assert usable == [1, 2, 3], f"after Ctrl-C at {where}"
+    assert 20 < line < 499
+
+
+def test_the_number_of_threads_is_what_was_set():
+    before = unigrid.get_num_threads()
+    try:
+        unigrid.set_num_threads(2)
+        assert unigrid.get_num_threads() == 2
+    finally:
+        unigrid.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
+def test_a_number_of_threads_without_meaning_is_refused(threads):
+    with pytest.raises(ValueError, match="threads must be an integer >= 1"):
+        unigrid.set_num_threads(threads)
+
+
+def test_the_environment_sets_the_number_of_threads(monkeypatch):
+    monkeypatch.setenv("UNIGRID_NUM_THREADS", "3")
+    assert threading_module._default_threads() == 3
+    monkeypatch.delenv("UNIGRID_NUM_THREADS")
+    assert threading_module._default_threads() >= 1
+    for bad in ("0", "many", "-1", "1.5", ""):
+        monkeypatch.setenv("UNIGRID_NUM_THREADS", bad)
+        with pytest.raises(ValueError, match="UNIGRID_NUM_THREADS must be an integer >= 1"):
+            threading_module._default_threads()
+
+
+def test_a_pickled_cycle_solves_the_same_in_another_thread(use_threads):
+    use_threads(2)
+    cycle = unigrid.StencilCycle(unigrid.Poisson((70, 70)))
+    f = rough((70, 70))
+    copy = pickle.loads(pickle.dumps(cycle))
+    np.testing.assert_array_equal(in_a_thread(lambda: copy.solve(f)).u, cycle.solve(f).u)

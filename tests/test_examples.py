@@ -1,0 +1,123 @@
+"""Every example runs, saves its figure, and computes what an independent oracle computes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+from matplotlib import image
+
+import unigrid
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+Checks = Callable[[ModuleType, dict[str, float]], None]
+
+
+def load(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def five_point_solve(f: np.ndarray, frame: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Solve -Laplace u = f inside a frame of values point by point and directly: shares no code with unigrid."""
+    rows, columns = f.shape
+    matrix, b = scipy.sparse.lil_array((f.size, f.size)), f.copy()
+    for i in range(rows):
+        for j in range(columns):
+            own = i * columns + j
+            matrix[own, own] = sum(2 / h**2 for h in spacing)
+            for down, right, h in ((-1, 0, spacing[0]), (1, 0, spacing[0]), (0, -1, spacing[1]), (0, 1, spacing[1])):
+                if 0 <= i + down < rows and 0 <= j + right < columns:
+                    matrix[own, own + down * columns + right] = -1 / h**2
+                else:
+                    b[i, j] += frame[i + 1 + down, j + 1 + right] / h**2
+    return scipy.sparse.linalg.spsolve(matrix.tocsc(), b.ravel()).reshape(f.shape)
+
+
+def check_seamless_cloning(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["unknowns"] == 3 * (example.HEIGHT - 2) * (example.WIDTH - 2)
+    assert numbers["largest step at the rim, cloned"] < 0.2 * numbers["largest step at the rim, pasted"]
+    random = np.random.default_rng(0)
+    source, target = random.random((14, 19, 3)), random.random((14, 19, 3))
+    solution = example.clone(source, target)
+    assert solution.u.shape == (3, 12, 17)
+    assert len(solution.parts) == 3
+    for channel, u in enumerate(solution.u):
+        drawn = np.pad(source[..., channel], 1)
+        f = (4 * drawn - sum(np.roll(drawn, step, axis) for axis in (0, 1) for step in (-1, 1)))[2:-2, 2:-2]
+        expected = five_point_solve(f, target[..., channel], (1.0, 1.0))
+        np.testing.assert_allclose(u, expected, atol=1e-7)
+
+
+def check_filling_a_hole_in_an_elevation_map(example: ModuleType, numbers: dict[str, float]) -> None:
+    rows, columns = example.HOLE
+    assert numbers["unknowns"] == (rows.stop - rows.start) * (columns.stop - columns.start)
+    assert numbers["RMS error (m)"] < 0.5 * numbers["RMS error of a flat filling (m)"] < 0.5 * numbers["range of the truth (m)"]
+    elevation = np.random.default_rng(0).uniform(200, 1000, (30, 40))
+    hole, spacing = (slice(5, 18), slice(9, 33)), (93.0, 74.0)
+    cut = elevation.copy()
+    cut[hole] = np.nan
+    frame = cut[4:19, 8:34]
+    expected = five_point_solve(np.zeros((13, 24)), frame, spacing)
+    np.testing.assert_allclose(example.fill(cut, hole, spacing).u, expected, rtol=1e-6)
+
+
+def check_pressure_projection(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["largest divergence before"] > 0.1
+    assert numbers["largest divergence after"] < 1e-7 * numbers["largest divergence before"]
+    random, n = np.random.default_rng(0), example.CELLS
+    u, v = random.standard_normal((2, n, n))
+    cycle = unigrid.StencilCycle(unigrid.Poisson((n, n), boundary="periodic", centering="cell"))
+    (new_u, new_v), p = example.project(cycle, u, v)
+    before, after = (np.linalg.norm(example.divergence(*field)) for field in ((u, v), (new_u, new_v)))
+    assert after <= 1e-8 * before * (1 + 1e-6)
+    np.testing.assert_allclose(example.vorticity(new_u, new_v), example.vorticity(u, v), atol=1e-9 * n)
+    waves = 2 * n * np.sin(np.pi * np.fft.fftfreq(n))
+    symbol = waves[:, None] ** 2 + waves[None, :] ** 2
+    symbol[0, 0] = np.inf
+    expected = np.fft.ifft2(np.fft.fft2(-example.divergence(u, v)) / symbol).real
+    np.testing.assert_allclose(p, expected, atol=1e-7 * np.abs(expected).max())
+
+
+def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> None:
+    own, jacobi, chebyshev, red_black = numbers.values()
+    assert own == pytest.approx(chebyshev, rel=1e-3)  # the same polynomial, written twice
+    assert red_black < own < jacobi < 0.2
+    random = np.random.default_rng(0)
+    f = random.standard_normal((31, 31))
+    slots = {"smoother": example.Richardson(), "restriction": example.Weighting(), "prolongation": example.Interpolation()}
+    solution = unigrid.solve(f, pre=1, post=1, rtol=1e-11, **slots)
+    expected = five_point_solve(f, np.zeros((33, 33)), (1 / 32, 1 / 32))
+    np.testing.assert_allclose(solution.u, expected, atol=1e-9 * np.abs(expected).max())
+    coarse, fine = random.standard_normal((7, 7)), random.standard_normal((15, 15))
+    interpolated, restricted = slots["prolongation"](coarse), slots["restriction"](fine)
+    assert np.sum(interpolated * fine) == pytest.approx(4 * np.sum(coarse * restricted), rel=1e-12)  # each other's adjoint
+
+
+CHECKS: dict[str, Checks] = {
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
+}
+
+
+def test_every_example_is_checked() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_example(name: str, tmp_path: Path) -> None:
+    example = load(name)
+    numbers = example.main(tmp_path / "figure.png")
+    picture = image.imread(tmp_path / "figure.png")
+    assert picture.shape[0] > 300
+    assert picture[..., :3].std() > 0.05  # something is drawn
+    assert all(np.isfinite(value) for value in numbers.values())
+    CHECKS[name](example, numbers)
