@@ -141,7 +141,12 @@ class SlotLevel(Level):
         if self.prolongation is None:
             return coarse
         correction = coarse if start is None else coarse - start
-        u = self.prolongation(correction) if u is None else self.prolongation.add_to(u, correction)
+        if u is None:
+            u = self.prolongation(correction)
+        elif self.smoother is None:  # then u is still the one that descend was given
+            u = u + self.prolongation(correction)
+        else:
+            u = self.prolongation.add_to(u, correction)
         return u if self.post_smoother is None else self.post_smoother.overwrite(self.operator, f, u)
 
 

@@ -70,7 +70,7 @@ class RedBlack(Smoother):
         return self.overwrite(operator, f, _own_copy(f, u))
 
     def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:  # type: ignore[override]
-        tables, backward = operator.tables(u.dtype), self.first == "black"
+        u, tables, backward = kernels.writable(u), operator.tables(u.dtype), self.first == "black"
         for color in (1, 0) if backward else (0, 1):
             kernels.relax_color(u, f, self.omega, color, backward, tables)
         return u
@@ -97,6 +97,7 @@ class GaussSeidel(Smoother):
         return self.overwrite(operator, f, _own_copy(f, u))
 
     def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:  # type: ignore[override]
+        u = kernels.writable(u)
         kernels.relax_lexicographic(u, f, self.omega, self.backward, operator.tables(u.dtype))
         return u
 

@@ -40,7 +40,7 @@ class SeparableTransfer(Restriction, StateTransfer, Prolongation):
 
     def add_to(self, u: Array, correction: Array) -> Array:
         for tables in self._tables[correction.dtype]:
-            kernels.add_separable(u, correction, tables)
+            u = kernels.add_separable(u, correction, tables)
         return u
 
 

@@ -36,10 +36,14 @@ class SeparableTables(NamedTuple):
     weights: tuple[Array, ...]
 
 
+def writable(array: Array) -> Array:
+    """Return the array where kernels can write into it, in the one memory layout they are compiled for; else a copy."""
+    return array if array.flags.c_contiguous and array.flags.writeable else copy(array)
+
+
 def _box(array: Array) -> Array:
-    """View an array as a box of three axes, in the one memory layout that the kernels are compiled for."""
-    if not (array.flags.c_contiguous and array.flags.writeable):
-        array = copy(array)
+    """View an array, or a copy of it in the kernels' memory layout, as a box of three axes."""
+    array = writable(array)
     return array.reshape((1,) * (3 - array.ndim) + array.shape)
 
 
@@ -93,7 +97,8 @@ def _three(weights: Weights) -> list[NDArray[np.float64]]:
 
 
 def semi_iterate(previous: Array, f: Array, u: Array, gain: float, weight: float, tables: Tables) -> Array:
-    """Overwrite `previous` with weight (u + gain D^-1 (f - A u)) + (1 - weight) previous, and return it."""
+    """Return weight (u + gain D^-1 (f - A u)) + (1 - weight) previous, written over `previous` where that is writable."""
+    previous = writable(previous)
     out, box, data, scalar = _box(previous), _box(u), _box(f), u.dtype.type
     over_slabs(
         lambda first, last: cpu.semi_iterate(out, out, data, box, scalar(gain), scalar(weight), *tables[:2], first, last),
@@ -104,7 +109,7 @@ def semi_iterate(previous: Array, f: Array, u: Array, gain: float, weight: float
 
 
 def relax_color(u: Array, f: Array, omega: float, color: int, backward: bool, tables: Tables) -> None:
-    """Relax the points of one color in place."""
+    """Relax the points of one color in place; u must be `writable`."""
     box, data, factor = _box(u), _box(f), u.dtype.type(omega)
 
     def relax(first: int, last: int) -> None:
@@ -122,12 +127,13 @@ def relax_color(u: Array, f: Array, omega: float, color: int, backward: bool, ta
 
 
 def relax_lexicographic(u: Array, f: Array, omega: float, backward: bool, tables: Tables) -> None:
-    """Relax all points in place, one after the other; on one core, because each needs the one before."""
+    """Relax all points in place, one after the other, u being `writable`; on one core, as each needs the one before."""
     cpu.relax_lexicographic(_box(u), _box(f), u.dtype.type(omega), backward, *tables[:2])
 
 
 def add_separable(out: Array, u: Array, tables: SeparableTables) -> Array:
-    """Add (T0 x T1 x T2) u to `out` in place, and return it."""
+    """Return out + (T0 x T1 x T2) u, written over `out` where that is writable."""
+    out = writable(out)
     box, source = _box(out), _box(u)
     pairs = [table for pair in zip(tables.indices, tables.weights, strict=True) for table in pair]
     over_slabs(lambda first, last: cpu.add_separable(box, source, *pairs, first, last), _slabs(box), out.size)
