@@ -182,8 +182,8 @@ class StencilCycle(MultigridCycle):
                 f"{type(self.smoother).__name__} has no adjoint(): take red-black or jacobi, or write that method",
             ),
             (
-                self.levels[-1].smoother is None or self.levels[-1].smoother.adjoint() is None,
-                "the smoother of the coarsest level has no adjoint(): take coarsest='direct' or 'fft'",
+                self.levels[-1].smoother is None or self.levels[-1].smoother.adjoint() != self.levels[-1].smoother,
+                "the smoother of the coarsest level is not its own adjoint: take coarsest='direct' or 'fft'",
             ),
             (
                 not isinstance(self.prolongation, TransferRecipe) or self.prolongation.adjoint() != self.restriction,
@@ -214,8 +214,8 @@ class StencilCycle(MultigridCycle):
         With them, SciPy's cg, which knows the plain product alone, wants the symmetric matrix diag(weights) A::
 
             w = problem.weights.ravel()
-            M = cycle.aspreconditioner() @ scipy.sparse.diags_array(1 / w)       # as a LinearOperator: aslinearoperator
-            x, info = scipy.sparse.linalg.cg(scipy.sparse.diags_array(w) @ problem.matrix(), w * b, M=M)
+            M = cycle.aspreconditioner() @ scipy.sparse.linalg.aslinearoperator(scipy.sparse.diags_array(1 / w))
+            x, info = scipy.sparse.linalg.cg(scipy.sparse.diags_array(w) @ problem.matrix(), w * problem.rhs(f).ravel(), M=M)
 
         Raises ValueError where the cycle cannot be symmetric (F-cycle, pre != post, a smoother without adjoint).
         """

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
+import queue
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -35,30 +37,57 @@ def _current_core() -> Callable[[], int] | None:
 _core_of_this_thread = _current_core()
 
 
+class _Task:
+    """A call, and what came of it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def run(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as error:  # handed to the caller, whatever it is
+            self._error = error
+        self.done.release()
+
+    def result(self) -> Any:
+        self.done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
 class _Worker(threading.Thread):
-    """Waits for a call, makes it, says so. Plain locks wake a thread in half the time of an executor's queue."""
+    """Runs the tasks it is given, in order."""
 
     def __init__(self) -> None:
         super().__init__(name="unigrid-worker", daemon=True)
         self._avoided = -1
-        self._go, self._done = threading.Lock(), threading.Lock()
-        self._go.acquire()
-        self._done.acquire()
+        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self.start()
 
     def run(self) -> None:
         while True:
-            self._go.acquire()
-            try:
-                self._result, self._error = self._call(), None
-            except BaseException as error:  # handed to the caller, whatever it is
-                self._result, self._error = None, error
-            self._done.release()
+            self._tasks.get().run()
 
-    def begin(self, call: Callable[[], Any]) -> None:
-        self._call: Callable[[], Any] = call
+    def begin(self, task: _Task) -> None:
         self._avoid_core_of_caller()
-        self._go.release()
+        self._tasks.put(task)
+
+    def finish(self) -> None:
+        """Wait until all that was given is done: nobody may go on while a worker still writes.
+
+        For use when an exception is on its way already; a Ctrl-C that comes while waiting adds nothing to it.
+        """
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                last = _Task(bool)
+                self.begin(last)
+                last.result()
+                return
 
     def _avoid_core_of_caller(self) -> None:
         """Let the worker wake on any core but the caller's: left alone, the scheduler often wakes it right there, where it
@@ -75,20 +104,6 @@ class _Worker(threading.Thread):
             with contextlib.suppress(OSError):  # forbidden here: only speed is lost
                 os.sched_setaffinity(self.native_id, others)
 
-    def result(self) -> Any:
-        """Wait, even when interrupted: nobody may go on while a worker still writes."""
-        interrupt: BaseException | None = None
-        while True:
-            try:
-                self._done.acquire()
-                break
-            except KeyboardInterrupt as error:
-                interrupt = error
-        del self._call
-        if interrupt or self._error:
-            raise interrupt or self._error  # type: ignore[misc]
-        return self._result
-
 
 class _Team:
     """The calling thread and `threads - 1` workers, started when first needed. One caller at a time has the workers."""
@@ -104,14 +119,17 @@ class _Team:
         try:
             while len(self.workers) < len(parts) - 1:
                 self.workers.append(_Worker())
-            helpers = self.workers[: len(parts) - 1]
-            for worker, part in zip(helpers, parts[1:], strict=True):
-                worker.begin(lambda part=part: kernel(*part))  # type: ignore[misc]
+            tasks = [_Task(functools.partial(kernel, *part)) for part in parts[1:]]
+            helpers = self.workers[: len(tasks)]
             try:
+                for worker, task in zip(helpers, tasks, strict=True):
+                    worker.begin(task)
                 own = kernel(*parts[0])
-            finally:
-                others = [worker.result() for worker in helpers]
-            return [own, *others]
+                return [own, *(task.result() for task in tasks)]
+            except BaseException:
+                for worker in helpers:
+                    worker.finish()
+                raise
         finally:
             self.taken.release()
 
