@@ -54,7 +54,7 @@ class Interpolation(unigrid.Prolongation):
             fine[1::2], fine[:-1:2] = coarse, coarse / 2
             fine[2::2] += coarse / 2
             correction = np.moveaxis(fine, 0, axis)
-        return np.ascontiguousarray(correction)
+        return correction
 
 
 def main(output: Path, n: int = 255) -> dict[str, float]:

@@ -136,6 +136,10 @@ class Grid:
             weights = np.multiply.outer(weights, axis.weights)
         return weights
 
+    def without(self, axis: int) -> tuple[Axis, ...]:
+        """Return the other axes: those of a side that axis `axis` ends at."""
+        return self.axes[:axis] + self.axes[axis + 1 :]
+
     @property
     def strong_axes(self) -> tuple[bool, ...]:
         """Which axes couple their unknowns strongly enough for point smoothing, and so take part in coarsening."""

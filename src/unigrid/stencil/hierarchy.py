@@ -38,7 +38,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         self.restriction = self.prolongation = self.state_transfer = None
 
     def right_hand_side(self, f: Array) -> Array:
-        return self.problem.compatible(self.problem.rhs(f))
+        return self.problem.compatible(self.problem.folded(f))
 
     def nested_restriction(self, f: Array) -> Array:
         return self._source_transfer(f)

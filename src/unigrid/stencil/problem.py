@@ -172,9 +172,17 @@ class Poisson:
         """
         f = real_array(f, "f")
         try:
-            b = np.array(np.broadcast_to(f, self.shape), order="C")
+            f = np.broadcast_to(f, self.shape)
         except ValueError:
             raise ValueError(f"f must have shape {self.shape}, or broadcast to it, got {f.shape}") from None
+        b = self.folded(f)
+        return b if b is not f else np.array(f, order="C")
+
+    def folded(self, f: NDArray[Any]) -> NDArray[Any]:
+        """Return `rhs(f)`, but f itself, not a copy, where every boundary value is zero."""
+        if not any(value.any() for pair in self.side_values for value in pair):
+            return f
+        b = np.array(f, order="C")
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
             for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
@@ -196,22 +204,21 @@ class Poisson:
         grid = self.grid.coarsened()
         if grid is None:
             return None
-        maps = [lagrange(fine, coarse.positions) for fine, coarse in zip(self.grid.axes, grid.axes, strict=True)]
         values = tuple(
-            tuple(_along_each_axis(maps[:axis] + maps[axis + 1 :], value) for value in pair)
+            tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson._of(grid, self.reaction, values)
 
 
-def _along_each_axis(maps: list[sparse.csr_array], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apply a matrix along each axis; a scalar stays a scalar."""
+def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:
+    """Return the values of a side where the coarse grid needs them; a number stays a number."""
     if values.ndim == 0:
         return values
-    for axis, matrix in enumerate(maps):
-        moved = np.moveaxis(values, axis, 0)
-        result = matrix @ moved.reshape(moved.shape[0], -1)
-        values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, axis)
+    for number, (source, target) in enumerate(zip(fine, coarse, strict=True)):
+        moved = np.moveaxis(values, number, 0)
+        result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
+        values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
     return values
 
 

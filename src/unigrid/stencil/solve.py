@@ -139,6 +139,7 @@ def solve_prepared(
 ) -> Solution:
     """Solve with a prepared cycle; arguments as of `solve`. Leading axes of f, and of u0, are independent right-hand sides."""
     f = finite_array(f, "f")
+    f = kernels.writable(f)  # copied once, if at all, and not by every kernel
     shape = cycle.problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
         raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
@@ -199,7 +200,7 @@ def _solve_one(
 
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> Array:
     """Return b, boundary values folded in and, where the problem is singular, its mean taken out."""
-    b = problem.rhs(f)
+    b = problem.folded(f)
     b_norm = kernels.norm(b)
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
         raise ValueError(

@@ -31,25 +31,35 @@ class SeparableTransfer(Restriction, StateTransfer, Prolongation):
 
     def __init__(self, shape: tuple[int, ...], products: Sequence[Sequence[sparse.csr_array]], scale: float = 1.0) -> None:
         self.shape = shape
-        self._tables = {
-            np.dtype(dtype): [_tables(matrices, scale, dtype) for matrices in products] for dtype in (np.float32, np.float64)
-        }
+        self._double = [_tables(matrices, scale) for matrices in products]
+        self._single: list[kernels.SeparableTables] | None = None  # made when first needed, as most never need it
+
+    def _tables(self, dtype: np.dtype) -> list[kernels.SeparableTables]:
+        if dtype == np.float64:
+            return self._double
+        if self._single is None:
+            self._single = [
+                kernels.SeparableTables(indices, tuple(weight.astype(np.float32) for weight in weights))
+                for indices, weights in self._double
+            ]
+        return self._single
 
     def __call__(self, array: Array) -> Array:
         return self.add_to(zeros(self.shape, array.dtype), array)
 
     def add_to(self, u: Array, correction: Array) -> Array:
-        for tables in self._tables[correction.dtype]:
+        for tables in self._tables(correction.dtype):
             u = kernels.add_separable(u, correction, tables)
         return u
 
 
-def _tables(matrices: Sequence[sparse.csr_array], scale: float, dtype: type[np.floating]) -> kernels.SeparableTables:
+def _tables(matrices: Sequence[sparse.csr_array], scale: float) -> kernels.SeparableTables:
     """Store each matrix by rows, padded with zeros to its longest row, missing leading axes as [1]."""
-    matrices = [sparse.eye_array(1, format="csr")] * (3 - len(matrices)) + list(matrices)
-    matrices[0] = sparse.csr_array(scale * matrices[0])
-    indices, weights = zip(*(_padded(matrix) for matrix in matrices), strict=True)
-    return kernels.SeparableTables(indices, tuple(weight.astype(dtype) for weight in weights))
+    indices, weights = zip(*([_ONE] * (3 - len(matrices)) + [_padded(matrix) for matrix in matrices]), strict=True)
+    return kernels.SeparableTables(indices, (weights[0] * scale, *weights[1:]))
+
+
+_ONE = np.zeros((1, 1), np.int64), np.ones((1, 1))
 
 
 def _padded(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -113,7 +123,7 @@ class FullWeighting(TransferRecipe):
     """R: the adjoint of linear interpolation; on nested vertices 1/4 [1 2 1] along each axis."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        return SeparableTransfer(coarse.shape, [_adjoint(_each_axis(linear, fine, coarse), fine, coarse)])
+        return SeparableTransfer(coarse.shape, [_each_axis(_adjoint(linear), fine, coarse)])
 
     def adjoint(self) -> TransferRecipe:
         return Linear()
@@ -129,9 +139,9 @@ class SourceWeighting(TransferRecipe):
     """
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        adjoint = _adjoint(_each_axis(linear, fine, coarse), fine, coarse)
-        axes = zip(adjoint, fine.axes, coarse.axes, strict=True)
-        return SeparableTransfer(coarse.shape, [[exact_for_linear(matrix, f, c) for matrix, f, c in axes]])
+        full_weighting = _adjoint(linear)
+        matrices = _each_axis(lambda f, c: exact_for_linear(full_weighting(f, c), f, c), fine, coarse)
+        return SeparableTransfer(coarse.shape, [matrices])
 
 
 @final
@@ -140,7 +150,7 @@ class CellAverage(TransferRecipe):
     """R: the mean over each coarse cell (average pooling); the adjoint of `Constant`."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        return SeparableTransfer(coarse.shape, [_adjoint(_each_axis(constant, fine, coarse), fine, coarse)])
+        return SeparableTransfer(coarse.shape, [_each_axis(_adjoint(constant), fine, coarse)])
 
     def adjoint(self) -> TransferRecipe:
         return Constant()
@@ -167,7 +177,7 @@ class HalfWeighting(TransferRecipe):
                     f"half weighting needs nested vertices; axis {number} with {f.n} unknowns ({f.centering} centering, "
                     f"{f.intervals} intervals) does not nest. Take restriction='full-weighting', which needs nothing of it"
                 )
-        weighted = _adjoint(_each_axis(linear, fine, coarse), fine, coarse)
+        weighted = _each_axis(_adjoint(linear), fine, coarse)
         injected = _each_axis(nearest, fine, coarse)
         coarsened = [axis for axis in range(fine.ndim) if fine.axes[axis] != coarse.axes[axis]]
         products = [[*injected[:axis], weighted[axis], *injected[axis + 1 :]] for axis in coarsened]
@@ -175,17 +185,25 @@ class HalfWeighting(TransferRecipe):
 
 
 def _each_axis(matrix: AxisMatrix, fine: Grid, coarse: Grid) -> list[sparse.csr_array]:
-    """Make the axis' matrix wherever the axis is coarsened, the identity elsewhere."""
-    pairs = zip(fine.axes, coarse.axes, strict=True)
-    return [sparse.eye_array(f.n, format="csr") if f == c else matrix(f, c) for f, c in pairs]
+    """Make the axis' matrix wherever the axis is coarsened, the identity elsewhere; like axes share one."""
+    made: dict[tuple[Axis, Axis], sparse.csr_array] = {}
+    pairs = list(zip(fine.axes, coarse.axes, strict=True))
+    for f, c in pairs:
+        if (f, c) not in made:
+            made[f, c] = sparse.eye_array(f.n, format="csr") if f == c else matrix(f, c)
+    return [made[pair] for pair in pairs]
 
 
-def _adjoint(matrices: list[sparse.csr_array], fine: Grid, coarse: Grid) -> list[sparse.csr_array]:
-    """Return W_c^-1 P^T W_f, axis by axis: the weights are a product as well."""
-    scaled = []
-    for matrix, f, c in zip(matrices, fine.axes, coarse.axes, strict=True):
-        scaled.append(sparse.csr_array(sparse.diags_array(1.0 / c.weights) @ matrix.T @ sparse.diags_array(f.weights)))
-    return scaled
+def _adjoint(matrix: AxisMatrix) -> AxisMatrix:
+    """Return what makes W_c^-1 P^T W_f, axis by axis: the weights are a product as well."""
+
+    def adjoint(fine: Axis, coarse: Axis) -> sparse.csr_array:
+        transposed = matrix(fine, coarse).T.tocsr()
+        row = np.repeat(np.arange(coarse.n), np.diff(transposed.indptr))
+        transposed.data = transposed.data * fine.weights[transposed.indices] / coarse.weights[row]
+        return transposed
+
+    return adjoint
 
 
 RESTRICTIONS: dict[str, type[TransferRecipe]] = {

@@ -19,7 +19,7 @@ from typing import Any
 
 ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
 # Unknowns from which a second core pays for waking it up (measured: benchmarks/parallel_pays_from_here.py).
-PARALLEL_FROM = 200_000
+PARALLEL_FROM = 130_000
 
 SlabKernel = Callable[[int, int], Any]
 
