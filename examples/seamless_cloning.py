@@ -67,13 +67,13 @@ def main(output: Path) -> dict[str, float]:
     cloned[patch][1:-1, 1:-1] = np.moveaxis(solution.u, 0, 2)
 
     figure = Figure(figsize=(9, 3.3), layout="constrained")
-    panels = figure.subplots(1, 3, width_ratios=[0.92, 1, 1])
+    panels = figure.subplots(1, 3, width_ratios=[0.86, 1, 1])
     titles = "source: a drawing", "pasted", "cloned seamlessly"
     for axes, title, picture in zip(panels, titles, (source, pasted[:360, 140:], cloned[:360, 140:]), strict=True):
         axes.imshow(np.clip(picture, 0, 1))
         axes.set_title(title)
         axes.set_axis_off()
-    figure.savefig(output, dpi=150)
+    figure.savefig(output, dpi=150, bbox_inches="tight")
     return {
         "unknowns": solution.u.size,
         "cycles": solution.iterations,

@@ -355,7 +355,7 @@ class TestCompare:
     def test_the_table(self, command):
         printed = command("compare --shape 31,31 --smoothers red-black,jacobi=0.7 --cycles V,W")
         assert printed.code == 0
-        rows = [line.split() for line in printed.out.splitlines()[4:]]
+        rows = [line.split() for line in printed.out.splitlines()[4:8]]
         assert [row[:2] for row in rows] == [[s, c] for s in ("red-black", "jacobi=0.7") for c in ("V(2,2)", "W(2,2)")]
         cycle = StencilCycle(unigrid.Poisson((31, 31)), smoother=unigrid.Jacobi(0.7), cycle="W")
         solution = cycle.solve(np.random.default_rng(0).standard_normal((31, 31)), start="zero")
@@ -363,6 +363,16 @@ class TestCompare:
         assert float(rows[3][3]) == pytest.approx(solution.rate, abs=5e-4)
         assert float(rows[3][4]) == pytest.approx(cycle.work_units, abs=5e-3)
         assert float(rows[3][6]) == pytest.approx(cycle.work_units / -np.log10(solution.rate), abs=5e-3)
+
+    def test_the_history_is_printed_and_drawn(self, command, folder):
+        printed = command("compare --shape 31,31 --smoothers red-black --cycles V")
+        lines = printed.out.splitlines()
+        row = lines[lines.index("relative residual after each iteration") + 1].split()
+        values = [float(value) for value in row[2:]]
+        assert row[:2] == ["red-black", "V"]
+        assert 1 > values[0] > values[-1]
+        assert values[-1] <= 1e-8
+        assert (folder / "unigrid-compare.png").stat().st_size > 10_000
 
     def test_json_and_picture(self, command):
         printed = command("compare f.npy --boundary neumann --compatibility project --cycles V --plot h.png --json --rtol 1e-6")

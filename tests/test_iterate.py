@@ -142,7 +142,7 @@ def test_nonfinite_in_the_first_iteration_returns_the_start():
 @pytest.mark.parametrize("rtol", [None, 1e-3])
 def test_nan_never_passes_for_convergence(rtol):
     """The tolerance itself may be infinite: NaN is still not below it."""
-    broken = System(1.0, lambda u: 1.0 if u is None else math.nan, lambda u: math.inf)
+    broken = System(1.0, lambda u: 1e301 if u is None else math.nan, lambda u: math.inf)
     assert not iterate(lambda b, u: 1.0, None, broken, tolerance(rtol, atol=1e300)).converged
 
 

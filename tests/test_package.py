@@ -162,3 +162,16 @@ def test_arrows_point_one_way():
         assert not re.search(r"^\s*(import|from) (torch|matplotlib)", path.read_text(encoding="utf-8"), flags=re.MULTILINE), (
             path.name
         )
+
+
+@pytest.mark.parametrize("name", ["cycle", "iterate", "plots", "solution", "stencil"])
+def test_modules_are_there_without_an_import_of_their_own(name):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import unigrid; print(unigrid.{name}.__name__)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"unigrid.{name}"
+
+
+def test_what_is_learned_says_which_command_installs_it():
+    with pytest.raises(AttributeError, match=r"pip install 'unigrid\[learn\]'"):
+        unigrid.MgNet  # noqa: B018

@@ -17,13 +17,18 @@ _HOMES = {
     ],
     "solution": ["ConvergenceError", "Reason", "Solution"],
     "stencil.boundary": ["Dirichlet", "Neumann", "Periodic"],
+    "stencil.operator": ["StencilOperator"],
     "stencil.problem": ["Poisson"],
     "stencil.hierarchy": ["StencilCycle"],
     "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack"],
-    "stencil.transfers": ["CellAverage", "Constant", "Cubic", "FullWeighting", "HalfWeighting", "Injection", "Linear"],
+    "stencil.transfers": [
+        "CellAverage", "Constant", "Cubic", "FullWeighting", "HalfWeighting", "Injection", "Linear", "TransferRecipe",
+    ],
     "stencil.kernels.threads": ["get_num_threads", "set_num_threads"],
     "stencil.solve": ["solve"],
 }  # fmt: skip
+_MODULES = ("cycle", "iterate", "plots", "solution", "stencil")
+_LEARNED = ("ConvCycle", "MgNet", "create_model", "list_models", "train")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)
 
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from .stencil.hierarchy import StencilCycle as StencilCycle
     from .stencil.kernels.threads import get_num_threads as get_num_threads
     from .stencil.kernels.threads import set_num_threads as set_num_threads
+    from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
     from .stencil.smoothers import Chebyshev as Chebyshev
     from .stencil.smoothers import GaussSeidel as GaussSeidel
@@ -59,6 +65,7 @@ if TYPE_CHECKING:
     from .stencil.transfers import HalfWeighting as HalfWeighting
     from .stencil.transfers import Injection as Injection
     from .stencil.transfers import Linear as Linear
+    from .stencil.transfers import TransferRecipe as TransferRecipe
 
 
 def __getattr__(name: str) -> Any:
@@ -66,8 +73,13 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
-    if name == "plots":
-        return importlib.import_module(f"{__name__}.plots")
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _LEARNED:
+        raise AttributeError(
+            f"unigrid.{name} belongs to the learned backend, which this version does not hold yet; it will need torch: "
+            "pip install 'unigrid[learn]'"
+        )
     from .messages import nearest
 
     raise AttributeError(f"module 'unigrid' has no attribute {name!r}{nearest(name, __all__)}")

@@ -39,9 +39,14 @@ class Operator(ABC):
 class Smoother(ABC):
     """The slot S: all its steps u <- u + B (f - A u) at once. It is handed its operator at the call and owns none."""
 
+    @property
+    def cost(self) -> float:
+        """Work of one call, in applications of A."""
+        return 1
+
     @abstractmethod
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        """Return an improved u; the u that came in stays as it is, and None stands for zero."""
+        """Return an improved u, always a new array: the u that came in stays as it is. None stands for zero."""
 
     def overwrite(self, operator: Operator, f: Array, u: Array) -> Array:
         """Return what the call returns, where the u that came in is no longer needed and may be written over."""
@@ -85,7 +90,14 @@ class Steps(Smoother):
     """A smoother applied `count` times: the nu of V(nu, nu), the nu_l of MgNet with shared B."""
 
     def __init__(self, step: Smoother, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"count must be >= 1, got {count!r}; no smoothing at all is a smoother None")
         self.step, self.count = step, count
+
+    @property
+    def cost(self) -> float:
+        """Work of all steps."""
+        return self.count * self.step.cost
 
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
         return self._continue(operator, f, self.step(operator, f, u), self.count - 1)
@@ -121,7 +133,7 @@ class SlotLevel(Level):
     """The definition of a level, slot by slot; a fused level equals it to round-off. It declares slots and stores none."""
 
     smoother: Smoother | None  # None: no smoothing on the way down
-    restriction: Restriction | None  # R;   None on the coarsest level alone
+    restriction: Restriction  # R;   the coarsest level has none
     state_transfer: StateTransfer | None  # Pi;  None: zero
     prolongation: Prolongation | None  # P;   None: nothing ascends
     post_smoother: Smoother | None  # None: the backslash cycle
@@ -129,7 +141,7 @@ class SlotLevel(Level):
     def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
         if self.smoother is not None:
             u = self.smoother(self.operator, f, u)
-        if coarser is None or self.restriction is None:
+        if coarser is None:
             return u, None, None
         residual = self.restriction(self.operator.residual(f, u))
         if self.state_transfer is None or u is None:

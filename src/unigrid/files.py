@@ -71,7 +71,7 @@ def write_array(path: str | os.PathLike[str], array: Array, name: str = "u") -> 
         if path.suffix.lower() == ".npy":
             np.save(file, array)
         elif path.suffix.lower() == ".npz":
-            np.savez(file, allow_pickle=False, **{name: array})
+            np.savez(file, **{name: array})  # type: ignore[arg-type]
         else:
             np.savetxt(file, array, delimiter=",", fmt="%.9g" if array.dtype == np.float32 else "%.17g")
 

@@ -10,7 +10,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from .solution import Array, ConvergenceError, Reason, Solution
@@ -32,6 +32,7 @@ class System:
     residual_norm: Callable[[Array | None], float]  # u -> ||b - A u||
     round_off: Callable[[Array], float]  # u -> the residual that rounding of u and b leaves
     view: Callable[[Array], Array] = lambda u: u  # what a callback may see: read-only where the backend can
+    zero: Callable[[], Array | None] = lambda: None  # the state that None stands for
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if value is not None and not (isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0):
+            if (name, value) != ("rtol", None) and not (
+                isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0
+            ):
                 raise ValueError(f"{name} must be a finite number >= 0{' or None' * (name == 'rtol')}, got {value!r}")
         if isinstance(self.maxiter, bool) or not hasattr(self.maxiter, "__index__") or self.maxiter < 1:
             raise ValueError(f"maxiter must be an integer >= 1, got {self.maxiter!r}")
@@ -80,18 +83,22 @@ def iterate(
     callback : Solution -> None, optional
         Sees the Solution so far after each iteration. StopIteration ends the run as `stopped`; any other exception passes.
     """
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable with a Solution, or None, got {callback!r}")
     b_norm = system.residual_norm(None)
+    u = None if b_norm == 0.0 else u  # b = 0 has the solution 0, whatever the start
     residuals = [b_norm if u is None else system.residual_norm(u)]
 
     def solution(reason: Reason, detail: str) -> Solution:
-        iterations = len(residuals) - 1
-        relative = f"{residuals[-1] / b_norm:.1e} ||b||" if b_norm > 0 else f"{residuals[-1]:.1e}"
-        message = f"{reason.value}: residual {relative} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
+        iterations, reached = len(residuals) - 1, _relative(residuals[-1], b_norm)
+        message = f"{reason.value}: residual {reached} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
+        state = system.zero() if u is None else u
         return Solution(
-            u, reason is Reason.CONVERGED, reason, iterations, tuple(residuals), message, nested_start=nested is not None
+            state, reason is Reason.CONVERGED, reason, iterations, tuple(residuals), message, nested_start=nested is not None
         )
 
-    if u is not None and (met := _met(residuals[-1], b_norm, tolerance, partial(system.round_off, u))) is not None:
+    met = _met(residuals[-1], b_norm, tolerance, (lambda: 0.0) if u is None else partial(system.round_off, u))
+    if met is not None:
         return solution(Reason.CONVERGED, f"{met}: the start is already the solution")
     while True:
         first = len(residuals) == 1
@@ -101,7 +108,7 @@ def iterate(
             return solution(Reason.NONFINITE, f"; iteration {len(residuals)} made NaN or infinity")
         u = new
         residuals.append(norm)
-        ended = _verdict(residuals, b_norm, tolerance, partial(system.round_off, u))
+        ended = _verdict(residuals, b_norm, tolerance, cache(partial(system.round_off, u)))
         if callback is not None:
             shown = solution(*(ended or (Reason.MAXITER, ", still running")))
             try:
@@ -124,23 +131,38 @@ def _verdict(
     if norm > DIVERGED_GROWTH * residuals[0] or _rises(residuals) >= DIVERGED_RISES:
         return Reason.DIVERGED, f", {norm / residuals[0]:.1e} times the initial residual"
     if target < ROUND_OFF_RANGE * level and norm < ROUND_OFF_RANGE * level and iterations > 1 and norm > 0.5 * residuals[-2]:
-        return Reason.STAGNATED, f": the tolerance {target:.1e} is not reachable, rounding alone leaves about {level:.1e}"
-    if iterations > STAGNATED_ITERATIONS:
-        before = min(residuals[:-STAGNATED_ITERATIONS])
-        if min(residuals[-STAGNATED_ITERATIONS:]) > STAGNATED_GAIN * before:
-            return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {target:.1e})"
+        wanted, left = _relative(target, b_norm), _relative(level, b_norm)
+        return Reason.STAGNATED, f": the tolerance {wanted} is not reachable, rounding alone leaves about {left}"
+    if _stagnates(residuals):
+        return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {_relative(target, b_norm)})"
     if iterations >= tolerance.maxiter:
-        return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {target:.1e})"
+        return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {_relative(target, b_norm)})"
     return None
+
+
+def _stagnates(residuals: list[float]) -> bool:
+    """Say whether the last iterations brought nothing: no new smallest residual, and no fall either, as it may have begun to
+    fall from above all that came before (full multigrid can begin above ||b||).
+    """
+    if len(residuals) < STAGNATED_ITERATIONS + 2:
+        return False
+    last, before = residuals[-STAGNATED_ITERATIONS:], residuals[:-STAGNATED_ITERATIONS]
+    return min(last) > STAGNATED_GAIN * min(before) and last[-1] > STAGNATED_GAIN * before[-1]
+
+
+def _relative(norm: float, b_norm: float) -> str:
+    """Write a residual or a tolerance, all in one unit."""
+    return f"{norm / b_norm:.1e} ||b||" if b_norm > 0 else f"{norm:.1e}"
 
 
 def _met(norm: float, b_norm: float, tolerance: Tolerance, round_off: Callable[[], float]) -> str | None:
     """Say which tolerance the residual meets, None where it meets none."""
     target = tolerance.target(b_norm)
     if norm <= target:
-        return f" (tolerance {target:.1e})"
+        return f" (tolerance {_relative(target, b_norm)})"
     if tolerance.rtol is None and norm <= round_off() <= b_norm:  # above ||b||, rounding leaves no digit of u right
-        return f", at the round-off level {round_off():.1e}, which lies above the tolerance {target:.1e}"
+        level, wanted = _relative(round_off(), b_norm), _relative(target, b_norm)
+        return f", at the round-off level {level}, which lies above the tolerance {wanted}"
     return None
 
 

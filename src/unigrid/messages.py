@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def choose(name: str, allowed: Iterable[str], what: str) -> str:
@@ -17,5 +23,21 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return "; did you mean ...?" with the allowed name most like `name`, or nothing."""
     spelled = {option.lower(): option for option in allowed}
-    matches = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.6)
     return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""
+
+
+def reject_unknown_keywords(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function answer an unknown keyword with its name, and the nearest that the function knows."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    # A constructor is known by its class.
+    label = function.__qualname__.removesuffix(".__init__").split(".")[-1]
+
+    @functools.wraps(function)
+    def checked(*positional: P.args, **keywords: P.kwargs) -> T:
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"{label} knows no argument {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+        return function(*positional, **keywords)
+
+    return checked

@@ -35,7 +35,8 @@ _TEXTS = {
     Reason.MAXITER: "The allowed number of iterations is used up before the tolerance was met. If the residuals still fall, "
     "raise maxiter; if they fall slowly, take more sweeps (pre, post), the W-cycle, or accelerate='cg'.",
     Reason.DIVERGED: "The residual grows from cycle to cycle: the smoother amplifies the error. Take a smaller omega "
-    "(red-black converges for 0 < omega < 2, Jacobi for 0 < omega < 1), or check a smoother or transfer of your own.",
+    "(red-black converges for 0 < omega < 2, Jacobi for 0 < omega < 1), check a smoother or transfer of your own, or, where no "
+    "side is Dirichlet and the reaction is tiny, set it to 0: such a problem is singular but for rounding.",
     Reason.STAGNATED: "The residual no longer falls: the tolerance lies below what the precision of the numbers, or this "
     "cycle, can reach. Take rtol=None (the reachable level), float64 input, or other slots.",
     Reason.NONFINITE: "A cycle made NaN or infinity; the last finite iterate is returned. Look for overflow (rescale f) or a "
@@ -99,7 +100,8 @@ def stacked(parts: list[Solution], u: Array) -> Solution:
     failed = [(number, part) for number, part in enumerate(parts) if not part.converged]
     histories = [part.residuals + (part.residuals[-1],) * (iterations - part.iterations) for part in parts]
     residuals = tuple(math.hypot(*norms) for norms in zip(*histories, strict=True))
-    number, worst = failed[0] if failed else (0, parts[0] if parts else None)
+    # The first failure; one that was stopped on request must not hide another that failed.
+    number, worst = min(failed, key=lambda found: found[1].reason is Reason.STOPPED) if failed else (0, None)
     message = f"{len(parts) - len(failed)} of {len(parts)} right-hand sides converged."
     if failed and worst is not None:
         message += f" Number {number}: {worst.message}"

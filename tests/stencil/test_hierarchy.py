@@ -456,3 +456,12 @@ def test_one_cycle_serves_many_right_hand_sides_and_both_precisions(rng):
         fresh = unigrid.StencilCycle(unigrid.Poisson((50, 60))).solve(f)
         np.testing.assert_array_equal(cycle.solve(f).u, fresh.u)
         np.testing.assert_array_equal(unigrid.solve(f, cycle=cycle).u, fresh.u)
+
+
+@pytest.mark.parametrize("boundary", ["dirichlet", [("neumann", "dirichlet"), "neumann"]], ids=str)
+def test_the_preconditioner_has_its_transpose_and_refuses_complex_vectors(boundary):
+    preconditioner = unigrid.StencilCycle(unigrid.Poisson((20, 13), boundary=boundary)).aspreconditioner()
+    x, y = np.random.default_rng(3).standard_normal((2, 260))
+    assert y @ preconditioner.matvec(x) == pytest.approx(preconditioner.rmatvec(y) @ x, rel=1e-12)
+    with pytest.raises(TypeError, match="real numbers"):
+        preconditioner.matvec(x * 1j)

@@ -278,3 +278,18 @@ def test_a_pickled_cycle_solves_the_same_in_another_thread(use_threads):
     f = rough((70, 70))
     copy = pickle.loads(pickle.dumps(cycle))
     np.testing.assert_array_equal(in_a_thread(lambda: copy.solve(f)).u, cycle.solve(f).u)
+
+
+def test_a_team_that_was_interrupted_is_replaced(use_threads):
+    use_threads(2)
+
+    def interrupted(first, last):
+        raise KeyboardInterrupt
+
+    before = threading_module._team
+    with pytest.raises(KeyboardInterrupt):
+        threading_module.over_slabs(interrupted, 8, 8)
+    assert threading_module._team is not before
+    assert threading_module._team.threads == 2
+    assert threading_module.over_slabs(lambda first, last: last - first, 8, 8) == [4, 4]
+    assert all(not worker.is_alive() or worker.join(5.0) is None for worker in before.workers)

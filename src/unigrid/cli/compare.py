@@ -29,8 +29,11 @@ examples:
 
 Without RHS, f is random (seeded), so that errors of every frequency are there. The factor is the geometric mean of the last
 half of the iterations. Seconds are of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the
-finest grid, other work not counted; work units a digit are what one decimal digit of the residual costs."""
+finest grid, other work not counted; work units a digit are what one decimal digit of the residual costs. The history is
+printed, and drawn into unigrid-compare.png or where --plot says; with --json only where it says."""
 RUNS = 3
+MOST_SHOWN = 12  # residuals a line; the picture and --json hold all
+PICTURE = "unigrid-compare.png"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not (arguments.plot or arguments.json):
+        arguments.plot = PICTURE
     if arguments.plot:
         checked_output(arguments.plot, PICTURES)
     load_kernels(arguments.threads)
@@ -80,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json_text(summary(outcomes, arguments)))
     else:
-        print("\n".join(table(outcomes)))
+        print("\n".join([*table(outcomes), "", *history(outcomes)]))
         if arguments.plot:
             print(f"\nWrote {arguments.plot}")
     return 0
@@ -163,6 +168,18 @@ def table(outcomes: list[Outcome]) -> list[str]:
             f"{outcome.smoother:<{width}}  {kind:<6}  {solution.iterations:10}  {_number(solution.rate, 6, 3)}  "
             f"{cycle.work_units:10.2f}  {outcome.seconds:7.4f}  {_number(outcome.work_per_digit, 10, 2)}  {solution.reason}"
         )
+    return lines
+
+
+def history(outcomes: list[Outcome]) -> list[str]:
+    """Return the residuals of every run relative to its initial one, a line a run."""
+    width = max(len(outcome.smoother) for outcome in outcomes)
+    lines = ["relative residual after each iteration"]
+    for outcome in outcomes:
+        first, *others = outcome.solution.residuals
+        shown = [f"{residual / first:.1e}" for residual in others[:MOST_SHOWN]] if first > 0 else []
+        more = f" .. {others[-1] / first:.1e}" if len(others) > MOST_SHOWN else ""
+        lines.append(f"{outcome.smoother:<{width}}  {outcome.cycle.kind}  {' '.join(shown)}{more}")
     return lines
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Unpack, final
 
 import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, MultigridCycle, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
-from ..messages import choose
+from ..messages import choose, reject_unknown_keywords
 from ..solution import Solution
+from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
+from .custom import FittedSmoother, between
 from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
-from .smoothers import SMOOTHERS
+from .smoothers import BUILT_IN, SMOOTHERS
 from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SourceWeighting, TransferRecipe
+
+if TYPE_CHECKING:
+    from .solve import SolveOptions
 
 Array = NDArray[np.floating]
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
@@ -35,7 +40,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         self.problem = problem
         self.operator = problem.operator
         self.smoother = self.post_smoother = None
-        self.restriction = self.prolongation = self.state_transfer = None
+        self.prolongation = self.state_transfer = None
 
     def right_hand_side(self, f: Array) -> Array:
         return self.problem.compatible(self.problem.folded(f))
@@ -101,6 +106,7 @@ class StencilCycle(MultigridCycle):
     semicoarsening there in 2.8.4 and 5.1.
     """
 
+    @reject_unknown_keywords
     def __init__(
         self,
         problem: Poisson,
@@ -126,7 +132,6 @@ class StencilCycle(MultigridCycle):
         self.kind = choose(cycle, VISITS, "cycle")
         self.problem, self.pre, self.post = problem, pre, post
         self.smoother = _smoother(smoother)
-        self.post_smoother = self.smoother
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
         self.state_transfer = (
@@ -143,23 +148,27 @@ class StencilCycle(MultigridCycle):
         """Put this configuration's slots into a level."""
         fine, coarse = level.problem.grid, coarser.grid
         level.connect(coarser)
-        level.restriction = _between(self.restriction, fine, coarse)
-        level.prolongation = _between(self.prolongation, fine, coarse)
-        level.state_transfer = None if self.state_transfer is None else _between(self.state_transfer, fine, coarse)
-        level.smoother = Steps(self.smoother, self.pre) if self.pre else None
-        level.post_smoother = Steps(self.post_smoother, self.post) if self.post else None
+        level.restriction = between(self.restriction, fine, coarse, coarse.shape)
+        level.prolongation = between(self.prolongation, fine, coarse, fine.shape)
+        level.state_transfer = None if self.state_transfer is None else between(self.state_transfer, fine, coarse, coarse.shape)
+        smoother = self.smoother if isinstance(self.smoother, BUILT_IN) else FittedSmoother(self.smoother)
+        level.smoother = Steps(smoother, self.pre) if self.pre else None
+        level.post_smoother = Steps(smoother, self.post) if self.post else None
 
     def __call__(self, f: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = f, homogeneous at the boundary; None is zero."""
         for name, array in (("f", f), ("u", u)):
-            if array is not None and array.shape != self.problem.shape:
+            if array is None:
+                continue
+            if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64) or array.dtype != f.dtype:
+                kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                raise TypeError(f"f and u must be arrays, both float32 or float64; {name} is {kind}")
+            if array.shape != self.problem.shape:
                 raise ValueError(f"{name} must have the problem's shape {self.problem.shape}, got {array.shape}")
-        if u is not None and u.dtype != f.dtype:
-            raise TypeError(f"f and u must both be float32 or float64, got {f.dtype} and {u.dtype}")
         with self.workspace:
             return self.cycle(f, u)
 
-    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+    def solve(self, f: ArrayLike, **options: Unpack[SolveOptions]) -> Solution:
         """Return the Solution for a source f; leading axes of f are independent right-hand sides.
 
         Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure.
@@ -196,10 +205,9 @@ class StencilCycle(MultigridCycle):
         twin = StencilCycle.__new__(StencilCycle)
         vars(twin).update(vars(self))
         assert adjoint is not None
-        twin.post_smoother = adjoint
         twin.levels = [_copy(level) for level in self.levels]
         for level in twin.levels[:-1]:
-            level.post_smoother = Steps(adjoint, self.post)
+            level.post_smoother = Steps(adjoint if isinstance(adjoint, BUILT_IN) else FittedSmoother(adjoint), self.post)
         return twin
 
     def aspreconditioner(self) -> scipy.sparse.linalg.LinearOperator:
@@ -222,12 +230,15 @@ class StencilCycle(MultigridCycle):
         symmetric, problem = self.symmetric(), self.problem
 
         def apply(vector: Array) -> Array:
-            dtype = np.float32 if vector.dtype == np.float32 else np.float64
-            r = np.array(vector, dtype=dtype).reshape(problem.shape)
+            r = real_array(vector, "the vector").reshape(problem.shape)
             return problem.compatible(symmetric(problem.compatible(r))).ravel()
 
+        def transposed(vector: Array) -> Array:
+            weights = problem.weights.ravel()
+            return weights * apply(vector.ravel() / weights)
+
         size = problem.grid.size
-        return scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, rmatvec=None, dtype=np.float64)
+        return scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, rmatvec=transposed, dtype=np.float64)
 
     @property
     def work_units(self) -> float:
@@ -235,7 +246,7 @@ class StencilCycle(MultigridCycle):
         unknowns; the coarsest level counts one sweep a visit, a Chebyshev step its degree, transfers nothing.
         """
         visits, finest = self.visits(), self.problem.grid.size
-        cost = getattr(self.smoother, "cost", 1) * (self.pre + self.post)
+        cost = self.smoother.cost * (self.pre + self.post)
         sweeps = [cost] * (len(self.levels) - 1) + [1]
         sizes = [level.problem.grid.size for level in self.levels]
         return sum(v * s * n for v, s, n in zip(visits, sweeps, sizes, strict=True)) / finest
@@ -300,10 +311,6 @@ def _slot(given: Any, named: Mapping[str, type[TransferRecipe]], slot: type, wha
     raise TypeError(
         f"{what} must be one of {', '.join(map(repr, named))} or an object of a unigrid.{slot.__name__} subclass, got {given!r}"
     )
-
-
-def _between(given: Any, fine: Any, coarse: Any) -> Any:
-    return given.between(fine, coarse) if isinstance(given, TransferRecipe) else given
 
 
 def _coarsest(given: str | Smoother, problem: Poisson) -> Smoother:

@@ -37,7 +37,6 @@ class Jacobi(Smoother):
     """Damped Jacobi: u <- u + omega D^-1 (f - A u). Its own adjoint. 0.8 smooths best in 2-D."""
 
     omega: float = 0.8
-    cost = 1
 
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
@@ -59,7 +58,6 @@ class RedBlack(Smoother):
 
     omega: float = 1.23
     first: str = "red"
-    cost = 1
 
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
@@ -88,7 +86,6 @@ class GaussSeidel(Smoother):
 
     omega: float = 1.0
     backward: bool = False
-    cost = 1
 
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
@@ -148,6 +145,7 @@ class Chebyshev(Smoother):
         return self
 
 
+BUILT_IN = (Jacobi, RedBlack, GaussSeidel, Chebyshev)
 SMOOTHERS: dict[str, type[Smoother]] = {
     "jacobi": Jacobi,
     "red-black": RedBlack,

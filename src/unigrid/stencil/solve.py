@@ -5,20 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import System, Tolerance, iterate, raise_unless_converged
-from ..messages import choose
+from ..messages import choose, reject_unknown_keywords
 from ..solution import Solution, stacked
 from . import kernels
 from .arrays import finite_array, real_array
 from .conjugate_gradients import ConjugateGradients
 from .hierarchy import StencilCycle
-from .problem import COMPATIBILITY_DEFECT, Poisson
+from .problem import COMPATIBILITY_DEFECT, COMPATIBILITY_PART, Poisson
 from .transfers import TransferRecipe
 
 Array = NDArray[np.floating]
@@ -28,6 +28,7 @@ ROUND_OFF = 0.5
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 
 
+@reject_unknown_keywords
 def solve(
     f: ArrayLike,
     *,
@@ -123,6 +124,21 @@ def solve(
     )  # fmt: skip
 
 
+class SolveOptions(TypedDict, total=False):
+    """What a solve with a prepared cycle can be told; as of `solve`."""
+
+    u0: ArrayLike | None
+    rtol: float | None
+    atol: float
+    maxiter: int
+    start: Literal["fmg", "zero"]
+    accelerate: Literal["cg"] | None
+    compatibility: Literal["error", "project"]
+    callback: Callable[[Solution], Any] | None
+    raise_on_failure: bool
+
+
+@reject_unknown_keywords
 def solve_prepared(
     cycle: StencilCycle,
     f: ArrayLike,
@@ -157,7 +173,7 @@ def solve_prepared(
     def run(source: Array, first: Array | None) -> Solution:
         return _solve_one(cycle, source, first, tolerance, start, accelerate, compatibility, callback)
 
-    with cycle.workspace, np.errstate(over="ignore", invalid="ignore"):  # divergence is the driver's to report, not a warning's
+    with cycle.workspace:
         if f.shape == shape:
             solution = run(f, u0)
         else:
@@ -179,27 +195,36 @@ def _solve_one(
     callback: Callable[[Solution], Any] | None,
 ) -> Solution:
     problem, operator = cycle.problem, cycle.problem.operator
-    b = _right_hand_side(problem, f, compatibility)
+    b, note = _right_hand_side(problem, f, compatibility)
     b_norm = kernels.norm(b)
-    if b_norm == 0.0 or (u is None and b_norm <= tolerance.target(b_norm)):
-        u = np.zeros_like(b)
-    elif u is not None:
+    if u is not None:
         u = problem.compatible(u)
-    system = System(b, lambda u: operator.residual_norm(b, u), lambda u: _round_off(problem, u, b_norm), _read_only)
+    system = System(
+        b,
+        lambda u: operator.residual_norm(b, u),
+        lambda u: _round_off(problem, u, b_norm),
+        view=_read_only,
+        zero=lambda: np.zeros_like(b),
+    )
     step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
+
+    @np.errstate(over="ignore", invalid="ignore")  # divergence is the driver's to report, not a warning's
+    def iteration(b: Array, u: Array) -> Array:
+        return problem.compatible(step(b, u))
+
     solution = iterate(
-        lambda b, u: problem.compatible(step(b, u)),
+        iteration,
         u,
         system,
         tolerance,
         nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" else None,
         callback=callback,
     )
-    return solution if solution.u is not None else replace(solution, u=np.zeros_like(b))  # None: failed at once, from zero
+    return solution if not note else replace(solution, message=f"{solution.message} {note}")
 
 
-def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> Array:
-    """Return b, boundary values folded in and, where the problem is singular, its mean taken out."""
+def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Array, str]:
+    """Return b, boundary values folded in and, where the problem is singular, its mean taken out; and what to say of that."""
     b = problem.folded(f)
     b_norm = kernels.norm(b)
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
@@ -207,12 +232,15 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> Array:
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
         )
     if not problem.singular:
-        return b
+        return b, ""
+    mean, eps = problem.mean(b), float(np.finfo(b.dtype).eps)
     if compatibility == "error":
-        _check_compatible(problem, b)
+        _check_compatible(problem, b, mean)
     projected = problem.compatible(b)
-    # A constant source leaves rounding alone, and rounding is no source.
-    return projected if kernels.norm(projected) > 4.0 * np.finfo(b.dtype).eps * b_norm else np.zeros_like(b)
+    if not kernels.norm(projected) > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
+        projected = np.zeros_like(b)
+    seen = abs(mean) > 10.0 * eps * float(np.abs(b).max())
+    return projected, f"A mean of {mean:.3g} was taken out of the right-hand side." if seen else ""
 
 
 def _round_off(problem: Poisson, u: Array, b_norm: float) -> float:
@@ -220,12 +248,17 @@ def _round_off(problem: Poisson, u: Array, b_norm: float) -> float:
     return ROUND_OFF * float(np.finfo(u.dtype).eps) * (problem.operator.norm_bound * kernels.norm(u) + b_norm)
 
 
-def _check_compatible(problem: Poisson, b: Array) -> None:
-    mean, largest = problem.mean(b), float(np.abs(b).max())
-    if abs(mean) > COMPATIBILITY_DEFECT * largest:
+def _check_compatible(problem: Poisson, b: Array, mean: float) -> None:
+    """Raise ValueError where the mean of b is more than the discretization of a compatible problem leaves.
+
+    Measured by the mean of |b| as well as by its maximum: a point source, or a flux folded into few unknowns, has a maximum
+    beside which any mean is small.
+    """
+    sizes = np.abs(b)
+    if abs(mean) > min(COMPATIBILITY_DEFECT * float(sizes.max()), COMPATIBILITY_PART * problem.mean(sizes)):
         raise ValueError(
             f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
-            f"included; its mean is {mean:.6g} (largest value {largest:.3g}). compatibility='project' takes the mean out"
+            f"included; its mean is {mean:.6g} (largest value {sizes.max():.3g}). compatibility='project' takes the mean out"
         )
 
 

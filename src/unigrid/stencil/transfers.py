@@ -76,8 +76,12 @@ class TransferRecipe(ABC):
     """What a user names: makes the transfer between two grids when the hierarchy is built."""
 
     @abstractmethod
-    def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        """Return the transfer; restrictions lead from fine to coarse, prolongations back. May raise ValueError."""
+    def between(self, fine: Grid, coarse: Grid) -> Restriction | StateTransfer | Prolongation:
+        """Return the transfer; restrictions lead from fine to coarse, prolongations back. May raise ValueError.
+
+        To be written by a user whose transfer depends on the grids: on any size but 2^k - 1, say, where an axis of 32 unknowns
+        may come from 64 or from 65.
+        """
 
     def adjoint(self) -> TransferRecipe | None:
         """Return the recipe of the adjoint in the cell volumes, None where there is none here."""

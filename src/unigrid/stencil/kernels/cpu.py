@@ -199,7 +199,7 @@ def semi_iterate(out, previous, f, u, gain, weight, neighbors, coefficients, fir
 
 @kernel
 def _relax_point(u, f, i, j, k, omega, neighbors, coefficients):
-    """U <- u + omega D^-1 (f - A u) at one point, wherever it lies."""
+    """Relax one point, wherever it lies: u <- u + omega D^-1 (f - A u) there."""
     n0, n1, n2 = u.shape
     up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
     back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)

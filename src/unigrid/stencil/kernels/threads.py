@@ -66,16 +66,20 @@ class _Worker(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="unigrid-worker", daemon=True)
         self._avoided = -1
-        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self.start()
 
     def run(self) -> None:
-        while True:
-            self._tasks.get().run()
+        while (task := self._tasks.get()) is not None:
+            task.run()
 
     def begin(self, task: _Task) -> None:
         self._avoid_core_of_caller()
         self._tasks.put(task)
+
+    def retire(self) -> None:
+        """End the thread once all that was given is done."""
+        self._tasks.put(None)
 
     def finish(self) -> None:
         """Wait until all that was given is done: nobody may go on while a worker still writes.
@@ -163,6 +167,14 @@ def set_num_threads(threads: int) -> None:
     _team.threads = threads
 
 
+def _replace(team: _Team) -> None:
+    global _team
+    if _team is team:
+        _team = _Team(team.threads)
+        for worker in team.workers:
+            worker.retire()
+
+
 def _after_fork() -> None:
     """Threads do not survive a fork; the child starts its own when it needs them."""
     global _team
@@ -179,4 +191,9 @@ def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
     if threads <= 1:
         return [kernel(0, slabs)]
     bounds = [slabs * part // threads for part in range(threads + 1)]
-    return _team.run(kernel, list(pairwise(bounds)))
+    team = _team
+    try:
+        return team.run(kernel, list(pairwise(bounds)))
+    except BaseException:
+        _replace(team)  # interrupted anywhere, it may hold its lock for ever: the next call gets a new one
+        raise

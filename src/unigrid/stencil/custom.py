@@ -1,0 +1,66 @@
+"""Slots of the user's own, held to what the cycle relies on: shape, precision, and a new array for a new state.
+
+So a class of ten lines may be written in plain NumPy, where float64 creeps in and an array is easily handed back as it came.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
+from .grid import Grid
+from .transfers import SeparableTransfer, TransferRecipe
+
+Array = NDArray[np.floating]
+
+
+@final
+class FittedSmoother(Smoother):
+    """A user's smoother, its result in the precision and shape of f, never the array that came in."""
+
+    def __init__(self, smoother: Smoother) -> None:
+        self.smoother = smoother
+
+    @property
+    def cost(self) -> float:
+        """Work of one call."""
+        return self.smoother.cost
+
+    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
+        smoothed = _fitted(self.smoother(operator, f, u), f.shape, f.dtype, self.smoother)
+        return smoothed.copy() if smoothed is u or smoothed is f else smoothed
+
+    def overwrite(self, operator: Operator, f: Array, u: Array) -> Array:
+        smoothed = _fitted(self.smoother.overwrite(operator, f, u), f.shape, f.dtype, self.smoother)
+        return smoothed.copy() if smoothed is f else smoothed
+
+    def adjoint(self) -> Smoother | None:
+        adjoint = self.smoother.adjoint()
+        return None if adjoint is None else FittedSmoother(adjoint)
+
+
+@final
+class FittedTransfer(Restriction, StateTransfer, Prolongation):
+    """A user's transfer, its result in the precision that came in and in the shape of the level it leads to."""
+
+    def __init__(self, transfer: Restriction | StateTransfer | Prolongation, shape: tuple[int, ...]) -> None:
+        self.transfer, self.shape = transfer, shape
+
+    def __call__(self, array: Array) -> Array:
+        return _fitted(self.transfer(array), self.shape, array.dtype, self.transfer)
+
+
+def between(given: Any, fine: Grid, coarse: Grid, shape: tuple[int, ...]) -> SeparableTransfer | FittedTransfer:
+    """Return the slot between two grids that a recipe makes, or that the user's own slot is; it leads to `shape`."""
+    transfer = given.between(fine, coarse) if isinstance(given, TransferRecipe) else given
+    return transfer if isinstance(transfer, SeparableTransfer) else FittedTransfer(transfer, shape)
+
+
+def _fitted(array: Any, shape: tuple[int, ...], dtype: np.dtype, slot: Any) -> Array:
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ValueError(f"{type(slot).__name__} must return an array of shape {shape} on this level, it returned {got}")
+    return array.astype(dtype, copy=False)
