@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from record import COLORS, arguments, table, write
+from record import COLORS, arguments, show, table, write
 
 import unigrid
 
@@ -136,7 +136,7 @@ def main() -> None:
     summary = worst(rows)
     columns = ["group", "problems", "levels", "factor", "factor_default_omega", "fmg_iterations", "cg_iterations"]
     headings = ["problem (worst of its group)", "problems", "levels", "factor", "default omega", "FMG to 1e-8", "CG to 1e-10"]
-    print(table(headings, [[row[column] for column in columns] for row in summary]))
+    show(table(headings, [[row[column] for column in columns] for row in summary]))
     settings = {"cycles": [FIRST, LAST], "default_omega": unigrid.RedBlack().omega}
     write("converges_independently_of_h", CLAIM, options, {**settings, "summary": summary, "rows": rows})
     draw(summary).savefig(options.output / "converges_independently_of_h.png", dpi=150)

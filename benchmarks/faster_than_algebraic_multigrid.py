@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import arguments, require_pyamg, table, write
+from record import arguments, require_pyamg, show, table, write
 from scipy import sparse
 
 import unigrid
@@ -176,12 +176,12 @@ def main() -> None:
         + [row[f"peak_above_{what}_bytes"] / 2**20 for what in ("interpreter", "input")]
         for row in rows
     ]
-    print("medians of fresh processes; kernels compiled beforehand; memory: peak in MiB above the interpreter, above the input")
+    show("medians of fresh processes; kernels compiled beforehand; memory: peak in MiB above the interpreter, above the input")
     headings = ["method", "size", "setup (s)", "solve (s)", "total (s)", "residual", "MiB", "MiB above input"]
-    print(table(headings, cells), end="\n\n")
+    show(table(headings, cells), end="\n\n")
     names = ["times_as_fast", "solve_alone_times_as_fast", "share_of_memory", "share_of_memory_above_input"]
     lines = [[f"{found['n']}^2", found["against"], *(found[name] for name in names)] for found in verdicts]
-    print(table(["size", "against", "times as fast", "solve alone", "share of memory", "above input"], lines))
+    show(table(["size", "against", "times as fast", "solve alone", "share of memory", "above input"], lines))
     bars = {"times_as_fast": SPEED_BAR, "share_of_memory": MEMORY_BAR, "at": 1023}
     write("faster_than_algebraic_multigrid", CLAIM, options, {"rtol": RTOL, "bars": bars, "verdicts": verdicts, "rows": rows})
 

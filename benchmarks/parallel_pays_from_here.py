@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from record import arguments, interleaved_seconds, table, write
+from record import arguments, interleaved_seconds, show, table, write
 
 import unigrid
 from unigrid.stencil.kernels import threads
@@ -104,11 +104,11 @@ def main() -> None:
         ]
         for row in rows
     ]
-    print(f"gain of {count} threads over one (serial time / parallel time); kernels compiled beforehand")
-    print(table(["size", "unknowns", "serial sum (us)", *names], cells), end="\n\n")
+    show(f"gain of {count} threads over one (serial time / parallel time); kernels compiled beforehand")
+    show(table(["size", "unknowns", "serial sum (us)", *names], cells), end="\n\n")
     by_name = {name: pays_from(rows, name) for name in names}
-    print(table(["kernel", f"gains {WORTHWHILE} from (unknowns)"], list(by_name.items())))
-    print(f"recommended PARALLEL_FROM: {by_name['sum'] or 'none: parallel never pays here'}; now {threads.PARALLEL_FROM:,}")
+    show(table(["kernel", f"gains {WORTHWHILE} from (unknowns)"], list(by_name.items())))
+    show(f"recommended PARALLEL_FROM: {by_name['sum'] or 'none: parallel never pays here'}; now {threads.PARALLEL_FROM:,}")
     result = {
         "worthwhile": WORTHWHILE,
         "recommended": by_name["sum"],

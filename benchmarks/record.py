@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Name = TypeVar("Name", bound=Hashable)
+_shown: list[str] = []  # the report so far
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg")
 # Okabe and Ito's colors, which color-blind readers can tell apart, without the yellow that white paper swallows.
@@ -108,8 +109,14 @@ def _text(cell: Any) -> str:
     return f"{cell:,.4g}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
+def show(text: str, end: str = "\n") -> None:
+    """Print a part of the report, and keep it for the record."""
+    print(text, end=end, flush=True)
+    _shown.append(text + end)
+
+
 def write(name: str, claim: str, options: argparse.Namespace, result: dict[str, Any]) -> Path:
-    """Write a benchmark's result as JSON, with the machine and the versions it was measured on, and return where it lies."""
+    """Write what was shown as text, and the result as JSON with the machine and the versions; return where the JSON lies."""
     import unigrid
 
     record = {
@@ -122,6 +129,8 @@ def write(name: str, claim: str, options: argparse.Namespace, result: dict[str, 
         **result,
     }
     options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / f"{name}.txt").write_text("".join(_shown), encoding="utf-8")
+    _shown.clear()
     path = options.output / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.sparse.linalg
 from faster_than_algebraic_multigrid import as_given_to_pyamg
 from matplotlib.figure import Figure
-from record import COLORS, arguments, interleaved_seconds, require_pyamg, table, write
+from record import COLORS, arguments, interleaved_seconds, require_pyamg, show, table, write
 
 import unigrid
 from unigrid.stencil.kernels.workspace import Workspace
@@ -284,14 +284,14 @@ def main() -> None:
         rows = compare(shape, 1 if options.small else 3, options.small)
         comparison += rows
         cells = [[row[name] for name in columns] for row in sorted(rows, key=lambda row: row["solve_seconds"])]
-        print(f"{' x '.join(map(str, shape))}, random f, to {RTOL:g}; kernels compiled beforehand")
-        print(table([*columns[:4], "work units", "setup (s)", "solve (s)"], cells), end="\n\n", flush=True)
+        show(f"{' x '.join(map(str, shape))}, random f, to {RTOL:g}; kernels compiled beforehand")
+        show(table([*columns[:4], "work units", "setup (s)", "solve (s)"], cells), end="\n\n")
     tuning = [row for shape in sizes for row in tune(shape, 1 if options.small else 7)]
     rankings = {name: ranking(tuning, dimensions) for name, dimensions in {"2-D": (2,), "3-D": (3,), "all": (2, 3)}.items()}
     for name, ranked in rankings.items():
-        print(f"defaults, {name}: time relative to the best setting at each size")
+        show(f"defaults, {name}: time relative to the best setting at each size")
         keys = ["omega", "cycle", "relative", "relative_per_digit", "most_iterations"]
-        print(
+        show(
             table(
                 ["omega", "cycle", "relative", "per digit", "iterations (most)"], [[row[key] for key in keys] for row in ranked]
             ),
@@ -299,8 +299,8 @@ def main() -> None:
         )
     best, default = rankings["all"][0], defaults(rankings["all"])
     excess = default["relative"] / best["relative"]
-    print(f"least time over all sizes: {best['cycle']} with omega {best['omega']}", end="; ")
-    print(f"the defaults, {default['cycle']} with omega {default['omega']}: {excess:.3f} times that")
+    show(f"least time over all sizes: {best['cycle']} with omega {best['omega']}", end="; ")
+    show(f"the defaults, {default['cycle']} with omega {default['omega']}: {excess:.3f} times that")
     found = {"best": best, "default": default, "default_over_best": excess, "holds": excess <= 1.1}
     result = {"rtol": RTOL, "comparison": comparison, "tuning": tuning, "rankings": rankings, **found}
     write("smoothers_and_cycles", CLAIM, options, result)

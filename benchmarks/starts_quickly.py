@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from record import arguments, table, write
+from record import arguments, show, table, write
 
 CLAIM = "a fresh process solves a 1023 x 1023 file in under 2.5 s, the very first run, which compiles, in under 30 s"
 WARM_AIM, FIRST_AIM = 2.5, 30.0
@@ -51,14 +51,14 @@ def main() -> None:
         u = np.load(folder / "u.npy")
     assert u.shape == (n, n)
     first, warm, bare = (statistics.median(runs) for runs in (first_runs, warm_runs, bare_runs))
-    print(f"{n} x {n} file, fresh processes, medians")
+    show(f"{n} x {n} file, fresh processes, medians")
     cells = [
         ["first run, kernels compiled", len(first_runs), first, FIRST_AIM],
         ["later run, kernels cached", len(warm_runs), warm, WARM_AIM],
         ["import numpy, numba alone", len(bare_runs), bare, None],
     ]
-    print(table(["what", "runs", "seconds", "aim"], cells))
-    print(f"the first run says that it compiles: {'yes' if all(said) else 'no'}")
+    show(table(["what", "runs", "seconds", "aim"], cells))
+    show(f"the first run says that it compiles: {'yes' if all(said) else 'no'}")
     result = {
         "n": n,
         "aims_seconds": {"first": FIRST_AIM, "warm": WARM_AIM},

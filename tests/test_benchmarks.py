@@ -91,6 +91,7 @@ def test_benchmark(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     assert "---" in done.stdout  # a table
+    assert (tmp_path / f"{name}.txt").read_text() == done.stdout
     text = (tmp_path / f"{name}.json").read_text()
     record = json.loads(text)
     assert record["benchmark"] == name
@@ -108,4 +109,5 @@ def test_committed_results_are_of_full_runs() -> None:
     for path in (BENCHMARKS / "results").glob("*.json"):
         record = json.loads(path.read_text())
         assert record["benchmark"] == path.stem
+        assert path.with_suffix(".txt").exists()
         assert not record["small"], f"{path.name} holds a small run, whose numbers mean little"

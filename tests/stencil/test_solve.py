@@ -8,7 +8,7 @@ import pytest
 import unigrid
 from unigrid import Reason
 from unigrid.stencil.hierarchy import StencilCycle
-from unigrid.stencil.solve import solve_prepared
+from unigrid.stencil.prepared import solve_prepared
 
 
 def rough(shape):

@@ -120,7 +120,7 @@ def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float:
     """Return the tolerance that holds, the default one included."""
-    from ..stencil.solve import DEFAULT_RTOL
+    from ..stencil.prepared import DEFAULT_RTOL
 
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else float(arguments.rtol)
 

@@ -22,7 +22,7 @@ from .smoothers import BUILT_IN, SMOOTHERS
 from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SourceWeighting, TransferRecipe
 
 if TYPE_CHECKING:
-    from .solve import SolveOptions
+    from .prepared import SolveOptions
 
 Array = NDArray[np.floating]
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
@@ -76,8 +76,9 @@ class StencilCycle(MultigridCycle):
         Steps of the smoother before and after the coarse-grid correction, >= 0, not both 0. `post=0` is the backslash cycle.
     smoother : str or Smoother
         "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object: `RedBlack(omega=1.2)`, a class of your own. The
-        default, red-black with omega 1.23 and two sweeps on either side, needs the least time to 1e-8 of all combinations
-        tried on random right-hand sides, in 2-D and 3-D (benchmarks/smoothers_and_cycles.py).
+        default, red-black with omega 1.23 and two sweeps on either side, was within 4 % of the least time to 1e-8 of all
+        combinations of omega and sweeps tried on random right-hand sides in 2-D and 3-D, and takes the fewest cycles
+        (benchmarks/smoothers_and_cycles.py).
     restriction : str or Restriction
         "full-weighting", "half-weighting" (nested vertices), "injection", "cell-average", or a slot of your own.
     prolongation : str or Prolongation
@@ -173,7 +174,7 @@ class StencilCycle(MultigridCycle):
 
         Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure.
         """
-        from .solve import solve_prepared
+        from .prepared import solve_prepared
 
         return solve_prepared(self, f, **options)
 

@@ -1,31 +1,24 @@
-"""`unigrid.solve`: from what the user gives to a Solution. Checks the input, prepares the hierarchy, runs the driver."""
+"""`unigrid.solve`: one call from a source to its Solution. It prepares the hierarchy; `prepared` does the rest."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
-from ..iterate import System, Tolerance, iterate, raise_unless_converged
-from ..messages import choose, reject_unknown_keywords
-from ..solution import Solution, stacked
-from . import kernels
-from .arrays import finite_array, real_array
-from .conjugate_gradients import ConjugateGradients
+from ..messages import reject_unknown_keywords
+from ..solution import Solution
+from .arrays import real_array
 from .hierarchy import StencilCycle
-from .problem import COMPATIBILITY_DEFECT, COMPATIBILITY_PART, Poisson
+from .prepared import solve_prepared
+from .problem import Poisson
 from .transfers import TransferRecipe
 
 Array = NDArray[np.floating]
-DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
-# Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
-ROUND_OFF = 0.5
-SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 
 
 @reject_unknown_keywords
@@ -122,150 +115,6 @@ def solve(
         prepared, f, u0=u0, rtol=rtol, atol=atol, maxiter=maxiter, start=start, accelerate=accelerate,
         compatibility=compatibility, callback=callback, raise_on_failure=raise_on_failure,
     )  # fmt: skip
-
-
-class SolveOptions(TypedDict, total=False):
-    """What a solve with a prepared cycle can be told; as of `solve`."""
-
-    u0: ArrayLike | None
-    rtol: float | None
-    atol: float
-    maxiter: int
-    start: Literal["fmg", "zero"]
-    accelerate: Literal["cg"] | None
-    compatibility: Literal["error", "project"]
-    callback: Callable[[Solution], Any] | None
-    raise_on_failure: bool
-
-
-@reject_unknown_keywords
-def solve_prepared(
-    cycle: StencilCycle,
-    f: ArrayLike,
-    *,
-    u0: ArrayLike | None = None,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    maxiter: int = 50,
-    start: str = "fmg",
-    accelerate: str | None = None,
-    compatibility: str = "error",
-    callback: Callable[[Solution], Any] | None = None,
-    raise_on_failure: bool = True,
-) -> Solution:
-    """Solve with a prepared cycle; arguments as of `solve`. Leading axes of f, and of u0, are independent right-hand sides."""
-    f = finite_array(f, "f")
-    f = kernels.writable(f)  # copied once, if at all, and not by every kernel
-    shape = cycle.problem.shape
-    if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
-        raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
-    if u0 is not None:
-        u0 = finite_array(u0, "u0")
-        if u0.shape != f.shape:
-            raise ValueError(f"u0 must have the shape of f, {f.shape}, got {u0.shape}")
-        u0 = u0.astype(f.dtype)
-    choose(start, ("fmg", "zero"), "start")
-    choose(compatibility, ("error", "project"), "compatibility")
-    if accelerate is not None:
-        choose(accelerate, ("cg",), "accelerate")
-    tolerance = Tolerance(rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
-
-    def run(source: Array, first: Array | None) -> Solution:
-        return _solve_one(cycle, source, first, tolerance, start, accelerate, compatibility, callback)
-
-    with cycle.workspace:
-        if f.shape == shape:
-            solution = run(f, u0)
-        else:
-            sources = f.reshape(-1, *shape)
-            starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *shape)
-            parts = [run(source, first) for source, first in zip(sources, starts, strict=True)]
-            solution = stacked(parts, np.array([part.u for part in parts], dtype=f.dtype).reshape(f.shape))
-    return raise_unless_converged(solution) if raise_on_failure else solution
-
-
-def _solve_one(
-    cycle: StencilCycle,
-    f: Array,
-    u: Array | None,
-    tolerance: Tolerance,
-    start: str,
-    accelerate: str | None,
-    compatibility: str,
-    callback: Callable[[Solution], Any] | None,
-) -> Solution:
-    problem, operator = cycle.problem, cycle.problem.operator
-    b, note = _right_hand_side(problem, f, compatibility)
-    b_norm = kernels.norm(b)
-    if u is not None:
-        u = problem.compatible(u)
-    system = System(
-        b,
-        lambda u: operator.residual_norm(b, u),
-        lambda u: _round_off(problem, u, b_norm),
-        view=_read_only,
-        zero=lambda: np.zeros_like(b),
-    )
-    step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
-
-    @np.errstate(over="ignore", invalid="ignore")  # divergence is the driver's to report, not a warning's
-    def iteration(b: Array, u: Array) -> Array:
-        return problem.compatible(step(b, u))
-
-    solution = iterate(
-        iteration,
-        u,
-        system,
-        tolerance,
-        nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" else None,
-        callback=callback,
-    )
-    return solution if not note else replace(solution, message=f"{solution.message} {note}")
-
-
-def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Array, str]:
-    """Return b, boundary values folded in and, where the problem is singular, its mean taken out; and what to say of that."""
-    b = problem.folded(f)
-    b_norm = kernels.norm(b)
-    if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
-        raise ValueError(
-            f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
-        )
-    if not problem.singular:
-        return b, ""
-    mean, eps = problem.mean(b), float(np.finfo(b.dtype).eps)
-    if compatibility == "error":
-        _check_compatible(problem, b, mean)
-    projected = problem.compatible(b)
-    if not kernels.norm(projected) > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
-        projected = np.zeros_like(b)
-    seen = abs(mean) > 10.0 * eps * float(np.abs(b).max())
-    return projected, f"A mean of {mean:.3g} was taken out of the right-hand side." if seen else ""
-
-
-def _round_off(problem: Poisson, u: Array, b_norm: float) -> float:
-    """Return the residual that remains when u and b are exact but for rounding."""
-    return ROUND_OFF * float(np.finfo(u.dtype).eps) * (problem.operator.norm_bound * kernels.norm(u) + b_norm)
-
-
-def _check_compatible(problem: Poisson, b: Array, mean: float) -> None:
-    """Raise ValueError where the mean of b is more than the discretization of a compatible problem leaves.
-
-    Measured by the mean of |b| as well as by its maximum: a point source, or a flux folded into few unknowns, has a maximum
-    beside which any mean is small.
-    """
-    sizes = np.abs(b)
-    if abs(mean) > min(COMPATIBILITY_DEFECT * float(sizes.max()), COMPATIBILITY_PART * problem.mean(sizes)):
-        raise ValueError(
-            f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
-            f"included; its mean is {mean:.6g} (largest value {sizes.max():.3g}). compatibility='project' takes the mean out"
-        )
-
-
-def _read_only(u: Array) -> Array:
-    view = u.view()
-    view.flags.writeable = False
-    return view
 
 
 def _prepared(cycle: MultigridCycle, beside: dict[str, Any]) -> StencilCycle:
