@@ -651,3 +651,16 @@ def test_an_unknown_keyword_is_answered_with_the_nearest():
         unigrid.StencilCycle(unigrid.Poisson(F.shape), smothr="jacobi")
     with pytest.raises(TypeError, match=r"Poisson knows no argument 'length'.*did you mean 'lengths'\?"):
         unigrid.Poisson(9, length=2.0)
+
+
+def test_masked_values_are_refused_and_a_mask_of_none_is_not():
+    f = np.ma.masked_array(rough((8, 9)), mask=False)
+    np.testing.assert_array_equal(unigrid.solve(f).u, unigrid.solve(f.data).u)
+    f[2, 3] = np.ma.masked
+    with pytest.raises(TypeError, match=r"f has masked values.*f\.filled"):
+        unigrid.solve(f)
+
+
+def test_the_parts_of_a_stack_hold_its_memory_and_no_second_copy():
+    solution = unigrid.StencilCycle(unigrid.Poisson((20, 20))).solve(np.stack([rough((20, 20))] * 2))
+    assert all(np.shares_memory(part.u, solution.u) for part in solution.parts)

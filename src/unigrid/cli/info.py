@@ -53,14 +53,14 @@ def collect(devices: bool) -> dict[str, Any]:
     """Return all that `unigrid info` prints."""
     load_kernels()
     from ..stencil.kernels.cpu import apply
-    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads
+    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads, usable_cores
 
     variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {
         **{name: version or "not installed" for name, version in versions().items()},
         "platform": platform.platform(),
         "CPU": cpu_name(),
-        "cores": f"{_usable_cores()} usable of {os.cpu_count()}",
+        "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         "threads": f"{get_num_threads()} on large grids (--threads, or {variable})",
         "threading layer": "unigrid's own team of threads runs the compiled kernels; numba's layers are not used",
         "kernel cache": _kernel_cache(apply.stats.cache_path),
@@ -76,10 +76,6 @@ def cpu_name() -> str:
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _kernel_cache(folder: str | None) -> str:

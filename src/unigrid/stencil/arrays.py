@@ -10,6 +10,8 @@ Array = NDArray[np.floating]
 
 def real_array(array: ArrayLike, name: str) -> Array:
     """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError if it is not real."""
+    if np.ma.is_masked(array):
+        raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
     try:
         array = np.asarray(array)
     except ValueError as error:  # rows of different lengths

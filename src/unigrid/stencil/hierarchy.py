@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, final
 
 import numpy as np
@@ -19,7 +20,7 @@ from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
 from .smoothers import BUILT_IN, SMOOTHERS
-from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SourceWeighting, TransferRecipe
+from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SeparableTransfer, SourceWeighting, TransferRecipe
 
 if TYPE_CHECKING:
     from .prepared import SolveOptions
@@ -35,6 +36,7 @@ class StencilLevel(SlotLevel, NestedLevel):
     """One grid of the hierarchy, its problem and its slots."""
 
     operator: StencilOperator
+    coarser: Poisson  # the next level's problem; the coarsest level has none
 
     def __init__(self, problem: Poisson) -> None:
         self.problem = problem
@@ -46,16 +48,16 @@ class StencilLevel(SlotLevel, NestedLevel):
         return self.problem.compatible(self.problem.folded(f))
 
     def nested_restriction(self, f: Array) -> Array:
-        return self._source_transfer(f)
+        return self._nested_transfers[0](f)
 
     def nested_prolongation(self, u: Array) -> Array:
-        return self._solution_transfer(u)
+        return self._nested_transfers[1](u)
 
-    def connect(self, coarser: Poisson) -> None:
-        """Prepare what nested iteration carries between this level and the next."""
-        fine, coarse = self.problem.grid, coarser.grid
-        self._source_transfer = SourceWeighting().between(fine, coarse)
-        self._solution_transfer = Cubic().between(fine, coarse)
+    @cached_property
+    def _nested_transfers(self) -> tuple[SeparableTransfer, SeparableTransfer]:
+        """What nested iteration carries down and up, f and u; made when it first runs, as not every use does."""
+        fine, coarse = self.problem.grid, self.coarser.grid
+        return SourceWeighting().between(fine, coarse), Cubic().between(fine, coarse)
 
 
 @final
@@ -148,7 +150,7 @@ class StencilCycle(MultigridCycle):
     def _fill(self, level: StencilLevel, coarser: Poisson) -> None:
         """Put this configuration's slots into a level."""
         fine, coarse = level.problem.grid, coarser.grid
-        level.connect(coarser)
+        level.coarser = coarser
         level.restriction = between(self.restriction, fine, coarse, coarse.shape)
         level.prolongation = between(self.prolongation, fine, coarse, fine.shape)
         level.state_transfer = None if self.state_transfer is None else between(self.state_transfer, fine, coarse, coarse.shape)

@@ -83,7 +83,9 @@ def solve_prepared(
             sources = f.reshape(-1, *shape)
             starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *shape)
             parts = [run(source, first) for source, first in zip(sources, starts, strict=True)]
-            solution = stacked(parts, np.array([part.u for part in parts], dtype=f.dtype).reshape(f.shape))
+            u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
+            parts = [replace(part, u=own) for part, own in zip(parts, u, strict=True)]  # views: nothing is held twice
+            solution = stacked(parts, u.reshape(f.shape))
     return raise_unless_converged(solution) if raise_on_failure else solution
 
 

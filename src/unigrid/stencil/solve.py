@@ -63,7 +63,8 @@ def solve(
     maxiter : int
         Most iterations; a full-multigrid start is the first.
     cycle : "V", "W", "F" or a MultigridCycle
-        A prepared cycle brings its problem and its slots: then none of either may be given here.
+        A prepared cycle brings its problem and its slots: then none of either may be given here (an argument that equals its
+        default counts as not given).
     pre, post, smoother, restriction, prolongation
         The slots: as of `StencilCycle`.
     start : "fmg" or "zero"
