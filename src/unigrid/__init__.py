@@ -33,6 +33,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)
 
 if TYPE_CHECKING:
+    from . import cycle as cycle
+    from . import iterate as iterate
+    from . import plots as plots
+    from . import solution as solution
+    from . import stencil as stencil
     from .cycle import Level as Level
     from .cycle import MultigridCycle as MultigridCycle
     from .cycle import Operator as Operator
@@ -68,21 +73,23 @@ if TYPE_CHECKING:
     from .stencil.transfers import TransferRecipe as TransferRecipe
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _LEARNED:
-        raise AttributeError(
-            f"unigrid.{name} belongs to the learned backend, which this version does not hold yet; it will need torch: "
-            "pip install 'unigrid[learn]'"
-        )
-    from .messages import nearest
+if not TYPE_CHECKING:  # type checkers know the names above, and must see that there are no others
 
-    raise AttributeError(f"module 'unigrid' has no attribute {name!r}{nearest(name, __all__)}")
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+            globals()[name] = value
+            return value
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name in _LEARNED:
+            raise AttributeError(
+                f"unigrid.{name} belongs to the learned backend, which this version does not hold yet; it will need torch: "
+                "pip install 'unigrid[learn]'"
+            )
+        from .messages import nearest
+
+        raise AttributeError(f"module 'unigrid' has no attribute {name!r}{nearest(name, __all__)}")
 
 
 def __dir__() -> list[str]:

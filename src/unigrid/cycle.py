@@ -37,7 +37,10 @@ class Operator(ABC):
 
 
 class Smoother(ABC):
-    """The slot S: all its steps u <- u + B (f - A u) at once. It is handed its operator at the call and owns none."""
+    """The slot S: all its steps u <- u + B (f - A u) at once. It is handed its operator at the call and owns none.
+
+    The operator is an `Operator`; a smoother that needs more of it may ask for its backend's, in its annotation.
+    """
 
     @property
     def cost(self) -> float:
@@ -45,10 +48,10 @@ class Smoother(ABC):
         return 1
 
     @abstractmethod
-    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
+    def __call__(self, operator: Any, f: Array, u: Array | None) -> Array:
         """Return an improved u, always a new array: the u that came in stays as it is. None stands for zero."""
 
-    def overwrite(self, operator: Operator, f: Array, u: Array) -> Array:
+    def overwrite(self, operator: Any, f: Array, u: Array) -> Array:
         """Return what the call returns, where the u that came in is no longer needed and may be written over."""
         return self(operator, f, u)
 

@@ -27,17 +27,20 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {spelled[matches[0]]!r}?" if matches else ""
 
 
-def reject_unknown_keywords(function: Callable[P, T]) -> Callable[P, T]:
-    """Make a function answer an unknown keyword with its name, and the nearest that the function knows."""
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
-    # A constructor is known by its class.
-    label = function.__qualname__.removesuffix(".__init__").split(".")[-1]
+def reject_unknown_keywords(function: Callable[P, T], label: str | None = None) -> Callable[P, T]:
+    """Make a function answer an unknown keyword with its name, and the nearest that the function knows.
+
+    `label` is what the user calls the function: its own name, or its class' for a constructor, if not given.
+    """
+    parameters = inspect.signature(function).parameters
+    known = [name for name, found in parameters.items() if name != "self" and found.kind is not found.POSITIONAL_ONLY]
+    called = label or function.__qualname__.removesuffix(".__init__").split(".")[-1]
 
     @functools.wraps(function)
     def checked(*positional: P.args, **keywords: P.kwargs) -> T:
         for name in keywords:
             if name not in known:
-                raise TypeError(f"{label} knows no argument {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+                raise TypeError(f"{called} knows no argument {name!r}; it has {', '.join(known)}{nearest(name, known)}")
         return function(*positional, **keywords)
 
     return checked

@@ -45,7 +45,7 @@ _TEXTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """The outcome of an iteration for A u = b.
 

@@ -96,3 +96,58 @@ def test_the_cost_a_smoother_declares_counts_in_work_units():
     one, two = (unigrid.StencilCycle(problem, smoother=smoother) for smoother in (unigrid.Jacobi(), Richardson()))
     coarsest = one.levels[-1].problem.grid.size / problem.grid.size
     assert two.work_units - coarsest == pytest.approx(2 * (one.work_units - coarsest))
+
+
+class InPlace(unigrid.Smoother):
+    """Works on a flat view of what it is given, as a slip of the pen."""
+
+    def __call__(self, operator, f, u):
+        x = np.zeros(f.size, f.dtype) if u is None else u.ravel()
+        x += 0.8 * operator.residual(f, x.reshape(f.shape)).ravel() / operator.diagonal().ravel()
+        return x.reshape(f.shape)
+
+
+class Echo(unigrid.Smoother):
+    """Returns a view of f, or of u."""
+
+    def __call__(self, operator, f, u):
+        return (f if u is None else u).reshape(-1).reshape(f.shape)
+
+
+@pytest.mark.parametrize("smoother", [InPlace(), Echo()], ids=["in place", "echo"])
+def test_no_view_of_the_callers_arrays_is_ever_written_to(smoother):
+    f, u = np.random.default_rng(4).standard_normal((2, 31, 31))
+    kept = f.copy(), u.copy()
+    for post in (0, 1):
+        cycle = unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother=smoother, pre=1, post=post)
+        cycle(f, u)
+        cycle.solve(f, start="zero", maxiter=3, raise_on_failure=False)
+    np.testing.assert_array_equal((f, u), kept)
+
+
+def test_an_in_place_smoother_does_not_change_solutions_that_a_callback_kept():
+    seen, copies = [], []
+
+    def keep(solution):
+        seen.append(solution.u)
+        copies.append(solution.u.copy())
+
+    unigrid.solve(np.random.default_rng(5).standard_normal((31, 31)), smoother=InPlace(), callback=keep)
+    np.testing.assert_array_equal(seen, copies)
+
+
+@pytest.mark.parametrize("returned", [np.ones(3), np.ones(9), None], ids=["too few", "flat", "nothing"])
+def test_a_coarsest_smoother_of_the_users_own_is_held_to_its_shape(returned):
+    class Wrong(unigrid.Smoother):
+        def __call__(self, operator, f, u):
+            return returned
+
+    with pytest.raises(ValueError, match="Wrong must return an array of shape"):
+        unigrid.StencilCycle(unigrid.Poisson((31, 31)), coarsest=Wrong())(np.ones((31, 31)))
+
+
+def test_a_coarsest_smoother_of_ten_lines_keeps_float32():
+    f = np.ones((31, 31), np.float32)
+    cycle = unigrid.StencilCycle(unigrid.Poisson((31, 31)), coarsest=unigrid.Steps(Richardson(), 20))
+    assert cycle(f, cycle(f)).dtype == np.float32
+    assert unigrid.StencilCycle(unigrid.Poisson((31, 31)), coarsest=Richardson()).symmetric() is not None

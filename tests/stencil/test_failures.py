@@ -664,3 +664,37 @@ def test_masked_values_are_refused_and_a_mask_of_none_is_not():
 def test_the_parts_of_a_stack_hold_its_memory_and_no_second_copy():
     solution = unigrid.StencilCycle(unigrid.Poisson((20, 20))).solve(np.stack([rough((20, 20))] * 2))
     assert all(np.shares_memory(part.u, solution.u) for part in solution.parts)
+
+
+@pytest.mark.parametrize("lengths", [1e-200, 1e170, (1.0, 1e-80)], ids=str)
+def test_lengths_beyond_what_can_be_computed_are_refused_in_one_line(lengths):
+    with pytest.raises(ValueError, match="choose other units") as error:
+        unigrid.solve(F, lengths=lengths)
+    one_line(error)
+
+
+def test_lengths_beyond_float32_are_refused_for_float32_alone():
+    assert unigrid.solve(F, lengths=1e-19).converged
+    with pytest.raises(ValueError, match="leaves the range of float32"):
+        unigrid.solve(F.astype(np.float32), lengths=1e-19)
+
+
+def test_a_u0_beyond_the_range_of_numbers_is_refused():
+    with pytest.raises(ValueError, match="u0 leaves the range of float32"):
+        unigrid.solve(F.astype(np.float32), u0=np.full(F.shape, 1e300))
+    with pytest.raises(ValueError, match="the residual of u0 leaves the range"):
+        unigrid.solve(F, u0=np.full(F.shape, 1e200))
+
+
+def test_a_prepared_cycle_speaks_of_its_own_solve():
+    cycle = unigrid.StencilCycle(unigrid.Poisson(F.shape))
+    for wrong in ({"cycle": "W"}, {"tol": 1e-3}):
+        with pytest.raises(TypeError, match=r"^StencilCycle\.solve knows no argument '(cycle|tol)'; it has u0, rtol"):
+            cycle.solve(F, **wrong)
+
+
+def test_solutions_can_be_compared_and_collected():
+    first, second = unigrid.solve(F), unigrid.solve(F)
+    assert first == first
+    assert first != second
+    assert len({first, second}) == 2

@@ -466,3 +466,10 @@ def test_the_preconditioner_has_its_transpose_and_refuses_complex_vectors(bounda
     assert y @ preconditioner.matvec(x) == pytest.approx(preconditioner.rmatvec(y) @ x, rel=1e-12)
     with pytest.raises(TypeError, match="real numbers"):
         preconditioner.matvec(x * 1j)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_protocol_of_pickle_serves(protocol):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((40, 30)))
+    f = np.ones((40, 30))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(cycle, protocol)).solve(f).u, cycle.solve(f).u)

@@ -1,11 +1,13 @@
 """Several cores, several threads of the user's own, forks and interrupts: the numbers stay the same."""
 
+import gc
 import itertools
 import os
 import pickle
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -293,3 +295,37 @@ def test_a_team_that_was_interrupted_is_replaced(use_threads):
     assert threading_module._team.threads == 2
     assert threading_module.over_slabs(lambda first, last: last - first, 8, 8) == [4, 4]
     assert all(not worker.is_alive() or worker.join(5.0) is None for worker in before.workers)
+
+
+def test_an_error_in_one_thread_does_not_take_the_workers_from_another(use_threads):
+    use_threads(2)
+    entered, release, results = threading.Event(), threading.Event(), []
+
+    def slow(first, last):
+        if first == 0:
+            entered.set()
+            release.wait(PATIENCE)
+        return last - first
+
+    other = threading.Thread(target=lambda: results.append(threading_module.over_slabs(slow, 8, 10**9)))
+    other.start()
+    assert entered.wait(PATIENCE)
+
+    def broken(first, last):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        threading_module.over_slabs(broken, 8, 10**9)
+    release.set()
+    other.join(PATIENCE)
+    assert results == [[4, 4]]
+
+
+def test_idle_workers_hold_no_array_of_the_user(use_threads):
+    use_threads(2)
+    f = np.random.default_rng(0).standard_normal((100, 100))
+    watched = weakref.ref(f)
+    u = unigrid.solve(f).u
+    del f, u
+    gc.collect()
+    assert watched() is None

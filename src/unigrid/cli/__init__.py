@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the iteration did not converge, 2 an error of the user's i
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -52,7 +53,7 @@ def _run(argv: list[str]) -> int:
     try:
         if not argv[0].startswith("-"):
             choose(argv[0], COMMANDS, "command")
-        arguments, unknown = parser.parse_known_args(argv)
+        arguments, unknown = parser.parse_known_args(_with_negative_values(argv))
     except ValueError as error:
         raise UsageError(str(error)) from None
     except SystemExit as done:  # --help and --version
@@ -63,6 +64,17 @@ def _run(argv: list[str]) -> int:
     code: int = arguments.run(arguments)
     sys.stdout.flush()
     return code
+
+
+def _with_negative_values(argv: list[str]) -> list[str]:
+    """Join an option and a negative value after it, "-3,5" or "-1e-3", which argparse would take for another option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and re.match(r"-\.?\d", argument) and re.fullmatch(r"--[a-z0-9-]+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:

@@ -5,6 +5,7 @@ So a class of ten lines may be written in plain NumPy, where float64 creeps in a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -12,17 +13,18 @@ from numpy.typing import NDArray
 
 from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
 from .grid import Grid
+from .kernels.workspace import copy
 from .transfers import SeparableTransfer, TransferRecipe
 
 Array = NDArray[np.floating]
 
 
 @final
+@dataclass(frozen=True)
 class FittedSmoother(Smoother):
-    """A user's smoother, its result in the precision and shape of f, never the array that came in."""
+    """A user's smoother: its result in the precision and shape of f, in memory of its own, even if it works in place on u."""
 
-    def __init__(self, smoother: Smoother) -> None:
-        self.smoother = smoother
+    smoother: Smoother
 
     @property
     def cost(self) -> float:
@@ -30,16 +32,18 @@ class FittedSmoother(Smoother):
         return self.smoother.cost
 
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        smoothed = _fitted(self.smoother(operator, f, u), f.shape, f.dtype, self.smoother)
-        return smoothed.copy() if smoothed is u or smoothed is f else smoothed
+        return self._fit(self.smoother(operator, f, None if u is None else copy(u)), f)
 
     def overwrite(self, operator: Operator, f: Array, u: Array) -> Array:
-        smoothed = _fitted(self.smoother.overwrite(operator, f, u), f.shape, f.dtype, self.smoother)
-        return smoothed.copy() if smoothed is f else smoothed
+        return self._fit(self.smoother.overwrite(operator, f, u), f)
 
     def adjoint(self) -> Smoother | None:
         adjoint = self.smoother.adjoint()
         return None if adjoint is None else FittedSmoother(adjoint)
+
+    def _fit(self, smoothed: Any, f: Array) -> Array:
+        smoothed = _fitted(smoothed, f.shape, f.dtype, self.smoother)
+        return smoothed.copy() if np.may_share_memory(smoothed, f) else smoothed
 
 
 @final

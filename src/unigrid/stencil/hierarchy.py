@@ -320,5 +320,5 @@ def _coarsest(given: str | Smoother, problem: Poisson) -> Smoother:
     if isinstance(given, str):
         return COARSEST[choose(given, COARSEST, "coarsest")](problem)
     if isinstance(given, Smoother):
-        return given
+        return given if isinstance(given, (*BUILT_IN, DirectSolver, FourierSolver)) else FittedSmoother(given)
     raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {given!r}")

@@ -87,4 +87,5 @@ def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.Ta
     if grid.ndim == 3 and grid.axes[0].n == 1:
         seam_axis = grid.axes[1]
     seam = seam_axis is not None and seam_axis.periodic and seam_axis.n % 2 == 1 and seam_axis.n > 1
-    return kernels.Tables(neighbors, coefficients.astype(dtype), seam)
+    with np.errstate(over="ignore", under="ignore"):  # float32 may be too small for them; whoever solves in it will be told
+        return kernels.Tables(neighbors, coefficients.astype(dtype), seam)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -41,10 +43,11 @@ class SolveOptions(TypedDict, total=False):
     raise_on_failure: bool
 
 
-@reject_unknown_keywords
+@partial(reject_unknown_keywords, label="StencilCycle.solve")
 def solve_prepared(
     cycle: StencilCycle,
     f: ArrayLike,
+    /,
     *,
     u0: ArrayLike | None = None,
     rtol: float | None = None,
@@ -58,6 +61,8 @@ def solve_prepared(
 ) -> Solution:
     """Solve with a prepared cycle; arguments as of `solve`. Leading axes of f, and of u0, are independent right-hand sides."""
     f = finite_array(f, "f")
+    if not np.isfinite(cycle.problem.operator.tables(f.dtype).coefficients).all():
+        raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
     f = kernels.writable(f)  # copied once, if at all, and not by every kernel
     shape = cycle.problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
@@ -66,7 +71,10 @@ def solve_prepared(
         u0 = finite_array(u0, "u0")
         if u0.shape != f.shape:
             raise ValueError(f"u0 must have the shape of f, {f.shape}, got {u0.shape}")
-        u0 = u0.astype(f.dtype)
+        with np.errstate(over="ignore"):
+            u0 = u0.astype(f.dtype)
+        if not np.isfinite(u0).all():
+            raise ValueError(f"u0 leaves the range of {f.dtype}, the precision of f; scale it, or give f in float64")
     choose(start, ("fmg", "zero"), "start")
     choose(compatibility, ("error", "project"), "compatibility")
     if accelerate is not None:
@@ -104,6 +112,8 @@ def _solve_one(
     b_norm = kernels.norm(b)
     if u is not None:
         u = problem.compatible(u)
+        if not math.isfinite(operator.residual_norm(b, u)):
+            raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
     system = System(
         b,
         lambda u: operator.residual_norm(b, u),

@@ -20,6 +20,7 @@ from .grid import Axis, Grid
 from .interpolation import lagrange
 from .operator import StencilOperator
 
+SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 # The mean of b relative to max|b| that the discretisation itself may leave in a singular problem; beyond it, f is wrong.
 COMPATIBILITY_DEFECT = 1e-3
 COMPATIBILITY_PART = 3e-2  # the same relative to the mean of |b|; measured 2.9e-3 at n = 8, falling as h^2
@@ -97,6 +98,9 @@ class Poisson:
         units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
         box = _checked_lengths([axis.intervals for axis in units], lengths, spacing)
         axes = [Axis.of_length(n, length, *kind, centering) for n, length, kind in zip(shape, box, kinds, strict=True)]
+        for number, axis in enumerate(axes):
+            if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
+                raise ValueError(f"the spacing of axis {number} is {axis.h:.3g}, too far from 1 for 1/h^2; choose other units")
         self.grid = Grid(tuple(axes))
         self.operator = StencilOperator(self.grid, float(reaction))
         self.side_values = tuple(

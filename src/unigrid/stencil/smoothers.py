@@ -41,7 +41,7 @@ class Jacobi(Smoother):
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:  # type: ignore[override]
+    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
         start = zeros(f.shape, f.dtype) if u is None else u
         return kernels.semi_iterate(zeros(f.shape, f.dtype), f, start, self.omega, 1.0, operator.tables(f.dtype))
 
@@ -64,10 +64,10 @@ class RedBlack(Smoother):
         if self.first not in ("red", "black"):
             raise ValueError(f"first must be 'red' or 'black', got {self.first!r}")
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:  # type: ignore[override]
+    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
         return self.overwrite(operator, f, _own_copy(f, u))
 
-    def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:  # type: ignore[override]
+    def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
         u, tables, backward = kernels.writable(u), operator.tables(u.dtype), self.first == "black"
         for color in (1, 0) if backward else (0, 1):
             kernels.relax_color(u, f, self.omega, color, backward, tables)
@@ -90,10 +90,10 @@ class GaussSeidel(Smoother):
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:  # type: ignore[override]
+    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
         return self.overwrite(operator, f, _own_copy(f, u))
 
-    def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:  # type: ignore[override]
+    def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
         u = kernels.writable(u)
         kernels.relax_lexicographic(u, f, self.omega, self.backward, operator.tables(u.dtype))
         return u
@@ -127,7 +127,7 @@ class Chebyshev(Smoother):
         """Applications of A a step."""
         return self.degree
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:  # type: ignore[override]
+    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
         low, high = self.interval or operator.smoothing_interval
         gain, ratio = 2.0 / (low + high), (high - low) / (high + low)
         tables = operator.tables(f.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import operator
 import os
 import queue
 import threading
@@ -51,6 +52,7 @@ class _Task:
             self._result = self._call()
         except BaseException as error:  # handed to the caller, whatever it is
             self._error = error
+        del self._call  # before anybody is told: the arrays it holds would count as in use
         self.done.release()
 
     def result(self) -> Any:
@@ -72,6 +74,7 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         while (task := self._tasks.get()) is not None:
             task.run()
+            del task  # an idle worker holds nothing
 
     def begin(self, task: _Task) -> None:
         self._avoid_core_of_caller()
@@ -116,6 +119,10 @@ class _Team:
         self.threads = threads
         self.workers: list[_Worker] = []
         self.taken = threading.Lock()
+
+    def __del__(self) -> None:
+        for worker in self.workers:
+            worker.retire()
 
     def run(self, kernel: SlabKernel, parts: list[tuple[int, int]]) -> list[Any]:
         if not self.taken.acquire(blocking=False):
@@ -167,17 +174,15 @@ def set_num_threads(threads: int) -> None:
     The default is every core this process may use, or the environment variable UNIGRID_NUM_THREADS.
     Raises ValueError for anything but an integer >= 1.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
         raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
-    _team.threads = threads
+    _team.threads = operator.index(threads)
 
 
 def _replace(team: _Team) -> None:
     global _team
     if _team is team:
         _team = _Team(team.threads)
-        for worker in team.workers:
-            worker.retire()
 
 
 def _after_fork() -> None:

@@ -45,11 +45,8 @@ class Workspace:
         for owners in self._local.buffers.values():
             owners[:] = [owners[index] for index in range(len(owners)) if _references(owners, index) == _UNUSED]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._local = threading.local()
+    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
+        return Workspace, ()  # memory stays; the copy begins without
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
