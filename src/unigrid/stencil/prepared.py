@@ -108,15 +108,14 @@ def _solve_one(
     callback: Callable[[Solution], Any] | None,
 ) -> Solution:
     problem, operator = cycle.problem, cycle.problem.operator
-    b, note = _right_hand_side(problem, f, compatibility)
-    b_norm = kernels.norm(b)
+    b, b_norm, note = _right_hand_side(problem, f, compatibility)
     if u is not None:
         u = problem.compatible(u)
         if not math.isfinite(operator.residual_norm(b, u)):
             raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
     system = System(
         b,
-        lambda u: operator.residual_norm(b, u),
+        lambda u: b_norm if u is None else operator.residual_norm(b, u),
         lambda u: _round_off(problem, u, b_norm),
         view=_read_only,
         zero=lambda: np.zeros_like(b),
@@ -138,8 +137,8 @@ def _solve_one(
     return solution if not note else replace(solution, message=f"{solution.message} {note}")
 
 
-def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Array, str]:
-    """Return b, boundary values folded in and, where the problem is singular, its mean taken out; and what to say of that."""
+def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Array, float, str]:
+    """Return b, boundary values folded in and, where the problem is singular, its mean taken out; its norm; a note on it."""
     b = problem.folded(f)
     b_norm = kernels.norm(b)
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
@@ -147,15 +146,16 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Ar
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
         )
     if not problem.singular:
-        return b, ""
+        return b, b_norm, ""
     mean, eps = problem.mean(b), float(np.finfo(b.dtype).eps)
     if compatibility == "error":
         _check_compatible(problem, b, mean)
     projected = problem.compatible(b)
-    if not kernels.norm(projected) > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
-        projected = np.zeros_like(b)
+    projected_norm = kernels.norm(projected)
+    if not projected_norm > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
+        projected, projected_norm = np.zeros_like(b), 0.0
     seen = abs(mean) > 10.0 * eps * float(np.abs(b).max())
-    return projected, f"A mean of {mean:.3g} was taken out of the right-hand side." if seen else ""
+    return projected, projected_norm, f"A mean of {mean:.3g} was taken out of the right-hand side." if seen else ""
 
 
 def _round_off(problem: Poisson, u: Array, b_norm: float) -> float:
