@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
+from .coarse import DirectSolver, FourierSolver
 from .grid import Grid
 from .kernels.workspace import copy
+from .smoothers import SMOOTHERS
 from .transfers import SeparableTransfer, TransferRecipe
 
 Array = NDArray[np.floating]
+OWN_SMOOTHERS: tuple[type[Smoother], ...] = (*SMOOTHERS.values(), DirectSolver, FourierSolver)
 
 
 @final
@@ -55,6 +58,11 @@ class FittedTransfer(Restriction, StateTransfer, Prolongation):
 
     def __call__(self, array: Array) -> Array:
         return _fitted(self.transfer(array), self.shape, array.dtype, self.transfer)
+
+
+def fitted(smoother: Smoother) -> Smoother:
+    """Return a smoother that the cycle can rely on: one of this backend as it is, a user's held to its duties."""
+    return smoother if isinstance(smoother, OWN_SMOOTHERS) else FittedSmoother(smoother)
 
 
 def between(given: Any, fine: Grid, coarse: Grid, shape: tuple[int, ...]) -> SeparableTransfer | FittedTransfer:

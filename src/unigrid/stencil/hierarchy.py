@@ -15,11 +15,11 @@ from ..messages import choose, reject_unknown_keywords
 from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
-from .custom import FittedSmoother, between
+from .custom import between, fitted
 from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
-from .smoothers import BUILT_IN, SMOOTHERS
+from .smoothers import SMOOTHERS
 from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SeparableTransfer, SourceWeighting, TransferRecipe
 
 if TYPE_CHECKING:
@@ -154,9 +154,8 @@ class StencilCycle(MultigridCycle):
         level.restriction = between(self.restriction, fine, coarse, coarse.shape)
         level.prolongation = between(self.prolongation, fine, coarse, fine.shape)
         level.state_transfer = None if self.state_transfer is None else between(self.state_transfer, fine, coarse, coarse.shape)
-        smoother = self.smoother if isinstance(self.smoother, BUILT_IN) else FittedSmoother(self.smoother)
-        level.smoother = Steps(smoother, self.pre) if self.pre else None
-        level.post_smoother = Steps(smoother, self.post) if self.post else None
+        level.smoother = Steps(fitted(self.smoother), self.pre) if self.pre else None
+        level.post_smoother = Steps(fitted(self.smoother), self.post) if self.post else None
 
     def __call__(self, f: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = f, homogeneous at the boundary; None is zero."""
@@ -210,7 +209,7 @@ class StencilCycle(MultigridCycle):
         assert adjoint is not None
         twin.levels = [_copy(level) for level in self.levels]
         for level in twin.levels[:-1]:
-            level.post_smoother = Steps(adjoint if isinstance(adjoint, BUILT_IN) else FittedSmoother(adjoint), self.post)
+            level.post_smoother = Steps(fitted(adjoint), self.post)
         return twin
 
     def aspreconditioner(self) -> scipy.sparse.linalg.LinearOperator:
@@ -320,5 +319,5 @@ def _coarsest(given: str | Smoother, problem: Poisson) -> Smoother:
     if isinstance(given, str):
         return COARSEST[choose(given, COARSEST, "coarsest")](problem)
     if isinstance(given, Smoother):
-        return given if isinstance(given, (*BUILT_IN, DirectSolver, FourierSolver)) else FittedSmoother(given)
+        return fitted(given)
     raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {given!r}")

@@ -145,7 +145,6 @@ class Chebyshev(Smoother):
         return self
 
 
-BUILT_IN = (Jacobi, RedBlack, GaussSeidel, Chebyshev)
 SMOOTHERS: dict[str, type[Smoother]] = {
     "jacobi": Jacobi,
     "red-black": RedBlack,
