@@ -181,7 +181,7 @@ class NestedLevel(Level):
 
     @abstractmethod
     def nested_prolongation(self, u: Array) -> Array:
-        """Return the next level's solution, interpolated to a higher order than the discretisation's."""
+        """Return the next level's solution, interpolated to a higher order than the discretization's."""
 
 
 class MultigridCycle:

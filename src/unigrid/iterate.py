@@ -1,7 +1,7 @@
 """The driver: repeats a step until the residual is small enough, or until that is hopeless, and says which.
 
 A step is any `(b, u) -> u`: one multigrid cycle, one iteration of conjugate gradients. Everything about *when* to stop
-lives here and nowhere else; everything about arrays lives in the three functions of a `System`. So both backends share it.
+lives here and nowhere else; everything about arrays lives in the functions of a `System`. So both backends share it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STAGNATED_GAIN, STAGNATED_ITERATIONS, ROUND_OFF_RANGE = 0.99, 5, 10.0
 
 @dataclass(frozen=True)
 class System:
-    """A u = b as the driver sees it: the right-hand side and three measurements."""
+    """A u = b as the driver sees it: the right-hand side, two measurements, and how a state is shown or made."""
 
     b: Array
     residual_norm: Callable[[Array | None], float]  # u -> ||b - A u||
@@ -112,7 +112,7 @@ def iterate(
         if callback is not None:
             shown = solution(*(ended or (Reason.MAXITER, ", still running")))
             try:
-                callback(_with_view(shown, system.view))
+                callback(replace(shown, u=system.view(shown.u)))
             except StopIteration:
                 return solution(*(ended or (Reason.STOPPED, ", by the callback")))
         if ended is not None:
@@ -176,10 +176,6 @@ def _rises(residuals: list[float]) -> int:
             break
         count += 1
     return count
-
-
-def _with_view(solution: Solution, view: Callable[[Array], Array]) -> Solution:
-    return replace(solution, u=view(solution.u))
 
 
 def raise_unless_converged(solution: Solution) -> Solution:

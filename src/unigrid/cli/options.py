@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -126,7 +127,7 @@ def load_kernels(threads: int | None = None) -> None:
     """Import the solver, obeying --threads. Raises UsageError where the user's surroundings forbid it."""
     try:
         with user_errors():  # a wrong UNIGRID_NUM_THREADS shows here
-            from ..stencil import solve as _  # noqa: F401
+            importlib.import_module("unigrid.stencil.solve")
             from ..stencil.kernels.threads import set_num_threads
 
             if threads is not None:

@@ -83,9 +83,7 @@ def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.Ta
             own = ghost.inward == (0 if end == 0 else axis.n - 1)  # a ghost made of the end itself changes the diagonal
             coefficients[row, 3 + end if own else 1 + end] = -ghost.weight if own else ghost.weight
     coefficients[3, 0] = reaction
-    seam_axis = grid.axes[0] if grid.ndim == 3 else grid.axes[-2] if grid.ndim == 2 else None
-    if grid.ndim == 3 and grid.axes[0].n == 1:
-        seam_axis = grid.axes[1]
-    seam = seam_axis is not None and seam_axis.periodic and seam_axis.n % 2 == 1 and seam_axis.n > 1
+    cut = [axis for axis in grid.axes[:-1] if axis.n > 1][:1]  # the axis that slabs are cut from, as in kernels
+    seam = any(axis.periodic and axis.n % 2 == 1 for axis in cut)
     with np.errstate(over="ignore", under="ignore"):  # float32 may be too small for them; whoever solves in it will be told
         return kernels.Tables(neighbors, coefficients.astype(dtype), seam)

@@ -21,14 +21,11 @@ from .interpolation import lagrange
 from .operator import StencilOperator
 
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
-# The mean of b relative to max|b| that the discretisation itself may leave in a singular problem; beyond it, f is wrong.
-COMPATIBILITY_DEFECT = 1e-3
-COMPATIBILITY_PART = 3e-2  # the same relative to the mean of |b|; measured 2.9e-3 at n = 8, falling as h^2
 
 
 @final
 class Poisson:
-    """-Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D, discretised by second-order central differences.
+    """-Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D, discretized by second-order central differences.
 
     Parameters
     ----------

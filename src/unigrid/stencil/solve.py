@@ -68,7 +68,7 @@ def solve(
     pre, post, smoother, restriction, prolongation
         The slots: as of `StencilCycle`.
     start : "fmg" or "zero"
-        Full multigrid (nested iteration) reaches the discretisation error in one iteration; "zero" begins at u = 0.
+        Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
     accelerate : None or "cg"
         Conjugate gradients with one symmetric cycle as preconditioner.
     compatibility : "error" or "project"

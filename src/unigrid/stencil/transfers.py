@@ -166,7 +166,7 @@ class Injection(TransferRecipe):
     """R or Pi: the value of the nearest fine unknown."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        return SeparableTransfer(coarse.shape, [_each_axis(lambda f, c: nearest(f, c), fine, coarse)])
+        return SeparableTransfer(coarse.shape, [_each_axis(nearest, fine, coarse)])
 
 
 @final
