@@ -7,10 +7,12 @@ import json
 import os
 import platform
 import socket
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ import unigrid
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHARED = {"record"}  # no benchmark, but what they have in common
+NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu"}
 NEED_PYAMG = {"smoothers_and_cycles", "faster_than_algebraic_multigrid"}
 Record = dict[str, Any]
 
@@ -72,6 +75,60 @@ def check_starts_quickly(record: Record) -> None:
     assert record["aims_seconds"] == {"first": 30.0, "warm": 2.5}
 
 
+def check_trains_on_two_cores(record: Record) -> None:
+    assert record["synthetic"]  # in small, and the record says so
+    assert record["bars"]["minute"] == {"test_accuracy": 0.45, "seconds": 60.0}
+    assert record["bars"]["half-hour"] == {"test_accuracy": 0.85, "seconds": 1800.0}
+    for name in ("minute", "half-hour"):
+        run = record["parts"][name]
+        assert 0 <= run["test_accuracy"] <= 1
+        assert 0 < run["training_seconds"] < run["wall_seconds"]
+        assert run["configuration"]["protocol"]["name"] == "fast"
+        assert run["configuration"]["seed"] == 0
+        assert len(run["history"]) == run["configuration"]["protocol"]["epochs"]
+    for speed in record["parts"]["speed"]:
+        ratios = [fast / slow for fast, slow in zip(speed["unigrid"], speed["plain"], strict=True)]
+        assert speed["ratio"] == pytest.approx(statistics.median(ratios))
+        assert speed["bar"] == 2.0
+    assert not record["holds"]
+
+
+def check_trains_on_a_gpu(record: Record) -> None:
+    assert record["aims"] == {"utilization": 0.25, "seconds": 300.0, "test_accuracy": {"cifar10": 0.96, "cifar100": 0.799}}
+    mgnet, _ = record["speeds"]
+    assert mgnet["model"] == "mgnet-4-Bl"
+    assert mgnet["flops_per_image"] == mgnet_flops(channels=4, size=8)
+    for row in record["speeds"]:
+        assert row["flops_per_second"] == pytest.approx(row["flops_per_image"] * row["images_per_second"])
+        assert row["utilization_of_matmul"] == pytest.approx(row["flops_per_second"] / row["matmul_flops_per_second"])
+    assert [(run["dataset"], run["seed"]) for run in record["runs"]] == [(name, i) for name in AIMED_AT for i in range(3)]
+    for run in record["runs"]:
+        assert run["synthetic"]
+        assert 0 <= run["test_accuracy"] <= 1
+        assert 0 < run["training_seconds"] < run["wall_seconds"]
+        assert run["protocol"]["name"] == "fast"
+    for row in [*record["speeds"], *record["runs"]]:
+        assert row["device"] == "cpu"
+        assert row["versions"]["torch"] == record["versions"]["torch"]
+    assert record["not_measured"] == []
+
+
+AIMED_AT = ("cifar10", "cifar100")
+
+
+def mgnet_flops(channels: int, size: int) -> int:
+    """Operations of forward and backward pass, from the equations: mgnet-<channels>-Bl on an image of size x size x 3."""
+
+    def convolution(level: int, inputs: int = channels) -> int:
+        return 2 * 9 * inputs * channels * (size >> level) ** 2
+
+    theta, head = convolution(0, inputs=3), 2 * channels * 10
+    forward = theta + head + 3 * convolution(0)  # level 0: B f, then A u and B of the second step
+    forward += sum(4 * convolution(level) for level in (1, 2, 3))  # A u and B, twice
+    forward += sum(convolution(level) + 3 * convolution(level + 1) for level in (0, 1, 2))  # A u; R, Pi, A' u'
+    return 3 * forward - theta  # twice as much backward, but nobody asks for the gradient of the image
+
+
 CHECKS: dict[str, Callable[[Record], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
@@ -85,6 +142,8 @@ def test_every_benchmark_is_checked() -> None:
 def test_benchmark(name: str, tmp_path: Path) -> None:
     if name in NEED_PYAMG and importlib.util.find_spec("pyamg") is None:
         pytest.skip("compares with PyAMG, which is not installed: it is in the extra 'bench'")
+    if name in NEED_TORCH and importlib.util.find_spec("torch") is None:
+        pytest.skip("needs torch, which is not installed: it is in the extra 'learn'")
     source = str(Path(unigrid.__file__).parents[1])
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-W", "error", str(BENCHMARKS / f"{name}.py"), "--small", "--output", str(tmp_path)]
@@ -111,3 +170,120 @@ def test_committed_results_are_of_full_runs() -> None:
         assert record["benchmark"] == path.stem
         assert path.with_suffix(".txt").exists()
         assert not record["small"], f"{path.name} holds a small run, whose numbers mean little"
+
+
+# The benchmark that waits for a GPU: what becomes of its record from call to call
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("torch", reason="needs torch: pip install 'unigrid[learn]'")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("trains_on_a_gpu")
+
+
+def run_row(dataset: str, seed: int, accuracy: float, **other: Any) -> Record:
+    row = {"dataset": dataset, "seed": seed, "test_accuracy": accuracy, "model": "m", "device": "GPU", "synthetic": False}
+    return {**row, "protocol": {"name": "fast", "epochs": 40}, "wall_seconds": 250.0, **other}
+
+
+def speed_row(model: str, of_sheet: float | None, of_matmul: float, device: str = "GPU") -> Record:
+    shares = {"utilization_of_data_sheet": of_sheet, "utilization_of_matmul": of_matmul}
+    return {"model": model, "device": device, "batch_size": 512, "images_per_second": 1e4, "flops_per_second": 2e14, **shares}
+
+
+def test_without_a_gpu_nothing_is_measured_and_nothing_measured_is_lost(on_a_gpu, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(on_a_gpu.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["trains_on_a_gpu.py", "--output", str(tmp_path)])
+    on_a_gpu.main()
+    printed = capsys.readouterr().out
+    assert printed.count("not measured") == 5  # two models, two data sets, and the line that names the command
+    assert "python benchmarks/trains_on_a_gpu.py" in printed.splitlines()[-1]
+    path = tmp_path / "trains_on_a_gpu.json"
+    record = json.loads(path.read_text())
+    assert record["not_measured"] == ["utilization", "cifar10", "cifar100"]
+    assert not record["small"]
+    path.write_text(json.dumps({**record, "runs": [run_row("cifar10", seed, 0.97) for seed in range(3)]}))
+    on_a_gpu.main()
+    record = json.loads(path.read_text())
+    assert len(record["runs"]) == 3
+    assert record["holds"] == {"utilization": None, "cifar10": True, "cifar100": None}
+    assert "cifar10: holds" in capsys.readouterr().out
+    path.write_text(json.dumps({**record, "small": True}))
+    on_a_gpu.main()
+    assert json.loads(path.read_text())["runs"] == []  # those of a small run are worth nothing here
+
+
+def test_a_new_run_takes_the_place_of_what_it_cannot_be_compared_with(on_a_gpu):
+    rows = [run_row("cifar10", 0, 0.95), run_row("cifar10", 1, 0.96), run_row("cifar100", 0, 0.8)]
+    same = on_a_gpu.with_run(rows, run_row("cifar10", 1, 0.97))
+    assert [(row["dataset"], row["seed"], row["test_accuracy"]) for row in same] == [
+        ("cifar10", 0, 0.95), ("cifar10", 1, 0.97), ("cifar100", 0, 0.8),
+    ]  # fmt: skip
+    for other in ({"device": "other"}, {"protocol": {"name": "fast", "epochs": 41}}, {"model": "n"}):
+        left = on_a_gpu.with_run(rows, run_row("cifar10", 1, 0.97, **other))
+        assert [(row["dataset"], row["seed"]) for row in left] == [("cifar10", 1), ("cifar100", 0)]
+    speeds = on_a_gpu.with_speed([speed_row("a", 0.2, 0.3), speed_row("b", 0.2, 0.3)], speed_row("a", 0.4, 0.5))
+    assert [(row["model"], row["utilization_of_data_sheet"]) for row in speeds] == [("b", 0.2), ("a", 0.4)]
+    assert len(on_a_gpu.with_speed(speeds, speed_row("a", 0.4, 0.5, device="other"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "seconds", "verdict"),
+    [
+        ((0.959, 0.960, 0.961), 299.0, True),
+        ((0.959, 0.960, 0.960), 299.0, False),
+        ((0.97, 0.97, 0.97), 300.0, False),
+        ((0.97, 0.97), 299.0, None),
+    ],
+)
+def test_what_holds(on_a_gpu, accuracies, seconds, verdict):
+    runs = [run_row("cifar10", seed, accuracy) for seed, accuracy in enumerate(accuracies)]
+    runs[-1]["wall_seconds"] = seconds
+    assert on_a_gpu.verdicts({"speeds": [], "runs": runs}) == {"utilization": None, "cifar10": verdict, "cifar100": None}
+    for of_sheet, of_matmul, reached in ((0.24, 0.3, False), (0.25, 0.3, True), (None, 0.26, True), (None, 0.2, False)):
+        speeds = [speed_row("mgnet-256-Bl", of_sheet, of_matmul), speed_row("resnet18", 0.25, 0.25)]
+        assert on_a_gpu.verdicts({"speeds": speeds, "runs": []})["utilization"] is reached
+
+
+def test_peaks_of_data_sheets(on_a_gpu):
+    known = {
+        "NVIDIA H200": 989e12,
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA H100 PCIe": 756e12,
+        "NVIDIA A100-SXM4-80GB": 312e12,
+    }
+    assert {name: on_a_gpu.data_sheet(name) for name in known} == known
+    assert on_a_gpu.data_sheet("NVIDIA H200 MIG 1g.18gb") is None
+    assert on_a_gpu.data_sheet("cpu") is None
+
+
+def test_options_of_the_gpu_benchmark(on_a_gpu):
+    options = on_a_gpu.options_of(["--only", "training", "--dataset", "cifar100", "--seed", "1", "2", "--epochs", "9"])
+    assert (options.only, options.dataset, options.seed, options.small) == ("training", "cifar100", [1, 2], False)
+    assert on_a_gpu.protocol_choices(options) == {"epochs": 9}
+    options = on_a_gpu.options_of(["--set", "batch_size=512", "nesterov=False", "schedule=steps", "--small"])
+    assert (options.seed, options.small) == ([0, 1, 2], True)
+    wanted = {"epochs": None, "batch_size": 512, "nesterov": False, "schedule": "steps"}
+    assert on_a_gpu.protocol_choices(options) == wanted
+
+
+def test_only_what_is_asked_for_is_measured(on_a_gpu, monkeypatch, tmp_path):
+    measured = []
+    monkeypatch.setattr(on_a_gpu, "measure_speed", lambda name, *_: measured.append(name) or speed_row(name, 0.3, 0.4))
+    monkeypatch.setattr(
+        on_a_gpu, "measure_training", lambda dataset, seed, *_: measured.append((dataset, seed)) or run_row(dataset, seed, 0.97)
+    )
+    for arguments, expected in (
+        (["--only", "speed"], ["mgnet-256-Bl", "resnet18"]),
+        (["--only", "training", "--dataset", "cifar100", "--seed", "2"], [("cifar100", 2)]),
+        (["--only", "training", "--seed", "1"], [("cifar10", 1), ("cifar100", 1)]),
+    ):
+        measured.clear()
+        options = on_a_gpu.options_of([*arguments, "--output", str(tmp_path)])
+        rows = on_a_gpu.earlier(options)
+        on_a_gpu.measure(options, rows)
+        assert measured == expected
+    record = json.loads((tmp_path / "trains_on_a_gpu.json").read_text())  # it has grown from call to call
+    assert [row["model"] for row in record["speeds"]] == ["mgnet-256-Bl", "resnet18"]
+    assert [(row["dataset"], row["seed"]) for row in record["runs"]] == [("cifar10", 1), ("cifar100", 1), ("cifar100", 2)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -103,21 +106,65 @@ def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> Non
     assert np.sum(interpolated * fine) == pytest.approx(4 * np.sum(coarse * restricted), rel=1e-12)  # each other's adjoint
 
 
+LEARNED = {"training_mgnet_on_cifar10"}  # writes several pictures, and has a test of its own
+PICTURES = ("training", "confusion", "levels", "kernels")
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch: pip install 'unigrid[learn]'")
+
 CHECKS: dict[str, Checks] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
 
 
 def test_every_example_is_checked() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CHECKS)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CHECKS) | LEARNED
+
+
+def assert_something_is_drawn(path: Path) -> None:
+    picture = image.imread(path)
+    assert picture.shape[0] > 300
+    assert picture[..., :3].std() > 0.05
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_example(name: str, tmp_path: Path) -> None:
     example = load(name)
     numbers = example.main(tmp_path / "figure.png")
-    picture = image.imread(tmp_path / "figure.png")
-    assert picture.shape[0] > 300
-    assert picture[..., :3].std() > 0.05  # something is drawn
+    assert_something_is_drawn(tmp_path / "figure.png")
     assert all(np.isfinite(value) for value in numbers.values())
     CHECKS[name](example, numbers)
+
+
+@needs_torch
+def test_training_mgnet_on_cifar10(tmp_path: Path) -> None:
+    """In small, on synthetic pictures; run again, it goes on where it stopped, which is at the end."""
+    example = load("training_mgnet_on_cifar10")
+    small = {"dataset": "shapes", "model": "mgnet-4-Bl", "epochs": 2, "subset": 400}
+    numbers = example.main(tmp_path / "new" / "folder", **small)
+    assert numbers["training images"] == 360
+    assert numbers["epochs"] == 2
+    assert numbers["parameters"] == sum(weight.numel() for weight in unigrid.create_model("mgnet-4-Bl").parameters())
+    for name in PICTURES:
+        assert_something_is_drawn(tmp_path / "new" / "folder" / f"{name}.png")
+    assert example.main(tmp_path / "new" / "folder", **small) == numbers
+    with open(tmp_path / "new" / "folder" / "run" / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert numbers["validation accuracy (%)"] == pytest.approx(100 * float(rows[-1]["validation_accuracy"]))
+    assert 0 <= numbers["test accuracy (%)"] <= 100
+
+
+@needs_torch
+def test_the_network_sees_normalized_images() -> None:
+    example, data = load("training_mgnet_on_cifar10"), unigrid.training.load("shapes")
+    values = example.normalized(data, data.train.images).numpy()
+    np.testing.assert_allclose(values.mean(axis=(0, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(values.std(axis=(0, 2, 3)), 1, atol=1e-3)
+
+
+@needs_torch
+def test_without_cifar10_the_example_says_what_gets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UNIGRID_DATA", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "argv", ["training_mgnet_on_cifar10.py", str(tmp_path / "output")])
+    with pytest.raises(SystemExit, match="`unigrid train cifar10 --download`"):
+        runpy.run_path(str(EXAMPLES / "training_mgnet_on_cifar10.py"), run_name="__main__")
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -16,6 +17,7 @@ import unigrid
 
 ROOT = Path(unigrid.__file__).resolve().parents[2]
 HEAVY = ["torch", "matplotlib", "tqdm", "pyamg"]
+needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
 
 
 def modules_after(code):
@@ -56,13 +58,15 @@ def test_all_is_sorted_and_holds_the_contract():
         Dirichlet Neumann Periodic RedBlack Jacobi Chebyshev
         GaussSeidel Smoother Restriction Prolongation StateTransfer Operator
     """
+    if importlib.util.find_spec("torch"):
+        contract += "ConvCycle MgNet MgNetConfig create_model list_models train TrainResult"
     assert set(contract.split()) <= set(unigrid.__all__)
 
 
 def test_type_checkers_see_the_same_names():
     text = Path(unigrid.__file__).read_text(encoding="utf-8")
     checked = re.findall(r"^    from \.[\w.]+ import (\w+) as \1$", text, flags=re.MULTILINE)
-    assert sorted(checked) == unigrid.__all__
+    assert sorted(checked) == sorted(unigrid._HOME_OF)
     homes = re.findall(r"^    from \.([\w.]+) import (\w+) as \2$", text, flags=re.MULTILINE)
     assert {name: home for home, name in homes} == unigrid._HOME_OF
 
@@ -96,7 +100,10 @@ def test_every_public_method_is_documented(name):
                 assert inspect.getdoc(getattr(value, method)) or inspect.getdoc(function), f"{name}.{method}"
 
 
-@pytest.mark.parametrize("name", ["solve", "Poisson", "StencilCycle"])
+MAIN = ["solve", "Poisson", "StencilCycle"] + ["MgNet", "train"] * bool(importlib.util.find_spec("torch"))
+
+
+@pytest.mark.parametrize("name", MAIN)
 def test_the_main_names_have_an_example_that_runs(name):
     value = getattr(unigrid, name)
     tests = [test for test in doctest.DocTestFinder(recurse=False).find(value, name) if test.examples]
@@ -106,7 +113,7 @@ def test_the_main_names_have_an_example_that_runs(name):
         assert runner.run(test).failed == 0
 
 
-@pytest.mark.parametrize("name", ["solve", "Poisson", "StencilCycle"])
+@pytest.mark.parametrize("name", MAIN)
 def test_the_main_names_document_every_argument(name):
     value = getattr(unigrid, name)
     text = inspect.getdoc(value)
@@ -162,6 +169,27 @@ def test_arrows_point_one_way():
         assert not re.search(r"^\s*(import|from) (torch|matplotlib)", path.read_text(encoding="utf-8"), flags=re.MULTILINE), (
             path.name
         )
+    for folder, pattern in {"conv": r"stencil|training|iterate|plots|cli", "training": r"stencil|plots|cli"}.items():
+        for path in (source / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(rf"^\s*from \.\.({pattern})\b", text, flags=re.MULTILINE), path.name
+
+
+@needs_torch
+@pytest.mark.parametrize("path", sorted((Path(unigrid.__file__).parent / "conv").glob("*.py")), ids=lambda path: path.stem)
+def test_the_examples_of_the_learned_backend_run(path):
+    run_examples(f"unigrid.conv.{path.stem}")
+
+
+@needs_torch
+@pytest.mark.parametrize("path", sorted((Path(unigrid.__file__).parent / "training").glob("*.py")), ids=lambda path: path.stem)
+def test_the_examples_of_training_run(path):
+    run_examples(f"unigrid.training.{path.stem}")
+
+
+def run_examples(name):
+    result = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
+    assert result.failed == 0
 
 
 @pytest.mark.parametrize("name", ["cycle", "iterate", "plots", "solution", "stencil"])
@@ -172,6 +200,27 @@ def test_modules_are_there_without_an_import_of_their_own(name):
     assert done.stdout.strip() == f"unigrid.{name}"
 
 
-def test_what_is_learned_says_which_command_installs_it():
-    with pytest.raises(AttributeError, match=r"pip install 'unigrid\[learn\]'"):
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"  # what an interpreter without torch does
+
+
+@pytest.mark.parametrize("name", ["MgNet", "train", "conv", "training", "list_models"])
+def test_without_torch_what_is_learned_says_which_command_installs_it(name):
+    code = f"{WITHOUT_TORCH}import unigrid\ntry: unigrid.{name}\nexcept ImportError as error: sys.exit(str(error))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"unigrid.{name} needs torch: pip install 'unigrid[learn]'"
+
+
+def test_without_torch_everything_else_is_there():
+    code = f"{WITHOUT_TORCH}from unigrid import *\nimport unigrid, numpy\n"
+    code += "print('MgNet' in dir(unigrid), solve(numpy.ones(9)).converged)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+@needs_torch
+def test_an_import_that_fails_within_is_not_blamed_on_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "unigrid.conv.mgnet", None)
+    monkeypatch.delitem(vars(unigrid), "MgNet", raising=False)
+    with pytest.raises(ImportError, match=r"unigrid\.conv\.mgnet"):
         unigrid.MgNet  # noqa: B018

@@ -7,6 +7,7 @@ importing unigrid costs nothing and never imports torch or matplotlib.
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__ as __version__
@@ -26,18 +27,30 @@ _HOMES = {
     ],
     "stencil.kernels.threads": ["get_num_threads", "set_num_threads"],
     "stencil.solve": ["solve"],
+    "conv.levels": ["ConvCycle"],
+    "conv.mgnet": ["MgNet", "MgNetConfig"],
+    "conv.models": ["create_model", "list_models"],
+    "training.train": ["TrainResult", "train"],
 }  # fmt: skip
-_MODULES = ("cycle", "iterate", "plots", "solution", "stencil")
-_LEARNED = ("ConvCycle", "MgNet", "create_model", "list_models", "train")
+_MODULES = ("conv", "cycle", "iterate", "plots", "solution", "stencil", "training")
+_LEARNED = ("conv", "training")  # what needs torch
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)
+_USABLE = [name for name, home in _HOME_OF.items() if home.split(".")[0] not in _LEARNED or find_spec("torch")]
+__all__ = sorted(_USABLE)  # without torch, a star import gives what works without
 
 if TYPE_CHECKING:
+    from . import conv as conv
     from . import cycle as cycle
     from . import iterate as iterate
     from . import plots as plots
     from . import solution as solution
     from . import stencil as stencil
+    from . import training as training
+    from .conv.levels import ConvCycle as ConvCycle
+    from .conv.mgnet import MgNet as MgNet
+    from .conv.mgnet import MgNetConfig as MgNetConfig
+    from .conv.models import create_model as create_model
+    from .conv.models import list_models as list_models
     from .cycle import Level as Level
     from .cycle import MultigridCycle as MultigridCycle
     from .cycle import Operator as Operator
@@ -71,22 +84,29 @@ if TYPE_CHECKING:
     from .stencil.transfers import Injection as Injection
     from .stencil.transfers import Linear as Linear
     from .stencil.transfers import TransferRecipe as TransferRecipe
+    from .training.train import TrainResult as TrainResult
+    from .training.train import train as train
+
+
+def _module(home: str, name: str) -> Any:
+    """Import a module of unigrid; where torch is missing, say what installs it."""
+    try:
+        return importlib.import_module(f"{__name__}.{home}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch" or home.split(".")[0] not in _LEARNED:
+            raise
+        raise ImportError(f"unigrid.{name} needs torch: pip install 'unigrid[learn]'", name="torch") from None
 
 
 if not TYPE_CHECKING:  # type checkers know the names above, and must see that there are no others
 
     def __getattr__(name: str) -> Any:
         if name in _HOME_OF:
-            value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+            value = getattr(_module(_HOME_OF[name], name), name)
             globals()[name] = value
             return value
         if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name in _LEARNED:
-            raise AttributeError(
-                f"unigrid.{name} belongs to the learned backend, which this version does not hold yet; it will need torch: "
-                "pip install 'unigrid[learn]'"
-            )
+            return _module(name, name)
         from .messages import nearest
 
         raise AttributeError(f"module 'unigrid' has no attribute {name!r}{nearest(name, __all__)}")

@@ -50,7 +50,7 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     reader = _READERS[_ending(path, _READERS)]
     if name is not None and reader is not _read_npz:
         raise FileError(f"{path}: only an .npz file holds arrays by name, so {name!r} cannot be asked of it")
-    _check_readable(path)
+    check_readable(path)
     try:
         array = _read_npz(path, name) if reader is _read_npz else reader(path)
     except FileError:
@@ -92,16 +92,29 @@ def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = (".n
 
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its name only when all is written; an error or Ctrl-C leaves what was there before."""
+    """Open a file that takes its name when all is on the disk; an error, Ctrl-C or power cut leaves what was there before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk too, where the system can; without it a power cut may undo a replacement."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, some network disks sync none; the file itself is synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _ending(path: Path, allowed: Any) -> str:
@@ -111,7 +124,8 @@ def _ending(path: Path, allowed: Any) -> str:
         raise FileError(f"{path}: {error}") from None
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raise FileError for a file that is missing, empty or may not be read; a missing one's nearest neighbor is named."""
     if not path.exists():
         beside = os.listdir(path.parent) if path.parent.is_dir() else []
         raise FileError(f"{path}: no such file{nearest(path.name, beside)}")

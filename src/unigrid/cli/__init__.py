@@ -1,6 +1,7 @@
 """The `unigrid` command. One module a subcommand; `options` is what they ask alike, `monitor` what they show alike.
 
-Exit codes: 0 done, 1 the iteration did not converge, 2 an error of the user's in one line on stderr, 130 interrupted.
+Exit codes: 0 done, 1 the iteration did not converge or training came to nothing, 2 an error of the user's in one line on
+stderr, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ from collections.abc import Sequence
 from ..files import FileError
 from ..messages import choose
 from ..version import __version__
-from . import compare, demo, info, solve
+from . import compare, demo, evaluate, info, models, predict, solve, train
 from .options import Parser, UsageError, nearest_option
 
-COMMANDS = {"solve": solve, "compare": compare, "info": info, "demo": demo}
+COMMANDS = {
+    "solve": solve, "compare": compare, "train": train, "evaluate": evaluate, "predict": predict, "models": models,
+    "info": info, "demo": demo,
+}  # fmt: skip
 EPILOG = """\
 examples:
   unigrid demo                                           a picture recovered from its Laplacian, in a few seconds
   unigrid solve f.npy -o u.npy --plot u.png              -Laplace(u) = f, u = 0 on the sides
   unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1:neumann,periodic
   unigrid compare --smoothers red-black,jacobi --cycles V,W --plot history.png
+  unigrid train cifar10 --download --model mgnet-32-Bli  a convolutional network through the same cycle
+  unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
 
 `unigrid COMMAND --help` says more."""
 
@@ -61,6 +67,7 @@ def _run(argv: list[str]) -> int:
     if unknown:
         hint = nearest_option(unknown[0], parsers[arguments.command])
         raise UsageError(f"{arguments.command} does not know {unknown[0]!r}{hint}")
+    arguments.argv = argv
     code: int = arguments.run(arguments)
     sys.stdout.flush()
     return code
@@ -78,7 +85,8 @@ def _with_negative_values(argv: list[str]) -> list[str]:
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    parser = Parser(prog="unigrid", description="Poisson's equation by multigrid, on boxes in 1-D, 2-D and 3-D.", epilog=EPILOG)
+    description = "One multigrid cycle: for Poisson's equation on boxes in 1-D, 2-D and 3-D, and for convolutional networks."
+    parser = Parser(prog="unigrid", description=description, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"unigrid {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers: dict[str, Parser] = {}

@@ -189,8 +189,8 @@ def _number(value: float, width: int, digits: int) -> str:
 
 def summary(outcomes: list[Outcome], arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what --json prints."""
+    from ..machine import versions
     from ..stencil.kernels.threads import get_num_threads
-    from .info import versions
 
     return {
         "input": arguments.rhs or "random, seed 0",

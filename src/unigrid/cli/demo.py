@@ -1,4 +1,4 @@
-"""`unigrid demo`: a real picture recovered from its Laplacian; `unigrid.demo` holds what it does."""
+"""`unigrid demo`: the cycle on a photograph, then on a network that learns; `unigrid.demo` holds what it does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from .monitor import Stopwatch, announced_compilation
 from .options import load_kernels
 
-SUMMARY = "recover a photograph from its Laplacian, and draw how"
+SUMMARY = "recover a photograph from its Laplacian, train a network for a minute, and draw how"
 EPILOG = """\
 examples:
   unigrid demo
@@ -16,7 +16,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", default=".", metavar="DIR", help="folder for the figure, made if missing; default here"
+        "-o", "--output", default=".", metavar="DIR", help="folder for the figures, made if missing; default here"
     )
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
-from ..version import __version__
+from ..machine import cpu_name, versions
 from .monitor import json_text
 from .options import load_kernels
 
@@ -20,7 +18,6 @@ EPILOG = """\
 examples:
   unigrid info
   unigrid info --devices --json"""
-PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "tqdm", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,17 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
         width = max(map(len, facts))
         print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
     return 0
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of unigrid, Python and what unigrid uses; None for what is not installed. Imports nothing."""
-    found: dict[str, str | None] = {"unigrid": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = getattr(sys.modules.get(package), "__version__", None)
-    return found
 
 
 def collect(devices: bool) -> dict[str, Any]:
@@ -66,16 +52,6 @@ def collect(devices: bool) -> dict[str, Any]:
         "kernel cache": _kernel_cache(apply.stats.cache_path),
         "devices": _devices() if devices else _devices_hint(),
     }
-
-
-def cpu_name() -> str:
-    """Return the processor's name, as well as it can be had without other packages."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def _kernel_cache(folder: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What a running solve shows: a progress bar on a terminal, a line per iteration on request, and that kernels are compiled."""
+"""What running work shows: a progress bar on a terminal, a line per iteration or epoch, and that kernels are compiled."""
 
 from __future__ import annotations
 
@@ -75,6 +75,27 @@ def line_per_iteration(stream: IO[str]) -> Watch:
     return watch
 
 
+def line_per_epoch(stream: IO[str]) -> Callable[[dict[str, Any]], None]:
+    """Return a callback that prints the row of an epoch, and before the first one of each run what the columns are."""
+    before = math.inf
+
+    def show(row: dict[str, Any]) -> None:
+        nonlocal before
+        if row["epoch"] <= before:  # not only the first: with several seeds, one run follows another
+            print("epoch    loss  accuracy %  validation %  images/s  seconds", file=stream)
+        before = row["epoch"]
+        accuracy = row.get("validation_accuracy")
+        held_out = "-" if accuracy is None else f"{100 * accuracy:.2f}"
+        print(
+            f"{row['epoch']:5}  {row['train_loss']:6.4f}  {100 * row['train_accuracy']:10.2f}  "
+            f"{held_out:>12}  {row['images_per_second']:8.0f}  {row['seconds']:7.1f}",
+            file=stream,
+            flush=True,
+        )
+
+    return show
+
+
 class Stopwatch:
     """Seconds of wall time by name, compilation of kernels apart."""
 
@@ -121,6 +142,15 @@ def json_text(facts: dict[str, Any]) -> str:
         + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in facts.items())
         + "\n}"
     )
+
+
+def plain(value: Any) -> Any:
+    """Return nested values as JSON can hold them: see `finite`."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return finite(value) if isinstance(value, float) else value
 
 
 def finite(value: float) -> float | None:

@@ -7,9 +7,10 @@ import contextlib
 import importlib
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import read_array
+from ..files import PICTURES, FileError, checked_output, read_array
 from ..messages import choose, nearest
 
 if TYPE_CHECKING:
@@ -70,6 +71,23 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(entry.strip() for entry in text.split(",")))
 
 
+def seeds(text: str) -> int | list[int]:
+    """Return "3" as a number and "0,1,2" as a list of them."""
+    try:
+        values = [int(entry) for entry in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or several by comma such as 0,1,2") from None
+    return values[0] if len(values) == 1 else values
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Return "name=value" as (name, value)."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE, such as label_smoothing=0.2")
+    return name.replace("-", "_"), value
+
+
 def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problem")
     group.add_argument("--lengths", type=numbers, metavar="L[,L..]", help="length of the box, one for all axes or one per axis")
@@ -121,6 +139,32 @@ def add_run_options(parser: argparse.ArgumentParser) -> Any:
     group.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
     group.add_argument("--threads", type=int, metavar="N", help="cores for large grids; default all, or UNIGRID_NUM_THREADS")
     return group
+
+
+def add_data_options(parser: Any) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder that holds the data; default UNIGRID_DATA, or unigrid in the user's cache"
+    )
+    parser.add_argument("--download", action="store_true", help="fetch data that are missing from their own site")
+
+
+def add_device_option(parser: Any) -> None:
+    parser.add_argument("--device", default="auto", metavar="D", help="auto (default: a GPU if there is one), cpu, cuda, ...")
+
+
+def checked_pictures(*paths: str | None) -> None:
+    """Refuse before any work what could not be written after it; None is not asked for."""
+    given = [checked_output(path, PICTURES) for path in paths if path]
+    for number, path in enumerate(given):
+        if path in given[:number]:
+            raise FileError(f"{path}: is named for two outputs")
+
+
+def load_learned() -> None:
+    """Raise UsageError, with the command that helps, where what the learned backend needs is not installed."""
+    missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"this needs {' and '.join(missing)}: pip install 'unigrid[learn]'")
 
 
 def load_kernels(threads: int | None = None) -> None:

@@ -161,8 +161,8 @@ def _write(ended: Run) -> list[str]:
 
 def summary(ended: Run, written: list[str]) -> dict[str, Any]:
     """Return what --json prints."""
+    from ..machine import versions
     from ..stencil.kernels.threads import get_num_threads
-    from .info import versions
 
     cycle, solution = ended.cycle, ended.solution
     return {

@@ -1,0 +1,354 @@
+"""`unigrid train`: a convolutional network learns a data set, by a protocol, into a folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import statistics
+import sys
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..messages import choose
+from . import options
+from .monitor import json_text, line_per_epoch, plain
+from .options import UsageError, user_errors
+
+if TYPE_CHECKING:
+    from ..training import ImageData, Protocol, SeedRun, TrainResult
+
+SUMMARY = "train a convolutional network on labelled images"
+EPILOG = """\
+data sets:
+  cifar10, cifar100, mnist: read from --data-dir, UNIGRID_DATA or the user's cache; --download fetches them
+  shapes: small synthetic pictures that unigrid draws itself, to try things offline
+
+examples:
+  unigrid train shapes --model mgnet-8-Bl --epochs 2
+  unigrid train cifar10 --download --model mgnet-16-Bl --subset 10000 --epochs 5
+  unigrid train cifar100 --model mgnet-256-Bl --seed 0,1,2 --device cuda --out runs/hundred
+  unigrid train cifar10 --protocol course --set label_smoothing=0.1 --set cutout=8 --validation 5000 --plot curves.png
+
+Ctrl-C leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists the models; unigrid.train
+does the same from Python, for models and data of one's own. The test set is read once, at the end.
+
+exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
+FOLDER = "runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="cifar10, cifar100, mnist or shapes")
+    parser.add_argument("--model", default="mgnet-64-Bl", metavar="NAME", help="one of `unigrid models`, default mgnet-64-Bl")
+    group = parser.add_argument_group("protocol")
+    group.add_argument("--protocol", default="fast", metavar="NAME", help="fast (default), paper, course or code")
+    group.add_argument("--epochs", type=int, metavar="N", help="default the protocol's")
+    group.add_argument("--batch-size", type=int, metavar="N", help="default the protocol's")
+    group.add_argument("--learning-rate", type=float, metavar="R", help="default the protocol's")
+    group.add_argument(
+        "--set", type=options.assignment, action="append", default=[], metavar="NAME=VALUE",
+        help="change another field of the protocol, such as label_smoothing=0.2; may be repeated",
+    )  # fmt: skip
+    group.add_argument("--seed", type=options.seeds, default=0, metavar="S[,S..]", help="one run each, default 0")
+    _add_data_options(parser)
+    _add_output_options(parser)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data and device")
+    options.add_data_options(group)
+    group.add_argument("--subset", type=int, metavar="N", help="train on N of the training images")
+    group.add_argument(
+        "--validation", type=float, default=0.0, metavar="N",
+        help="keep N training images (or that share, if below 1) apart, to find the best epoch; default 0",
+    )  # fmt: skip
+    options.add_device_option(group)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("-o", "--out", metavar="DIR", help=f"folder of the run, default {FOLDER}/DATASET-MODEL-PROTOCOL")
+    group.add_argument("--resume", action="store_true", help="go on from the last checkpoint in that folder")
+    group.add_argument("--plot", metavar="FILE", help="picture of the training curves: .png, .pdf or .svg")
+    group.add_argument("--confusion", metavar="FILE", help="picture of what is taken for what (seeds added up)")
+    group.add_argument("--monitor", action="store_true", help="print a line per epoch instead of the progress bar")
+    group.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is asked for, checked: all that is known before training begins."""
+
+    arguments: argparse.Namespace
+    choices: dict[str, Any]
+    protocol: Protocol
+    data: ImageData
+    images: int
+    held_out: int
+    parameters: int
+    device: str
+    folder: Path
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, one or more."""
+        seed = self.arguments.seed
+        return seed if isinstance(seed, list) else [seed]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options.checked_pictures(arguments.plot, arguments.confusion)
+    options.load_learned()
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print(f"unigrid: interrupted; to go on: {_resuming(arguments.argv)}", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ..training import TrainingError
+
+    request = _request(arguments)
+    if not arguments.json:
+        print("\n".join(introduction(request)), flush=True)
+    try:
+        result = _train(request)
+    except TrainingError as error:
+        print(f"unigrid: {error}", file=sys.stderr)
+        return 1
+    except torch.OutOfMemoryError:
+        raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
+    written = _write(request, result)
+    print(json_text(summary(request, result, written)) if arguments.json else "\n".join(report(result, written)))
+    return 0
+
+
+def _resuming(argv: list[str]) -> str:
+    """Return the command that goes on with the run of this one."""
+    return shlex.join(["unigrid", *argv, *(["--resume"] if "--resume" not in argv else [])])
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    """Check what was given, what costs nothing first: a wrong name must not cost a download."""
+    from ..conv.models import named_model
+    from ..training import PROTOCOLS, load
+    from ..training.devices import device_named
+
+    with user_errors():
+        protocol = PROTOCOLS[choose(arguments.protocol, PROTOCOLS, "protocol")]
+        choices = _choices(arguments, protocol)
+        protocol = protocol.with_choices(**choices)
+        device = device_named(arguments.device)
+        model = named_model(arguments.model)
+        data = load(arguments.dataset, arguments.data_dir, arguments.download)
+        images, held_out = _counts(arguments, data, protocol)
+        config = dataclasses.replace(model.config, num_classes=len(data.classes), in_channels=data.shape[0])
+        parameters = dataclasses.replace(model, config=config).parameters
+    return Request(
+        arguments, choices, protocol, data, images, held_out, parameters, str(device), Path(arguments.out or _folder(arguments))
+    )
+
+
+def _counts(arguments: argparse.Namespace, data: ImageData, protocol: Protocol) -> tuple[int, int]:
+    """Return how many images are trained on, and how many of the training set are kept apart."""
+    from ..training.train import _seeds, _split
+
+    training, held_out = _split(data, arguments.subset, arguments.validation, _seeds(arguments.seed)[0])
+    if protocol.batch_size > len(training):
+        raise ValueError(
+            f"batch_size {protocol.batch_size} is larger than the {len(training)} training images; take a smaller one"
+        )
+    return len(training), 0 if held_out is None else len(held_out)
+
+
+def _choices(arguments: argparse.Namespace, protocol: Protocol) -> dict[str, Any]:
+    """Return what is to be changed of the protocol. Raises ValueError."""
+    kinds = typing.get_type_hints(type(protocol))
+    kinds.pop("name")  # the name says what it is that was changed
+    given = {name: getattr(arguments, name) for name in ("epochs", "batch_size", "learning_rate")}
+    choices = {name: value for name, value in given.items() if value is not None}
+    for name, text in arguments.set:
+        kind = kinds[choose(name, kinds, "protocol field")]
+        if name in choices:
+            raise ValueError(f"--set {name}={text}: {name} is given twice")
+        choices[name] = _value(name, text, kind)
+    return choices
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    """Return the text as a value of that kind. Raises ValueError."""
+    if kind is bool:
+        return choose(text.lower(), ("true", "false"), f"value of {name}") == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "an integer" if kind is int else "a number"
+        raise ValueError(f"--set {name}={text}: {name} must be {wanted}") from None
+
+
+def _folder(arguments: argparse.Namespace) -> str:
+    seeds = arguments.seed if isinstance(arguments.seed, list) else [arguments.seed]
+    name = f"{arguments.dataset}-{arguments.model}-{arguments.protocol}"
+    if seeds != [0]:
+        name += f"-seed{'s' * (len(seeds) > 1)}-{'-'.join(map(str, seeds))}"
+    return os.path.join(FOLDER, name)
+
+
+def _train(request: Request) -> TrainResult:
+    from ..training import train
+
+    arguments = request.arguments
+    show = line_per_epoch(sys.stderr) if arguments.monitor or not sys.stderr.isatty() else None
+    return train(
+        request.data, arguments.model, arguments.protocol, seed=arguments.seed, device=arguments.device, out=request.folder,
+        resume=arguments.resume, subset=arguments.subset, validation=arguments.validation, callback=show, progress=show is None,
+        **request.choices,
+    )  # fmt: skip
+
+
+def _write(request: Request, result: TrainResult) -> list[str]:
+    """Draw what was asked for and return the paths."""
+    arguments, pictures = request.arguments, {}
+    if not (arguments.plot or arguments.confusion):
+        return []
+    from .. import plots
+
+    tests = {f"seed {run.seed}": run.test for run in result.runs if run.test is not None}
+    if arguments.plot:
+        histories = {f"seed {run.seed}": run.history for run in result.runs}
+        accuracies = {name: test.accuracy for name, test in tests.items()}
+        several = len(histories) > 1
+        pictures[arguments.plot] = plots.plot_training(
+            histories if several else result.history, test_accuracy=accuracies if several else result.test_accuracy
+        )
+    if arguments.confusion:
+        confusion = sum(test.confusion.numpy() for test in tests.values())
+        pictures[arguments.confusion] = plots.plot_confusion(confusion, request.data.classes)
+    for path, figure in pictures.items():
+        plots.save(figure, path)
+    return list(pictures)
+
+
+def introduction(request: Request) -> list[str]:
+    """Return what is about to be done."""
+    data, arguments = request.data, request.arguments
+    channels, height, width = data.shape
+    kept = f", {request.held_out:,} kept apart for validation" * (request.held_out > 0)
+    return [
+        f"Data: {data.name}{' (synthetic)' * data.synthetic}, {request.images:,} training images{kept}, "
+        f"{len(data.test):,} test images, {height} x {width} x {channels}, {len(data.classes)} classes.",
+        f"Model: {arguments.model}, {request.parameters:,} parameters.",
+        f"Protocol: {described(request.protocol, data.flip)}.",
+        f"Device: {_device(request.device)}. Seed{'s' * (len(request.seeds) > 1)}: {', '.join(map(str, request.seeds))}.",
+        f"Files: {request.folder}{os.sep}",
+    ]
+
+
+def described(protocol: Protocol, flips: bool = True) -> str:
+    """Return a protocol in a line; what it does without is not named. `flips`: whether the data may be mirrored."""
+    steps = f"times {protocol.decay:g} every {protocol.decay_every} epochs"
+    rate = "in one cycle" if protocol.schedule == "one-cycle" else steps
+    scaled = " for a batch of 128, in proportion to it," * protocol.scale_rate
+    parts = [
+        f"{protocol.name}, {protocol.epochs} epoch{'s' * (protocol.epochs != 1)}", f"batch {protocol.batch_size}",
+        f"learning rate {protocol.learning_rate:g}{scaled} {rate}",
+        f"{'Nesterov ' * protocol.nesterov}momentum {protocol.momentum:g}",
+    ]  # fmt: skip
+    named = {
+        "weight decay": protocol.weight_decay, "label smoothing": protocol.label_smoothing, "crop padding": protocol.pad,
+        "cutout": protocol.cutout, "average of weights": protocol.average,
+    }  # fmt: skip
+    parts += [f"{name} {value:g}" for name, value in named.items() if value]
+    mirrored = {"flip": protocol.flip, "flip at test time": protocol.test_flip}
+    return ", ".join(parts + [name for name, done in mirrored.items() if done and flips])
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if not name.startswith("cpu"):
+        return name
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads != 1)}"
+
+
+def images_per_second(run: SeedRun) -> float | None:
+    """Return the mean over a run's training, without validation and tests; None where nothing was trained."""
+    seconds = [row["seconds"] for row in run.history]
+    taken = [after - before for before, after in zip([0.0, *seconds], seconds, strict=False)]
+    images = sum(row["images_per_second"] * each for row, each in zip(run.history, taken, strict=True))
+    return images / sum(taken) if sum(taken) > 0 else None
+
+
+def report(result: TrainResult, written: list[str]) -> list[str]:
+    """Return the lines of the report."""
+    synthetic = " [synthetic data]" * result.configuration["dataset"]["synthetic"]
+    lines = [line for run in result.runs for line in _report_of(run, synthetic, several=len(result.runs) > 1)]
+    if len(result.runs) > 1:
+        lines.append(f"All seeds: {result}")
+    lines += [f"Wrote {path}" for path in written]
+    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` shows it a picture of your own."]
+
+
+def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
+    lines, rate = [], images_per_second(run)
+    if run.test is not None:
+        lines.append(
+            f"{f'Seed {run.seed}: t' if several else 'T'}est accuracy {100 * run.test.accuracy:.2f} % after the last epoch, "
+            f"{len(run.history)} ({run.test.count:,} images, loss {run.test.loss:.4f}){synthetic}"
+        )
+    if run.best_test is not None and run.best_validation_accuracy is not None:
+        lines.append(
+            f"Best epoch on the validation set, {run.best_epoch}: {100 * run.best_validation_accuracy:.2f} % there, "
+            f"{100 * run.best_test.accuracy:.2f} % of the test images"
+        )
+    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images a second" if rate else ""))
+    if run.folder is not None:
+        lines.append(f"In {run.folder}{os.sep}: {', '.join(sorted(entry.name for entry in run.folder.iterdir()))}")
+    return lines
+
+
+def summary(request: Request, result: TrainResult, written: list[str]) -> dict[str, Any]:
+    """Return what --json prints."""
+    from ..machine import versions
+
+    rates = [rate for rate in map(images_per_second, result.runs) if rate is not None]
+    return {
+        "dataset": plain(result.configuration["dataset"]),
+        "model": {"name": request.arguments.model, "parameters": request.parameters, **plain(result.configuration["model"])},
+        "protocol": plain(result.configuration["protocol"]),
+        "subset": request.arguments.subset,
+        "validation": request.held_out,
+        "device": request.device,
+        "test_accuracy": result.test_accuracy,
+        "test_accuracy_std": result.test_accuracy_std,
+        "best_test_accuracy": result.best_test_accuracy,
+        "seconds": sum(run.seconds for run in result.runs),
+        "images_per_second": statistics.fmean(rates) if rates else None,
+        "runs": [_summary_of(run) for run in result.runs],
+        "written": [*written, *(str(run.folder) for run in result.runs)],
+        "versions": versions(),
+    }
+
+
+def _summary_of(run: SeedRun) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "reason": run.reason,
+        "test_accuracy": run.test.accuracy if run.test else None,
+        "test_loss": plain(run.test.loss) if run.test else None,
+        "best_epoch": run.best_epoch,
+        "best_validation_accuracy": run.best_validation_accuracy,
+        "best_test_accuracy": run.best_test.accuracy if run.best_test else None,
+        "seconds": run.seconds,
+        "images_per_second": images_per_second(run),
+        "folder": str(run.folder),
+        "checkpoint": str(run.checkpoint),
+        "history": plain(run.history),
+    }

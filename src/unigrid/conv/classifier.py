@@ -1,0 +1,118 @@
+"""Classifier: what surrounds a cycle that classifies images. theta makes data of the image; the head reads the features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .levels import ConvCycle, LevelState
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {  # add your own under a name, and any configuration can use it
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+class Classifier(nn.Module):
+    """theta, one multigrid cycle, global average pooling, one linear layer.
+
+    Its subclasses, one a family of networks, fill the slots of the cycle from their configuration.
+
+    Parameters
+    ----------
+    config : frozen dataclass
+        What it was built from, with fields `in_channels` and `num_classes`.
+    theta : nn.Module
+        Images (n, in_channels, h, w) to data f of the finest level.
+    cycle : ConvCycle
+    channels : int
+        Of the features that the cycle returns.
+    head_norm : nn.Module, optional
+        What is applied to them before they are pooled.
+    """
+
+    def __init__(
+        self, config: Any, theta: nn.Module, cycle: ConvCycle, channels: int, head_norm: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.theta = theta
+        self.cycle = cycle
+        self.head_norm = head_norm
+        self.num_features = channels
+        self.head = _head(channels, config.num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it tells apart."""
+        return self.config.num_classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, num_classes) of images (n, in_channels, h, w), normalized as in training."""
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the features of the images that the cycle ends with, not pooled."""
+        self._check(images)
+        return self.cycle(self.theta(images))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits of features; with `pre_logits` the pooled features (n, num_features) that they are made of."""
+        if self.head_norm is not None:
+            features = self.head_norm(features)
+        pooled = features.mean(dim=(2, 3))
+        return pooled if pre_logits else self.head(pooled)
+
+    def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[LevelState]]:
+        """Return what `forward_features` returns, and data, features and residual of every level, finest first.
+
+        Examples
+        --------
+        >>> import torch, unigrid
+        >>> model = unigrid.create_model("mgnet-16-Bl").eval()
+        >>> features, levels = model.forward_intermediates(torch.zeros(1, 3, 32, 32))
+        >>> [tuple(level.features.shape) for level in levels]
+        [(1, 16, 32, 32), (1, 16, 16, 16), (1, 16, 8, 8), (1, 16, 4, 4)]
+        """
+        self._check(images)
+        return self.cycle.trace(self.theta(images))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the network a new, untrained head for another number of classes."""
+        self.config = dataclasses.replace(self.config, num_classes=num_classes)
+        self.head = _head(self.num_features, num_classes).to(self.head.weight)
+
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}; this {type(self).__name__} takes (batch, {self.config.in_channels}, "
+                "height, width). Another number of channels: create_model(..., in_channels=)"
+            )
+        smallest = 2 ** (len(self.cycle.levels) - 1)
+        if min(images.shape[-2:]) < smallest:
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels; {len(self.cycle.levels)} levels halve them and "
+                f"need at least {smallest} x {smallest}. Enlarge the images, or take fewer levels"
+            )
+        if not torch.is_floating_point(images):
+            raise TypeError(f"images of {images.dtype}; floating point is needed: (images.float() / 255 - mean) / std")
+
+
+def _head(channels: int, num_classes: int) -> nn.Linear:
+    """Return a linear layer that at first finds all classes about equally likely, however large its features are."""
+    head = nn.Linear(channels, num_classes)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head

@@ -1,0 +1,47 @@
+"""What the configurations of the networks check alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from ..messages import nearest
+
+Config = TypeVar("Config")
+
+
+def configured(kind: type[Config], config: Config | None, choices: dict[str, Any]) -> Config:
+    """Return the configuration with some of its fields chosen anew. Raises TypeError for an unknown one, naming the nearest."""
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in choices:
+        if name not in known:
+            raise TypeError(f"{kind.__name__} has no field {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+    return kind(**choices) if config is None else dataclasses.replace(config, **choices)  # type: ignore[type-var]
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Return the value if it is an integer >= 1. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+    return value
+
+
+def as_given(value: Any) -> Any:
+    """Return the value, a list as a tuple, so that a configuration can be hashed."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def one_a_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
+    """Return one number a level."""
+    return value if isinstance(value, tuple) else (value,) * levels
+
+
+def checked_levels(name: str, value: Any, counting: str, levels: Any) -> None:
+    """Raise ValueError unless the value is one integer >= 1, or one a level; the field called `counting` has one a level."""
+    if not isinstance(levels, tuple) or not levels:
+        raise ValueError(f"{counting} must have one entry a level, such as (2, 2, 2, 2), got {levels!r}")
+    values = value if isinstance(value, tuple) else (value,) * len(levels)
+    if len(values) != len(levels):
+        raise ValueError(f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one a level")
+    for at, entry in enumerate(values):
+        checked_count(f"{name}[{at}]" if isinstance(value, tuple) else name, entry)

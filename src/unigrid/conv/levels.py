@@ -1,0 +1,125 @@
+"""ConvCycle: the same `MultigridCycle`, its levels and slots modules of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor, nn
+
+from ..cycle import Level, MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
+from ..messages import choose
+from .slots import UnusedOperator, operator_of_step
+
+
+@final
+class ConvLevel(nn.Module, SlotLevel):
+    """One level, slot by slot. `SlotLevel` says what is done with them; here they only become parts of a network.
+
+    Parameters
+    ----------
+    operator : Operator
+        A. A slot that is an `nn.Module` is registered, any other is only kept.
+    smoother : Smoother
+        S, all smoothing steps of the way down.
+    restriction, state_transfer, prolongation : optional
+        R, Pi and P to and from the next level; the coarsest has none, and MgNet has no P at all.
+    post_smoother : Smoother, optional
+        The smoothing steps of the way up.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        smoother: Smoother,
+        restriction: Restriction | None = None,
+        state_transfer: StateTransfer | None = None,
+        prolongation: Prolongation | None = None,
+        post_smoother: Smoother | None = None,
+    ) -> None:
+        super().__init__()
+        self.operator = operator
+        self.smoother = smoother
+        self.restriction = restriction  # type: ignore[assignment]
+        self.state_transfer = state_transfer
+        self.prolongation = prolongation
+        self.post_smoother = post_smoother
+
+
+@dataclass(eq=False)
+class LevelState:
+    """What a level held when it was left for the last time: data f, features u, and its operator A."""
+
+    data: Tensor
+    features: Tensor | None
+    operator: Operator
+
+    @property
+    def residual(self) -> Tensor | None:
+        """The residual f - A u, the data that the features do not explain; None where A is never applied and has no weights."""
+        unused = isinstance(operator_of_step(self.operator, -1), UnusedOperator)
+        return None if unused and self.features is not None else self.operator.residual(self.data, self.features)
+
+
+@final
+class ConvCycle(nn.Module, MultigridCycle):
+    """A multigrid cycle that is a network: `cycle(f)` and `cycle(f, u)` return u after one cycle.
+
+    Parameters
+    ----------
+    levels : sequence of Level
+        Finest first, each an `nn.Module`.
+    kind : "V", "W" or "F"
+        How the levels are visited. MgNet is a "V" on whose levels nothing ascends.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from unigrid.conv import ConvCycle, ConvLevel, ConvOperator, FeatureExtraction, Extraction
+    >>> def conv(): return torch.nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    >>> B = Extraction(conv(), (torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)), torch.nn.ReLU())
+    >>> cycle = ConvCycle([ConvLevel(ConvOperator(conv()), FeatureExtraction([B]))])
+    >>> cycle(torch.zeros(2, 4, 8, 8)).shape
+    torch.Size([2, 4, 8, 8])
+    """
+
+    def __init__(self, levels: Sequence[Level], kind: str = "V") -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)  # type: ignore[assignment,arg-type]
+        self.kind = choose(kind, ("V", "W", "F"), "kind of cycle")
+
+    def forward(self, f: Tensor, u: Tensor | None = None) -> Tensor:
+        return self.cycle(f, u)
+
+    def trace(self, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, list[LevelState]]:
+        """Return u after one cycle, and what every level held when it was left for the last time, finest first."""
+        recorder = _Recorder(self)
+        return recorder.cycle(f, u), recorder.states
+
+
+class _Recorder(MultigridCycle):
+    """The cycle once more, over levels that write down what passes through them."""
+
+    def __init__(self, cycle: MultigridCycle) -> None:
+        self.kind = cycle.kind
+        self.states: list[LevelState] = [None] * len(cycle.levels)  # type: ignore[list-item]
+        self.levels = [_RecordedLevel(level, self.states, at) for at, level in enumerate(cycle.levels)]
+
+
+class _RecordedLevel(Level):
+    def __init__(self, level: Level, states: list[LevelState], at: int) -> None:
+        self.level, self.states, self.at = level, states, at
+        self.operator = level.operator
+
+    def descend(self, f: Tensor, u: Tensor | None, coarser: Level | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        u, coarse_f, start = self.level.descend(f, u, coarser)
+        self.states[self.at] = LevelState(f, u, self.operator)
+        return u, coarse_f, start
+
+    def ascend(self, f: Tensor, u: Tensor, start: Tensor | None, coarse: Tensor) -> Tensor:
+        if getattr(self.level, "prolongation", None) is None:  # nothing ascends: this level keeps what it had
+            return self.level.ascend(f, u, start, coarse)
+        u = self.level.ascend(f, u, start, coarse)
+        self.states[self.at].features = u
+        return u

@@ -1,0 +1,356 @@
+"""MgNet: convolutions in the slots of the multigrid cycle, with every choice that the paper and its code make.
+
+    f^1 = theta(image),  u^1 = 0
+    on level l:   u <- u + B^(l,i) (f - A^l u),  i = 1..nu_l          features extracted by smoothing
+                  f' = R (f - A u) + A' u',  u' = Pi u                residual and features pooled by restriction
+    head:         global average pooling of the last u, one linear layer
+
+This file only fills slots; the loop is `unigrid.cycle`.
+
+Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3 and section 5; J. He, Y. Chen, L. Zhang, J. Xu,
+Constrained linear data-feature mapping, arXiv:1911.10428 (sharing of A and B); the authors' released code and notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import nn
+
+from ..cycle import Operator, Smoother
+from ..messages import choose
+from .classifier import ACTIVATIONS, Classifier
+from .configuration import as_given, checked_count, checked_levels, configured, one_a_level
+from .levels import ConvCycle, ConvLevel
+from .slots import (
+    Borrowed,
+    ChannelwiseConvolution,
+    ChebyshevExtraction,
+    ConvOperator,
+    ConvProlongation,
+    ConvRestriction,
+    ConvStateTransfer,
+    Extraction,
+    FeatureExtraction,
+    MultiStepExtraction,
+    Part,
+    StepOperators,
+    UnusedOperator,
+)
+
+CHOICES = {
+    "operator": ("linear", "nonlinear"),
+    "operator_sharing": ("level", "global", "step"),
+    "extractor": ("convolution", "bottleneck"),
+    "extractor_sharing": ("level", "scaled", "step", "global"),
+    "restriction_sharing": ("level", "global"),
+    "state_transfer": ("convolution", "channelwise", "zero"),
+    "state_transfer_sharing": ("level", "global"),
+    "norms": ("step", "level", "none"),
+    "semi_iteration": ("none", "chebyshev", "multi-step"),
+    "cycle": ("\\", "V"),
+    "padding": ("zeros", "circular"),
+    "activation": ACTIVATIONS,
+}
+
+
+@dataclass(frozen=True)
+class MgNetConfig:
+    r"""Every choice of MgNet, checked when it is made. The defaults are those of the authors' released code.
+
+    Parameters
+    ----------
+    steps : tuple of int
+        nu_l, the smoothing steps of every level; their number is the number of levels J.
+    features, data : int, or one a level
+        Channels c_u of the features u and c_f of the data f; `data=None`: as many as features.
+    operator : "linear" or "nonlinear"
+        A is one 3x3 convolution, or xi sigma eta, two of them with the activation between.
+    operator_sharing : "level", "global" or "step"
+        One A a level, one for all levels, or one for every smoothing step. Then the last step's A transfers on the fine level
+        and the first step's on the coarse one.
+    extractor : "convolution" or "bottleneck"
+        B is one 3x3 convolution, or 1x1, 3x3, 1x1 with a quarter of the channels between.
+    extractor_sharing : "level", "scaled", "step" or "global"
+        B^l; alpha_i B^l with trained numbers alpha; B^(l,i); one B for all levels.
+    restriction_sharing, state_transfer_sharing : "level" or "global"
+        Of R and of Pi.
+    state_transfer : "convolution", "channelwise" or "zero"
+        Pi is a 3x3 convolution of stride 2, one 3x3 kernel for every channel, or nothing: features begin at 0 on every level.
+    transfer_norms, transfer_activation : bool
+        Whether R and Pi are followed by a batch norm, and by the activation.
+    operator_norm : bool
+        Whether A' u' has a batch norm, too (three a transfer: the layout of the MNIST model).
+    norms : "step", "level" or "none"
+        Batch norms of the smoothing steps and of theta: new ones every step, the same ones in all steps of a level, or none.
+    semi_iteration : "none", "chebyshev" or "multi-step"
+        How a step takes the ones before it into account.
+    cycle : "\\" or "V"
+        The down-sweep alone, or also a trained up-sweep u <- u + P(u' - Pi u) with as many smoothing steps.
+    padding : "zeros" or "circular"
+    activation : str
+        sigma, a key of `unigrid.conv.ACTIVATIONS`.
+    in_channels, num_classes : int
+
+    Raises
+    ------
+    ValueError
+        For a value that is not allowed, and for choices that contradict each other.
+
+    Examples
+    --------
+    >>> from unigrid.conv import MgNet, MgNetConfig
+    >>> sum(p.numel() for p in MgNet(MgNetConfig(features=64)).parameters())
+    521418
+    """
+
+    steps: tuple[int, ...] = (2, 2, 2, 2)
+    features: int | tuple[int, ...] = 64
+    data: int | tuple[int, ...] | None = None
+    operator: str = "linear"
+    operator_sharing: str = "level"
+    extractor: str = "convolution"
+    extractor_sharing: str = "level"
+    restriction_sharing: str = "level"
+    state_transfer: str = "convolution"
+    state_transfer_sharing: str = "level"
+    transfer_norms: bool = True
+    transfer_activation: bool = True
+    operator_norm: bool = False
+    norms: str = "step"
+    semi_iteration: str = "none"
+    cycle: str = "\\"
+    padding: str = "zeros"
+    activation: str = "relu"
+    in_channels: int = 3
+    num_classes: int = 10
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            choose(getattr(self, name), allowed, name)
+        for name in ("steps", "features", "data"):
+            object.__setattr__(self, name, as_given(getattr(self, name)))
+        checked_levels("steps", self.steps, "steps", self.steps)
+        checked_levels("features", self.features, "steps", self.steps)
+        checked_levels("data", self.features if self.data is None else self.data, "steps", self.steps)
+        for name in ("in_channels", "num_classes"):
+            checked_count(name, getattr(self, name))
+        for name in ("transfer_norms", "transfer_activation", "operator_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        self._check_sharing()
+
+    def _check_sharing(self) -> None:
+        shared = {
+            "operator_sharing": self.operator_sharing,
+            "extractor_sharing": self.extractor_sharing,
+            "restriction_sharing": self.restriction_sharing,
+            "state_transfer_sharing": self.state_transfer_sharing,
+        }
+        for name, sharing in shared.items():
+            if sharing == "global" and (len(set(self.channels_of_features)) > 1 or len(set(self.channels_of_data)) > 1):
+                raise ValueError(f"{name}='global' needs the same channels on every level, got {self.features} and {self.data}")
+        if self.state_transfer == "channelwise" and len(set(self.channels_of_features)) > 1:
+            raise ValueError(f"state_transfer='channelwise' keeps the channels, but features={self.features} changes them")
+        if self.operator_norm and self.state_transfer == "zero":
+            raise ValueError("operator_norm=True normalizes A' u', which state_transfer='zero' never makes")
+        if self.extractor == "bottleneck" and min(self.channels_of_features) < 4:
+            raise ValueError(f"extractor='bottleneck' takes a quarter of the features, at least 4 of them, got {self.features}")
+
+    @property
+    def channels_of_features(self) -> tuple[int, ...]:
+        """c_u of every level."""
+        return one_a_level(self.features, len(self.steps))
+
+    @property
+    def channels_of_data(self) -> tuple[int, ...]:
+        """c_f of every level."""
+        return self.channels_of_features if self.data is None else one_a_level(self.data, len(self.steps))
+
+    def build(self) -> MgNet:
+        """Return the network, with PyTorch's own initial weights."""
+        return MgNet(self)
+
+
+@final
+class MgNet(Classifier):
+    """MgNet, the multigrid cycle that classifies images.
+
+    A, B, R and Pi of a level are `model.cycle.levels[l].operator`, `.smoother`, `.restriction` and `.state_transfer`.
+
+    Parameters
+    ----------
+    config : MgNetConfig, optional
+        Where it is not given, the defaults; `MgNet(config, features=16)` varies some of its fields.
+    **choices
+        Fields of `MgNetConfig`.
+
+    Raises
+    ------
+    ValueError
+        For a choice that is not allowed.
+    TypeError
+        For an unknown one, with the nearest.
+
+    Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3.
+
+    Examples
+    --------
+    >>> import torch, unigrid
+    >>> model = unigrid.MgNet(features=16, extractor_sharing="step", num_classes=10)
+    >>> model(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+
+    config: MgNetConfig
+
+    def __init__(self, config: MgNetConfig | None = None, **choices: Any) -> None:
+        config = configured(MgNetConfig, config, choices)
+        builder = _Builder(config)
+        super().__init__(
+            config, builder.theta(), builder.cycle(), config.channels_of_features[-1 if config.cycle == "\\" else 0]
+        )
+
+
+class _Builder:
+    """Makes the slots of every level from the configuration; what is shared is made once and borrowed afterwards."""
+
+    def __init__(self, config: MgNetConfig) -> None:
+        self.config = config
+        self.features, self.data = config.channels_of_features, config.channels_of_data
+        self.last = len(config.steps) - 1
+        self.owned: dict[tuple[Any, ...], nn.Module] = {}
+
+    def theta(self) -> nn.Module:
+        lift = self.convolution(self.config.in_channels, self.data[0])
+        norms = [] if self.config.norms == "none" else [nn.BatchNorm2d(self.data[0])]
+        return nn.Sequential(lift, *norms, self.activation())
+
+    def cycle(self) -> ConvCycle:
+        return ConvCycle([self.level(at) for at in range(self.last + 1)])
+
+    def level(self, at: int) -> ConvLevel:
+        operator, smoother = self.operator(at), self.smoother(at, "extractor")
+        if at == self.last:
+            return ConvLevel(operator, smoother)
+        ascent: dict[str, Any] = {}
+        if self.config.cycle == "V":
+            ascent = {"prolongation": self.prolongation(at), "post_smoother": self.smoother(at, "post-extractor")}
+        return ConvLevel(operator, smoother, self.restriction(at), self.state_transfer(at), **ascent)
+
+    # what the slots of one level hold
+
+    def operator(self, at: int) -> Operator:
+        used = self.uses_of_operator(at)
+        if self.config.operator_sharing == "step":
+            return StepOperators(
+                [self.operator_of_step(at, step) if use else UnusedOperator() for step, use in enumerate(used)]
+            )
+        return self.operator_of_step(at, 0) if any(used) else UnusedOperator()
+
+    def operator_of_step(self, at: int, step: int) -> ConvOperator:
+        part = self.shared("operator", self.config.operator_sharing, at, lambda: self.mapping(at))
+        transfers = step == 0 and self.starts_with_features(at)  # then it is the A' of A' u'
+        norm = nn.BatchNorm2d(self.data[at]) if self.config.operator_norm and transfers else None
+        return ConvOperator(part, norm)
+
+    def uses_of_operator(self, at: int) -> list[bool]:
+        """Say of every step whether it ever sees a state that is not zero; what never does must hold no weights."""
+        used = [step > 0 or self.starts_with_features(at) for step in range(self.config.steps[at])]
+        if at < self.last:
+            used[-1] = True  # f - A u, to be restricted
+            if self.config.cycle == "V":
+                used = [True] * len(used)  # the way up
+        return used
+
+    def starts_with_features(self, at: int) -> bool:
+        return at > 0 and self.config.state_transfer != "zero"
+
+    def mapping(self, at: int) -> nn.Module:
+        """Return A itself: features to data."""
+        features, data = self.features[at], self.data[at]
+        if self.config.operator == "linear":
+            return self.convolution(features, data)
+        return nn.Sequential(self.convolution(features, data), self.activation(), self.convolution(data, data))
+
+    def smoother(self, at: int, name: str) -> Smoother:
+        steps = self.config.steps[at]
+        if self.config.semi_iteration == "multi-step":
+            return MultiStepExtraction([[self.extraction(at, name) for _ in range(step + 1)] for step in range(steps)])
+        kind = FeatureExtraction if self.config.semi_iteration == "none" else ChebyshevExtraction
+        return kind([self.extraction(at, name) for _ in range(steps)])
+
+    def extraction(self, at: int, name: str) -> Extraction:
+        sharing = self.config.extractor_sharing
+        own = "extractor" if sharing == "global" else name  # one B for all levels serves the way up as well
+        part = self.shared(own, sharing, at, lambda: self.extractor(at))
+        norms = (self.step_norm(f"{name} data", self.data[at], at), self.step_norm(f"{name} features", self.features[at], at))
+        return Extraction(part, norms, self.activation(), scaled=sharing == "scaled")
+
+    def extractor(self, at: int) -> nn.Module:
+        """Return B itself: data to features."""
+        data, features = self.data[at], self.features[at]
+        if self.config.extractor == "convolution":
+            return self.convolution(data, features)
+        between = features // 4
+        layers = [
+            nn.Conv2d(data, between, 1, bias=False),
+            *self.normed(between),
+            self.convolution(between, between),
+            *self.normed(between),
+            nn.Conv2d(between, features, 1, bias=False),
+        ]
+        return nn.Sequential(*layers)
+
+    def restriction(self, at: int) -> ConvRestriction:
+        pooling = self.shared("restriction", self.config.restriction_sharing, at, lambda: self.pooling(self.data, at))
+        return ConvRestriction(pooling, *self.after_transfer(self.data[at + 1]))
+
+    def state_transfer(self, at: int) -> ConvStateTransfer | None:
+        if self.config.state_transfer == "zero":
+            return None
+        make: Callable[[], nn.Module] = lambda: self.pooling(self.features, at)  # noqa: E731
+        if self.config.state_transfer == "channelwise":
+            make = lambda: ChannelwiseConvolution(self.config.padding)  # noqa: E731
+        pooling = self.shared("state transfer", self.config.state_transfer_sharing, at, make)
+        return ConvStateTransfer(pooling, *self.after_transfer(self.features[at + 1]))
+
+    def prolongation(self, at: int) -> ConvProlongation:
+        norm = nn.BatchNorm2d(self.features[at]) if self.config.transfer_norms else None
+        return ConvProlongation(self.features[at + 1], self.features[at], norm, self.config.padding)
+
+    # the pieces they are made of
+
+    def shared(self, name: str, sharing: str, at: int, make: Callable[[], nn.Module]) -> Part:
+        """Return a new module to whoever asks first, and the same one, borrowed, to those that share it."""
+        if sharing == "step":
+            return make()
+        key = (name,) if sharing == "global" else (name, at)
+        if key in self.owned:
+            return Borrowed(self.owned[key])
+        self.owned[key] = make()
+        return self.owned[key]
+
+    def step_norm(self, name: str, channels: int, at: int) -> Part:
+        if self.config.norms == "none":
+            return nn.Identity()
+        return self.shared(f"norm of {name}", self.config.norms, at, lambda: nn.BatchNorm2d(channels))
+
+    def after_transfer(self, channels: int) -> tuple[nn.Module | None, nn.Module | None]:
+        norm = nn.BatchNorm2d(channels) if self.config.transfer_norms else None
+        return norm, self.activation() if self.config.transfer_activation else None
+
+    def normed(self, channels: int) -> list[nn.Module]:
+        norms: list[nn.Module] = [] if self.config.norms == "none" else [nn.BatchNorm2d(channels)]
+        return [*norms, self.activation()]
+
+    def pooling(self, channels: tuple[int, ...], at: int) -> nn.Module:
+        return self.convolution(channels[at], channels[at + 1], stride=2)
+
+    def convolution(self, inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+        return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, padding_mode=self.config.padding)  # type: ignore[arg-type]
+
+    def activation(self) -> nn.Module:
+        return ACTIVATIONS[self.config.activation]()

@@ -1,0 +1,323 @@
+"""The slots of the learned backend, each a small `nn.Module`: operators A, extraction S, pooling R and Pi, unpooling P.
+
+Data f and features u are tensors (batch, channels, height, width). A carries features to data, B carries data to features.
+A module that several slots use is registered in one of them alone; the others take it as `Borrowed`, so that `state_dict`
+holds every value once.
+
+Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3, and the authors' released code, which adds the batch
+norms of every step and the activations of the transfers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
+
+
+class Borrowed(NamedTuple):
+    """A module that another one owns: used, but not registered a second time."""
+
+    module: nn.Module
+
+
+Part = nn.Module | Borrowed
+
+
+def hold(owner: nn.Module, name: str, part: Part) -> None:
+    """Set `owner.name`: registered if it is a module, only referred to if it is borrowed."""
+    if isinstance(part, Borrowed):
+        object.__setattr__(owner, name, part.module)
+    else:
+        setattr(owner, name, part)
+
+
+# ---------------------------------------------------------------------------------------------------------------- A
+
+
+@final
+class ConvOperator(nn.Module, Operator):
+    """A u = xi * u, or xi sigma eta u: what the features explain of the data.
+
+    Parameters
+    ----------
+    convolution : nn.Module or Borrowed
+        Features (n, c_u, h, w) to data (n, c_f, h, w).
+    norm : nn.Module, optional
+        A batch norm of A' u' on the coarse side of a transfer (the call); the residual f - A u has none.
+    """
+
+    convolution: nn.Module
+
+    def __init__(self, convolution: Part, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        hold(self, "convolution", convolution)
+        self.norm = norm
+
+    def forward(self, u: Tensor) -> Tensor:
+        data: Tensor = self.convolution(u)
+        return data if self.norm is None else self.norm(data)
+
+    def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
+        return f if u is None else f - self.convolution(u)
+
+
+@final
+class UnusedOperator(nn.Module, Operator):
+    """Where A is only ever asked about the zero state: it has no weights, for no data would train them."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        raise ValueError(
+            "this operator was built for the zero state alone; a start u needs a state transfer in the configuration"
+        )
+
+    def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
+        return f if u is None else f - self.forward(u)
+
+
+@final
+class StepOperators(nn.Module, Operator):
+    """A different A^(l,i) in every smoothing step.
+
+    Where A stands outside the smoother, it means the last step's on the fine side of a transfer (`residual`), and the first
+    step's on the coarse side (the call).
+    """
+
+    steps: Sequence[ConvOperator | UnusedOperator]
+
+    def __init__(self, steps: Sequence[ConvOperator | UnusedOperator]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)  # type: ignore[assignment]
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.steps[0](u)
+
+    def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
+        return self.steps[-1].residual(f, u)
+
+
+def operator_of_step(operator: Operator, step: int) -> Operator:
+    """Return A^(l,i): the level's operator, unless it has one for every step."""
+    return operator.steps[step] if isinstance(operator, StepOperators) else operator
+
+
+# ---------------------------------------------------------------------------------------------------------------- B
+
+
+@final
+class Extraction(nn.Module):
+    """One B: what a residual teaches the features, `scale * sigma(norm(B sigma(norm(r))))`.
+
+    Parameters
+    ----------
+    convolution : nn.Module or Borrowed
+        Data (n, c_f, h, w) to features (n, c_u, h, w).
+    norms : pair of nn.Module or Borrowed
+        Of the residual, and of B's result.
+    activation : nn.Module
+        sigma.
+    scaled : bool
+        Whether a trained factor alpha multiplies the result: the alpha_i of B^(l,i) = alpha_i B^l. It stands outside the
+        batch norm, which would undo it.
+    """
+
+    data_norm: nn.Module
+    convolution: nn.Module
+    feature_norm: nn.Module
+
+    def __init__(self, convolution: Part, norms: tuple[Part, Part], activation: nn.Module, scaled: bool = False) -> None:
+        super().__init__()
+        hold(self, "data_norm", norms[0])
+        hold(self, "convolution", convolution)
+        hold(self, "feature_norm", norms[1])
+        self.activation = activation
+        self.scale = nn.Parameter(torch.ones(())) if scaled else None
+
+    def forward(self, residual: Tensor) -> Tensor:
+        data = self.activation(self.data_norm(residual))
+        features: Tensor = self.activation(self.feature_norm(self.convolution(data)))
+        return features if self.scale is None else self.scale * features
+
+
+@final
+class FeatureExtraction(nn.Module, Smoother):
+    """Smoothing steps u <- u + B^i (f - A u), one for each given extraction."""
+
+    def __init__(self, steps: Sequence[Extraction]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    @property
+    def cost(self) -> float:
+        return len(self.steps)
+
+    def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
+        for number, extract in enumerate(self.steps):
+            u = _add(u, extract(operator_of_step(operator, number).residual(f, u)))
+        return u  # type: ignore[return-value]
+
+
+@final
+class ChebyshevExtraction(nn.Module, Smoother):
+    """Semi-iteration u^i = w^i (u^(i-1) + B^i (f - A u^(i-1))) + (1 - w^i) u^(i-2), with trained w, 1 at first.
+
+    The first step has no step before it and no w. The counterpart of LM-ResNet.
+    """
+
+    def __init__(self, steps: Sequence[Extraction]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.weights = nn.Parameter(torch.ones(len(steps) - 1)) if len(steps) > 1 else None
+
+    @property
+    def cost(self) -> float:
+        return len(self.steps)
+
+    def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
+        before: Tensor | None = None
+        for number, extract in enumerate(self.steps):
+            improved = _add(u, extract(operator_of_step(operator, number).residual(f, u)))
+            if number:
+                improved = self._mixed(number, improved, before)
+            before, u = u, improved
+        return u  # type: ignore[return-value]
+
+    def _mixed(self, number: int, improved: Tensor, before: Tensor | None) -> Tensor:
+        assert self.weights is not None
+        weight = self.weights[number - 1]
+        return weight * improved if before is None else weight * improved + (1 - weight) * before
+
+
+@final
+class MultiStepExtraction(nn.Module, Smoother):
+    """u^i = sum_{j<i} alpha_j^i (u^j + B_j^i (f - A u^j)), alpha >= 0 with sum 1 (a softmax), equal at first.
+
+    Step i has i extractions, one for each state before it. The counterpart of DenseNet.
+    """
+
+    def __init__(self, steps: Sequence[Sequence[Extraction]]) -> None:
+        super().__init__()
+        self.steps: Sequence[nn.ModuleList] = nn.ModuleList(nn.ModuleList(extractions) for extractions in steps)  # type: ignore[assignment]
+        self.logits = nn.ParameterList(torch.zeros(len(extractions)) for extractions in steps[1:])
+
+    @property
+    def cost(self) -> float:
+        return sum(len(extractions) for extractions in self.steps)
+
+    def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
+        states = [u]
+        for number, extractions in enumerate(self.steps):
+            A = operator_of_step(operator, number)
+            proposals = [_add(state, extract(A.residual(f, state))) for state, extract in zip(states, extractions, strict=True)]
+            states.append(self._mixed(number, proposals))
+        return states[-1]  # type: ignore[return-value]
+
+    def _mixed(self, number: int, proposals: list[Tensor]) -> Tensor:
+        if number == 0:
+            return proposals[0]
+        alphas = torch.softmax(self.logits[number - 1], dim=0)
+        mixed = alphas[0] * proposals[0]
+        for alpha, proposal in zip(alphas[1:], proposals[1:], strict=True):
+            mixed = mixed + alpha * proposal
+        return mixed
+
+
+def _add(u: Tensor | None, correction: Tensor) -> Tensor:
+    return correction if u is None else u + correction
+
+
+# ------------------------------------------------------------------------------------------------------- R, Pi and P
+
+
+class _Pooling(nn.Module):
+    """sigma(norm(convolution)), the convolution with stride 2: what R and Pi have in common."""
+
+    convolution: nn.Module
+
+    def __init__(self, convolution: Part, norm: nn.Module | None, activation: nn.Module | None) -> None:
+        super().__init__()
+        hold(self, "convolution", convolution)
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, fine: Tensor) -> Tensor:
+        coarse: Tensor = self.convolution(fine)
+        if self.norm is not None:
+            coarse = self.norm(coarse)
+        return coarse if self.activation is None else self.activation(coarse)
+
+
+@final
+class ConvRestriction(_Pooling, Restriction):
+    """R: pools the residual, data (n, c_f, h, w) to data (n, c_f', h/2, w/2), an odd size rounded up."""
+
+
+@final
+class ConvStateTransfer(_Pooling, StateTransfer):
+    """Pi: pools the features, (n, c_u, h, w) to (n, c_u', h/2, w/2), an odd size rounded up."""
+
+
+@final
+class ChannelwiseConvolution(nn.Module):
+    """One single-channel 3x3 kernel with stride 2, the same for every channel: nine weights in all (the Pi_2 of the paper)."""
+
+    def __init__(self, padding_mode: str) -> None:
+        super().__init__()
+        single = nn.Conv2d(1, 1, 3, bias=False)  # for its initialization alone
+        self.weight = nn.Parameter(single.weight.detach().clone())
+        self.padding_mode = "constant" if padding_mode == "zeros" else padding_mode
+
+    def forward(self, u: Tensor) -> Tensor:
+        channels = u.shape[1]
+        padded = functional.pad(u, (1, 1, 1, 1), mode=self.padding_mode)
+        return functional.conv2d(padded, self.weight.expand(channels, 1, 3, 3), stride=2, groups=channels)
+
+
+@final
+class ConvProlongation(nn.Module, Prolongation):
+    """P: the transpose of a 3x3 convolution with stride 2, then a batch norm; a correction has a sign, so no activation.
+
+    Parameters
+    ----------
+    coarse, fine : int
+        Channels of the correction and of the state that it corrects.
+    norm : nn.Module, optional
+    padding_mode : "zeros" or "circular"
+    """
+
+    def __init__(self, coarse: int, fine: int, norm: nn.Module | None, padding_mode: str) -> None:
+        super().__init__()
+        transposed = nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=1, bias=False)
+        self.weight = transposed.weight
+        self.norm = norm
+        self.padding_mode = padding_mode
+
+    def forward(self, correction: Tensor) -> Tensor:
+        return self._onto((2 * correction.shape[-2], 2 * correction.shape[-1]), correction)
+
+    def add_to(self, u: Tensor, correction: Tensor) -> Tensor:
+        """Return u + P e on u's own grid, whose size need not be even."""
+        return u + self._onto((u.shape[-2], u.shape[-1]), correction)
+
+    def _onto(self, size: tuple[int, int], correction: Tensor) -> Tensor:
+        if self.padding_mode == "circular":
+            fine = functional.conv_transpose2d(correction, self.weight, stride=2)
+            fine = _folded(_folded(fine, -2, size[0]), -1, size[1])
+        else:
+            extra = [fine - (2 * coarse - 1) for fine, coarse in zip(size, correction.shape[-2:], strict=True)]
+            fine = functional.conv_transpose2d(correction, self.weight, stride=2, padding=1, output_padding=extra)
+        return fine if self.norm is None else self.norm(fine)
+
+
+def _folded(values: Tensor, axis: int, size: int) -> Tensor:
+    """Return the values of a periodic axis, what reaches beyond one end added at the other: one before, one or none after."""
+    before, within, after = torch.split(values, [1, size, values.shape[axis] - 1 - size], dim=axis)
+    within = torch.cat([within.narrow(axis, 0, size - 1), within.narrow(axis, size - 1, 1) + before], dim=axis)
+    if after.shape[axis]:
+        within = torch.cat([within.narrow(axis, 0, 1) + after, within.narrow(axis, 1, size - 1)], dim=axis)
+    return within

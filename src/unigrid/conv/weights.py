@@ -1,0 +1,188 @@
+"""Weights of a model in a safetensors file, under the names that the bare model gives them, and back.
+
+A model may be wrapped: by `torch.compile`, by `DataParallel` or `DistributedDataParallel`, as a whole or in parts. The
+wrappers' own names (`_orig_mod.`, `module.`) never get into a file, so what one program wrote every other can read.
+
+Source: https://huggingface.co/docs/safetensors (the format: a JSON header, then plain numbers; nothing in it can run).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..files import FileError, atomic_output, check_readable, checked_output
+
+ENDINGS = (".safetensors",)
+SHOWN = 5  # names of each kind that an error message lists
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return the model itself, out of `torch.compile`, `DataParallel` and `DistributedDataParallel`, in any order.
+
+    Parts that were compiled on their own stay as they are; `clean_state_dict` sees through these too.
+
+    >>> model = nn.Linear(2, 1)
+    >>> unwrap(nn.DataParallel(model)) is model
+    True
+    """
+    while (inner := _inner_name(module)) is not None:
+        module = getattr(module, inner)
+    return module
+
+
+def clean_state_dict(module: nn.Module) -> dict[str, Tensor]:
+    """Return the module's state_dict under the names that it has without wrappers.
+
+    The tensors are the module's own, not copies: clone what has to outlive the next step of training. A submodule that
+    merely is called `module` keeps its name.
+
+    >>> sorted(clean_state_dict(nn.DataParallel(nn.Linear(2, 1))))
+    ['bias', 'weight']
+    """
+    return {_clean_key(module, key): tensor for key, tensor in module.state_dict().items()}
+
+
+def load_clean_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy the values of `clean_state_dict` into a module, wrapped or not; the values take the module's precision and device.
+
+    Raises
+    ------
+    ValueError
+        Where names or shapes are not exactly the module's: which are missing, unexpected or of other shape, what came and
+        what is wanted. The module is then left as it was.
+    """
+    own = {_clean_key(module, key): key for key in module.state_dict()}
+    _check_fit(state, clean_state_dict(module))
+    module.load_state_dict({own[key]: value for key, value in state.items()})
+
+
+def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+    """Write parameters and buffers to a .safetensors file, all at once, under the bare model's names.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Wrapped or not, on any device. Precisions are kept; values that lie in memory in another order than their axes'
+        (channels_last) are written in the axes' order, and values that two names share are written under both.
+    path : path
+        Where to write; the ending is .safetensors.
+    metadata : mapping of strings to strings, optional
+        What else the file should tell, such as the model's name.
+
+    Raises
+    ------
+    FileError
+        Where the file cannot be written.
+    ImportError
+        Without the package safetensors.
+    """
+    save = _safetensors().save
+    path = checked_output(path, ENDINGS)
+    tensors = {key: _plain_copy(value) for key, value in clean_state_dict(module).items()}
+    content = save(tensors, metadata=_checked_metadata(metadata))
+    with atomic_output(path) as file:
+        file.write(content)
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, str]:
+    """Copy the weights of a .safetensors file into a module of the same names and shapes, and return the file's metadata.
+
+    The module, wrapped or not, keeps its device, precision and order in memory: float64 weights are rounded by a float32
+    module.
+
+    Raises
+    ------
+    FileError
+        For a file that is missing, empty, truncated or no safetensors file, and for the weights of another model: the names
+        that are missing or unexpected and the shapes that differ. The module is then left as it was.
+    ImportError
+        Without the package safetensors.
+    """
+    _safetensors()
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory, give a file")
+    check_readable(path)
+    tensors, metadata = _read(path)
+    try:
+        load_clean_state_dict(module, tensors)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+    return metadata
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    safe_open = importlib.import_module("safetensors").safe_open
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Exception as error:  # whatever a damaged file makes the library raise, it is the file's fault
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"{path}: not a readable .safetensors file ({text})") from None
+
+
+def _safetensors() -> Any:
+    try:
+        return importlib.import_module("safetensors.torch")
+    except ImportError:
+        raise ImportError("weights are written and read by safetensors: pip install 'unigrid[learn]'") from None
+
+
+def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    for key, value in (metadata or {}).items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
+    return None if metadata is None else dict(metadata)
+
+
+def _plain_copy(value: Tensor) -> Tensor:
+    """Return a contiguous copy on the CPU, with memory of its own: safetensors writes nothing else."""
+    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _inner_name(module: nn.Module) -> str | None:
+    """Return the name under which a wrapper holds what it wraps; None for a module that is no wrapper."""
+    if type(module).__name__ == "OptimizedModule":  # torch.compile's; its class is behind an import of seconds
+        return "_orig_mod"
+    return "module" if isinstance(module, PARALLEL) else None
+
+
+def _clean_key(module: nn.Module, key: str) -> str:
+    """Return a key of state_dict without the names that wrappers put in, at the top or further down."""
+    kept = []
+    here: nn.Module | None = module
+    for part in key.split("."):
+        if here is None or part != _inner_name(here):
+            kept.append(part)
+        here = None if here is None else here._modules.get(part)
+    return ".".join(kept)
+
+
+def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    other = [
+        f"{key} came with shape {tuple(state[key].shape)}, wanted is {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "of other shape": other}
+    faults = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
+    if faults:
+        raise ValueError(
+            f"these {len(state)} tensors do not fit the model's {len(wanted)} (other model or options?): {'; '.join(faults)}"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,149 @@
+"""The kernels that a network has learned, of A, B, R and Pi on every level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from .tiles import PanelGrid, color_limit, draw_tiles, most_energetic
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..conv.classifier import Classifier
+
+COUNT = 16
+SLOTS = {
+    "operator": "$A$",
+    "smoother": "$B$",
+    "restriction": "$R$",
+    "state_transfer": r"$\Pi$",
+    "prolongation": "$P$",
+    "post_smoother": "$B$ of the way up",
+}
+
+
+def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
+    """Return a figure of the learned kernels: a row a level, a column a slot, in each the kernels of the largest norm.
+
+    A kernel carries one channel to one other. White is 0; where the colors end stands below each panel. What several levels
+    share is drawn once, on the first of them, and says so; levels with nothing of their own have no row.
+
+    Parameters
+    ----------
+    model : unigrid.MgNet, or another network through `ConvCycle`
+    count : int
+        How many kernels of each slot to show at most. Of a slot with kernels of several sizes, the largest size is shown.
+
+    Raises
+    ------
+    ValueError
+        If `count` is less than 1, or no slot has kernels.
+    TypeError
+        If the model does not run through levels.
+
+    Examples
+    --------
+    >>> from unigrid.conv import MgNet
+    >>> figure = plot_kernels(MgNet(features=16))
+    >>> figure.axes[0].get_title(), figure.axes[0].get_xlabel().splitlines()[0]
+    ('$A$, level 0', 'the 16 largest of 256')
+    """
+    if count < 1:
+        raise ValueError(f"count must be >= 1, got {count!r}")
+    levels = _levels(model)
+    groups = _groups(levels)
+    if not groups:
+        raise ValueError(f"no slot of this {type(model).__name__} has convolution kernels to draw")
+    rows = sorted({group.level for group in groups})
+    slots = [slot for slot in SLOTS if any(group.slot == slot for group in groups)]
+    grid = PanelGrid(len(rows), len(slots))
+    for group in groups:
+        axes = grid.add(rows.index(group.level), slots.index(group.slot))
+        draw_kernels(axes, group.kernels, count=count)
+        axes.set_title(group.name(len(levels)), fontsize=9)
+    grid.add_bar()
+    return grid.figure
+
+
+def draw_kernels(axes: Axes, kernels: ArrayLike, *, count: int = COUNT) -> None:
+    """Draw the `count` kernels of largest norm of an array (outputs, inputs, height, width) into `axes`."""
+    kernels = np.asarray(kernels, dtype=np.float64)
+    if kernels.ndim < 3 or kernels.size == 0:
+        raise ValueError(f"kernels (outputs, inputs, height, width) can be drawn, got shape {kernels.shape}")
+    kernels = kernels.reshape(-1, *kernels.shape[-2:])
+    shown = kernels[most_energetic(kernels, count)]
+    limit = color_limit(shown)
+    draw_tiles(axes, shown, limit)
+    which = f"all {len(kernels)}" if len(shown) == len(kernels) else f"the {len(shown)} largest of {len(kernels):,}"
+    axes.set_xlabel(f"{which if len(kernels) > 1 else 'one kernel'}\ncolors to ±{limit:.2g}", fontsize=8)
+
+
+@dataclass
+class _Group:
+    """The weights (outputs, inputs, height, width) that a slot of a level uses, and the levels that share them."""
+
+    slot: str
+    level: int
+    weights: list[Tensor]
+    levels: list[int]
+
+    def name(self, depth: int) -> str:
+        if len(self.levels) == 1:
+            return f"{SLOTS[self.slot]}, level {self.level}"
+        if len(self.levels) == depth or self.levels == list(range(depth - 1)):
+            return f"{SLOTS[self.slot]}, shared by all levels"
+        return f"{SLOTS[self.slot]}, shared by levels {', '.join(map(str, self.levels))}"
+
+    @property
+    def kernels(self) -> NDArray[np.float64]:
+        """All of them, (count, height, width)."""
+        size = max(weight.shape[2:].numel() for weight in self.weights)
+        chosen = [weight for weight in self.weights if weight.shape[2:].numel() == size]
+        arrays = [weight.detach().double().cpu().numpy() for weight in chosen]
+        return np.concatenate([array.reshape(-1, *array.shape[2:]) for array in arrays])
+
+
+def _levels(model: Classifier) -> list[Any]:
+    levels = getattr(getattr(model, "cycle", None), "levels", None)
+    if levels is None:
+        raise TypeError(f"{type(model).__name__} has no cycle with levels, whose slots hold the kernels; try unigrid.MgNet")
+    return list(levels)
+
+
+def _groups(levels: list[Any]) -> list[_Group]:
+    """Return what each slot of each level uses, once."""
+    groups: dict[tuple[Any, ...], _Group] = {}
+    for number, level in enumerate(levels):
+        for slot in SLOTS:
+            weights = _weights(getattr(level, slot, None))
+            if not weights:
+                continue
+            key = (slot, *map(id, weights))
+            groups.setdefault(key, _Group(slot, number, weights, [])).levels.append(number)
+    return list(groups.values())
+
+
+def _weights(slot: Any) -> list[Tensor]:
+    """Return the kernels that a slot uses, those it borrows from another slot included, each once."""
+    found = {id(weight): weight for module in _modules(slot) for weight in module.parameters(recurse=False) if weight.ndim == 4}
+    return list(found.values())
+
+
+def _modules(slot: Any) -> Iterator[nn.Module]:
+    """Yield the modules of a slot and, unlike `modules()`, those that it refers to without owning them."""
+    from torch import nn
+
+    if not isinstance(slot, nn.Module):
+        return
+    for module in slot.modules():
+        yield module
+        for value in vars(module).values():
+            if isinstance(value, nn.Module):
+                yield from _modules(value)

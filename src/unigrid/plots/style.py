@@ -1,0 +1,60 @@
+"""The look that all pictures share: colors, markers, color bars, and how a figure is written."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from ..files import PICTURES, atomic_output, checked_output
+
+# M. Okabe and K. Ito's colors, which the color-blind can tell apart; without their yellow, too pale for a line.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLES = ("-", "--", ":", "-.")
+SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+RESOLUTION = 200  # dots per inch
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to .png, .pdf or .svg, by the path's ending and all at once. Raises FileError."""
+    path = checked_output(path, PICTURES)
+    with atomic_output(path) as file:
+        figure.savefig(file, format=path.suffix.lower()[1:], dpi=RESOLUTION, bbox_inches="tight", pad_inches=0.06)
+
+
+def add_color_bar(axes: Axes, image: AxesImage, label: str, extend: str = "neither") -> None:
+    """Fill `axes` with the color bar of an image."""
+    bar = axes.figure.colorbar(image, cax=axes, label=label, extend=extend)
+    shorten(bar.formatter)
+    bar.ax.yaxis.get_offset_text().set(ha="left", x=0.0)  # above the bar, away from the panel's title
+    bar.update_ticks()
+
+
+def shorten(formatter: Any) -> None:
+    """Take powers of ten out of tick labels that would be long."""
+    formatter.set_powerlimits((-2, 4))
+    formatter.set_useMathText(True)
+
+
+def looks_of(labels: list[Any]) -> dict[Any, dict[str, Any]]:
+    """Return each label's look; pairs take the color of their group, the rest of their variant.
+
+    Markers of later variants are hollow and larger, so that a curve which hides another still shows both.
+    """
+    pairs = all(isinstance(label, tuple) for label in labels)
+    groups = list(dict.fromkeys(label[0] for label in labels)) if pairs else []
+    variants = list(dict.fromkeys(label[1] for label in labels)) if pairs else []
+    looks = {}
+    for number, label in enumerate(labels):
+        group, variant = (groups.index(label[0]), variants.index(label[1])) if pairs else (number, number)
+        ring = variant if pairs else number // len(COLORS)
+        color = COLORS[group % len(COLORS)]
+        looks[label] = {
+            "color": color, "marker": MARKERS[variant % len(MARKERS)], "linestyle": STYLES[ring % len(STYLES)],
+            "markersize": 4.5 + 2.5 * ring, "markerfacecolor": color if ring == 0 else "none",
+        }  # fmt: skip
+    return looks

@@ -1,0 +1,313 @@
+"""Training runs: loss, accuracy and learning rate over the epochs.
+
+A history is a sequence of rows, one an epoch, each a mapping with the keys `epoch` (a whole number), `train_loss` and
+`validation_loss`, `train_accuracy` and `validation_accuracy` (parts of 1), and `learning_rate`. All but `epoch` may be None or
+absent; other keys are left alone. Several runs are a mapping of labels to such sequences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from .style import COLORS, looks_of
+
+Row = Mapping[str, Any]
+History = Sequence[Row]
+Histories = History | Mapping[Any, History]
+
+TRAINING, VALIDATION = "-", "--"
+TEST_MARKER = "*"
+LOG_FROM = 10.0  # a quantity whose largest value is this many times its smallest gets a logarithmic scale
+MOST_IN_AXES = 3  # the legend of more runs than these stands beside the panels, where it covers nothing
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 2.8}  # long enough to tell dashes by
+MARKED = 12  # about how many epochs of a curve carry a marker
+
+
+def plot_training(histories: Histories, *, test_accuracy: float | Mapping[Any, float] | None = None) -> Figure:
+    """Return a figure of one or more training runs: loss, accuracy in %, and in a thin panel the learning rate, over epochs.
+
+    Training is drawn solid, validation dashed. A training loss that is not finite leaves a gap; the first is marked.
+
+    Parameters
+    ----------
+    histories : sequence of rows, or mapping of labels to sequences of rows
+        Rows as this module's docstring says. A label is a str or a pair (group, variant): runs of one group then share
+        their color, those of one variant the marker.
+    test_accuracy : float, or mapping of labels to float, optional
+        Part of the test set that the finished run got right, drawn as a star at its last epoch.
+
+    Raises
+    ------
+    ValueError
+        If there is no epoch to draw, a row lacks its epoch, or an accuracy is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from unigrid import plots
+    >>> rows = [{"epoch": 1, "train_loss": 1.9, "train_accuracy": 0.3}, {"epoch": 2, "train_loss": 1.5, "train_accuracy": 0.45}]
+    >>> [panel.get_ylabel() for panel in plots.plot_training(rows, test_accuracy=0.43).axes]
+    ['training loss', 'accuracy (%)']
+    """
+    runs = _runs(histories, test_accuracy)
+    many = len(runs) > MOST_IN_AXES
+    with_rate = any(run.has("learning_rate") for run in runs)
+    figure = Figure(figsize=(8.4 if many else 6.4, 6.6 if with_rate else 5.6), layout="constrained")
+    panels = list(figure.subplots(2 + with_rate, 1, sharex=True, height_ratios=[3, 3, 1.2][: 2 + with_rate]))
+    _draw_loss(panels[0], runs)
+    _draw_accuracy(panels[1], runs)
+    if with_rate:
+        _draw_learning_rate(panels[2], runs)
+    for panel in panels[:-1]:
+        panel.set_xlabel("")
+    if many:
+        figure.legend(handles=_legend(runs), loc="outside right upper", **LEGEND)
+    else:
+        panels[1].legend(handles=_legend(runs), **LEGEND)
+    figure.align_ylabels(panels)
+    return figure
+
+
+def draw_loss(axes: Axes, histories: Histories) -> None:
+    """Draw the loss over the epochs into `axes`; arguments as of `plot_training`."""
+    runs = _runs(histories)
+    _draw_loss(axes, runs)
+    validated = any(run.has("validation_loss") for run in runs)
+    if runs[0].label is not None:
+        axes.legend(handles=[_handle(run, run.name, TRAINING) for run in runs] + _style_handles(validated), **LEGEND)
+    elif validated:
+        validation = _handle(runs[0], "validation", VALIDATION, _validation_color(runs[0]))
+        axes.legend(handles=[_handle(runs[0], "training", TRAINING), validation], **LEGEND)
+
+
+def draw_accuracy(axes: Axes, histories: Histories, *, test_accuracy: float | Mapping[Any, float] | None = None) -> None:
+    """Draw training and validation accuracy in % over the epochs into `axes`; arguments as of `plot_training`."""
+    runs = _runs(histories, test_accuracy)
+    _draw_accuracy(axes, runs)
+    axes.legend(handles=_legend(runs), **LEGEND)
+
+
+def draw_learning_rate(axes: Axes, histories: Histories) -> None:
+    """Draw the learning rate over the epochs into `axes`; arguments as of `plot_training`."""
+    _draw_learning_rate(axes, _runs(histories))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One history, what it is called (None: there is only this one) and how it looks."""
+
+    label: Any
+    look: Mapping[str, Any]
+    rows: History
+    test_accuracy: float | None
+
+    @property
+    def name(self) -> str:
+        if self.label is None:
+            return ""
+        return self.label if isinstance(self.label, str) else ", ".join(map(str, self.label))
+
+    @property
+    def epochs(self) -> NDArray[np.int64]:
+        return np.array([row["epoch"] for row in self.rows])
+
+    def has(self, key: str) -> bool:
+        return any(row.get(key) is not None for row in self.rows)
+
+    def column(self, key: str) -> NDArray[np.float64]:
+        """Return a number an epoch; NaN, which leaves a gap, where there is none or it is infinite."""
+        values = np.array([_number(row.get(key)) for row in self.rows])
+        return np.where(np.isfinite(values), values, math.nan)
+
+    @property
+    def first_not_finite(self) -> int | None:
+        """The first epoch whose loss was measured and is NaN or infinite."""
+        measured = [row for row in self.rows if row.get("train_loss") is not None]
+        return next((row["epoch"] for row in measured if not math.isfinite(_number(row["train_loss"]))), None)
+
+    def last(self, key: str) -> float:
+        """Return the last finite value, NaN if there is none."""
+        values = self.column(key)
+        finite = values[np.isfinite(values)]
+        return float(finite[-1]) if finite.size else math.nan
+
+
+def _runs(histories: Histories, test_accuracy: float | Mapping[Any, float] | None = None) -> list[_Run]:
+    several = isinstance(histories, Mapping)
+    named: Mapping[Any, History] = histories if isinstance(histories, Mapping) else {None: histories}
+    if not named:
+        raise ValueError("no run to draw: histories is empty")
+    if isinstance(test_accuracy, Mapping) != several and test_accuracy is not None:
+        wanted = "a mapping with the labels of histories" if several else "a number, as histories is a single run"
+        raise ValueError(f"test_accuracy must be {wanted}, got {test_accuracy!r}")
+    of_test = test_accuracy if isinstance(test_accuracy, Mapping) else {} if several else {None: test_accuracy}
+    if unknown := [label for label in of_test if label not in named]:
+        raise ValueError(f"test_accuracy has {unknown[0]!r}, which histories has not; it has {', '.join(map(repr, named))}")
+    looks = looks_of(list(named))
+    runs = [_Run(label, looks[label], list(rows), of_test.get(label)) for label, rows in named.items()]
+    for run in runs:
+        _check(run)
+    return runs
+
+
+def _check(run: _Run) -> None:
+    where = "" if run.label is None else f"run {run.name!r}: "
+    if not run.rows:
+        raise ValueError(f"{where}no epochs to draw: the history is empty")
+    for number, row in enumerate(run.rows):
+        if row.get("epoch") is None:
+            raise ValueError(f"{where}row {number} has no 'epoch'; it has {', '.join(map(repr, row)) or 'nothing'}")
+    accuracies = [row.get(key) for row in run.rows for key in ("train_accuracy", "validation_accuracy")]
+    for accuracy in map(_number, [*accuracies, run.test_accuracy]):
+        if not (math.isnan(accuracy) or 0 <= accuracy <= 1):
+            raise ValueError(f"{where}an accuracy is a part of 1, got {accuracy!r}; divide percentages by 100")
+
+
+def _number(value: Any) -> float:
+    """Return a number of a row, NaN for None; a log in JSON has the strings "nan" and "inf" for what JSON cannot hold."""
+    return math.nan if value is None else float(value)
+
+
+def _draw_loss(axes: Axes, runs: Sequence[_Run]) -> None:
+    for run in runs:
+        _draw_curve(axes, run, run.column("train_loss"), TRAINING)
+        if run.has("validation_loss"):
+            _draw_curve(axes, run, run.column("validation_loss"), VALIDATION, _validation_color(run))
+    _mark_not_finite(axes, runs)
+    _scale(axes, np.concatenate([run.column(key) for run in runs for key in ("train_loss", "validation_loss")]))
+    _finish(axes, "loss" if any(run.has("validation_loss") for run in runs) else "training loss")
+
+
+def _draw_accuracy(axes: Axes, runs: Sequence[_Run]) -> None:
+    for run in runs:
+        _draw_curve(axes, run, 100 * run.column("train_accuracy"), TRAINING)
+        if run.has("validation_accuracy"):
+            _draw_curve(axes, run, 100 * run.column("validation_accuracy"), VALIDATION, _validation_color(run))
+        if run.test_accuracy is not None:
+            look: dict[str, Any] = {"color": _test_color(run), "markeredgecolor": "black", "markeredgewidth": 0.6}
+            axes.plot(
+                run.epochs[-1], 100 * run.test_accuracy, marker=TEST_MARKER, markersize=12, zorder=5, linestyle="", **look
+            )
+    _finish(axes, "accuracy (%)")
+
+
+def _draw_learning_rate(axes: Axes, runs: Sequence[_Run]) -> None:
+    for run in runs:
+        _draw_curve(axes, run, run.column("learning_rate"), TRAINING)
+    if all(_is_stepwise(run.column("learning_rate")) for run in runs):
+        _scale(axes, np.concatenate([run.column("learning_rate") for run in runs]))
+    _finish(axes, "learning rate")
+
+
+def _is_stepwise(rates: NDArray[np.float64]) -> bool:
+    """Whether a learning rate falls in a few steps, which want a logarithm, unlike a smooth curve that ends near 0."""
+    return int(np.count_nonzero(np.diff(rates))) < len(rates) / 2
+
+
+def _draw_curve(axes: Axes, run: _Run, values: NDArray[np.float64], style: str, color: str | None = None) -> None:
+    axes.plot(run.epochs, values, linewidth=1.5, markevery=max(1, len(values) // MARKED), **_look(run, style, color))
+
+
+def _look(run: _Run, style: str, color: str | None = None) -> dict[str, Any]:
+    """Return the run's look with the line style of training or validation."""
+    look = {**run.look, "linestyle": style, "markersize": 0.75 * run.look["markersize"]}
+    if color is not None:
+        look["color"] = color
+        look["markerfacecolor"] = color if run.look["markerfacecolor"] != "none" else "none"
+    return look
+
+
+def _validation_color(run: _Run) -> str:
+    """Return a color of its own for a single run; among several runs the color tells the run."""
+    return COLORS[1] if run.label is None else run.look["color"]
+
+
+def _test_color(run: _Run) -> str:
+    return COLORS[4] if run.label is None else run.look["color"]
+
+
+def _mark_not_finite(axes: Axes, runs: Sequence[_Run]) -> None:
+    """Mark the epoch in which each run's loss was no longer finite, runs that share it together."""
+    together: dict[int, list[str]] = {}
+    for run in runs:
+        if (epoch := run.first_not_finite) is not None:
+            together.setdefault(epoch, []).append(run.name)
+    for epoch, names in together.items():
+        named = ": " + "; ".join(names) if len(runs) > 1 else ""
+        axes.axvline(epoch, color="0.3", linewidth=1.0, linestyle=":")
+        axes.annotate(
+            f"not finite at epoch {epoch}{named}", (epoch, 0.97), (-3, 0), xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points", rotation=90, ha="right", va="top", fontsize="small", color="0.3",
+        )  # fmt: skip
+
+
+def _scale(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Make the scale logarithmic where the values span decades, with plain numbers at its ticks."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0 or finite.min() <= 0 or finite.max() < LOG_FROM * finite.min():
+        return
+    decades = math.log10(finite.max() / finite.min())
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _finish(axes: Axes, label: str) -> None:
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(True, which="major", color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _legend(runs: Sequence[_Run]) -> list[Line2D]:
+    """Return what the legend holds: the curves of a single run, or the runs and what their line styles mean."""
+    if runs[0].label is None:
+        return _single_legend(runs[0])
+    entries = [_handle(run, _summary(run), TRAINING) for run in runs]
+    entries += _style_handles(any(run.has("validation_accuracy") for run in runs))
+    if any(run.test_accuracy is not None for run in runs):
+        entries.append(Line2D([], [], color="0.4", marker=TEST_MARKER, markersize=11, linestyle="", label="test"))
+    return entries
+
+
+def _style_handles(validated: bool) -> list[Line2D]:
+    """Return what says which line style is which, where color tells the run."""
+    styles: list[tuple[str, Any]] = [("training", TRAINING)] + [("validation", VALIDATION)] * validated
+    return [Line2D([], [], color="0.4", linewidth=1.5, linestyle=style, label=name) for name, style in styles]
+
+
+def _single_legend(run: _Run) -> list[Line2D]:
+    entries = [_handle(run, f"training {_percent(run.last('train_accuracy'))}", TRAINING)]
+    if run.has("validation_accuracy"):
+        text = f"validation {_percent(run.last('validation_accuracy'))}"
+        entries.append(_handle(run, text, VALIDATION, _validation_color(run)))
+    if run.test_accuracy is not None:
+        look: dict[str, Any] = {"color": _test_color(run), "markeredgecolor": "black", "markeredgewidth": 0.6}
+        text = f"test {_percent(run.test_accuracy)}"
+        entries.append(Line2D([], [], marker=TEST_MARKER, markersize=11, linestyle="", label=text, **look))
+    return entries
+
+
+def _summary(run: _Run) -> str:
+    """Return the run's name with the accuracies to compare runs by; the training accuracy only for want of them."""
+    accuracies = {"validation": run.last("validation_accuracy"), "test": run.test_accuracy}
+    shown = [f"{name} {_percent(value)}" for name, value in accuracies.items() if value is not None and not math.isnan(value)]
+    return f"{run.name}: {', '.join(shown) or 'training ' + _percent(run.last('train_accuracy'))}"
+
+
+def _percent(accuracy: float) -> str:
+    return "not measured" if math.isnan(accuracy) else f"{100 * accuracy:.1f} %"
+
+
+def _handle(run: _Run, label: str, style: str, color: str | None = None) -> Line2D:
+    return Line2D([], [], label=label, linewidth=1.5, **_look(run, style, color))

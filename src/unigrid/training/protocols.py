@@ -1,0 +1,178 @@
+"""Protocols: how a network is trained, as published and as we do it best. Which one a number used belongs beside the number.
+
+    paper    120 epochs, SGD with momentum 0.9, batch 128, rate 0.1 divided by 10 every 30 epochs, Kaiming initialization
+    course   the same with weight decay 5e-4, random crop (pad 4) and flip
+    code     300 epochs, rate times 0.1 every 50 epochs, weight decay 5e-4, crop and flip, PyTorch's initialization
+    fast     our own: Nesterov momentum, one cycle of the rate, label smoothing, a moving average of the weights, bfloat16,
+             compiled where that pays, and at test time the mean over an image and its mirror image
+
+Source: J. He & J. Xu, MgNet (2019), section 6, for paper; the authors' course notes and released code. `fast` follows what
+speed records on CIFAR do: L. Smith & N. Topin, arXiv:1708.07120 (one cycle); K. Jordan, arXiv:2404.00498 (airbench).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import nn
+
+from ..messages import choose, nearest
+from .augmentation import Augmentation
+
+SCHEDULES = ("steps", "one-cycle")
+INITIALIZATIONS = ("own", "pytorch", "kaiming")
+RATE_BATCH = 128  # the batch that a scaled learning rate is told for
+
+
+@final
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    name : str
+    epochs, batch_size : int
+    learning_rate : float
+        At its highest. With `scale_rate` it is told for a batch of 128 and grows in proportion to the batch.
+    schedule : "steps" or "one-cycle"
+        The rate is multiplied by `decay` every `decay_every` epochs; or it rises linearly over the fraction `warmup` of all
+        steps, and then falls linearly to zero.
+    momentum, nesterov, weight_decay, label_smoothing
+        As PyTorch's SGD and cross entropy mean them.
+    decay_norms : bool
+        Whether batch norms and biases decay as well, as they do in the published protocols.
+    pad, flip, cutout : int, bool, int
+        Augmentation, see `Augmentation`; flip is left out of data in which a mirrored image has another label.
+    initialization : "own", "pytorch" or "kaiming"
+        What the weights start from: the model's own, PyTorch's default, or Kaiming's normal distribution in convolutions.
+    average : float
+        Decay per step of the moving average of weights that is evaluated in place of the weights; 0: none. After n steps
+        the decay is at most (1 + n) / (10 + n), so that the average of a short run does not linger at its beginning.
+    mixed_precision : bool
+        Whether convolutions compute in bfloat16 (weights stay float32). Unless it is asked for, `train` leaves it out where
+        the device has no instructions for it.
+    accelerated : bool
+        channels_last memory, and `torch.compile` where it pays.
+    drop_last : bool
+        Whether an epoch leaves out the images that fill no whole batch (others each time).
+    test_flip : bool
+        Whether the logits of an image and its mirror image are averaged at test time.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    scale_rate: bool = False
+    schedule: str = "steps"
+    decay_every: int = 30
+    decay: float = 0.1
+    warmup: float = 0.2
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    decay_norms: bool = True
+    label_smoothing: float = 0.0
+    pad: int = 0
+    flip: bool = False
+    cutout: int = 0
+    initialization: str = "pytorch"
+    average: float = 0.0
+    mixed_precision: bool = False
+    accelerated: bool = False
+    drop_last: bool = False
+    test_flip: bool = False
+
+    def __post_init__(self) -> None:
+        choose(self.schedule, SCHEDULES, "schedule")
+        choose(self.initialization, INITIALIZATIONS, "initialization")
+        for name in ("epochs", "batch_size", "decay_every"):
+            _check(name, getattr(self, name), int, "an integer >= 1", lambda value: value >= 1)
+        for name in ("learning_rate", "decay"):
+            _check(name, getattr(self, name), float, "a number > 0", lambda value: 0 < value < float("inf"))
+        for name in ("momentum", "label_smoothing", "average", "warmup"):
+            _check(name, getattr(self, name), float, "a number from 0 to less than 1", lambda value: 0 <= value < 1)
+        _check("weight_decay", self.weight_decay, float, "a number >= 0", lambda value: 0 <= value < float("inf"))
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True needs a momentum > 0, got 0")
+        _ = self.augmentation(True)  # checks its own
+
+    def augmentation(self, flips: bool) -> Augmentation:
+        """Return what is done to the images; `flips` says whether the data's labels allow mirroring."""
+        return Augmentation(self.pad, self.flip and flips, self.cutout)
+
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        peak = self.learning_rate * (self.batch_size / RATE_BATCH if self.scale_rate else 1)
+        if self.schedule == "steps":
+            return peak * self.decay ** (step // steps_per_epoch // self.decay_every)
+        total = self.epochs * steps_per_epoch
+        rising = self.warmup * total
+        position = step + 0.5  # the middle of the step, so that no step has rate zero
+        return peak * min(position / rising if rising else 1.0, (total - position) / (total - rising))
+
+    def with_choices(self, **choices: Any) -> Protocol:
+        """Return the protocol with other choices; None leaves one as it is. Raises TypeError for an unknown one."""
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in choices:
+            if name not in known:
+                raise TypeError(f"a protocol has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+        return dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
+
+
+def _check(name: str, value: Any, kind: type, wanted: str, allowed: Any) -> None:
+    numeric = isinstance(value, int) if kind is int else isinstance(value, (int, float))
+    if isinstance(value, bool) or not numeric or not allowed(value):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+_PUBLISHED = {"pad": 4, "flip": True, "weight_decay": 5e-4}
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("paper", 120, initialization="kaiming"),
+        Protocol("course", 120, initialization="kaiming", **_PUBLISHED),  # type: ignore[arg-type]
+        Protocol("code", 300, decay_every=50, **_PUBLISHED),  # type: ignore[arg-type]
+        Protocol(
+            "fast",
+            30,
+            learning_rate=0.1,
+            scale_rate=True,
+            schedule="one-cycle",
+            nesterov=True,
+            weight_decay=5e-4,
+            decay_norms=False,
+            label_smoothing=0.1,
+            pad=2,
+            flip=True,
+            initialization="own",
+            average=0.99,
+            mixed_precision=True,
+            accelerated=True,
+            drop_last=True,
+            test_flip=True,
+        ),
+    )
+}
+
+
+def protocol_named(protocol: str | Protocol) -> Protocol:
+    """Return the protocol of that name, or the given one. Raises ValueError for an unknown name, with the nearest."""
+    return protocol if isinstance(protocol, Protocol) else PROTOCOLS[choose(protocol, PROTOCOLS, "protocol")]
+
+
+def initialize(model: nn.Module, kind: str) -> None:
+    """Set the weights of a model anew: "pytorch" as PyTorch does, "kaiming" as in He et al. 2015, "own" as they are.
+
+    Source: K. He, X. Zhang, S. Ren, J. Sun, Delving deep into rectifiers, arXiv:1502.01852, equation 10 (by fan-out).
+    """
+    if kind == "own":
+        return
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)):
+            module.reset_parameters()
+        if kind == "kaiming" and isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

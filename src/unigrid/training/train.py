@@ -1,0 +1,463 @@
+"""`unigrid.train`: from the name of a data set and of a model to a trained network."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from ..conv.classifier import Classifier
+from ..conv.models import Config, configuration_of, create_model
+from ..conv.weights import save_weights
+from ..files import FileError, atomic_output
+from . import checkpoint
+from .augmentation import Pipeline
+from .datasets import ImageData, Split, load
+from .devices import bfloat16_pays, device_named
+from .evaluation import Evaluation
+from .logs import Log, write_run_facts
+from .loop import Interrupt, Progress, Row, Task, TrainingRun
+from .protocols import Protocol, initialize, protocol_named
+
+RESULT, WEIGHTS = "result.json", "weights.safetensors"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SeedRun:
+    """One training run, with one seed.
+
+    Attributes
+    ----------
+    seed : int
+    model : nn.Module
+        With the weights that `test` speaks of: those of the last epoch, averaged where the protocol averages.
+    history : list of dict
+        A row an epoch: epoch, step, train_loss, train_accuracy, learning_rate, images_per_second, seconds, and with a
+        validation set validation_loss, validation_accuracy.
+    reason : str
+        "completed", or "stopped" by the callback.
+    test : Evaluation or None
+        Of the last epoch. The test set is read at the end of a run; a stopped one has not read it.
+    best_epoch, best_validation_accuracy, best_test : int, float, Evaluation; None without a validation set
+        The epoch that was best on the validation set, and what its weights do on the test set.
+    folder, checkpoint : Path or None
+        Where the run's files are, and the last of its checkpoints.
+    seconds : float
+        Spent in training steps, validation and tests left out.
+    """
+
+    seed: int
+    model: nn.Module
+    history: list[Row]
+    reason: str
+    test: Evaluation | None
+    best_epoch: int | None
+    best_validation_accuracy: float | None
+    best_test: Evaluation | None
+    folder: Path | None
+    checkpoint: Path | None
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What training gave: one run a seed. Single properties speak of the first run, accuracies of the mean over all.
+
+    Attributes
+    ----------
+    runs : tuple of SeedRun
+    configuration : dict
+        What was trained, on what, how: plain values.
+    """
+
+    runs: tuple[SeedRun, ...]
+    configuration: dict[str, Any]
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Accuracy on the test set after the last epoch, from 0 to 1; the mean over the seeds."""
+        accuracies = self._accuracies
+        return statistics.fmean(accuracies) if accuracies else None
+
+    @property
+    def test_accuracy_std(self) -> float | None:
+        """Standard deviation of the test accuracy over the seeds (n - 1 in the denominator); None for less than two."""
+        return statistics.stdev(self._accuracies) if len(self._accuracies) > 1 else None
+
+    @property
+    def best_test_accuracy(self) -> float | None:
+        """Mean test accuracy of the epochs that were best on the validation set; None without one."""
+        tests = [run.best_test.accuracy for run in self.runs if run.best_test is not None]
+        return statistics.fmean(tests) if tests else None
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained network of the first seed."""
+        return self.runs[0].model
+
+    @property
+    def history(self) -> list[Row]:
+        """The epochs of the first seed."""
+        return self.runs[0].history
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The last checkpoint of the first seed."""
+        return self.runs[0].checkpoint
+
+    @property
+    def _accuracies(self) -> list[float]:
+        return [run.test.accuracy for run in self.runs if run.test is not None]
+
+    def __str__(self) -> str:
+        if self.test_accuracy is None:
+            return f"stopped after {len(self.history)} epochs; the test set was not read"
+        text = f"test accuracy {100 * self.test_accuracy:.2f} %"
+        if self.test_accuracy_std is not None:
+            text += f" +- {100 * self.test_accuracy_std:.2f} (standard deviation of {len(self.runs)} seeds)"
+        if self.best_test_accuracy is not None:
+            epochs = ", ".join(str(run.best_epoch) for run in self.runs)
+            text += f"; best epoch on the validation set ({epochs}): {100 * self.best_test_accuracy:.2f} %"
+        return text + (" [synthetic data]" if self.configuration["dataset"]["synthetic"] else "")
+
+
+def train(
+    dataset: Any = "cifar10",
+    model: str | Config | nn.Module = "mgnet-64-Bl",
+    protocol: str | Protocol = "fast",
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device = "auto",
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    subset: int | None = None,
+    validation: float = 0,
+    callback: Callable[[Row], None] | None = None,
+    progress: bool | None = None,
+    **choices: Any,
+) -> TrainResult:
+    """Train a network on labelled images.
+
+    Parameters
+    ----------
+    dataset : str, ImageData, arrays or torch Dataset
+        "cifar10", "cifar100", "mnist", "shapes" (synthetic), or data of your own: see `unigrid.training.load`.
+    model : str, configuration or nn.Module
+        A name of `unigrid.list_models()`, an `MgNetConfig` and the like (its channels and classes become the data's), or a
+        network of your own, which is trained in place and maps (n, channels, height, width) to logits (n, classes).
+    protocol : str or Protocol
+        "paper", "course", "code" or "fast": see `unigrid.training.protocols`.
+    epochs, batch_size, learning_rate, **choices
+        What to change of the protocol: any of its fields.
+    seed : int or sequence of int
+        Of weights, order and augmentation; with several, one run each, and the mean and the deviation are reported.
+    device : "auto", "cpu", "cuda", ...
+    data_dir, download
+        Where the data are, and whether to fetch them from their own site if they are not there.
+    out : path, optional
+        Folder of the run: checkpoints, log.csv, log.jsonl, config.json, result.json, weights.safetensors; TensorBoard's
+        files if it is installed. With several seeds one folder each within. None: nothing is written.
+    resume : bool
+        Whether to go on from the last checkpoint in `out`, if there is one; on the CPU bit for bit.
+    subset : int, optional
+        Train on that many of the training images, the same ones every time.
+    validation : int or float
+        Images of the training set, or their share if below 1, kept apart to find the best epoch. 0: none, and then there
+        is no best epoch, only the last. The test set is read once, at the end.
+    callback : callable, optional
+        Gets the row of every epoch. StopIteration from it ends the run, to be resumed or not.
+    progress : bool, optional
+        Whether to show a progress bar; if not given, on a terminal only.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is unknown or does not fit; the text says what came, what is allowed, and what is nearest.
+    unigrid.training.DatasetError
+        For data that are missing or damaged, with the command that gets them.
+    FileError
+        For an `out` that holds a run already, or cannot be written.
+    TrainingError
+        When the loss is no longer finite, or diverges; the last good checkpoint is kept.
+    KeyboardInterrupt
+        After Ctrl-C, once a checkpoint is written: `resume=True` goes on from it.
+
+    Source: the protocols paper, course and code are those of J. He & J. Xu, MgNet (2019), and of the authors' notes and code.
+
+    Examples
+    --------
+    >>> import unigrid
+    >>> result = unigrid.train("shapes", "mgnet-8-Bl", epochs=1, subset=256, device="cpu")
+    >>> 0 <= result.test_accuracy <= 1
+    True
+    """
+    resolved = protocol_named(protocol).with_choices(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **choices
+    )
+    place = device_named(device)
+    if "mixed_precision" not in choices and not bfloat16_pays(place):
+        resolved = resolved.with_choices(mixed_precision=False)
+    seeds = _seeds(seed)
+    if resume and out is None:
+        raise ValueError("resume=True needs out=, the folder of the run to go on with")
+    data = load(dataset, data_dir, download)
+    training, held_out = _split(data, subset, validation, seeds[0])
+    if resolved.batch_size > len(training):
+        raise ValueError(
+            f"batch_size {resolved.batch_size} is larger than the {len(training)} training images; take a smaller one"
+        )
+    runs, configuration = [], {}
+    for number in seeds:
+        task = Task(data, training, held_out, resolved, number, place)
+        folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
+        with _own_random_numbers(number, place):
+            network = _network(model, data, copies=len(seeds) > 1)
+            if not isinstance(model, nn.Module):  # the weights of one that was brought along are its owner's choice
+                initialize(network, resolved.initialization)
+            configuration = _configuration(network, task, subset, validation)
+            run = TrainingRun(network, task, folder, configuration)
+            runs.append(_run(run, resume, callback, sys.stderr.isatty() if progress is None else progress))
+        if runs[-1].reason == "stopped":
+            break
+    return TrainResult(tuple(runs), configuration)
+
+
+def _seeds(seed: int | Sequence[int]) -> list[int]:
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+    for number in seeds:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+            raise ValueError(f"seed must be an integer >= 0, or several, got {seed!r}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different ones, at least one, got {seed!r}")
+    return seeds
+
+
+def _split(data: ImageData, subset: int | None, validation: float, seed: int) -> tuple[Split, Split | None]:
+    """Return the training images and those kept apart, drawn with the seed."""
+    training = data.train if subset is None else data.train.subset(subset)
+    if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < len(training):
+        raise ValueError(f"validation must be a count or a share of the {len(training)} training images, got {validation!r}")
+    count = round(validation * len(training)) if validation < 1 else int(validation)
+    if count == 0:
+        return training, None
+    order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
+    return training.subset(order[count:].sort().values), training.subset(order[:count].sort().values)
+
+
+@contextmanager
+def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, and give them back to the user as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> nn.Module:
+    classes, channels = len(data.classes), data.shape[0]
+    if isinstance(model, str):
+        network: nn.Module = create_model(model, num_classes=classes, in_channels=channels)
+    elif isinstance(model, Config):
+        network = dataclasses.replace(model, num_classes=classes, in_channels=channels).build()
+    elif isinstance(model, nn.Module):
+        network = copy.deepcopy(model) if copies else model
+    else:
+        raise TypeError(f"model must be a name, a configuration or an nn.Module, got {type(model).__name__}")
+    _check_output(network, data)
+    return network
+
+
+@torch.no_grad()
+def _check_output(network: nn.Module, data: ImageData) -> None:
+    """Show the network two images, so that one that does not fit the data is refused before any work."""
+    parameter = next(network.parameters(), None)
+    if parameter is None or not parameter.is_floating_point():
+        raise ValueError(f"the model {type(network).__name__} has no weights to train")
+    training = network.training
+    try:
+        logits = network.eval()(torch.zeros(2, *data.shape, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        network.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, len(data.classes)):
+        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model maps 2 images to {came}; {data.name} has {len(data.classes)} classes, so (2, {len(data.classes)})"
+        )
+
+
+def _configuration(network: nn.Module, task: Task, subset: int | None, validation: float) -> dict[str, Any]:
+    """Return what the run is, in plain values."""
+    data = task.data
+    digest = hashlib.sha256(task.train.labels.cpu().numpy().tobytes() + task.train.images[:64].cpu().numpy().tobytes())
+    model = configuration_of(network) if isinstance(network, Classifier) else {"kind": f"custom {type(network).__name__}"}
+    return {
+        "model": model,
+        "dataset": {
+            "name": data.name,
+            "classes": list(data.classes),
+            "shape": list(data.shape),
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "flip": data.flip,
+            "synthetic": data.synthetic,
+            "training_images": len(task.train),
+            "fingerprint": digest.hexdigest(),
+        },
+        "protocol": dataclasses.asdict(task.protocol),
+        "seed": task.seed,
+        "subset": subset,
+        "validation": validation,
+    }
+
+
+def _run(run: TrainingRun, resume: bool, callback: Callable[[Row], None] | None, progress: bool) -> SeedRun:
+    reason = "completed"
+    step = _take_up(run, resume)
+    with Log(run.folder, step) as log, _bar(run, progress) as watch, Interrupt.deferred() as interrupt:
+        if run.folder is not None:
+            write_run_facts(run.folder, run.configuration, run.task.device)
+        for row in run.fit(interrupt, log.record, watch):
+            if callback is not None and _wants_to_stop(callback, row):
+                reason = "stopped"
+                run.save()
+                break
+    return _finished(run, reason)
+
+
+def _wants_to_stop(callback: Callable[[Row], None], row: Row) -> bool:
+    try:
+        callback(dict(row))
+    except StopIteration:
+        return True
+    return False
+
+
+def _take_up(run: TrainingRun, resume: bool) -> int | None:
+    """Restore the run from its folder if that is asked for; return the step for its log to go on from."""
+    if run.folder is None:
+        return None
+    found = checkpoint.latest(run.folder) if run.folder.is_dir() else None
+    if found is None:
+        return -1 if resume else None
+    if not resume:
+        raise FileError(f"{run.folder}: holds a run already; resume=True (--resume) goes on with it, or choose another folder")
+    for message in found.messages:
+        print(f"unigrid: {message}", file=sys.stderr)
+    _compare(run.folder, found.state.get("configuration", {}), run.configuration)
+    run.restore(found.state)
+    return run.progress.step
+
+
+def _compare(folder: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Refuse to go on with a run as another one. More epochs are allowed where the learning rate does not depend on them."""
+    differences = [
+        f"{place}: {before!r} there, {now!r} now"
+        for place, before, now in _differences(stored, asked)
+        if not (place == "protocol.epochs" and asked["protocol"]["schedule"] == "steps")
+    ]
+    if differences:
+        raise FileError(f"{folder}: holds another run, which cannot be resumed as this one ({'; '.join(differences[:5])})")
+
+
+def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in {**before, **now}:
+            yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+    elif (list(before) if isinstance(before, tuple) else before) != (list(now) if isinstance(now, tuple) else now):
+        yield place, before, now
+
+
+def _finished(run: TrainingRun, reason: str) -> SeedRun:
+    """Read the test set, once, write the result, and hand over the model with the weights that were tested."""
+    task, best = run.task, run.progress.best
+    test = best_test = None
+    if run.average is not None:
+        run.model.load_state_dict(run.average.module.state_dict())
+        run.average = None
+    if reason == "completed":
+        images = run.pipeline(task.data.test.images)
+        test = run.evaluate(images, task.data.test.labels)
+        best_test = _best_test(run, images)
+    found = checkpoint.latest(run.folder) if run.folder is not None else None
+    result = SeedRun(
+        seed=task.seed,
+        model=run.model.eval(),
+        history=run.progress.history,
+        reason=reason,
+        test=test,
+        best_epoch=best["epoch"] if best else None,
+        best_validation_accuracy=best["validation_accuracy"] if best else None,
+        best_test=best_test,
+        folder=run.folder,
+        checkpoint=found.path if found else None,
+        seconds=run.progress.seconds,
+    )
+    if run.folder is not None and test is not None:
+        _write_result(result, run.folder, run.configuration)
+    return result
+
+
+def _best_test(run: TrainingRun, images: Pipeline) -> Evaluation | None:
+    if run.best_weights is None:
+        return None
+    last = copy.deepcopy(run.model.state_dict())
+    run.model.load_state_dict(run.best_weights)
+    result = run.evaluate(images, run.task.data.test.labels)
+    run.model.load_state_dict(last)
+    return result
+
+
+def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> None:
+    assert run.test is not None
+    record = {
+        "test_accuracy": run.test.accuracy,
+        "test_loss": run.test.loss,
+        "best_epoch": run.best_epoch,
+        "best_validation_accuracy": run.best_validation_accuracy,
+        "best_test_accuracy": run.best_test.accuracy if run.best_test else None,
+        "seconds": run.seconds,
+        "synthetic": configuration["dataset"]["synthetic"],
+        "confusion": run.test.confusion.tolist(),
+    }
+    with atomic_output(folder / RESULT) as file:
+        file.write((json.dumps(record, indent=1) + "\n").encode())
+    metadata = {"model": json.dumps(configuration["model"]), "test_accuracy": f"{run.test.accuracy:.4f}"}
+    save_weights(run.model, folder / WEIGHTS, metadata)
+
+
+@contextmanager
+def _bar(run: TrainingRun, shown: bool) -> Iterator[Callable[[Progress], None]]:
+    """Yield what moves a progress bar on stderr, or does nothing."""
+    if not shown:
+        yield lambda progress: None
+        return
+    from tqdm import tqdm
+
+    steps = run.task.protocol.epochs * run.task.steps_per_epoch
+    with tqdm(total=steps, initial=run.progress.step, desc="training", unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def watch(progress: Progress) -> None:
+            seen = max(progress.seen, 1)
+            loss, accuracy = progress.loss / seen, 100 * progress.correct / seen
+            bar.set_postfix_str(f"epoch {progress.epoch + 1}, loss {loss:.3f}, {accuracy:.1f} %", refresh=False)
+            bar.update(progress.step - bar.n)
+
+        yield watch
