@@ -179,6 +179,10 @@ def test_a_network_of_ones_own_is_trained_in_place_from_its_own_weights():
     assert not any(torch.equal(one, other) for one, other in zip(net.parameters(), start.parameters(), strict=True))
 
 
+def test_a_network_that_comes_in_evaluation_mode_is_trained_all_the_same():
+    assert same_weights(train(model=make_net().eval()).model, train(model=make_net()).model)
+
+
 def test_a_network_in_double_precision_stays_in_it():
     result = train(model=make_net().double(), epochs=1)
     assert {value.dtype for value in result.model.parameters()} == {torch.float64}
@@ -297,7 +301,8 @@ def test_the_callback_gets_every_row_and_cannot_change_the_history():
         rows.append(dict(row))
         row.clear()
 
-    result = train(epochs=3, validation=8, callback=callback)
+    result = train(epochs=3, validation=8, seed=5, callback=callback)
+    assert [row.pop("seed") for row in rows] == [5, 5, 5]
     assert rows == result.history
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert set(rows[0]) == {

@@ -157,13 +157,10 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 def _counts(arguments: argparse.Namespace, data: ImageData, protocol: Protocol) -> tuple[int, int]:
     """Return how many images are trained on, and how many of the training set are kept apart."""
-    from ..training.train import _seeds, _split
+    from ..training.train import checked_seeds, training_splits
 
-    training, held_out = _split(data, arguments.subset, arguments.validation, _seeds(arguments.seed)[0])
-    if protocol.batch_size > len(training):
-        raise ValueError(
-            f"batch_size {protocol.batch_size} is larger than the {len(training)} training images; take a smaller one"
-        )
+    first = checked_seeds(arguments.seed)[0]
+    training, held_out = training_splits(data, protocol, arguments.subset, arguments.validation, first)
     return len(training), 0 if held_out is None else len(held_out)
 
 

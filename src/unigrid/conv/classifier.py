@@ -113,6 +113,8 @@ class Classifier(nn.Module):
 def _head(channels: int, num_classes: int) -> nn.Linear:
     """Return a linear layer that at first finds all classes about equally likely, however large its features are."""
     head = nn.Linear(channels, num_classes)
+    if head.weight.is_meta:  # nothing to initialize, and torch would import its compiler for it, which takes seconds
+        return head
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     return head

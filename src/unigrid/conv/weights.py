@@ -84,7 +84,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     ImportError
         Without the package safetensors.
     """
-    save = _safetensors().save
+    save = require_safetensors().save
     path = checked_output(path, ENDINGS)
     tensors = {key: _plain_copy(value) for key, value in clean_state_dict(module).items()}
     content = save(tensors, metadata=_checked_metadata(metadata))
@@ -106,7 +106,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     ImportError
         Without the package safetensors.
     """
-    _safetensors()
+    require_safetensors()
     path = Path(path)
     if path.is_dir():
         raise FileError(f"{path}: is a directory, give a file")
@@ -129,7 +129,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileError(f"{path}: not a readable .safetensors file ({text})") from None
 
 
-def _safetensors() -> Any:
+def require_safetensors() -> Any:
+    """Return the module safetensors.torch; raise ImportError with the command that installs it where it is missing."""
     try:
         return importlib.import_module("safetensors.torch")
     except ImportError:

@@ -96,6 +96,9 @@ class Protocol:
         for name in ("momentum", "label_smoothing", "average", "warmup"):
             _check(name, getattr(self, name), float, "a number from 0 to less than 1", lambda value: 0 <= value < 1)
         _check("weight_decay", self.weight_decay, float, "a number >= 0", lambda value: 0 <= value < float("inf"))
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
+                raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum > 0, got 0")
         _ = self.augmentation(True)  # checks its own

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..conv.classifier import Classifier
 from ..conv.models import Config, configuration_of, create_model
-from ..conv.weights import save_weights
+from ..conv.weights import require_safetensors, save_weights
 from ..files import FileError, atomic_output
 from . import checkpoint
 from .augmentation import Pipeline
@@ -184,7 +184,7 @@ def train(
         Images of the training set, or their share if below 1, kept apart to find the best epoch. 0: none, and then there
         is no best epoch, only the last. The test set is read once, at the end.
     callback : callable, optional
-        Gets the row of every epoch. StopIteration from it ends the run, to be resumed or not.
+        Gets the row of every epoch, the seed with it. StopIteration from it ends the run, to be resumed or not.
     progress : bool, optional
         Whether to show a progress bar; if not given, on a terminal only.
 
@@ -216,15 +216,13 @@ def train(
     place = device_named(device)
     if "mixed_precision" not in choices and not bfloat16_pays(place):
         resolved = resolved.with_choices(mixed_precision=False)
-    seeds = _seeds(seed)
+    seeds = checked_seeds(seed)
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
+    if out is not None:
+        require_safetensors()
     data = load(dataset, data_dir, download)
-    training, held_out = _split(data, subset, validation, seeds[0])
-    if resolved.batch_size > len(training):
-        raise ValueError(
-            f"batch_size {resolved.batch_size} is larger than the {len(training)} training images; take a smaller one"
-        )
+    training, held_out = training_splits(data, resolved, subset, validation, seeds[0])
     runs, configuration = [], {}
     for number in seeds:
         task = Task(data, training, held_out, resolved, number, place)
@@ -241,7 +239,8 @@ def train(
     return TrainResult(tuple(runs), configuration)
 
 
-def _seeds(seed: int | Sequence[int]) -> list[int]:
+def checked_seeds(seed: int | Sequence[int]) -> list[int]:
+    """Return the seeds as a list. Raises ValueError for what is no seed, and for the same one twice."""
     seeds = list(seed) if isinstance(seed, Sequence) else [seed]
     for number in seeds:
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
@@ -251,12 +250,18 @@ def _seeds(seed: int | Sequence[int]) -> list[int]:
     return seeds
 
 
-def _split(data: ImageData, subset: int | None, validation: float, seed: int) -> tuple[Split, Split | None]:
-    """Return the training images and those kept apart, drawn with the seed."""
+def training_splits(
+    data: ImageData, protocol: Protocol, subset: int | None, validation: float, seed: int
+) -> tuple[Split, Split | None]:
+    """Return the training images and those kept apart, drawn with the seed. Raises ValueError where they make no batch."""
     training = data.train if subset is None else data.train.subset(subset)
     if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < len(training):
         raise ValueError(f"validation must be a count or a share of the {len(training)} training images, got {validation!r}")
     count = round(validation * len(training)) if validation < 1 else int(validation)
+    if protocol.batch_size > len(training) - count:
+        raise ValueError(
+            f"batch_size {protocol.batch_size} is larger than the {len(training) - count} training images; take a smaller one"
+        )
     if count == 0:
         return training, None
     order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
@@ -335,7 +340,7 @@ def _run(run: TrainingRun, resume: bool, callback: Callable[[Row], None] | None,
         if run.folder is not None:
             write_run_facts(run.folder, run.configuration, run.task.device)
         for row in run.fit(interrupt, log.record, watch):
-            if callback is not None and _wants_to_stop(callback, row):
+            if callback is not None and _wants_to_stop(callback, {"seed": run.task.seed, **row}):
                 reason = "stopped"
                 run.save()
                 break
@@ -344,7 +349,7 @@ def _run(run: TrainingRun, resume: bool, callback: Callable[[Row], None] | None,
 
 def _wants_to_stop(callback: Callable[[Row], None], row: Row) -> bool:
     try:
-        callback(dict(row))
+        callback(row)
     except StopIteration:
         return True
     return False
