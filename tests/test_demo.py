@@ -93,8 +93,8 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     parameters = sum(weight.numel() for weight in unigrid.create_model(SMALL["model"]).parameters())
     for text in (
         f"mgnet-4-Bl, {parameters:,} parameters", "4 levels, 32 x 32 to 4 x 4, [2, 2, 2, 2] smoothing steps",
-        "540 synthetic pictures, 2 epochs, protocol fast in float32", "of 2,000 other synthetic pictures", "run MultigridCycle.cycle,",
-        f"Wrote {path}",
+        "540 synthetic pictures, 2 epochs, protocol fast in float32", "of 2,000 other synthetic pictures",
+        "run MultigridCycle.cycle,", f"Wrote {path}",
     ):  # fmt: skip
         assert text in second
     assert "synthetic" in second.splitlines()[0]

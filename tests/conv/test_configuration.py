@@ -104,11 +104,25 @@ def test_a_wrong_value_is_told(kind, fields, error, text):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["operator_sharing", "extractor_sharing", "restriction_sharing", "state_transfer_sharing"])
-def test_what_all_levels_share_needs_the_same_channels_on_all(name):
-    with pytest.raises(ValueError, match=rf"{name}='global' needs the same channels on every level, got \(4, 8, 8, 8\) and 6"):
-        MgNetConfig(features=(4, 8, 8, 8), data=6, **{name: "global"})
+@pytest.mark.parametrize("space", ["features", "data"])
+@pytest.mark.parametrize(
+    ("name", "mapped"),
+    [
+        ("operator_sharing", ("features", "data")),
+        ("extractor_sharing", ("features", "data")),
+        ("restriction_sharing", ("data",)),
+        ("state_transfer_sharing", ("features",)),
+    ],
+)
+def test_what_all_levels_share_needs_the_same_channels_on_all(name, mapped, space):
+    channels = {"features": 8, "data": 6, space: (4, 8, 8, 8)}
     assert MgNetConfig(features=8, data=6, **{name: "global"})
+    if space in mapped:
+        text = rf"{name}='global' needs as many {space} on every level, got \(4, 8, 8, 8\)"
+        with pytest.raises(ValueError, match=text):
+            MgNetConfig(**channels, **{name: "global"})
+    else:
+        assert MgNet(MgNetConfig(**channels, **{name: "global"}))(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("model", [MgNet, ResNet, PlainNet])

@@ -143,15 +143,17 @@ class MgNetConfig:
         self._check_sharing()
 
     def _check_sharing(self) -> None:
-        shared = {
-            "operator_sharing": self.operator_sharing,
-            "extractor_sharing": self.extractor_sharing,
-            "restriction_sharing": self.restriction_sharing,
-            "state_transfer_sharing": self.state_transfer_sharing,
+        features, data = self.channels_of_features, self.channels_of_data
+        mapped = {
+            "operator_sharing": {"features": features, "data": data},
+            "extractor_sharing": {"features": features, "data": data},
+            "restriction_sharing": {"data": data},
+            "state_transfer_sharing": {"features": features},
         }
-        for name, sharing in shared.items():
-            if sharing == "global" and (len(set(self.channels_of_features)) > 1 or len(set(self.channels_of_data)) > 1):
-                raise ValueError(f"{name}='global' needs the same channels on every level, got {self.features} and {self.data}")
+        for name, spaces in mapped.items():
+            for space, channels in spaces.items():
+                if getattr(self, name) == "global" and len(set(channels)) > 1:
+                    raise ValueError(f"{name}='global' needs as many {space} on every level, got {channels}")
         if self.state_transfer == "channelwise" and len(set(self.channels_of_features)) > 1:
             raise ValueError(f"state_transfer='channelwise' keeps the channels, but features={self.features} changes them")
         if self.operator_norm and self.state_transfer == "zero":

@@ -126,7 +126,6 @@ def from_configuration(configuration: dict[str, Any]) -> Classifier:
     kind = fields.pop("kind", None)
     if kind not in CONFIGS:
         raise ValueError(f"a model of kind {kind!r} cannot be rebuilt; known kinds: {', '.join(CONFIGS)}")
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return configured(CONFIGS[kind], None, fields).build()
 
 
