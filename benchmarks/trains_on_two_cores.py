@@ -134,7 +134,8 @@ def main() -> None:
     own, rest = parser.parse_known_args()
     options = arguments(__doc__, rest)
     path = options.output / f"{NAME}.json"
-    parts: dict[str, Any] = json.loads(path.read_text())["parts"] if own.only and path.exists() else {}
+    earlier = json.loads(path.read_text()) if own.only and path.exists() else {"small": None}
+    parts: dict[str, Any] = earlier["parts"] if earlier["small"] == options.small else {}
     for part in [own.only] if parts else ["minute", "speed", "half-hour"]:
         parts[part] = measure(part, options.small)
         parts[f"{part} measured"] = datetime.now(UTC).date().isoformat()

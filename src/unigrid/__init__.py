@@ -30,7 +30,8 @@ _HOMES = {
     "conv.levels": ["ConvCycle"],
     "conv.mgnet": ["MgNet", "MgNetConfig"],
     "conv.models": ["create_model", "list_models"],
-    "training.train": ["TrainResult", "train"],
+    "training.result": ["TrainResult"],
+    "training.train": ["train"],
 }  # fmt: skip
 _MODULES = ("conv", "cycle", "iterate", "plots", "solution", "stencil", "training")
 _LEARNED = ("conv", "training")  # what needs torch
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     from .stencil.transfers import Injection as Injection
     from .stencil.transfers import Linear as Linear
     from .stencil.transfers import TransferRecipe as TransferRecipe
-    from .training.train import TrainResult as TrainResult
+    from .training.result import TrainResult as TrainResult
     from .training.train import train as train
 
 

@@ -37,7 +37,8 @@ class TestEvaluate:
         assert (printed.code, printed.err) == (0, "")
         for text in (
             f"Accuracy {100 * trained.facts['test_accuracy']:.2f} % of the 2,000 test images of shapes, loss ",
-            "[synthetic data]", "MgNet, 2,358 parameters, trained on shapes (synthetic) by protocol fast: epoch 3, 3 steps",
+            "[synthetic data]", "MgNet, 2,358 parameters, trained on shapes (synthetic) by protocol fast, changed: epochs=3, ",
+            ": epoch 3, 3 steps",
             "Wrote m.png",
         ):  # fmt: skip
             assert text in printed.out

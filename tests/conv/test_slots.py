@@ -230,7 +230,7 @@ def test_p_is_the_transpose_of_a_convolution_with_stride_2(padding, sizes):
     prolongation = ConvProlongation(5, 3, None, padding).double()
     fine = torch.randn(1, 3, *sizes, dtype=torch.float64)
     mode = {"zeros": "constant"}.get(padding, padding)
-    restricted = functional.conv2d(functional.pad(fine, (1, 1, 1, 1), mode=mode), prolongation.weight, stride=2)
+    restricted = functional.conv2d(functional.pad(fine, (1, 1, 1, 1), mode=mode), prolongation.convolution.weight, stride=2)
     coarse = torch.randn_like(restricted)
     transposed = prolongation.add_to(torch.zeros_like(fine), coarse)
     torch.testing.assert_close((transposed * fine).sum(), (restricted * coarse).sum(), rtol=1e-12, atol=1e-12)

@@ -100,13 +100,14 @@ class StraightLine:
         r = self.sigma(r)
         if self.config.extractor == "convolution":
             r = self.conv(name, r)
-        elif norms:
-            r = functional.conv2d(r, self.read(f"{name}.0.weight"))
-            r = self.conv(f"{name}.3", self.sigma(self.norm(f"{name}.1", r)))
-            r = functional.conv2d(self.sigma(self.norm(f"{name}.4", r)), self.read(f"{name}.6.weight"))
         else:
-            r = self.conv(f"{name}.2", self.sigma(functional.conv2d(r, self.read(f"{name}.0.weight"))))
-            r = functional.conv2d(self.sigma(r), self.read(f"{name}.4.weight"))
+            r = functional.conv2d(r, self.read(f"{name}.narrow.weight"))
+            if norms:
+                r = self.norm(f"{norms}.convolution.first_norm", r)
+            r = self.conv(f"{name}.between", self.sigma(r))
+            if norms:
+                r = self.norm(f"{norms}.convolution.second_norm", r)
+            r = functional.conv2d(self.sigma(r), self.read(f"{name}.widen.weight"))
         if norms:
             r = self.norm(f"{norms}.feature_norm", r)
         r = self.sigma(r)
@@ -127,7 +128,7 @@ class StraightLine:
         owner = 0 if self.config.state_transfer_sharing == "global" else level
         name = f"cycle.levels.{owner}.state_transfer.convolution"
         if self.config.state_transfer == "channelwise":
-            kernel = self.read(f"{name}.weight")
+            kernel = self.read(f"{name}.convolution.weight")
             u = torch.cat([functional.conv2d(self.padded(u[:, c : c + 1]), kernel, stride=2) for c in range(u.shape[1])], dim=1)
         else:
             u = self.conv(name, u, stride=2)
@@ -138,7 +139,7 @@ class StraightLine:
         name = f"cycle.levels.{level}.prolongation"
         spread = e.new_zeros(*e.shape[:2], *size)
         spread[:, :, ::2, ::2] = e
-        kernel = self.read(f"{name}.weight").flip(2, 3).transpose(0, 1)
+        kernel = self.read(f"{name}.convolution.weight").flip(2, 3).transpose(0, 1)
         fine = functional.conv2d(self.padded(spread), kernel)
         return self.norm(f"{name}.norm", fine) if self.config.transfer_norms else fine
 

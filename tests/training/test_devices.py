@@ -197,7 +197,7 @@ def test_checkpoints_of_a_compiled_network_have_the_bare_names(tmp_path, monkeyp
     names = {"1.weight", "1.bias"}
     state = last_state(tmp_path)
     assert set(state["model"]) == set(state["best_weights"]) == set(result.model.state_dict()) == names
-    assert set(state["average"]) == {"n_averaged", "module.1.weight", "module.1.bias"}
+    assert set(state["average"]) == {"1.weight", "1.bias"}
     assert set(checkpoint.load(tmp_path / "best.pt")["model"]) == names
 
 

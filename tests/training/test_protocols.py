@@ -101,6 +101,15 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "field", ["flip", "nesterov", "scale_rate", "decay_norms", "mixed_precision", "accelerated", "drop_last", "test_flip"]
+)
+def test_a_field_that_is_true_or_false_takes_nothing_else(field):
+    for value in ("no", 1, 0.0):
+        with pytest.raises(ValueError, match=f"{field} must be True or False, got {value!r}"):
+            PROTOCOLS["paper"].with_choices(**{field: value})
+
+
 def test_nesterov_needs_a_momentum():
     with pytest.raises(ValueError, match="nesterov=True needs a momentum > 0, got 0"):
         PROTOCOLS["fast"].with_choices(momentum=0.0)
@@ -113,7 +122,7 @@ def test_choices_replace_fields_and_none_leaves_them():
 
 
 def test_an_unknown_field_is_answered_with_the_nearest():
-    with pytest.raises(TypeError, match=r"a protocol has no 'weight_deca'; it has name, .*; did you mean 'weight_decay'\?"):
+    with pytest.raises(TypeError, match=r"a protocol has no 'weight_deca'; it has epochs, .*; did you mean 'weight_decay'\?"):
         PROTOCOLS["fast"].with_choices(weight_deca=0.1)
 
 

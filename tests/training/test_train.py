@@ -52,7 +52,8 @@ def train(dataset=None, model=SMALL, protocol=PLAIN, **choices):
 
 
 def evaluated(model, data, **how):
-    return evaluate_model(model, Pipeline(data.test.images, data.mean, data.std, dtype=torch.float32), data.test.labels, **how)
+    images = Pipeline(data.test.images, data.mean, data.std, dtype=torch.float32, memory_format=torch.contiguous_format)
+    return evaluate_model(model, images, data.test.labels, **how)
 
 
 def same_weights(one, other):
@@ -79,7 +80,7 @@ def unmoved(model, start):
         ({"model": make_net(classes=4)}, ValueError, r"the model maps 2 images to \(2, 4\); custom has 3 classes, so \(2, 3\)"),
         ({"model": nn.Conv2d(3, 3, 3)}, ValueError, r"the model maps 2 images to \(2, 3, 6, 6\); custom has 3 classes"),
         ({"protocol": "fsat"}, ValueError, r"unknown protocol 'fsat'; allowed: .*; did you mean 'fast'\?"),
-        ({"epoch": 3}, TypeError, r"no 'epoch'; .*did you mean 'epochs'\?"),
+        ({"epoch": 3}, TypeError, r"no argument 'epoch', .*did you mean 'epochs'\?"),
         ({"momentun": 0.5}, TypeError, r"did you mean 'momentum'\?"),
         ({"epochs": 0}, ValueError, "epochs must be an integer >= 1, got 0"),
         ({"batch_size": 41}, ValueError, "batch_size 41 is larger than the 40 training images; take a smaller one"),
@@ -108,6 +109,15 @@ def test_what_does_not_fit_is_refused_with_what_does(choices, kind, text):
     with pytest.raises(kind, match=text) as error:
         train(**choices)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_that_is_refused_is_left_as_it_was(training):
+    net = make_net(classes=4).train(training)
+    with pytest.raises(ValueError, match="the model maps 2 images to"):
+        train(model=net)
+    assert net.training is net[1].training is training
+    assert same_weights(net, make_net(classes=4))
 
 
 def test_a_device_that_is_not_there(monkeypatch):
@@ -255,6 +265,19 @@ def test_a_single_run_has_no_deviation_and_a_sequence_of_one_seed_is_a_single_ru
     assert same_weights(result.model, train(seed=4).model)
 
 
+def test_a_callback_that_stops_one_seed_stops_them_all():
+    rows = []
+
+    def stop(row):
+        rows.append((row["seed"], row["epoch"]))
+        if len(rows) == 3:
+            raise StopIteration
+
+    result = train(seed=[5, 6, 7], callback=stop)
+    assert rows == [(5, 1), (5, 2), (6, 1)]
+    assert [run.reason for run in result.runs] == ["completed", "stopped"]
+
+
 def test_mean_and_deviation_of_best_epochs():
     result = train(seed=range(3), validation=8, epochs=3)
     best = [run.best_test.accuracy for run in result.runs]
@@ -377,6 +400,9 @@ def test_the_files_of_a_run(tmp_path):
     record = json.loads((folder / "result.json").read_text())
     run = result.runs[0]
     assert record == {
+        "seed": 0,
+        "epochs": 3,
+        "step": 12,
         "test_accuracy": run.test.accuracy,
         "test_loss": run.test.loss,
         "best_epoch": run.best_epoch,

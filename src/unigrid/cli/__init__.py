@@ -23,7 +23,7 @@ COMMANDS = {
 }  # fmt: skip
 EPILOG = """\
 examples:
-  unigrid demo                                           a picture recovered from its Laplacian, in a few seconds
+  unigrid demo                                           a picture recovered from its Laplacian, a network trained
   unigrid solve f.npy -o u.npy --plot u.png              -Laplace(u) = f, u = 0 on the sides
   unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1:neumann,periodic
   unigrid compare --smoothers red-black,jacobi --cycles V,W --plot history.png

@@ -55,12 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def described(trained: TrainedModel) -> str:
     """Return a network in a line: what it is, and what it was trained on."""
+    from ..training import Protocol
+
     known = trained.configuration["dataset"]
     kind = str(trained.configuration["model"]["kind"]).removesuffix("Config")
     steps = "" if trained.step is None else f", {trained.step} steps"
     return (
         f"{kind}, {trained.parameters:,} parameters, trained on {known['name']}{' (synthetic)' * known['synthetic']} "
-        f"by protocol {trained.configuration['protocol']['name']}: epoch {trained.epoch}{steps}"
+        f"by protocol {Protocol(**trained.configuration['protocol']).label}: epoch {trained.epoch}{steps}"
     )
 
 

@@ -24,6 +24,7 @@ from .plain import PlainNet as PlainNet
 from .residual import ResNet as ResNet
 from .residual import ResNetConfig as ResNetConfig
 from .slots import Borrowed as Borrowed
+from .slots import Bottleneck as Bottleneck
 from .slots import ChannelwiseConvolution as ChannelwiseConvolution
 from .slots import ChebyshevExtraction as ChebyshevExtraction
 from .slots import ConvOperator as ConvOperator

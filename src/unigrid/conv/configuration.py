@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from typing import Any, TypeVar
 
 from ..messages import nearest
@@ -20,10 +21,10 @@ def configured(kind: type[Config], config: Config | None, choices: dict[str, Any
 
 
 def checked_count(name: str, value: Any) -> int:
-    """Return the value if it is an integer >= 1. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    """Return the value as an int if it is an integer >= 1, of NumPy's perhaps. Raises ValueError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-    return value
+    return operator.index(value)
 
 
 def as_given(value: Any) -> Any:

@@ -27,6 +27,14 @@ class ConvLevel(nn.Module, SlotLevel):
         R, Pi and P to and from the next level; the coarsest has none, and MgNet has no P at all.
     post_smoother : Smoother, optional
         The smoothing steps of the way up.
+
+    What several levels share is owned by one of them and goes to the others as `Borrowed`: ConvOperator(Borrowed(convolution)).
+    Forward hooks see the smoothers, R and Pi; of A and of P, which the cycle asks for residuals and sums, hook `.convolution`.
+
+    Raises
+    ------
+    TypeError
+        For what does not fill its slot, such as a bare nn.Conv2d for an Operator.
     """
 
     def __init__(
@@ -39,6 +47,11 @@ class ConvLevel(nn.Module, SlotLevel):
         post_smoother: Smoother | None = None,
     ) -> None:
         super().__init__()
+        slots = {"operator": (operator, Operator), "smoother": (smoother, Smoother), "restriction": (restriction, Restriction)}
+        slots |= {"state_transfer": (state_transfer, StateTransfer), "prolongation": (prolongation, Prolongation)}
+        for name, (given, kind) in {**slots, "post_smoother": (post_smoother, Smoother)}.items():
+            if not isinstance(given, kind) and (given is not None or name in ("operator", "smoother")):
+                raise TypeError(f"{name} must be a unigrid.{kind.__name__}, got {type(given).__name__}")
         self.operator = operator
         self.smoother = smoother
         self.restriction = restriction  # type: ignore[assignment]
@@ -47,19 +60,17 @@ class ConvLevel(nn.Module, SlotLevel):
         self.post_smoother = post_smoother
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class LevelState:
-    """What a level held when it was left for the last time: data f, features u, and its operator A."""
+    """What a level held when it was left for the last time.
+
+    `data` is f, `features` is u, and `residual` is f - A u: the data that the features do not explain; None where A is never
+    applied, and so has no weights.
+    """
 
     data: Tensor
     features: Tensor | None
-    operator: Operator
-
-    @property
-    def residual(self) -> Tensor | None:
-        """The residual f - A u, the data that the features do not explain; None where A is never applied and has no weights."""
-        unused = isinstance(operator_of_step(self.operator, -1), UnusedOperator)
-        return None if unused and self.features is not None else self.operator.residual(self.data, self.features)
+    residual: Tensor | None
 
 
 @final
@@ -86,8 +97,13 @@ class ConvCycle(nn.Module, MultigridCycle):
 
     def __init__(self, levels: Sequence[Level], kind: str = "V") -> None:
         super().__init__()
-        self.levels = nn.ModuleList(levels)  # type: ignore[assignment,arg-type]
         self.kind = choose(kind, ("V", "W", "F"), "kind of cycle")
+        levels = list(levels)
+        if not levels:
+            raise ValueError("a cycle needs at least one level, got none")
+        if kind != "V" and any(getattr(level, "prolongation", None) is None for level in levels[:-1]):
+            raise ValueError(f"kind {kind!r} visits a level more than once, so every level but the last needs a prolongation")
+        self.levels = nn.ModuleList(levels)  # type: ignore[assignment,arg-type]
 
     def forward(self, f: Tensor, u: Tensor | None = None) -> Tensor:
         return self.cycle(f, u)
@@ -114,12 +130,17 @@ class _RecordedLevel(Level):
 
     def descend(self, f: Tensor, u: Tensor | None, coarser: Level | None) -> tuple[Tensor, Tensor, Tensor | None]:
         u, coarse_f, start = self.level.descend(f, u, coarser)
-        self.states[self.at] = LevelState(f, u, self.operator)
+        self._record(f, u)
         return u, coarse_f, start
 
     def ascend(self, f: Tensor, u: Tensor, start: Tensor | None, coarse: Tensor) -> Tensor:
         if getattr(self.level, "prolongation", None) is None:  # nothing ascends: this level keeps what it had
             return self.level.ascend(f, u, start, coarse)
         u = self.level.ascend(f, u, start, coarse)
-        self.states[self.at].features = u
+        self._record(f, u)
         return u
+
+    def _record(self, f: Tensor, u: Tensor | None) -> None:
+        unused = isinstance(operator_of_step(self.operator, -1), UnusedOperator)
+        residual = None if unused and u is not None else self.operator.residual(f, u)
+        self.states[self.at] = LevelState(f, u, residual)

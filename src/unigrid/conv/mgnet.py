@@ -5,6 +5,12 @@
                   f' = R (f - A u) + A' u',  u' = Pi u                residual and features pooled by restriction
     head:         global average pooling of the last u, one linear layer
 
+With * a trained convolution, N a batch norm and sigma the activation, the slots hold by default
+
+    A u = xi * u                                  theta = sigma N (xi * image)
+    B r = sigma N (eta * sigma N r)               the first N acts on the residual r = f - A u
+    R r = sigma N (rho * r),  Pi u = sigma N (pi * u), both with stride 2;  A' u' has neither N nor sigma
+
 This file only fills slots; the loop is `unigrid.cycle`.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3 and section 5; J. He, Y. Chen, L. Zhang, J. Xu,
@@ -26,6 +32,7 @@ from .configuration import as_given, checked_count, checked_levels, configured, 
 from .levels import ConvCycle, ConvLevel
 from .slots import (
     Borrowed,
+    Bottleneck,
     ChannelwiseConvolution,
     ChebyshevExtraction,
     ConvOperator,
@@ -74,17 +81,18 @@ class MgNetConfig:
     extractor : "convolution" or "bottleneck"
         B is one 3x3 convolution, or 1x1, 3x3, 1x1 with a quarter of the channels between.
     extractor_sharing : "level", "scaled", "step" or "global"
-        B^l; alpha_i B^l with trained numbers alpha; B^(l,i); one B for all levels.
+        B^l; alpha_i B^l with trained numbers alpha; B^(l,i); one B for all levels. The way up of a V-cycle has its own B^l.
     restriction_sharing, state_transfer_sharing : "level" or "global"
         Of R and of Pi.
     state_transfer : "convolution", "channelwise" or "zero"
         Pi is a 3x3 convolution of stride 2, one 3x3 kernel for every channel, or nothing: features begin at 0 on every level.
     transfer_norms, transfer_activation : bool
-        Whether R and Pi are followed by a batch norm, and by the activation.
+        Whether R and Pi (and P) are followed by a batch norm, and R and Pi by the activation.
     operator_norm : bool
         Whether A' u' has a batch norm, too (three a transfer: the layout of the MNIST model).
     norms : "step", "level" or "none"
-        Batch norms of the smoothing steps and of theta: new ones every step, the same ones in all steps of a level, or none.
+        Batch norms of the smoothing steps and of theta: new ones every step, whatever is shared besides; the same ones in all
+        steps of a level, whose running statistics are then those of all steps mixed; or none.
     semi_iteration : "none", "chebyshev" or "multi-step"
         How a step takes the ones before it into account.
     cycle : "\\" or "V"
@@ -136,7 +144,7 @@ class MgNetConfig:
         checked_levels("features", self.features, "steps", self.steps)
         checked_levels("data", self.features if self.data is None else self.data, "steps", self.steps)
         for name in ("in_channels", "num_classes"):
-            checked_count(name, getattr(self, name))
+            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
         for name in ("transfer_norms", "transfer_activation", "operator_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -172,7 +180,7 @@ class MgNetConfig:
         return self.channels_of_features if self.data is None else one_a_level(self.data, len(self.steps))
 
     def build(self) -> MgNet:
-        """Return the network, with PyTorch's own initial weights."""
+        """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
         return MgNet(self)
 
 
@@ -286,25 +294,24 @@ class _Builder:
 
     def extraction(self, at: int, name: str) -> Extraction:
         sharing = self.config.extractor_sharing
-        own = "extractor" if sharing == "global" else name  # one B for all levels serves the way up as well
-        part = self.shared(own, sharing, at, lambda: self.extractor(at))
+        part = self.extractor(at, name)
         norms = (self.step_norm(f"{name} data", self.data[at], at), self.step_norm(f"{name} features", self.features[at], at))
         return Extraction(part, norms, self.activation(), scaled=sharing == "scaled")
 
-    def extractor(self, at: int) -> nn.Module:
+    def extractor(self, at: int, name: str) -> Part:
         """Return B itself: data to features."""
-        data, features = self.data[at], self.features[at]
+        sharing, data, features = self.config.extractor_sharing, self.data[at], self.features[at]
+        own = "extractor" if sharing == "global" else name  # one B for all levels serves the way up as well
         if self.config.extractor == "convolution":
-            return self.convolution(data, features)
-        between = features // 4
-        layers = [
-            nn.Conv2d(data, between, 1, bias=False),
-            *self.normed(between),
-            self.convolution(between, between),
-            *self.normed(between),
-            nn.Conv2d(between, features, 1, bias=False),
-        ]
-        return nn.Sequential(*layers)
+            return self.shared(own, sharing, at, lambda: self.convolution(data, features))
+        thin = features // 4
+        convolutions = (
+            self.shared(f"narrow {own}", sharing, at, lambda: nn.Conv2d(data, thin, 1, bias=False)),
+            self.shared(f"between {own}", sharing, at, lambda: self.convolution(thin, thin)),
+            self.shared(f"widen {own}", sharing, at, lambda: nn.Conv2d(thin, features, 1, bias=False)),
+        )
+        norms = (self.step_norm(f"{name} narrow", thin, at), self.step_norm(f"{name} between", thin, at))
+        return Bottleneck(convolutions, norms, self.activation())
 
     def restriction(self, at: int) -> ConvRestriction:
         pooling = self.shared("restriction", self.config.restriction_sharing, at, lambda: self.pooling(self.data, at))
@@ -343,10 +350,6 @@ class _Builder:
     def after_transfer(self, channels: int) -> tuple[nn.Module | None, nn.Module | None]:
         norm = nn.BatchNorm2d(channels) if self.config.transfer_norms else None
         return norm, self.activation() if self.config.transfer_activation else None
-
-    def normed(self, channels: int) -> list[nn.Module]:
-        norms: list[nn.Module] = [] if self.config.norms == "none" else [nn.BatchNorm2d(channels)]
-        return [*norms, self.activation()]
 
     def pooling(self, channels: tuple[int, ...], at: int) -> nn.Module:
         return self.convolution(channels[at], channels[at + 1], stride=2)

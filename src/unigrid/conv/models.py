@@ -170,9 +170,7 @@ def _variants() -> list[NamedModel]:
         ("V", "a V-cycle, its up-sweep trained: a U-shaped network", {"cycle": "V"}),
     ]
     return [
-        NamedModel(
-            f"mgnet-64-Bl-{name}", MgNetConfig(features=64, **choices), f"MgNet, B^l, {summary}", f"{MGNET}, and later notes"
-        )
+        NamedModel(f"mgnet-64-Bl-{name}", MgNetConfig(features=64, **choices), f"MgNet, B^l, {summary}", NOTES)
         for name, summary, choices in variants
     ]
 

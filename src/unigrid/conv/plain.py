@@ -4,7 +4,8 @@
     R           pooling: the largest value or the mean of 2 x 2. Pooling is restriction, with nothing to train
     Pi, A       none
 
-Each step equals sigma(f) - xi sigma eta sigma(f) with a fixed xi, a residual step in disguise.
+In its argument, a step f <- chi sigma(f) that keeps the channels equals sigma(f) - xi sigma eta sigma(f) with a fixed xi: a
+residual step in disguise.
 
 Source: J. He & J. Xu, MgNet (2019), section 4; K. Simonyan, A. Zisserman, Very deep convolutional networks, arXiv:1409.1556.
 """
@@ -92,12 +93,12 @@ class PlainConfig:
             object.__setattr__(self, name, as_given(getattr(self, name)))
             checked_levels(name, getattr(self, name), "steps", self.steps)
         for name in ("in_channels", "num_classes", "kernel"):
-            checked_count(name, getattr(self, name))
+            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, for an output as large as its input, got {self.kernel}")
 
     def build(self) -> PlainNet:
-        """Return the network, with PyTorch's own initial weights."""
+        """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
         return PlainNet(self)
 
 

@@ -3,13 +3,15 @@
 A residual network lives in data space. Its state is the residual r = f - A u itself, and u is not kept:
 
     A           the last convolution of every block, with the sign absorbed (`CarriedResidual`)
-    B           the first convolution of every block: r <- r - A sigma B sigma(r) is  u <- u + sigma B sigma(f - A u)
+    B           the first convolution of every block
     smoother    the blocks of one size (`ResidualSteps`)
     R           the block that halves the grid, its 1x1 shortcut included (`BlockRestriction`)
     Pi          none: features begin at 0 on every level
     theta       the first convolution; head: what is left of the residual on the last level
 
-Where A is shared in a level (the `Al` versions), the blocks of a level are MgNet's smoothing steps exactly.
+Where A is shared in a level (the `Al` versions), the blocks of a pre-act ResNet are MgNet's smoothing steps exactly, for A is
+linear and nothing stands behind it: r <- r - A sigma B sigma(r) is u <- u + sigma B sigma(f - A u). In the two other forms a
+batch norm and an outer sigma stand behind A; they run through the same slots, but are not f - A u of any u.
 
 Source: J. He & J. Xu, MgNet (2019), section 4; J. He, Y. Chen, L. Zhang, J. Xu, arXiv:1911.10428 (A^l, B^l versions);
 K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning, arXiv:1512.03385, and Identity mappings, arXiv:1603.05027.
@@ -35,6 +37,8 @@ from .slots import Borrowed, Part, hold
 class CarriedResidual(nn.Module, Operator):
     """A of a level whose state is the residual: f - A u is what is carried, so nothing is left to subtract.
 
+    The data f only start the residual, where there is no state yet; the smoother asks for A^(l,i) itself.
+
     Parameters
     ----------
     steps : sequence of nn.Module
@@ -50,30 +54,29 @@ class CarriedResidual(nn.Module, Operator):
         return self.steps[step if len(self.steps) > 1 else 0]
 
     def forward(self, u: Tensor) -> Tensor:
-        return self.of_step(0)(u)
+        raise ValueError("the state of this level is its residual, so there is no A u; it takes no state transfer Pi")
 
     def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
         return f if u is None else u
 
 
 class _Block(nn.Module):
-    """What the blocks have in common: B, two batch norms, and the shortcut. A comes with the call."""
+    """What the blocks have in common: B, two batch norms N and M, and the shortcut W. A comes with the call."""
 
     extractor: nn.Module
-    norm_channels_first = False  # whether the first batch norm stands before B, and so has its input's channels
 
-    def __init__(self, extractor: Part, channels: tuple[int, int], shortcut: nn.Module, activation: nn.Module) -> None:
+    def __init__(self, extractor: Part, normed: tuple[int, int], shortcut: nn.Module, activation: nn.Module) -> None:
         super().__init__()
         hold(self, "extractor", extractor)
-        self.first_norm = nn.BatchNorm2d(channels[0] if self.norm_channels_first else channels[1])
-        self.second_norm = nn.BatchNorm2d(channels[1])
+        self.first_norm = nn.BatchNorm2d(normed[0])
+        self.second_norm = nn.BatchNorm2d(normed[1])
         self.shortcut = shortcut
         self.activation = activation
 
 
 @final
 class ResNetBlock(_Block):
-    """r <- sigma(r + A sigma B r)."""
+    """r <- sigma(W r + M A sigma N B r)."""
 
     def forward(self, A: nn.Module, r: Tensor) -> Tensor:
         correction = self.activation(self.first_norm(self.extractor(r)))
@@ -82,7 +85,7 @@ class ResNetBlock(_Block):
 
 @final
 class SigmaBlock(_Block):
-    """r <- sigma(r) + A sigma B sigma(r): the ResNet block, seen from the argument of its last sigma."""
+    """r <- W sigma(r) + M A sigma N B sigma(r): the ResNet block, seen from the argument of its last sigma."""
 
     def forward(self, A: nn.Module, r: Tensor) -> Tensor:
         r = self.activation(r)
@@ -92,9 +95,7 @@ class SigmaBlock(_Block):
 
 @final
 class PreActBlock(_Block):
-    """r <- r + A sigma B sigma(r)."""
-
-    norm_channels_first = True
+    """r <- r + A sigma M B sigma(N r), or, where the shortcut is no identity, W sigma(N r) in place of the first r."""
 
     def forward(self, A: nn.Module, r: Tensor) -> Tensor:
         activated = self.activation(self.first_norm(r))
@@ -197,10 +198,10 @@ class ResNetConfig:
             object.__setattr__(self, name, as_given(getattr(self, name)))
             checked_levels(name, getattr(self, name), "blocks", self.blocks)
         for name in ("in_channels", "num_classes"):
-            checked_count(name, getattr(self, name))
+            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
 
     def build(self) -> ResNet:
-        """Return the network, with PyTorch's own initial weights."""
+        """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
         return ResNet(self)
 
 
@@ -291,7 +292,11 @@ class _Builder:
         B: Part = self.convolution(fine, coarse, stride=2)
         if self.config.extractor_sharing == "level" and extractors:
             B = LiftedExtractor(nn.Conv2d(fine, coarse, 1, stride=2, bias=False), Borrowed(extractors[0]))
-        return BlockRestriction(self.block(B, (fine, coarse), self.shortcut(fine, coarse), self.activation()), A)
+        normed = (
+            fine if self.config.form == "pre-act" else coarse,
+            coarse,
+        )  # pre-act norms what comes in, the others what B makes
+        return BlockRestriction(self.block(B, normed, self.shortcut(fine, coarse), self.activation()), A)
 
     def shortcut(self, fine: int, coarse: int) -> nn.Module:
         lift = nn.Conv2d(fine, coarse, 1, stride=2, bias=False)

@@ -21,7 +21,11 @@ from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
 
 
 class Borrowed(NamedTuple):
-    """A module that another one owns: used, but not registered a second time."""
+    """A module that another one owns: used, but not registered a second time.
+
+    The borrower refers to the module itself: whoever puts another one into its owner's place must tell the borrowers too.
+    `DataParallel` does not replicate what is borrowed; `DistributedDataParallel` needs no replicas.
+    """
 
     module: nn.Module
 
@@ -72,9 +76,7 @@ class UnusedOperator(nn.Module, Operator):
     """Where A is only ever asked about the zero state: it has no weights, for no data would train them."""
 
     def forward(self, u: Tensor) -> Tensor:
-        raise ValueError(
-            "this operator was built for the zero state alone; a start u needs a state transfer in the configuration"
-        )
+        raise ValueError("this A has no weights, as its level is entered with u = 0; start the cycle with u=None")
 
     def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
         return f if u is None else f - self.forward(u)
@@ -107,6 +109,38 @@ def operator_of_step(operator: Operator, step: int) -> Operator:
 
 
 # ---------------------------------------------------------------------------------------------------------------- B
+
+
+@final
+class Bottleneck(nn.Module):
+    """B = 1x1, 3x3, 1x1, with fewer channels between; batch norm and activation after the first two.
+
+    Parameters
+    ----------
+    convolutions : three of nn.Module or Borrowed
+    norms : pair of nn.Module or Borrowed
+        Of the channels between: they belong to a step even where the convolutions are another's.
+    activation : nn.Module
+        sigma.
+    """
+
+    narrow: nn.Module
+    between: nn.Module
+    widen: nn.Module
+    first_norm: nn.Module
+    second_norm: nn.Module
+
+    def __init__(self, convolutions: tuple[Part, Part, Part], norms: tuple[Part, Part], activation: nn.Module) -> None:
+        super().__init__()
+        for name, part in zip(("narrow", "between", "widen"), convolutions, strict=True):
+            hold(self, name, part)
+        for name, part in zip(("first_norm", "second_norm"), norms, strict=True):
+            hold(self, name, part)
+        self.activation = activation
+
+    def forward(self, data: Tensor) -> Tensor:
+        thin = self.activation(self.first_norm(self.narrow(data)))
+        return self.widen(self.activation(self.second_norm(self.between(thin))))
 
 
 @final
@@ -210,10 +244,14 @@ class MultiStepExtraction(nn.Module, Smoother):
         return sum(len(extractions) for extractions in self.steps)
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
-        states = [u]
+        states, residuals = [u], [operator_of_step(operator, 0).residual(f, u)]
         for number, extractions in enumerate(self.steps):
-            A = operator_of_step(operator, number)
-            proposals = [_add(state, extract(A.residual(f, state))) for state, extract in zip(states, extractions, strict=True)]
+            if number and isinstance(operator, StepOperators):  # another A sees other residuals of all states
+                residuals = [operator.steps[number].residual(f, state) for state in states]
+            elif number:
+                residuals.append(operator.residual(f, states[-1]))
+            known = zip(states, residuals, extractions, strict=True)
+            proposals = [_add(state, extract(residual)) for state, residual, extract in known]
             states.append(self._mixed(number, proposals))
         return states[-1]  # type: ignore[return-value]
 
@@ -268,14 +306,13 @@ class ChannelwiseConvolution(nn.Module):
 
     def __init__(self, padding_mode: str) -> None:
         super().__init__()
-        single = nn.Conv2d(1, 1, 3, bias=False)  # for its initialization alone
-        self.weight = nn.Parameter(single.weight.detach().clone())
+        self.convolution = nn.Conv2d(1, 1, 3, stride=2, bias=False)
         self.padding_mode = "constant" if padding_mode == "zeros" else padding_mode
 
     def forward(self, u: Tensor) -> Tensor:
         channels = u.shape[1]
         padded = functional.pad(u, (1, 1, 1, 1), mode=self.padding_mode)
-        return functional.conv2d(padded, self.weight.expand(channels, 1, 3, 3), stride=2, groups=channels)
+        return functional.conv2d(padded, self.convolution.weight.expand(channels, 1, 3, 3), stride=2, groups=channels)
 
 
 @final
@@ -292,10 +329,9 @@ class ConvProlongation(nn.Module, Prolongation):
 
     def __init__(self, coarse: int, fine: int, norm: nn.Module | None, padding_mode: str) -> None:
         super().__init__()
-        transposed = nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=1, bias=False)
-        self.weight = transposed.weight
+        self.periodic = padding_mode == "circular"
+        self.convolution = nn.ConvTranspose2d(coarse, fine, 3, stride=2, padding=0 if self.periodic else 1, bias=False)
         self.norm = norm
-        self.padding_mode = padding_mode
 
     def forward(self, correction: Tensor) -> Tensor:
         return self._onto((2 * correction.shape[-2], 2 * correction.shape[-1]), correction)
@@ -305,12 +341,10 @@ class ConvProlongation(nn.Module, Prolongation):
         return u + self._onto((u.shape[-2], u.shape[-1]), correction)
 
     def _onto(self, size: tuple[int, int], correction: Tensor) -> Tensor:
-        if self.padding_mode == "circular":
-            fine = functional.conv_transpose2d(correction, self.weight, stride=2)
-            fine = _folded(_folded(fine, -2, size[0]), -1, size[1])
+        if self.periodic:
+            fine = _folded(_folded(self.convolution(correction), -2, size[0]), -1, size[1])
         else:
-            extra = [fine - (2 * coarse - 1) for fine, coarse in zip(size, correction.shape[-2:], strict=True)]
-            fine = functional.conv_transpose2d(correction, self.weight, stride=2, padding=1, output_padding=extra)
+            fine = self.convolution(correction, output_size=list(size))
         return fine if self.norm is None else self.norm(fine)
 
 

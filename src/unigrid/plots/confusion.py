@@ -105,7 +105,7 @@ def _draw_matrix(axes: Axes, matrix: NDArray[np.int64], names: list[str]) -> Axe
     if len(matrix) <= MOST_NUMBERS:
         _write_counts(axes, matrix, np.asarray(image.norm(shares)))
     _label(axes, names)
-    axes.set_title(f"accuracy {100 * np.trace(matrix) / matrix.sum():.1f} % of {matrix.sum():,} images", fontsize="medium")
+    axes.set_title(f"accuracy {100 * (np.trace(matrix) / matrix.sum()):.1f} % of {matrix.sum():,} images", fontsize="medium")
     return image
 
 

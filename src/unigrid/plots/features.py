@@ -128,6 +128,9 @@ class _Level:
 def _check(image: Tensor, channels: int) -> None:
     if channels < 1:
         raise ValueError(f"channels must be >= 1, got {channels!r}")
+    if not getattr(getattr(image, "dtype", None), "is_floating_point", False):
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise TypeError(f"image must be a floating-point Tensor, normalized as in training, got {kind}")
     if image.ndim not in (3, 4) or (image.ndim == 4 and len(image) != 1):
         raise ValueError(f"one image of shape (channels, height, width) is drawn, got shape {tuple(image.shape)}")
 

@@ -114,7 +114,7 @@ class _Run:
     def name(self) -> str:
         if self.label is None:
             return ""
-        return self.label if isinstance(self.label, str) else ", ".join(map(str, self.label))
+        return ", ".join(map(str, self.label)) if isinstance(self.label, tuple) else str(self.label)
 
     @property
     def epochs(self) -> NDArray[np.int64]:

@@ -24,6 +24,6 @@ from .inference import load_trained as load_trained
 from .loop import TrainingError as TrainingError
 from .protocols import PROTOCOLS as PROTOCOLS
 from .protocols import Protocol as Protocol
-from .train import SeedRun as SeedRun
-from .train import TrainResult as TrainResult
+from .result import SeedRun as SeedRun
+from .result import TrainResult as TrainResult
 from .train import train as train

@@ -37,7 +37,8 @@ VERSION = 1
 BEST = "best.pt"
 HEADER = re.compile(rb"(" + MAGIC.encode() + rb" ([0-9]{1,9}) ([0-9]{1,18}) )([0-9a-f]{64})\n")
 NAME = re.compile(r"checkpoint-([0-9]{9,})\.pt")
-TEMPORARY = re.compile(r"\.(checkpoint-[0-9]+\.pt|best\.pt|config\.json|log\.csv|log\.jsonl)\.[0-9]+\.tmp")
+FILES = r"checkpoint-[0-9]+\.pt|best\.pt|config\.json|log\.csv|log\.jsonl|result\.json|weights\.safetensors"  # of a run
+TEMPORARY = re.compile(rf"\.({FILES})\.[0-9]+\.tmp")  # as `atomic_output` names them
 PLAIN = (bool, int, float, str, type(None))
 
 

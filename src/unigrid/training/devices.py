@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import sysconfig
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -36,7 +38,8 @@ def compiling_pays(device: torch.device, images: int) -> bool:
     """Say whether a run over that many images earns back the time of compiling, and whether it can be compiled at all."""
     if device.type == "cuda":
         return sys.platform == "linux"
-    compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()  # what is generated includes them
+    compiler = headers and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return device.type == "cpu" and sys.platform == "linux" and compiler and images >= COMPILE_FROM
 
 

@@ -181,7 +181,9 @@ class TrainedModel:
     def _pipeline(self, images: Tensor) -> Pipeline:
         known = self.configuration["dataset"]
         dtype = next(self.model.parameters()).dtype
-        return Pipeline(images, known["mean"], known["std"], device=self.device, dtype=dtype)
+        accelerated = self.configuration["protocol"]["accelerated"]
+        order = torch.channels_last if accelerated else torch.contiguous_format
+        return Pipeline(images, known["mean"], known["std"], None, self.device, dtype, order)
 
     def _check(self, data: ImageData) -> None:
         """Refuse data of which the network's answers would say nothing. Classes without names may be any."""
@@ -264,10 +266,7 @@ def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], in
     configuration["model"]["kind"].startswith(CUSTOM)
     if "progress" not in state:  # best.pt, whose weights are the ones that count
         return configuration, dict(state["model"]), state["epoch"], None
-    weights = state["model"]
-    if state["average"] is not None:
-        prefixed = ((name.partition("."), value) for name, value in state["average"].items())
-        weights = {name: value for (prefix, _, name), value in prefixed if prefix == "module"}
+    weights = state["model"] if state["average"] is None else state["average"]
     return configuration, dict(weights), state["progress"]["epoch"], state["progress"]["step"]
 
 

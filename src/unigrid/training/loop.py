@@ -20,18 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 
-from ..conv.weights import clean_state_dict, load_clean_state_dict
+from ..conv.weights import clean_state_dict, load_clean_state_dict, unwrap
 from . import checkpoint
 from .augmentation import Augmentation, EpochPlan, Pipeline
+from .averaging import WeightAverage
 from .datasets import ImageData, Split
 from .devices import compiled, compiling_pays
 from .evaluation import Evaluation, evaluate_model, in_full_precision
 from .protocols import Protocol
 
 Row = dict[str, Any]
-Tensors = tuple[Tensor, ...] | list[Tensor]
 CHECK_EVERY = 20  # steps between two looks at the loss; each look waits for the device
 SAVE_EVERY = 60.0  # seconds between two checkpoints, at most
 SAVE_SHARE = 20  # times the seconds that a checkpoint takes must pass before the end of a short epoch is worth one
@@ -62,9 +61,9 @@ class Task:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has."""
+        """How many batches an epoch has. A last one of a single image is left out: batch norm learns nothing from it."""
         whole, rest = divmod(len(self.train), self.protocol.batch_size)
-        return whole if self.protocol.drop_last or not rest else whole + 1
+        return whole if whole and (self.protocol.drop_last or rest <= 1) else whole + 1
 
 
 @dataclass
@@ -112,7 +111,7 @@ class Interrupt:
         try:
             yield interrupt
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)  # None: not set from Python
 
 
 class TrainingRun:
@@ -132,14 +131,13 @@ class TrainingRun:
     def __init__(self, model: nn.Module, task: Task, folder: Path | None, configuration: dict[str, Any]) -> None:
         protocol = task.protocol
         self.task, self.folder, self.configuration = task, folder, configuration
-        self.model = model.to(task.device)
-        if protocol.accelerated:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(task.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.given, self.model = model, unwrap(model)  # what is trained may be wrapped, what is stored is not
         self.optimizer = _optimizer(self.model, protocol)
-        self.average = _average(self.model, protocol)
+        self.average = WeightAverage(self.model, protocol.average) if protocol.average else None
         images = task.steps_per_epoch * protocol.batch_size * protocol.epochs
         pays = protocol.accelerated and compiling_pays(task.device, images)
-        self.network = compiled(self.model) if pays else self.model
+        self.network = compiled(self.model) if pays else model
         self.images = self.pipeline(task.train.images, protocol.augmentation(task.data.flip))
         self.labels = task.train.labels.to(task.device)
         self.validation = None if task.validation is None else self.pipeline(task.validation.images)
@@ -149,13 +147,28 @@ class TrainingRun:
         self.best_weights: dict[str, Tensor] | None = None
         # Sums of the epoch, on the device: of the loss, and of right answers. Single precision where there is no other.
         self.sums = torch.zeros(2, device=task.device, dtype=torch.float32 if task.device.type == "mps" else torch.float64)
-        self._saved_at, self._save_seconds, self._saved_step = time.monotonic(), 0.0, -1
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
+        self._saved: tuple[int, int] | None = None  # epoch and step of the last checkpoint
 
     def pipeline(self, images: Tensor, augmentation: Augmentation | None = None) -> Pipeline:
         """Return images ready for batches on the device, in the precision of the model."""
         data = self.task.data
         dtype = next(self.model.parameters()).dtype
-        return Pipeline(images, data.mean, data.std, augmentation, self.task.device, dtype)
+        return Pipeline(images, data.mean, data.std, augmentation, self.task.device, dtype, self.memory_format)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order of images and weights in memory: the published protocols know nothing of channels last."""
+        return torch.channels_last if self.task.protocol.accelerated else torch.contiguous_format
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.progress.epoch, self.progress.step
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done."""
+        return self.progress.epoch >= self.task.protocol.epochs
 
     # one run from where it stands to its end
 
@@ -172,12 +185,12 @@ class TrainingRun:
         TrainingError
             When the loss is not finite, or diverges.
         """
-        while self.progress.epoch < self.task.protocol.epochs:
+        while not self.ended:
             self._epoch(interrupt, watch)
             row = self._finish_epoch()
             record(row)
             waited = time.monotonic() - self._saved_at
-            if self.progress.epoch == self.task.protocol.epochs or waited > min(SAVE_EVERY, SAVE_SHARE * self._save_seconds):
+            if self.ended or waited > min(SAVE_EVERY, SAVE_SHARE * self._save_seconds):
                 self.save()
             yield row
 
@@ -191,13 +204,14 @@ class TrainingRun:
             began = time.perf_counter()
             self._step(plan)
             last = self.progress.batch == self.task.steps_per_epoch
-            if last or interrupt.requested or self.progress.step % CHECK_EVERY == 0:
+            stopping = interrupt.requested  # looked at once a step: what is saved must have been counted
+            if last or stopping or self.progress.step % CHECK_EVERY == 0:
                 self._take_stock()
                 watch(self.progress)
             elapsed = time.perf_counter() - began
             self.progress.seconds += elapsed
             self.progress.epoch_seconds += elapsed
-            if interrupt.requested:
+            if stopping:
                 self.save()
                 raise KeyboardInterrupt
             if not last and self.progress.step % CHECK_EVERY == 0 and time.monotonic() - self._saved_at > SAVE_EVERY:
@@ -218,7 +232,7 @@ class TrainingRun:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(progress.step)
         progress.batch += 1
         progress.step += 1
         progress.seen += len(chosen)
@@ -234,14 +248,15 @@ class TrainingRun:
         mean, guessing = (progress.loss - before) / seen, math.log(max(len(self.task.data.classes), 2))
         where = f"in epoch {progress.epoch + 1}, step {progress.step}"
         if not math.isfinite(mean):
-            raise TrainingError("nonfinite", f"the loss became {mean} {where}: {self._advice()}")
-        if mean > DIVERGED * guessing:
+            raise TrainingError("nonfinite", f"the loss became {mean} {where}: {self.advice()}")
+        if mean > DIVERGED * guessing and seen >= self.task.protocol.batch_size:  # a few images may be that hard
             grown = f"the loss grew to {mean:.3g} {where}; guessing costs {guessing:.3g}"
-            raise TrainingError("diverged", f"{grown}: {self._advice()}")
+            raise TrainingError("diverged", f"{grown}: {self.advice()}")
 
-    def _advice(self) -> str:
+    def advice(self) -> str:
+        """Return what to do about a loss that is lost."""
         rate = self.task.protocol.learning_rate
-        kept = f"; the last good checkpoint in {self.folder} is kept" if self.folder else ""
+        kept = f"; the last good checkpoint in {self.folder} is kept" if self._saved else ""
         return f"take a learning rate below {rate:g}, or look for faulty values in the data{kept}"
 
     def _finish_epoch(self) -> Row:
@@ -292,13 +307,13 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write a checkpoint, unless there is no folder or nothing new. Weights that are not finite are never written."""
-        if self.folder is None or self._saved_step == self.progress.step:
-            return
         began = time.monotonic()
-        if not all(bool(value.isfinite().all()) for value in self.model.state_dict().values()):
-            raise TrainingError("nonfinite", f"a weight is not finite in epoch {self.progress.epoch + 1}: {self._advice()}")
+        if not all(bool(value.isfinite().all()) for value in _learned(self.model)):
+            raise TrainingError("nonfinite", f"a weight is not finite after step {self.progress.step}: {self.advice()}")
+        if self.folder is None or self._saved == self._place:
+            return
         checkpoint.save(self.folder, self.state(), self.progress.step)
-        self._saved_at, self._saved_step = time.monotonic(), self.progress.step
+        self._saved_at, self._saved = time.monotonic(), self._place
         self._save_seconds = self._saved_at - began
 
     def state(self) -> dict[str, Any]:
@@ -308,7 +323,7 @@ class TrainingRun:
             "configuration": self.configuration,
             "model": clean_state_dict(self.model),
             "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else clean_state_dict(self.average.module),
             "best_weights": self.best_weights,
             "progress": asdict(self.progress),
             "random": {"epoch": self.epoch_began, "torch": torch.get_rng_state(), "cuda": cuda},
@@ -319,10 +334,11 @@ class TrainingRun:
         load_clean_state_dict(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            load_clean_state_dict(self.average.module, state["average"])
         self.best_weights = state["best_weights"]
         self.progress = Progress(**state["progress"])
         self.epoch_began = state["random"]["epoch"]
+        self._saved = self._place
         torch.set_rng_state(state["random"]["torch"])
         if state["random"]["cuda"] is not None and self.task.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.task.device)
@@ -338,19 +354,9 @@ def _optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
     )
 
 
-def _average(model: nn.Module, protocol: Protocol) -> AveragedModel | None:
-    if not protocol.average:
-        return None
-
-    def update(averages: Tensors, values: Tensors, number: Tensor | int) -> None:
-        """Move averages towards values; young averages further, or a short run would be tested with its first weights."""
-        if not averages[0].is_floating_point():  # batches counted by batch norms
-            torch._foreach_copy_(averages, values)
-            return
-        count = torch.as_tensor(number).to(torch.promote_types(averages[0].dtype, torch.float32))
-        kept = torch.clamp((1 + count) / (10 + count), max=protocol.average)
-        differences = torch._foreach_sub(values, averages)
-        torch._foreach_mul_(differences, (1 - kept).to(averages[0].dtype))
-        torch._foreach_add_(averages, differences)
-
-    return AveragedModel(model, multi_avg_fn=torch.no_grad()(update), use_buffers=True)
+def _learned(model: nn.Module) -> Iterator[Tensor]:
+    """Yield what training changes: weights, and the statistics of batch norms. Other buffers may hold what they like."""
+    yield from model.parameters()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            yield from module.buffers()

@@ -117,9 +117,20 @@ class Protocol:
         position = step + 0.5  # the middle of the step, so that no step has rate zero
         return peak * min(position / rising if rising else 1.0, (total - position) / (total - rising))
 
+    @property
+    def label(self) -> str:
+        """The name, and what differs from the protocol that bears it: what a result has to be quoted with."""
+        own, original = dataclasses.asdict(self), PROTOCOLS.get(self.name)
+        before = dataclasses.asdict(original) if original else own
+        changes = [f"{name}={value}" for name, value in own.items() if value != before[name]]
+        return f"{self.name}, changed: {', '.join(changes)}" if changes else self.name
+
     def with_choices(self, **choices: Any) -> Protocol:
-        """Return the protocol with other choices; None leaves one as it is. Raises TypeError for an unknown one."""
-        known = [field.name for field in dataclasses.fields(self)]
+        """Return the protocol with other choices; None leaves one as it is. Raises TypeError for an unknown one.
+
+        The name stays, and says what was changed; `label` tells the changes.
+        """
+        known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
         for name in choices:
             if name not in known:
                 raise TypeError(f"a protocol has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
@@ -177,5 +188,5 @@ def initialize(model: nn.Module, kind: str) -> None:
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)):
             module.reset_parameters()
-        if kind == "kaiming" and isinstance(module, nn.Conv2d):
+        if kind == "kaiming" and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

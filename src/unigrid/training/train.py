@@ -5,134 +5,36 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import inspect
 import json
+import math
+import operator
 import os
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..conv.classifier import Classifier
 from ..conv.models import Config, configuration_of, create_model
-from ..conv.weights import require_safetensors, save_weights
+from ..conv.weights import load_clean_state_dict, require_safetensors, save_weights
 from ..files import FileError, atomic_output
+from ..messages import nearest
 from . import checkpoint
 from .augmentation import Pipeline
 from .datasets import ImageData, Split, load
 from .devices import bfloat16_pays, device_named
 from .evaluation import Evaluation
 from .logs import Log, write_run_facts
-from .loop import Interrupt, Progress, Row, Task, TrainingRun
+from .loop import Interrupt, Progress, Row, Task, TrainingError, TrainingRun
 from .protocols import Protocol, initialize, protocol_named
+from .result import SeedRun, TrainResult
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class SeedRun:
-    """One training run, with one seed.
-
-    Attributes
-    ----------
-    seed : int
-    model : nn.Module
-        With the weights that `test` speaks of: those of the last epoch, averaged where the protocol averages.
-    history : list of dict
-        A row an epoch: epoch, step, train_loss, train_accuracy, learning_rate, images_per_second, seconds, and with a
-        validation set validation_loss, validation_accuracy.
-    reason : str
-        "completed", or "stopped" by the callback.
-    test : Evaluation or None
-        Of the last epoch. The test set is read at the end of a run; a stopped one has not read it.
-    best_epoch, best_validation_accuracy, best_test : int, float, Evaluation; None without a validation set
-        The epoch that was best on the validation set, and what its weights do on the test set.
-    folder, checkpoint : Path or None
-        Where the run's files are, and the last of its checkpoints.
-    seconds : float
-        Spent in training steps, validation and tests left out.
-    """
-
-    seed: int
-    model: nn.Module
-    history: list[Row]
-    reason: str
-    test: Evaluation | None
-    best_epoch: int | None
-    best_validation_accuracy: float | None
-    best_test: Evaluation | None
-    folder: Path | None
-    checkpoint: Path | None
-    seconds: float
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class TrainResult:
-    """What training gave: one run a seed. Single properties speak of the first run, accuracies of the mean over all.
-
-    Attributes
-    ----------
-    runs : tuple of SeedRun
-    configuration : dict
-        What was trained, on what, how: plain values.
-    """
-
-    runs: tuple[SeedRun, ...]
-    configuration: dict[str, Any]
-
-    @property
-    def test_accuracy(self) -> float | None:
-        """Accuracy on the test set after the last epoch, from 0 to 1; the mean over the seeds."""
-        accuracies = self._accuracies
-        return statistics.fmean(accuracies) if accuracies else None
-
-    @property
-    def test_accuracy_std(self) -> float | None:
-        """Standard deviation of the test accuracy over the seeds (n - 1 in the denominator); None for less than two."""
-        return statistics.stdev(self._accuracies) if len(self._accuracies) > 1 else None
-
-    @property
-    def best_test_accuracy(self) -> float | None:
-        """Mean test accuracy of the epochs that were best on the validation set; None without one."""
-        tests = [run.best_test.accuracy for run in self.runs if run.best_test is not None]
-        return statistics.fmean(tests) if tests else None
-
-    @property
-    def model(self) -> nn.Module:
-        """The trained network of the first seed."""
-        return self.runs[0].model
-
-    @property
-    def history(self) -> list[Row]:
-        """The epochs of the first seed."""
-        return self.runs[0].history
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The last checkpoint of the first seed."""
-        return self.runs[0].checkpoint
-
-    @property
-    def _accuracies(self) -> list[float]:
-        return [run.test.accuracy for run in self.runs if run.test is not None]
-
-    def __str__(self) -> str:
-        if self.test_accuracy is None:
-            return f"stopped after {len(self.history)} epochs; the test set was not read"
-        text = f"test accuracy {100 * self.test_accuracy:.2f} %"
-        if self.test_accuracy_std is not None:
-            text += f" +- {100 * self.test_accuracy_std:.2f} (standard deviation of {len(self.runs)} seeds)"
-        if self.best_test_accuracy is not None:
-            epochs = ", ".join(str(run.best_epoch) for run in self.runs)
-            text += f"; best epoch on the validation set ({epochs}): {100 * self.best_test_accuracy:.2f} %"
-        return text + (" [synthetic data]" if self.configuration["dataset"]["synthetic"] else "")
 
 
 def train(
@@ -163,7 +65,8 @@ def train(
         "cifar10", "cifar100", "mnist", "shapes" (synthetic), or data of your own: see `unigrid.training.load`.
     model : str, configuration or nn.Module
         A name of `unigrid.list_models()`, an `MgNetConfig` and the like (its channels and classes become the data's), or a
-        network of your own, which is trained in place and maps (n, channels, height, width) to logits (n, classes).
+        network of your own, which is trained in place, from the weights that it has, whatever the protocol says of them; it
+        maps (n, channels, height, width) to logits (n, classes).
     protocol : str or Protocol
         "paper", "course", "code" or "fast": see `unigrid.training.protocols`.
     epochs, batch_size, learning_rate, **choices
@@ -181,8 +84,8 @@ def train(
     subset : int, optional
         Train on that many of the training images, the same ones every time.
     validation : int or float
-        Images of the training set, or their share if below 1, kept apart to find the best epoch. 0: none, and then there
-        is no best epoch, only the last. The test set is read once, at the end.
+        Images of the training set, or their share if below 1, kept apart (by the seed) to find the best epoch. 0: none,
+        and then there is no best epoch, only the last. The test set is read once, at the end of training.
     callback : callable, optional
         Gets the row of every epoch, the seed with it. StopIteration from it ends the run, to be resumed or not.
     progress : bool, optional
@@ -210,27 +113,29 @@ def train(
     >>> 0 <= result.test_accuracy <= 1
     True
     """
+    _reject_unknown(choices)
     resolved = protocol_named(protocol).with_choices(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **choices
     )
     place = device_named(device)
     if "mixed_precision" not in choices and not bfloat16_pays(place):
         resolved = resolved.with_choices(mixed_precision=False)
+    if isinstance(model, nn.Module):  # its weights are its owner's choice
+        resolved = resolved.with_choices(initialization="own")
     seeds = checked_seeds(seed)
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     if out is not None:
         require_safetensors()
     data = load(dataset, data_dir, download)
-    training, held_out = training_splits(data, resolved, subset, validation, seeds[0])
     runs, configuration = [], {}
     for number in seeds:
+        training, held_out = training_splits(data, resolved, subset, validation, number)
         task = Task(data, training, held_out, resolved, number, place)
         folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
         with _own_random_numbers(number, place):
             network = _network(model, data, copies=len(seeds) > 1)
-            if not isinstance(model, nn.Module):  # the weights of one that was brought along are its owner's choice
-                initialize(network, resolved.initialization)
+            initialize(network, resolved.initialization)
             configuration = _configuration(network, task, subset, validation)
             run = TrainingRun(network, task, folder, configuration)
             runs.append(_run(run, resume, callback, sys.stderr.isatty() if progress is None else progress))
@@ -239,12 +144,22 @@ def train(
     return TrainResult(tuple(runs), configuration)
 
 
+def _reject_unknown(choices: dict[str, Any]) -> None:
+    """Raise TypeError for what is neither an argument of `train` nor a field of a protocol, with the nearest of both."""
+    fields = [field.name for field in dataclasses.fields(Protocol)]
+    for name in choices:
+        if name not in fields:
+            known = [*(argument for argument in inspect.signature(train).parameters if argument != "choices"), *fields]
+            raise TypeError(f"train knows no argument {name!r}, nor a protocol a field of it{nearest(name, known)}")
+
+
 def checked_seeds(seed: int | Sequence[int]) -> list[int]:
     """Return the seeds as a list. Raises ValueError for what is no seed, and for the same one twice."""
     seeds = list(seed) if isinstance(seed, Sequence) else [seed]
     for number in seeds:
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+        if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 <= number < 2**63:
             raise ValueError(f"seed must be an integer >= 0, or several, got {seed!r}")
+    seeds = [operator.index(number) for number in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different ones, at least one, got {seed!r}")
     return seeds
@@ -255,9 +170,7 @@ def training_splits(
 ) -> tuple[Split, Split | None]:
     """Return the training images and those kept apart, drawn with the seed. Raises ValueError where they make no batch."""
     training = data.train if subset is None else data.train.subset(subset)
-    if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < len(training):
-        raise ValueError(f"validation must be a count or a share of the {len(training)} training images, got {validation!r}")
-    count = round(validation * len(training)) if validation < 1 else int(validation)
+    count = _held_out(len(training), validation)
     if protocol.batch_size > len(training) - count:
         raise ValueError(
             f"batch_size {protocol.batch_size} is larger than the {len(training) - count} training images; take a smaller one"
@@ -266,6 +179,15 @@ def training_splits(
         return training, None
     order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
     return training.subset(order[count:].sort().values), training.subset(order[:count].sort().values)
+
+
+def _held_out(images: int, validation: float) -> int:
+    """Return how many of the images are kept apart. Raises ValueError where that leaves none, or is no whole number."""
+    if not isinstance(validation, bool) and isinstance(validation, (int, float)) and 0 <= validation < images:
+        count = round(validation * images) if validation < 1 else int(validation)
+        if count == validation or (validation < 1 and 0 < count < images):
+            return count
+    raise ValueError(f"validation must be a count or a share of the {images} training images, got {validation!r}")
 
 
 @contextmanager
@@ -299,6 +221,11 @@ def _check_output(network: nn.Module, data: ImageData) -> None:
     training = network.training
     try:
         logits = network.eval()(torch.zeros(2, *data.shape, dtype=parameter.dtype, device=parameter.device))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the model fails on images (n, {', '.join(map(str, data.shape))}) of {data.name}: {reason}"
+        ) from error
     finally:
         network.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (2, len(data.classes)):
@@ -339,12 +266,22 @@ def _run(run: TrainingRun, resume: bool, callback: Callable[[Row], None] | None,
     with Log(run.folder, step) as log, _bar(run, progress) as watch, Interrupt.deferred() as interrupt:
         if run.folder is not None:
             write_run_facts(run.folder, run.configuration, run.task.device)
+        _forget_result(run)
         for row in run.fit(interrupt, log.record, watch):
-            if callback is not None and _wants_to_stop(callback, {"seed": run.task.seed, **row}):
+            if callback is not None and _wants_to_stop(callback, {"seed": run.task.seed, **row}) and not run.ended:
                 reason = "stopped"
                 run.save()
                 break
+        if interrupt.requested:  # after the last step; what is left is to read the test set, which a resumed run does
+            raise KeyboardInterrupt
     return _finished(run, reason)
+
+
+def _forget_result(run: TrainingRun) -> None:
+    """Remove the result of fewer epochs from the folder of a run that goes on."""
+    if run.folder is not None and not run.ended:
+        for name in (RESULT, WEIGHTS):
+            (run.folder / name).unlink(missing_ok=True)
 
 
 def _wants_to_stop(callback: Callable[[Row], None], row: Row) -> bool:
@@ -367,8 +304,12 @@ def _take_up(run: TrainingRun, resume: bool) -> int | None:
     for message in found.messages:
         print(f"unigrid: {message}", file=sys.stderr)
     _compare(run.folder, found.state.get("configuration", {}), run.configuration)
-    run.restore(found.state)
-    return run.progress.step
+    try:
+        run.restore(found.state)
+    except ValueError as error:  # a network of one's own, of other shapes
+        raise FileError(f"{run.folder}: {error}") from None
+    history = run.progress.history
+    return history[-1]["step"] if history else -1  # of the last whole epoch: the open one is yet to be told
 
 
 def _compare(folder: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -376,7 +317,7 @@ def _compare(folder: Path, stored: dict[str, Any], asked: dict[str, Any]) -> Non
     differences = [
         f"{place}: {before!r} there, {now!r} now"
         for place, before, now in _differences(stored, asked)
-        if not (place == "protocol.epochs" and asked["protocol"]["schedule"] == "steps")
+        if not (place == "protocol.epochs" and asked["protocol"]["schedule"] == "steps" and now > before)
     ]
     if differences:
         raise FileError(f"{folder}: holds another run, which cannot be resumed as this one ({'; '.join(differences[:5])})")
@@ -400,11 +341,13 @@ def _finished(run: TrainingRun, reason: str) -> SeedRun:
     if reason == "completed":
         images = run.pipeline(task.data.test.images)
         test = run.evaluate(images, task.data.test.labels)
+        if not math.isfinite(test.loss):
+            raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
         best_test = _best_test(run, images)
     found = checkpoint.latest(run.folder) if run.folder is not None else None
     result = SeedRun(
         seed=task.seed,
-        model=run.model.eval(),
+        model=run.given.eval(),
         history=run.progress.history,
         reason=reason,
         test=test,
@@ -424,7 +367,7 @@ def _best_test(run: TrainingRun, images: Pipeline) -> Evaluation | None:
     if run.best_weights is None:
         return None
     last = copy.deepcopy(run.model.state_dict())
-    run.model.load_state_dict(run.best_weights)
+    load_clean_state_dict(run.model, run.best_weights)
     result = run.evaluate(images, run.task.data.test.labels)
     run.model.load_state_dict(last)
     return result
@@ -433,6 +376,9 @@ def _best_test(run: TrainingRun, images: Pipeline) -> Evaluation | None:
 def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> None:
     assert run.test is not None
     record = {
+        "seed": run.seed,
+        "epochs": len(run.history),
+        "step": run.history[-1]["step"],
         "test_accuracy": run.test.accuracy,
         "test_loss": run.test.loss,
         "best_epoch": run.best_epoch,
