@@ -224,3 +224,12 @@ def test_initialization_follows_the_seed():
         drawn.append(model.theta[0].weight.detach() if isinstance(model.theta, nn.Sequential) else model.head.weight.detach())
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_changed_protocol_says_so_and_keeps_its_name():
+    paper = PROTOCOLS["paper"]
+    assert paper.label == "paper"
+    assert paper.with_choices(epochs=1, weight_decay=0.1).label == "paper, changed: epochs=1, weight_decay=0.1"
+    assert Protocol("mine", 3).label == "mine"
+    with pytest.raises(TypeError, match="a protocol has no 'name'"):
+        paper.with_choices(name="code")
