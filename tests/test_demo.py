@@ -182,7 +182,7 @@ def test_what_the_network_takes_the_pictures_for(learned):
 def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["demo", "-o", str(tmp_path / "file")]) == 2
-    assert "cannot be made a folder" in capsys.readouterr().err
+    assert "the folder cannot be made" in capsys.readouterr().err
 
 
 def test_a_matplotlib_without_sample_data(monkeypatch):

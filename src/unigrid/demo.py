@@ -10,7 +10,6 @@ unigrid draws itself, so that it needs no file. Every report and picture says th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
@@ -36,7 +35,7 @@ Array = NDArray[np.float64]
 PHOTOGRAPH = "grace_hopper.jpg"  # Rear Admiral Grace Hopper, U.S. Navy, public domain; comes with matplotlib
 SHOWN_PERCENTILE = 99.0  # of |f|: beyond it the color scale is cut, for a few edges would leave nothing else to see
 MODEL, EPOCHS = "mgnet-16-Bl", 5  # less than a minute on two cores, and 99 %
-# Of protocol fast: more steps for so short a run, and float32, as a processor without bfloat16 would take half an hour for it.
+# Of protocol fast: more steps for so short a run, and float32, in which every processor computes alike.
 CHANGES: dict[str, Any] = {"batch_size": 64, "mixed_precision": False}
 VALIDATION = 0.1  # of the training pictures: what the dashed curve is drawn from
 FOLLOWED = "star"  # the figure whose way through the levels is drawn
@@ -67,16 +66,6 @@ class Recovered(NamedTuple):
     def error(self) -> Array:
         """|u - photograph|."""
         return np.abs(self.solution.u - self.photograph)
-
-
-def folder(path: str | os.PathLike[str]) -> Path:
-    """Return a folder to write to, made if missing. Raises FileError."""
-    directory = Path(path)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{directory}: cannot be made a folder ({error.strerror})") from None
-    return directory
 
 
 def photograph_part(directory: Path, timer: Timer) -> list[str]:

@@ -90,6 +90,16 @@ def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = (".n
     return path
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Return a folder to write to, made with those above it if it is missing. Raises FileError."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: the folder cannot be made ({error.strerror or error})") from None
+    return folder
+
+
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its name when all is on the disk; an error, Ctrl-C or power cut leaves what was there before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..files import make_folder
 from .monitor import Stopwatch, announced_compilation
 from .options import load_kernels
 
@@ -21,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..demo import PARTS, folder
+    from ..demo import PARTS
 
-    directory = folder(arguments.output)
+    directory = make_folder(arguments.output)
     load_kernels()
     stopwatch = Stopwatch()
     with announced_compilation(stopwatch):

@@ -30,7 +30,7 @@ from torch import Tensor
 from ..conv.weights import clean_state_dict as clean_state_dict
 from ..conv.weights import load_clean_state_dict as load_clean_state_dict
 from ..conv.weights import unwrap as unwrap
-from ..files import FileError, atomic_output
+from ..files import FileError, atomic_output, make_folder
 
 MAGIC = "unigrid-checkpoint"
 VERSION = 1
@@ -155,14 +155,6 @@ def latest(folder: Path) -> Loaded | None:
     if faults:
         raise CheckpointError(f"{folder}: none of its {len(faults)} checkpoints can be loaded: {'; '.join(faults)}")
     return None
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a run, and those above it; raise FileError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: the folder cannot be made ({error.strerror or error})") from None
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

@@ -32,9 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..files import FileError, atomic_output
+from ..files import FileError, atomic_output, make_folder
 from ..machine import cpu_name, versions
-from .checkpoint import make_folder
 
 Scalar = bool | int | float | str | None
 Row = dict[str, Scalar]
