@@ -149,6 +149,7 @@ class TrainingRun:
         self.sums = torch.zeros(2, device=task.device, dtype=torch.float32 if task.device.type == "mps" else torch.float64)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
         self._saved: tuple[int, int] | None = None  # epoch and step of the last checkpoint
+        self.checkpoint: Path | None = None  # its file
 
     def pipeline(self, images: Tensor, augmentation: Augmentation | None = None) -> Pipeline:
         """Return images ready for batches on the device, in the precision of the model."""
@@ -312,7 +313,7 @@ class TrainingRun:
             raise TrainingError("nonfinite", f"a weight is not finite after step {self.progress.step}: {self.advice()}")
         if self.folder is None or self._saved == self._place:
             return
-        checkpoint.save(self.folder, self.state(), self.progress.step)
+        self.checkpoint = checkpoint.save(self.folder, self.state(), self.progress.step)
         self._saved_at, self._saved = time.monotonic(), self._place
         self._save_seconds = self._saved_at - began
 

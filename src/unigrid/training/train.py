@@ -308,6 +308,7 @@ def _take_up(run: TrainingRun, resume: bool) -> int | None:
         run.restore(found.state)
     except ValueError as error:  # a network of one's own, of other shapes
         raise FileError(f"{run.folder}: {error}") from None
+    run.checkpoint = found.path
     history = run.progress.history
     return history[-1]["step"] if history else -1  # of the last whole epoch: the open one is yet to be told
 
@@ -327,7 +328,7 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, 
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
-    elif (list(before) if isinstance(before, tuple) else before) != (list(now) if isinstance(now, tuple) else now):
+    elif before != now:
         yield place, before, now
 
 
@@ -344,7 +345,6 @@ def _finished(run: TrainingRun, reason: str) -> SeedRun:
         if not math.isfinite(test.loss):
             raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
         best_test = _best_test(run, images)
-    found = checkpoint.latest(run.folder) if run.folder is not None else None
     result = SeedRun(
         seed=task.seed,
         model=run.given.eval(),
@@ -355,7 +355,7 @@ def _finished(run: TrainingRun, reason: str) -> SeedRun:
         best_validation_accuracy=best["validation_accuracy"] if best else None,
         best_test=best_test,
         folder=run.folder,
-        checkpoint=found.path if found else None,
+        checkpoint=run.checkpoint,
         seconds=run.progress.seconds,
     )
     if run.folder is not None and test is not None:
