@@ -111,22 +111,24 @@ class ConvCycle(nn.Module, MultigridCycle):
     def trace(self, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, list[LevelState]]:
         """Return u after one cycle, and what every level held when it was left for the last time, finest first."""
         recorder = _Recorder(self)
-        return recorder.cycle(f, u), recorder.states
+        return recorder.cycle(f, u), [level.state for level in recorder.levels]
 
 
 class _Recorder(MultigridCycle):
     """The cycle once more, over levels that write down what passes through them."""
 
+    levels: Sequence[_RecordedLevel]
+
     def __init__(self, cycle: MultigridCycle) -> None:
         self.kind = cycle.kind
-        self.states: list[LevelState] = [None] * len(cycle.levels)  # type: ignore[list-item]
-        self.levels = [_RecordedLevel(level, self.states, at) for at, level in enumerate(cycle.levels)]
+        self.levels = [_RecordedLevel(level) for level in cycle.levels]
 
 
 class _RecordedLevel(Level):
-    def __init__(self, level: Level, states: list[LevelState], at: int) -> None:
-        self.level, self.states, self.at = level, states, at
-        self.operator = level.operator
+    state: LevelState
+
+    def __init__(self, level: Level) -> None:
+        self.level, self.operator = level, level.operator
 
     def descend(self, f: Tensor, u: Tensor | None, coarser: Level | None) -> tuple[Tensor, Tensor, Tensor | None]:
         u, coarse_f, start = self.level.descend(f, u, coarser)
@@ -134,13 +136,12 @@ class _RecordedLevel(Level):
         return u, coarse_f, start
 
     def ascend(self, f: Tensor, u: Tensor, start: Tensor | None, coarse: Tensor) -> Tensor:
-        if getattr(self.level, "prolongation", None) is None:  # nothing ascends: this level keeps what it had
-            return self.level.ascend(f, u, start, coarse)
         u = self.level.ascend(f, u, start, coarse)
-        self._record(f, u)
+        if getattr(self.level, "prolongation", None) is not None:  # else u is a coarser level's: this one keeps what it had
+            self._record(f, u)
         return u
 
     def _record(self, f: Tensor, u: Tensor | None) -> None:
         unused = isinstance(operator_of_step(self.operator, -1), UnusedOperator)
         residual = None if unused and u is not None else self.operator.residual(f, u)
-        self.states[self.at] = LevelState(f, u, residual)
+        self.state = LevelState(f, u, residual)
