@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..messages import nearest
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def configured(kind: type[Config], config: Config | None, choices: dict[str, Any]) -> Config:
     """Return the configuration with some of its fields chosen anew. Raises TypeError for an unknown one, naming the nearest."""
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(kind)]
     for name in choices:
         if name not in known:
             raise TypeError(f"{kind.__name__} has no field {name!r}; it has {', '.join(known)}{nearest(name, known)}")
-    return kind(**choices) if config is None else dataclasses.replace(config, **choices)  # type: ignore[type-var]
+    return kind(**choices) if config is None else dataclasses.replace(config, **choices)
 
 
 def checked_count(name: str, value: Any) -> int:
@@ -25,11 +29,6 @@ def checked_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
     return operator.index(value)
-
-
-def as_given(value: Any) -> Any:
-    """Return the value, a list as a tuple, so that a configuration can be hashed."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def one_a_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
@@ -46,3 +45,17 @@ def checked_levels(name: str, value: Any, counting: str, levels: Any) -> None:
         raise ValueError(f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one a level")
     for at, entry in enumerate(values):
         checked_count(f"{name}[{at}]" if isinstance(value, tuple) else name, entry)
+
+
+def normalize_levels(config: Any, counting: str, names: Sequence[str]) -> None:
+    """Check these fields, each one number or one a level, and make tuples of lists, so that a configuration can be hashed."""
+    for name in names:
+        value = getattr(config, name)
+        object.__setattr__(config, name, tuple(value) if isinstance(value, list) else value)
+        checked_levels(name, getattr(config, name), counting, getattr(config, counting))
+
+
+def normalize_counts(config: Any, names: Sequence[str]) -> None:
+    """Check these fields, each an integer >= 1, and make ints of NumPy's."""
+    for name in names:
+        object.__setattr__(config, name, checked_count(name, getattr(config, name)))

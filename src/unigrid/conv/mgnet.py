@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch import nn
 
 from ..cycle import Operator, Smoother
 from ..messages import choose
 from .classifier import ACTIVATIONS, Classifier
-from .configuration import as_given, checked_count, checked_levels, configured, one_a_level
+from .configuration import configured, normalize_counts, normalize_levels, one_a_level
 from .levels import ConvCycle, ConvLevel
 from .slots import (
     Borrowed,
@@ -130,7 +130,7 @@ class MgNetConfig:
     norms: str = "step"
     semi_iteration: str = "none"
     cycle: str = "\\"
-    padding: str = "zeros"
+    padding: Literal["zeros", "circular"] = "zeros"
     activation: str = "relu"
     in_channels: int = 3
     num_classes: int = 10
@@ -138,13 +138,8 @@ class MgNetConfig:
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             choose(getattr(self, name), allowed, name)
-        for name in ("steps", "features", "data"):
-            object.__setattr__(self, name, as_given(getattr(self, name)))
-        checked_levels("steps", self.steps, "steps", self.steps)
-        checked_levels("features", self.features, "steps", self.steps)
-        checked_levels("data", self.features if self.data is None else self.data, "steps", self.steps)
-        for name in ("in_channels", "num_classes"):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
+        normalize_levels(self, "steps", ["steps", "features"] if self.data is None else ["steps", "features", "data"])
+        normalize_counts(self, ["in_channels", "num_classes"])
         for name in ("transfer_norms", "transfer_activation", "operator_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -320,11 +315,15 @@ class _Builder:
     def state_transfer(self, at: int) -> ConvStateTransfer | None:
         if self.config.state_transfer == "zero":
             return None
-        make: Callable[[], nn.Module] = lambda: self.pooling(self.features, at)  # noqa: E731
-        if self.config.state_transfer == "channelwise":
-            make = lambda: ChannelwiseConvolution(self.config.padding)  # noqa: E731
-        pooling = self.shared("state transfer", self.config.state_transfer_sharing, at, make)
+        sharing = self.config.state_transfer_sharing
+        pooling = self.shared("state transfer", sharing, at, lambda: self.feature_pooling(at))
         return ConvStateTransfer(pooling, *self.after_transfer(self.features[at + 1]))
+
+    def feature_pooling(self, at: int) -> nn.Module:
+        """Return Pi itself, without norm and activation."""
+        if self.config.state_transfer == "channelwise":
+            return ChannelwiseConvolution(self.config.padding)
+        return self.pooling(self.features, at)
 
     def prolongation(self, at: int) -> ConvProlongation:
         norm = nn.BatchNorm2d(self.features[at]) if self.config.transfer_norms else None
@@ -355,7 +354,7 @@ class _Builder:
         return self.convolution(channels[at], channels[at + 1], stride=2)
 
     def convolution(self, inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-        return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, padding_mode=self.config.padding)  # type: ignore[arg-type]
+        return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, padding_mode=self.config.padding)
 
     def activation(self) -> nn.Module:
         return ACTIVATIONS[self.config.activation]()

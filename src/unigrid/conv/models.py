@@ -138,10 +138,10 @@ _ONE = {256: {"cifar100": 76.62}, 128: {"cifar100": 73.04}}
 def _mgnet(channels: int, sharing: str) -> NamedModel:
     name = f"mgnet-{channels}-{sharing}"
     if sharing == "shared":
-        shared = dict.fromkeys(
+        shared: dict[str, Any] = dict.fromkeys(
             ("operator_sharing", "extractor_sharing", "restriction_sharing", "state_transfer_sharing"), "global"
         )
-        config = MgNetConfig(features=channels, **shared)  # type: ignore[arg-type]
+        config = MgNetConfig(features=channels, **shared)
         return NamedModel(name, config, "MgNet, one A, B, R and Pi for all levels", RELEASED, _ONE.get(channels, {}))
     step = sharing == "Bli"
     config = MgNetConfig(features=channels, extractor_sharing="step" if step else "level")

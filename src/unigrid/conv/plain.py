@@ -13,7 +13,7 @@ Source: J. He & J. Xu, MgNet (2019), section 4; K. Simonyan, A. Zisserman, Very 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from ..cycle import Operator, Restriction, Smoother
 from ..messages import choose
 from .classifier import ACTIVATIONS, Classifier
-from .configuration import as_given, checked_count, checked_levels, configured, one_a_level
+from .configuration import configured, normalize_counts, normalize_levels, one_a_level
 from .levels import ConvCycle, ConvLevel
 from .residual import CarriedResidual
 
-POOLING = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+POOLING: dict[str, Callable[..., nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
 @final
@@ -51,7 +51,7 @@ class PoolingRestriction(nn.Module, Restriction):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.pooling = POOLING[kind](2, ceil_mode=True)  # type: ignore[call-arg]
+        self.pooling = POOLING[kind](2, ceil_mode=True)
 
     def forward(self, residual: Tensor) -> Tensor:
         return self.pooling(residual)
@@ -89,11 +89,8 @@ class PlainConfig:
     def __post_init__(self) -> None:
         choose(self.pooling, POOLING, "pooling")
         choose(self.activation, ACTIVATIONS, "activation")
-        for name in ("steps", "channels"):
-            object.__setattr__(self, name, as_given(getattr(self, name)))
-            checked_levels(name, getattr(self, name), "steps", self.steps)
-        for name in ("in_channels", "num_classes", "kernel"):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
+        normalize_levels(self, "steps", ["steps", "channels"])
+        normalize_counts(self, ["in_channels", "num_classes", "kernel"])
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, for an output as large as its input, got {self.kernel}")
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..cycle import Operator, Restriction, Smoother
 from ..messages import choose
 from .classifier import ACTIVATIONS, Classifier
-from .configuration import as_given, checked_count, checked_levels, configured, one_a_level
+from .configuration import configured, normalize_counts, normalize_levels, one_a_level
 from .levels import ConvCycle, ConvLevel
 from .slots import Borrowed, Part, hold
 
@@ -194,11 +194,8 @@ class ResNetConfig:
         choose(self.activation, ACTIVATIONS, "activation")
         for name in ("operator_sharing", "extractor_sharing"):
             choose(getattr(self, name), ("step", "level"), name)
-        for name in ("blocks", "channels"):
-            object.__setattr__(self, name, as_given(getattr(self, name)))
-            checked_levels(name, getattr(self, name), "blocks", self.blocks)
-        for name in ("in_channels", "num_classes"):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
+        normalize_levels(self, "blocks", ["blocks", "channels"])
+        normalize_counts(self, ["in_channels", "num_classes"])
 
     def build(self) -> ResNet:
         """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
