@@ -157,3 +157,19 @@ def test_a_result_of_fewer_epochs_does_not_outlive_the_resumption(tmp_path):
     train(out=tmp_path)
     train(out=tmp_path, epochs=4, resume=True, callback=stop)
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_network_of_ones_own_starts_from_its_own_weights_and_the_record_says_so():
+    model = make_net()
+    before = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    result = train(model, "paper", epochs=1, batch_size=8, learning_rate=1e-30)
+    assert result.configuration["protocol"]["initialization"] == "own"
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value.detach(), before[name])
+
+
+def test_an_error_within_a_network_of_ones_own_names_the_images(tmp_path):
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, 3))
+    with pytest.raises(ValueError, match=r"the model fails on images \(n, 3, \d+, \d+\) of custom: mat1 and mat2"):
+        train(flat, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
