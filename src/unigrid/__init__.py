@@ -25,23 +25,27 @@ _HOMES = {
     "stencil.transfers": [
         "CellAverage", "Constant", "Cubic", "FullWeighting", "HalfWeighting", "Injection", "Linear", "TransferRecipe",
     ],
+    "stencil.learned": ["LearnedSmoother"],
     "stencil.kernels.threads": ["get_num_threads", "set_num_threads"],
     "stencil.solve": ["solve"],
     "conv.levels": ["ConvCycle"],
     "conv.mgnet": ["MgNet", "MgNetConfig"],
     "conv.models": ["create_model", "list_models"],
+    "training.poisson_net": ["PoissonNet"],
     "training.result": ["TrainResult"],
     "training.train": ["train"],
 }  # fmt: skip
-_MODULES = ("conv", "cycle", "iterate", "plots", "solution", "stencil", "training")
-_LEARNED = ("conv", "training")  # what needs torch
+_MODULES = ("analysis", "conv", "cycle", "equivalence", "iterate", "plots", "solution", "stencil", "training")
+_LEARNED = ("conv", "equivalence", "training")  # what needs torch
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _USABLE = [name for name, home in _HOME_OF.items() if home.split(".")[0] not in _LEARNED or find_spec("torch")]
 __all__ = sorted(_USABLE)  # without torch, a star import gives what works without
 
 if TYPE_CHECKING:
+    from . import analysis as analysis
     from . import conv as conv
     from . import cycle as cycle
+    from . import equivalence as equivalence
     from . import iterate as iterate
     from . import plots as plots
     from . import solution as solution
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
     from .stencil.hierarchy import StencilCycle as StencilCycle
     from .stencil.kernels.threads import get_num_threads as get_num_threads
     from .stencil.kernels.threads import set_num_threads as set_num_threads
+    from .stencil.learned import LearnedSmoother as LearnedSmoother
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
     from .stencil.smoothers import Chebyshev as Chebyshev
@@ -85,6 +90,7 @@ if TYPE_CHECKING:
     from .stencil.transfers import Injection as Injection
     from .stencil.transfers import Linear as Linear
     from .stencil.transfers import TransferRecipe as TransferRecipe
+    from .training.poisson_net import PoissonNet as PoissonNet
     from .training.result import TrainResult as TrainResult
     from .training.train import train as train
 

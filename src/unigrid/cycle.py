@@ -211,6 +211,11 @@ class MultigridCycle:
             start = level.nested_prolongation(self.nested(level.nested_restriction(f), at + 1))
         return self.cycle(level.right_hand_side(f), start, at=at)
 
+    @property
+    def nests(self) -> bool:
+        """Whether its levels take part in nested iteration."""
+        return len(self.levels) > 0 and all(isinstance(level, NestedLevel) for level in self.levels)
+
     def visits(self) -> list[int]:
         """Return how often one cycle visits each level: 1, 1, 1.. (V), 1, 2, 4.. (W), 1, 2, 3.. (F)."""
         counts, kinds = [], self.kind

@@ -111,7 +111,8 @@ def test_nan_in_mid_cycle_returns_the_last_finite_iterate(fatal, start, dtype):
     assert "NaN" in solution.message
     good = unigrid.StencilCycle(problem).solve(f, start=start, rtol=1e-6)
     before = good.residuals[: solution.iterations + 1]
-    assert solution.residuals == pytest.approx(before, rel=1e-4)  # exactly the iterations before the fault
+    rel = 1e-4 if dtype == np.float64 else 1e-3  # the fused legs of the good cycle round otherwise
+    assert solution.residuals == pytest.approx(before, rel=rel)  # exactly the iterations before the fault
 
 
 def test_nan_for_one_of_several_right_hand_sides_spares_the_others():

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.sparse
 
 import unigrid
@@ -164,6 +165,47 @@ def test_separable_transfer_equals_the_tensor_product(fine, coarse, terms, dtype
     np.testing.assert_allclose(made, expected, rtol=0, atol=tolerance)
     added = _same_on_every_team(use_threads, lambda: slot.add_to(start.copy(), u))
     np.testing.assert_allclose(added, start + expected, rtol=0, atol=tolerance)
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize(
+    ("shape", "width", "strides"),
+    [
+        ((9,), (3,), (1,)),
+        ((9,), (3,), (2,)),
+        ((8,), (2,), (3,)),
+        ((3,), (3,), (2,)),
+        ((7, 9), (3, 3), (1, 1)),
+        ((7, 9), (3, 3), (2, 2)),
+        ((8, 7), (3, 2), (2, 1)),
+        ((3, 12), (3, 5), (1, 2)),
+        ((5, 6), (1, 1), (1, 1)),
+        ((5, 6, 7), (3, 3, 3), (1, 1, 1)),
+        ((6, 5, 8), (2, 3, 4), (2, 1, 2)),
+        ((3, 6, 3), (3, 1, 3), (1, 2, 1)),
+    ],
+    ids=str,
+)
+def test_correlate_equals_the_reference_and_scipy(shape, width, strides, dtype, rng, use_threads):
+    values, weights = rng.standard_normal(shape).astype(dtype), rng.standard_normal(width)
+    weights[(0,) * len(width)] = 0.0  # left out by the loops
+    made = _same_on_every_team(use_threads, lambda: kernels.correlate(values, weights, strides))
+    assert made.dtype == dtype
+    tolerance = 20 * np.finfo(dtype).eps * np.abs(values).max() * np.abs(weights).sum()
+    np.testing.assert_allclose(made, reference.correlate(values, weights, strides), rtol=0, atol=tolerance)
+    everywhere = scipy.ndimage.correlate(values.astype(float), weights, mode="constant", origin=[-(w // 2) for w in width])
+    inside = tuple(slice(0, n - w + 1, step) for n, w, step in zip(shape, width, strides, strict=True))
+    np.testing.assert_allclose(made, everywhere[inside], rtol=0, atol=tolerance)
+
+
+@EVERY_DTYPE
+def test_correlate_takes_any_memory_layout_and_changes_nothing(dtype, rng):
+    values = rng.standard_normal((9, 8)).astype(dtype)
+    weights = rng.standard_normal((3, 3))
+    wanted = kernels.correlate(values, weights, (2, 1))
+    for layout in (np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2], values[::-1][::-1]):
+        layout.flags.writeable = False
+        np.testing.assert_array_equal(kernels.correlate(layout, np.asfortranarray(weights), (2, 1)), wanted)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from ..files import FileError
 from ..messages import choose
 from ..version import __version__
-from . import compare, demo, evaluate, info, models, predict, solve, train
+from . import compare, demo, equivalence, evaluate, info, models, predict, solve, train
 from .options import Parser, UsageError, nearest_option
 
 COMMANDS = {
     "solve": solve, "compare": compare, "train": train, "evaluate": evaluate, "predict": predict, "models": models,
-    "info": info, "demo": demo,
+    "equivalence": equivalence, "info": info, "demo": demo,
 }  # fmt: skip
 EPILOG = """\
 examples:
@@ -28,6 +28,8 @@ examples:
   unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1:neumann,periodic
   unigrid compare --smoothers red-black,jacobi --cycles V,W --plot history.png
   unigrid train cifar10 --download --model mgnet-32-Bli  a convolutional network through the same cycle
+  unigrid train poisson -o runs/smoother                 the smoothers of a solver, trained through the same cycle
+  unigrid equivalence --figure one_cycle.png             solver and network are one: the proofs, run
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
 
 `unigrid COMMAND --help` says more."""

@@ -88,6 +88,17 @@ def assignment(text: str) -> tuple[str, str]:
     return name.replace("-", "_"), value
 
 
+def field_value(name: str, text: str, kind: type) -> Any:
+    """Return the text as a value of that kind. Raises ValueError."""
+    if kind is bool:
+        return choose(text.lower(), ("true", "false"), f"value of {name}") == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "an integer" if kind is int else "a number"
+        raise ValueError(f"--set {name}={text}: {name} must be {wanted}") from None
+
+
 def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problem")
     group.add_argument("--lengths", type=numbers, metavar="L[,L..]", help="length of the box, one for all axes or one per axis")

@@ -14,23 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..messages import choose
-from . import options
+from . import options, train_poisson
 from .monitor import json_text, line_per_epoch, plain
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
     from ..training import ImageData, Protocol, SeedRun, TrainResult
 
-SUMMARY = "train a convolutional network on labelled images"
+SUMMARY = "train a convolutional network on labelled images, or multigrid's smoothers on Poisson's equation"
 EPILOG = """\
 data sets:
   cifar10, cifar100, mnist: read from --data-dir, UNIGRID_DATA or the user's cache; --download fetches them
   shapes: small synthetic pictures that unigrid draws itself, to try things offline
+  poisson: no images but -EPS u_xx - u_yy = f, whose multigrid cycle learns its smoothers; protocols fourier and random
 
 examples:
   unigrid train shapes --model mgnet-8-Bl --epochs 2
   unigrid train cifar10 --download --model mgnet-16-Bl --subset 10000 --epochs 5
   unigrid train cifar100 --model mgnet-256-Bl --seed 0,1,2 --device cuda --out runs/hundred
+  unigrid train poisson --eps 0.1 --set degree=2 --out runs/anisotropic
   unigrid train cifar10 --protocol course --set label_smoothing=0.1 --set cutout=8 --validation 5000 --plot curves.png
 
 Ctrl-C leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists the models; unigrid.train
@@ -38,21 +40,23 @@ does the same from Python, for models and data of one's own. The test set is rea
 
 exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
 FOLDER = "runs"
+MODEL, PROTOCOL = "mgnet-64-Bl", "fast"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="cifar10, cifar100, mnist or shapes")
-    parser.add_argument("--model", default="mgnet-64-Bl", metavar="NAME", help="one of `unigrid models`, default mgnet-64-Bl")
+    parser.add_argument("dataset", metavar="DATASET", help="cifar10, cifar100, mnist, shapes; or poisson")
+    parser.add_argument("--model", metavar="NAME", help=f"one of `unigrid models`, default {MODEL}")
     group = parser.add_argument_group("protocol")
-    group.add_argument("--protocol", default="fast", metavar="NAME", help="fast (default), paper, course or code")
+    group.add_argument("--protocol", metavar="NAME", help=f"{PROTOCOL} (default), paper, course or code")
     group.add_argument("--epochs", type=int, metavar="N", help="default the protocol's")
     group.add_argument("--batch-size", type=int, metavar="N", help="default the protocol's")
     group.add_argument("--learning-rate", type=float, metavar="R", help="default the protocol's")
     group.add_argument(
         "--set", type=options.assignment, action="append", default=[], metavar="NAME=VALUE",
-        help="change another field of the protocol, such as label_smoothing=0.2; may be repeated",
+        help="change another field of the protocol, such as label_smoothing=0.2; may be repeated; for poisson also of the net",
     )  # fmt: skip
     group.add_argument("--seed", type=options.seeds, default=0, metavar="S[,S..]", help="one run each, default 0")
+    train_poisson.add_arguments(parser)
     _add_data_options(parser)
     _add_output_options(parser)
 
@@ -103,6 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
     options.checked_pictures(arguments.plot, arguments.confusion)
     options.load_learned()
     try:
+        if arguments.dataset == train_poisson.NAME:
+            return train_poisson.run(arguments)
+        arguments.model, arguments.protocol = arguments.model or MODEL, arguments.protocol or PROTOCOL
+        train_poisson.refuse_options(arguments)
         return _run(arguments)
     except KeyboardInterrupt:
         print(f"unigrid: interrupted; to go on: {_resuming(arguments.argv)}", file=sys.stderr)
@@ -174,19 +182,8 @@ def _choices(arguments: argparse.Namespace, protocol: Protocol) -> dict[str, Any
         kind = kinds[choose(name, kinds, "protocol field")]
         if name in choices:
             raise ValueError(f"--set {name}={text}: {name} is given twice")
-        choices[name] = _value(name, text, kind)
+        choices[name] = options.field_value(name, text, kind)
     return choices
-
-
-def _value(name: str, text: str, kind: type) -> Any:
-    """Return the text as a value of that kind. Raises ValueError."""
-    if kind is bool:
-        return choose(text.lower(), ("true", "false"), f"value of {name}") == "true"
-    try:
-        return kind(text)
-    except ValueError:
-        wanted = "an integer" if kind is int else "a number"
-        raise ValueError(f"--set {name}={text}: {name} must be {wanted}") from None
 
 
 def _folder(arguments: argparse.Namespace) -> str:

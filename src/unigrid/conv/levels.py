@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..cycle import Level, MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
 from ..messages import choose
 from .slots import UnusedOperator, operator_of_step
+
+Array = NDArray[Any]
 
 
 @final
@@ -65,12 +71,12 @@ class LevelState:
     """What a level held when it was left for the last time.
 
     `data` is f, `features` is u, and `residual` is f - A u: the data that the features do not explain; None where A is never
-    applied, and so has no weights.
+    applied, and so has no weights. Tensors of a network, arrays of a `StencilCycle`.
     """
 
-    data: Tensor
-    features: Tensor | None
-    residual: Tensor | None
+    data: Any
+    features: Any
+    residual: Any
 
 
 @final
@@ -105,13 +111,34 @@ class ConvCycle(nn.Module, MultigridCycle):
             raise ValueError(f"kind {kind!r} visits a level more than once, so every level but the last needs a prolongation")
         self.levels = nn.ModuleList(levels)  # type: ignore[assignment,arg-type]
 
-    def forward(self, f: Tensor, u: Tensor | None = None) -> Tensor:
-        return self.cycle(f, u)
+    def forward(self, f: Any, u: Any = None) -> Any:
+        """Return u after one cycle, a tensor for tensors (n, channels, h, w); for arrays (h, w), of one channel, an array."""
+        return self._on_arrays(f, u) if isinstance(f, np.ndarray) else self.cycle(f, u)
+
+    @torch.no_grad()
+    def _on_arrays(self, f: Array, u: Array | None) -> Array:
+        if f.ndim != 2 or (u is not None and u.shape != f.shape):
+            shapes = f"f {f.shape}" + ("" if u is None else f" and u {u.shape}")
+            raise ValueError(f"arrays of a cycle of convolutions have two axes, rows and columns, f and u alike; got {shapes}")
+        weight = next(itertools.chain(self.parameters(), self.buffers()))
+        data, state = (None if array is None else torch.tensor(array.copy()).to(weight)[None, None] for array in (f, u))
+        try:
+            result = self.cycle(data, state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the network takes no grid of shape {f.shape}, its levels do not nest: {reason}") from error
+        array: Array = result[0, 0].cpu().numpy().astype(f.dtype, copy=False)
+        return array
 
     def trace(self, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, list[LevelState]]:
         """Return u after one cycle, and what every level held when it was left for the last time, finest first."""
-        recorder = _Recorder(self)
-        return recorder.cycle(f, u), [level.state for level in recorder.levels]
+        return traced(self, f, u)
+
+
+def traced(cycle: MultigridCycle, f: Any, u: Any = None) -> tuple[Any, list[LevelState]]:
+    """Return u after one cycle, and what every level held when it was left for the last time, of a cycle of any backend."""
+    recorder = _Recorder(cycle)
+    return recorder.cycle(f, u), [level.state for level in recorder.levels]
 
 
 class _Recorder(MultigridCycle):

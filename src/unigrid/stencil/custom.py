@@ -15,11 +15,12 @@ from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
 from .coarse import DirectSolver, FourierSolver
 from .grid import Grid
 from .kernels.workspace import copy
+from .learned import LearnedSmoother
 from .smoothers import SMOOTHERS
 from .transfers import SeparableTransfer, TransferRecipe
 
 Array = NDArray[np.floating]
-OWN_SMOOTHERS: tuple[type[Smoother], ...] = (*SMOOTHERS.values(), DirectSolver, FourierSolver)
+OWN_SMOOTHERS: tuple[type[Smoother], ...] = (*SMOOTHERS.values(), LearnedSmoother, DirectSolver, FourierSolver)
 
 
 @final

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..reflection import Reflection, Sides
 from .boundary import Condition, Dirichlet, Ghost, Neumann, Periodic
 
 # An axis whose spacing is at least this many times the finest is left alone: point smoothers see only the strong axes, so
@@ -88,6 +89,12 @@ class Axis:
             low, high, high_index = low._replace(gain=low.gain + high.weight), high._replace(weight=0.0), 0
         return low._replace(inward=low_index), high._replace(inward=high_index)
 
+    @property
+    def reflections(self) -> tuple[Reflection, Reflection]:
+        """What lies beyond the low and the high end, on an axis of any number of unknowns."""
+        low, high = (side().ghost(self.centering, self.h) for side in (self.low, self.high))
+        return Reflection(low.inward, low.weight), Reflection(high.inward, high.weight)
+
     def second_difference(self) -> sparse.csr_array:
         """Return the (n, n) matrix of -u'' along this axis."""
         inner = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(self.n, self.n))
@@ -136,6 +143,11 @@ class Grid:
         for axis in self.axes:
             weights = np.multiply.outer(weights, axis.weights)
         return weights
+
+    @property
+    def sides(self) -> Sides:
+        """What lies beyond the ends of every axis."""
+        return tuple(axis.reflections for axis in self.axes)
 
     def without(self, axis: int) -> tuple[Axis, ...]:
         """Return the other axes: those of a side that axis `axis` ends at."""

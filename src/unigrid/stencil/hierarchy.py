@@ -10,12 +10,25 @@ import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, MultigridCycle, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
+from ..cycle import (
+    VISITS,
+    Level,
+    MultigridCycle,
+    NestedLevel,
+    Prolongation,
+    Restriction,
+    SlotLevel,
+    Smoother,
+    StateTransfer,
+    Steps,
+)
 from ..messages import choose, reject_unknown_keywords
 from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
 from .custom import between, fitted
+from .fusing import fused_legs
+from .kernels.fused import FusedLegs
 from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
@@ -43,6 +56,25 @@ class StencilLevel(SlotLevel, NestedLevel):
         self.operator = problem.operator
         self.smoother = self.post_smoother = None
         self.prolongation = self.state_transfer = None
+        self._fused: tuple[tuple[Any, ...], FusedLegs | None] | None = None
+
+    def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
+        legs = None if coarser is None else self.legs
+        if legs is None:
+            return super().descend(f, u, coarser)
+        return *legs.descend(f, u), None
+
+    def ascend(self, f: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+        legs = self.legs
+        return super().ascend(f, u, start, coarse) if legs is None else legs.ascend(f, u, coarse)
+
+    @property
+    def legs(self) -> FusedLegs | None:
+        """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
+        slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
+        if self._fused is None or any(now is not then for now, then in zip(slots, self._fused[0], strict=True)):
+            self._fused = slots, fused_legs(self.problem, self.coarser, slots)
+        return self._fused[1]
 
     def right_hand_side(self, f: Array) -> Array:
         return self.problem.compatible(self.problem.folded(f))
@@ -81,6 +113,8 @@ class StencilCycle(MultigridCycle):
         default, red-black with omega 1.23 and two sweeps on either side, was within 4 % of the least time to 1e-8 of all
         combinations of omega and sweeps tried on random right-hand sides in 2-D and 3-D, and takes the fewest cycles
         (benchmarks/smoothers_and_cycles.py).
+    post_smoother : str or Smoother, optional
+        Another smoother after the correction; the same one if not given.
     restriction : str or Restriction
         "full-weighting", "half-weighting" (nested vertices), "injection", "cell-average", or a slot of your own.
     prolongation : str or Prolongation
@@ -118,6 +152,7 @@ class StencilCycle(MultigridCycle):
         pre: int = 2,
         post: int = 2,
         smoother: str | Smoother = "red-black",
+        post_smoother: str | Smoother | None = None,
         restriction: str | TransferRecipe | Restriction = "full-weighting",
         prolongation: str | TransferRecipe | Prolongation = "linear",
         state_transfer: str | TransferRecipe | StateTransfer | None = None,
@@ -135,6 +170,7 @@ class StencilCycle(MultigridCycle):
         self.kind = choose(cycle, VISITS, "cycle")
         self.problem, self.pre, self.post = problem, pre, post
         self.smoother = _smoother(smoother)
+        self.post_smoother = self.smoother if post_smoother is None else _smoother(post_smoother)
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
         self.state_transfer = (
@@ -155,7 +191,7 @@ class StencilCycle(MultigridCycle):
         level.prolongation = between(self.prolongation, fine, coarse, fine.shape)
         level.state_transfer = None if self.state_transfer is None else between(self.state_transfer, fine, coarse, coarse.shape)
         level.smoother = Steps(fitted(self.smoother), self.pre) if self.pre else None
-        level.post_smoother = Steps(fitted(self.smoother), self.post) if self.post else None
+        level.post_smoother = Steps(fitted(self.post_smoother), self.post) if self.post else None
 
     def __call__(self, f: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = f, homogeneous at the boundary; None is zero."""
@@ -187,6 +223,7 @@ class StencilCycle(MultigridCycle):
         adjoint = self.smoother.adjoint()
         problems = [
             (self.kind == "F", "the F-cycle is not symmetric: take cycle='V' or 'W'"),
+            (self.post_smoother is not self.smoother, "leave out post_smoother: it is the smoother's adjoint then"),
             (self.pre != self.post, f"pre = {self.pre} and post = {self.post} must be equal"),
             (
                 adjoint is None,
@@ -248,7 +285,7 @@ class StencilCycle(MultigridCycle):
         unknowns; the coarsest level counts one sweep a visit, a Chebyshev step its degree, transfers nothing.
         """
         visits, finest = self.visits(), self.problem.grid.size
-        cost = self.smoother.cost * (self.pre + self.post)
+        cost = self.smoother.cost * self.pre + self.post_smoother.cost * self.post
         sweeps = [cost] * (len(self.levels) - 1) + [1]
         sizes = [level.problem.grid.size for level in self.levels]
         return sum(v * s * n for v, s, n in zip(visits, sweeps, sizes, strict=True)) / finest
@@ -259,8 +296,9 @@ class StencilCycle(MultigridCycle):
         return sum(level.problem.grid.size for level in self.levels) / self.problem.grid.size
 
     def __repr__(self) -> str:
+        smoothers = f"{self.smoother!r}" + f", then {self.post_smoother!r}" * (self.post_smoother is not self.smoother)
         head = (
-            f"StencilCycle: {self.kind}({self.pre},{self.post}), {self.smoother!r}, {len(self.levels)} levels, "
+            f"StencilCycle: {self.kind}({self.pre},{self.post}), {smoothers}, {len(self.levels)} levels, "
             f"{self.work_units:.2f} work units a cycle, operator complexity {self.operator_complexity:.2f}"
         )
         rows = [f"{'level':>6} {'grid':>18} {'unknowns':>12}   spacing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -50,6 +51,21 @@ class StencilOperator(Operator):
 
     def diagonal(self) -> NDArray[np.float64]:
         """Return the diagonal of A, shape of the grid; not constant where a cell-centered or one-unknown axis ends."""
+        return self._diagonal.copy()
+
+    @property
+    def constant_diagonal(self) -> float | None:
+        """The diagonal of A where it is the same at every unknown, else None."""
+        places = self._diagonal[np.ix_(*((0, n // 2, n - 1) for n in self.grid.shape))]  # ends and middle, in all combinations
+        return float(places.flat[0]) if (places == places.flat[0]).all() else None
+
+    def over_diagonal(self, residual: Array) -> Array:
+        """Return D^-1 r."""
+        constant = self.constant_diagonal
+        return residual / (self._diagonal.astype(residual.dtype) if constant is None else residual.dtype.type(constant))
+
+    @cached_property
+    def _diagonal(self) -> NDArray[np.float64]:
         diagonal = np.full(self.grid.shape, self.reaction)
         for number, axis in enumerate(self.grid.axes):
             along = axis.second_difference().diagonal()

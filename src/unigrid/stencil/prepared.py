@@ -17,10 +17,12 @@ from ..solution import Solution, stacked
 from . import kernels
 from .arrays import finite_array
 from .conjugate_gradients import ConjugateGradients
+from .flow import Flow
+from .hierarchy import StencilCycle
 from .problem import Poisson
 
 if TYPE_CHECKING:
-    from .hierarchy import StencilCycle
+    from .adopted import AdoptedCycle
 
 Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
@@ -48,7 +50,7 @@ class SolveOptions(TypedDict, total=False):
 
 @partial(reject_unknown_keywords, label="StencilCycle.solve")
 def solve_prepared(
-    cycle: StencilCycle,
+    cycle: StencilCycle | AdoptedCycle,
     f: ArrayLike,
     /,
     *,
@@ -101,7 +103,7 @@ def solve_prepared(
 
 
 def _solve_one(
-    cycle: StencilCycle,
+    cycle: StencilCycle | AdoptedCycle,
     f: Array,
     u: Array | None,
     tolerance: Tolerance,
@@ -123,6 +125,11 @@ def _solve_one(
         view=_read_only,
         zero=lambda: np.zeros_like(b),
     )
+    if accelerate is None and callback is None and isinstance(cycle, StencilCycle):
+        flowing = Flow.of(cycle, f, b, tolerance.target(b_norm), tolerance.maxiter)
+        solution = None if flowing is None else flowing.solve(u, start == "fmg", system, tolerance)
+        if solution is not None:
+            return solution if not note else replace(solution, message=f"{solution.message} {note}")
     step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
 
     @np.errstate(over="ignore", invalid="ignore")  # divergence is the driver's to report, not a warning's
@@ -134,7 +141,7 @@ def _solve_one(
         u,
         system,
         tolerance,
-        nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" else None,
+        nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" and cycle.nests else None,
         callback=callback,
     )
     return solution if not note else replace(solution, message=f"{solution.message} {note}")

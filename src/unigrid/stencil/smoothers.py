@@ -128,18 +128,25 @@ class Chebyshev(Smoother):
         return self.degree
 
     def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
-        low, high = self.interval or operator.smoothing_interval
-        gain, ratio = 2.0 / (low + high), (high - low) / (high + low)
+        gain, weights = self.schedule(operator)
         tables = operator.tables(f.dtype)
         older = zeros(f.shape, f.dtype) if u is None else u
         newer = kernels.semi_iterate(zeros(f.shape, f.dtype), f, older, gain, 1.0, tables)
-        weight = 2.0
-        for step in range(1, self.degree):
-            weight = 1.0 / (1.0 - ratio**2 * weight / 4.0)
+        for step, weight in enumerate(weights, start=1):
             # The kernel writes over the older iterate: the caller's own u must not be that one.
             spare = copy(older) if step == 1 and u is not None else older
             older, newer = newer, kernels.semi_iterate(spare, f, newer, gain, weight, tables)
         return newer
+
+    def schedule(self, operator: StencilOperator) -> tuple[float, list[float]]:
+        """Return the gain, and w_2, w_3, .. of the steps after the first."""
+        low, high = self.interval or operator.smoothing_interval
+        ratio = (high - low) / (high + low)
+        weights, weight = [], 2.0
+        for _ in range(1, self.degree):
+            weight = 1.0 / (1.0 - ratio**2 * weight / 4.0)
+            weights.append(weight)
+        return 2.0 / (low + high), weights
 
     def adjoint(self) -> Chebyshev:
         return self

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
 from ..messages import reject_unknown_keywords
 from ..solution import Solution
+from .adopted import AdoptedCycle, adopted
 from .arrays import real_array
 from .hierarchy import StencilCycle
 from .prepared import solve_prepared
@@ -63,8 +64,9 @@ def solve(
     maxiter : int
         Most iterations; a full-multigrid start is the first.
     cycle : "V", "W", "F" or a MultigridCycle
-        A prepared cycle brings its problem and its slots: then none of either may be given here (an argument that equals its
-        default counts as not given).
+        A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
+        `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
+        `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
     pre, post, smoother, restriction, prolongation
         The slots: as of `StencilCycle`.
     start : "fmg" or "zero"
@@ -107,21 +109,28 @@ def solve(
         "reaction": reaction,
     }  # fmt: skip
     slots = {"pre": pre, "post": post, "smoother": smoother, "restriction": restriction, "prolongation": prolongation}
-    if isinstance(cycle, MultigridCycle):
-        prepared = _prepared(cycle, {**problem_options, **slots})
+    if not isinstance(cycle, (str, MultigridCycle)):
+        raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
+    prepared: StencilCycle | AdoptedCycle
+    if isinstance(cycle, StencilCycle):
+        _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
+        prepared = cycle
     else:
         f = real_array(f, "f")
-        prepared = StencilCycle(Poisson(_solvable_shape(f), **problem_options), cycle=cycle, **slots)  # type: ignore[arg-type]
+        problem = Poisson(_solvable_shape(f), **problem_options)  # type: ignore[arg-type]
+        if isinstance(cycle, MultigridCycle):
+            _refuse_beside("a cycle brings its own slots", slots)
+            prepared = adopted(cycle, problem)
+        else:
+            prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
     return solve_prepared(
         prepared, f, u0=u0, rtol=rtol, atol=atol, maxiter=maxiter, start=start, accelerate=accelerate,
         compatibility=compatibility, callback=callback, raise_on_failure=raise_on_failure,
     )  # fmt: skip
 
 
-def _prepared(cycle: MultigridCycle, beside: dict[str, Any]) -> StencilCycle:
-    """Return the cycle if `solve` can run it and nothing was given that it brings itself."""
-    if not isinstance(cycle, StencilCycle):
-        raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.StencilCycle, got {type(cycle).__name__}")
+def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
+    """Raise ValueError if an argument was given that the cycle brings itself."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(solve).parameters.items()}
     plain = (str, int, float)
     given = [
@@ -130,8 +139,7 @@ def _prepared(cycle: MultigridCycle, beside: dict[str, Any]) -> StencilCycle:
         if value is not defaults[name] and not (isinstance(value, plain) and value == defaults[name])
     ]
     if given:
-        raise ValueError(f"a prepared cycle brings its own problem and slots; leave out {', '.join(given)}, or give them to it")
-    return cycle
+        raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
 def _solvable_shape(f: Array) -> tuple[int, ...]:

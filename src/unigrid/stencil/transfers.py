@@ -31,8 +31,18 @@ class SeparableTransfer(Restriction, StateTransfer, Prolongation):
 
     def __init__(self, shape: tuple[int, ...], products: Sequence[Sequence[sparse.csr_array]], scale: float = 1.0) -> None:
         self.shape = shape
-        self._double = [_tables(matrices, scale) for matrices in products]
+        self._products = [[scale * matrices[0], *matrices[1:]] for matrices in products]
+        self._double = [_tables(matrices) for matrices in self._products]
         self._single: list[kernels.SeparableTables] | None = None  # made when first needed, as most never need it
+
+    def axis_matrices(self) -> list[list[sparse.csr_array]]:
+        """Return, for each product, its matrices, one an axis; the scale is in the first."""
+        return [list(matrices) for matrices in self._products]
+
+    @property
+    def tables(self) -> list[kernels.SeparableTables]:
+        """The products row by row, in double precision, leading axes of one point included."""
+        return self._double
 
     def _tables(self, dtype: np.dtype) -> list[kernels.SeparableTables]:
         if dtype == np.float64:
@@ -53,10 +63,10 @@ class SeparableTransfer(Restriction, StateTransfer, Prolongation):
         return u
 
 
-def _tables(matrices: Sequence[sparse.csr_array], scale: float) -> kernels.SeparableTables:
+def _tables(matrices: Sequence[sparse.csr_array]) -> kernels.SeparableTables:
     """Store each matrix by rows, padded with zeros to its longest row, missing leading axes as [1]."""
     indices, weights = zip(*([_ONE] * (3 - len(matrices)) + [_padded(matrix) for matrix in matrices]), strict=True)
-    return kernels.SeparableTables(indices, (weights[0] * scale, *weights[1:]))
+    return kernels.SeparableTables(indices, weights)
 
 
 _ONE = np.zeros((1, 1), np.int64), np.ones((1, 1))

@@ -6,6 +6,7 @@
     loop                                    the training loop           train          `unigrid.train`
     checkpoint, logs                        what a run leaves behind    evaluation     what a network says of images
     inference                               a checkpoint at work: `load_trained`
+    poisson, poisson_net, poisson_loss      multigrid that learns its smoothers
 
 Importing it needs torch: pip install 'unigrid[learn]'.
 """
@@ -22,6 +23,11 @@ from .inference import Prediction as Prediction
 from .inference import TrainedModel as TrainedModel
 from .inference import load_trained as load_trained
 from .loop import TrainingError as TrainingError
+from .poisson import PoissonProtocol as PoissonProtocol
+from .poisson import PoissonResult as PoissonResult
+from .poisson import anisotropic as anisotropic
+from .poisson_net import PoissonNet as PoissonNet
+from .poisson_net import PoissonNetConfig as PoissonNetConfig
 from .protocols import PROTOCOLS as PROTOCOLS
 from .protocols import Protocol as Protocol
 from .result import SeedRun as SeedRun

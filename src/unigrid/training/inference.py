@@ -27,6 +27,7 @@ from .checkpoint import CheckpointError, Loaded
 from .datasets import ImageData, load
 from .devices import device_named
 from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
+from .poisson_net import PoissonNet, PoissonNetConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,7 +92,16 @@ class TrainedModel:
     @property
     def picture_mode(self) -> str:
         """What pictures are made to, "L" (gray) or "RGB". ValueError for a network of other channels, which takes none."""
+        if self.solves:
+            raise ValueError(
+                f"{self.path}: its network solves Poisson's equation and takes no pictures: unigrid.solve(f, cycle=)"
+            )
         return _mode(self.shape[0])
+
+    @property
+    def solves(self) -> bool:
+        """Whether it was trained on Poisson problems: a cycle for `unigrid.solve`, no classifier."""
+        return isinstance(self.model, PoissonNet)
 
     @property
     def flips(self) -> bool:
@@ -133,6 +143,11 @@ class TrainedModel:
     def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
         """Return the data that `evaluate` would use, checked; arguments and errors as there."""
         known = self.configuration["dataset"]["name"]
+        if self.solves:
+            raise ValueError(
+                f"{self.path}: its network solves Poisson's equation and classifies nothing; unigrid.analysis.measured_factor "
+                "says how well"
+            )
         if dataset is None and known == CUSTOM:
             raise ValueError(f"{self.path}: trained on data that have no name; say which data set to evaluate it on")
         data = load(known if dataset is None else dataset, data_dir, download)
@@ -280,6 +295,8 @@ def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None)
             "unigrid.training.load_trained(path, model=...) puts them into one"
         )
     try:
+        if kind == PoissonNetConfig.__name__:
+            return PoissonNetConfig(**{name: value for name, value in configuration.items() if name != "kind"}).build()
         return from_configuration(configuration)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None

@@ -12,6 +12,8 @@ from torch import nn
 from .evaluation import Evaluation
 from .loop import Row
 
+RESULT, WEIGHTS = "result.json", "weights.safetensors"  # what a finished run leaves in its folder
+
 
 @final
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +23,45 @@ from ..conv.classifier import Classifier
 from ..conv.models import Config, configuration_of, create_model
 from ..conv.weights import load_clean_state_dict, require_safetensors, save_weights
 from ..files import FileError, atomic_output
-from ..messages import nearest
+from ..messages import choose, nearest
 from . import checkpoint
 from .augmentation import Pipeline
-from .datasets import ImageData, Split, load
+from .datasets import NAMES, ImageData, Split, load
 from .devices import bfloat16_pays, device_named
 from .evaluation import Evaluation
 from .logs import Log, write_run_facts
 from .loop import Interrupt, Progress, Row, Task, TrainingError, TrainingRun
+from .poisson import NAME as POISSON
+from .poisson import Poisson, PoissonProtocol, PoissonResult, poisson_problems, train_poisson
+from .poisson_net import PoissonNet, PoissonNetConfig
 from .protocols import Protocol, initialize, protocol_named
-from .result import SeedRun, TrainResult
+from .result import RESULT, WEIGHTS, SeedRun, TrainResult
 
-RESULT, WEIGHTS = "result.json", "weights.safetensors"
+IMAGE_MODEL, IMAGE_PROTOCOL = "mgnet-64-Bl", "fast"
+
+
+@overload
+def train(
+    dataset: Literal["poisson"] | Poisson | Sequence[Poisson],
+    model: PoissonNet | PoissonNetConfig | None = None,
+    protocol: str | PoissonProtocol | None = None,
+    **choices: Any,
+) -> PoissonResult: ...
+
+
+@overload
+def train(
+    dataset: Any = "cifar10",
+    model: str | Config | nn.Module | None = None,
+    protocol: str | Protocol | None = None,
+    **choices: Any,
+) -> TrainResult: ...
 
 
 def train(
     dataset: Any = "cifar10",
-    model: str | Config | nn.Module = "mgnet-64-Bl",
-    protocol: str | Protocol = "fast",
+    model: Any = None,
+    protocol: Any = None,
     *,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -56,19 +77,23 @@ def train(
     callback: Callable[[Row], None] | None = None,
     progress: bool | None = None,
     **choices: Any,
-) -> TrainResult:
-    """Train a network on labelled images.
+) -> TrainResult | PoissonResult:
+    """Train a network on labelled images, or the smoothers of multigrid on Poisson's equation: it is one cycle either way.
 
     Parameters
     ----------
-    dataset : str, ImageData, arrays or torch Dataset
-        "cifar10", "cifar100", "mnist", "shapes" (synthetic), or data of your own: see `unigrid.training.load`.
+    dataset : str, ImageData, arrays, torch Dataset; or a Poisson problem
+        "cifar10", "cifar100", "mnist", "shapes" (synthetic), or data of your own: see `unigrid.training.load`. "poisson", a
+        `unigrid.Poisson` of two axes, or several of them, which one net is to serve: then `model` is a `PoissonNet` or its
+        `PoissonNetConfig` (whose fields may stand among the choices), `protocol` is "fourier" or "random"
+        (`unigrid.training.poisson`), what is for images alone is refused, and the result is a `PoissonResult`, whose `model` is
+        a cycle for `unigrid.solve(f, cycle=...)`.
     model : str, configuration or nn.Module
-        A name of `unigrid.list_models()`, an `MgNetConfig` and the like (its channels and classes become the data's), or a
-        network of your own, which is trained in place, from the weights that it has, whatever the protocol says of them; it
-        maps (n, channels, height, width) to logits (n, classes).
+        "mgnet-64-Bl" if not given. A name of `unigrid.list_models()`, an `MgNetConfig` and the like (its channels and classes
+        become the data's), or a network of your own, which is trained in place, from the weights that it has, whatever the
+        protocol says of them; it maps (n, channels, height, width) to logits (n, classes).
     protocol : str or Protocol
-        "paper", "course", "code" or "fast": see `unigrid.training.protocols`.
+        "paper", "course", "code" or "fast", the default: see `unigrid.training.protocols`.
     epochs, batch_size, learning_rate, **choices
         What to change of the protocol: any of its fields.
     seed : int or sequence of int
@@ -112,7 +137,28 @@ def train(
     >>> result = unigrid.train("shapes", "mgnet-8-Bl", epochs=1, subset=256, device="cpu")
     >>> 0 <= result.test_accuracy <= 1
     True
+    >>> learned = unigrid.train("poisson", epochs=1, steps=20)  # more of both: a factor below 0.08
+    >>> learned.factor < 0.3  # damped Jacobi, from which it begins: 0.36
+    True
     """
+    if resume and out is None:
+        raise ValueError("resume=True needs out=, the folder of the run to go on with")
+    problems = poisson_problems(dataset)
+    if problems is not None:
+        of_images = {
+            "batch_size": batch_size, "subset": subset, "validation": validation or None, "data_dir": data_dir,
+            "download": download or None, "device": None if str(device) in ("auto", "cpu") else device,
+        }  # fmt: skip
+        _refuse_for_poisson(of_images)
+        given = {"epochs": epochs, "learning_rate": learning_rate, **choices}
+        return train_poisson(
+            problems, model, "fourier" if protocol is None else protocol, seed=_only_seed(seed),
+            out=None if out is None else Path(out), resume=resume, callback=callback,
+            progress=sys.stderr.isatty() if progress is None else progress, **given,
+        )  # fmt: skip
+    if isinstance(dataset, str):
+        choose(dataset, (*NAMES, POISSON), "dataset")
+    model, protocol = IMAGE_MODEL if model is None else model, IMAGE_PROTOCOL if protocol is None else protocol
     _reject_unknown(choices)
     resolved = protocol_named(protocol).with_choices(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **choices
@@ -123,8 +169,6 @@ def train(
     if isinstance(model, nn.Module):  # its weights are its owner's choice
         resolved = resolved.with_choices(initialization="own")
     seeds = checked_seeds(seed)
-    if resume and out is None:
-        raise ValueError("resume=True needs out=, the folder of the run to go on with")
     if out is not None:
         require_safetensors()
     data = load(dataset, data_dir, download)
@@ -142,6 +186,21 @@ def train(
         if runs[-1].reason == "stopped":
             break
     return TrainResult(tuple(runs), configuration)
+
+
+def _refuse_for_poisson(of_images: dict[str, Any]) -> None:
+    """Raise TypeError for what a Poisson problem has no use for."""
+    given = [name for name, value in of_images.items() if value is not None]
+    if given:
+        raise TypeError(f"{', '.join(given)}: for images alone; Poisson problems are trained on the CPU, on errors they draw")
+
+
+def _only_seed(seed: int | Sequence[int]) -> int:
+    """Return the seed of a run on Poisson problems, which has one."""
+    seeds = checked_seeds(seed)
+    if len(seeds) > 1:
+        raise ValueError(f"a run on Poisson problems has one seed, got {seed!r}; call train once for each")
+    return seeds[0]
 
 
 def _reject_unknown(choices: dict[str, Any]) -> None:

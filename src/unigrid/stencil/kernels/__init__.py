@@ -138,3 +138,13 @@ def add_separable(out: Array, u: Array, tables: SeparableTables) -> Array:
     pairs = [table for pair in zip(tables.indices, tables.weights, strict=True) for table in pair]
     over_slabs(lambda first, last: cpu.add_separable(box, source, *pairs, first, last), _slabs(box), out.size)
     return out
+
+
+def correlate(extended: Array, weights: Array, strides: tuple[int, ...]) -> Array:
+    """Return the cross-correlation sum_j weights[j] extended[stride i + j], wherever all of it lies inside."""
+    shape = tuple((n - width) // stride + 1 for n, width, stride in zip(extended.shape, weights.shape, strides, strict=True))
+    out = empty(shape, extended.dtype)
+    box, source, factors = _box(out), _box(extended), _box(weights.astype(extended.dtype))
+    steps = np.array((1,) * (3 - len(strides)) + tuple(strides))
+    over_slabs(lambda first, last: cpu.correlate(box, source, factors, steps, first, last), _slabs(box), out.size)
+    return out

@@ -313,3 +313,27 @@ def add_separable(out, u, indices0, weights0, indices1, weights1, indices2, weig
             index_row, weight_row = indices2[c], weights2[c]
             for k in range(n2):
                 out_row[k] += weight_row[k] * buffer[index_row[k]]
+
+
+@kernel
+def correlate(out, extended, weights, strides, first, last):
+    """Write the sum over j of weights[j] extended[stride i + j] into out[i]."""
+    start, stop, rows = _rows(first, last, out.shape)
+    n2, step = out.shape[2], strides[2]
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        out_row = out[i, j]
+        out_row[:] = 0
+        for a in range(weights.shape[0]):
+            for b in range(weights.shape[1]):
+                source = extended[strides[0] * i + a, strides[1] * j + b]
+                for c in range(weights.shape[2]):
+                    weight = weights[a, b, c]
+                    if weight != 0:
+                        if step == 1:
+                            shifted = source[c:]
+                            for k in range(n2):
+                                out_row[k] += weight * shifted[k]
+                        else:
+                            for k in range(n2):
+                                out_row[k] += weight * source[step * k + c]

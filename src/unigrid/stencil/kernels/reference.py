@@ -117,3 +117,10 @@ def transfer(u: Array, products: Sequence[Sequence[NDArray[np.float64]]], scale:
             part = np.moveaxis(np.tensordot(matrix, part, axes=(1, number)), 0, number)
         total = total + part
     return (scale * total).astype(u.dtype)
+
+
+def correlate(extended: Array, weights: Array, strides: tuple[int, ...]) -> Array:
+    """Return the cross-correlation wherever all of it lies inside."""
+    windows = np.lib.stride_tricks.sliding_window_view(extended, weights.shape)
+    windows = windows[tuple(slice(None, None, stride) for stride in strides)]
+    return np.tensordot(windows, weights, axes=weights.ndim)

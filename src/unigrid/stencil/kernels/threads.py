@@ -198,12 +198,21 @@ if hasattr(os, "register_at_fork"):
 def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
     """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return what the calls return, in order."""
     threads = min(_team.threads, slabs) if unknowns >= PARALLEL_FROM else 1
-    if threads <= 1:
-        return [kernel(0, slabs)]
-    bounds = [slabs * part // threads for part in range(threads + 1)]
+    return over_parts(kernel, even_parts(slabs, threads))
+
+
+def even_parts(slabs: int, count: int) -> list[tuple[int, int]]:
+    """Return range(slabs) cut into `count` parts of about equal length."""
+    return list(pairwise(slabs * part // count for part in range(count + 1)))
+
+
+def over_parts(kernel: SlabKernel, parts: list[tuple[int, int]]) -> list[Any]:
+    """Call `kernel(first, last)` on the parts, all at once; return what the calls return, in order."""
+    if len(parts) == 1:
+        return [kernel(*parts[0])]
     team = _team
     try:
-        return team.run(kernel, list(pairwise(bounds)))
+        return team.run(kernel, parts)
     except BaseException:
         _replace(team)  # interrupted anywhere, it may hold its lock for ever: the next call gets a new one
         raise

@@ -1,0 +1,205 @@
+"""The symbols of a trained network's A^l and B^l: low-pass or high-pass.
+
+A convolution carries c_in channels to c_out, so its symbol at a frequency is a matrix, K^(theta), (c_out, c_in). Its mean
+square over the pairs of channels says how much of each frequency passes. Batch norms and activations are left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .symbols import Reals
+
+if TYPE_CHECKING:
+    from ..conv.classifier import Classifier
+
+SLOTS = {"operator": "A", "smoother": "B"}
+PASSES = 2.0  # mean energies, low and high, that differ by this factor or more (3 decibels) give a filter its name
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class KernelSymbol:
+    """The symbol of one slot of a level, A^l or B^l.
+
+    Attributes
+    ----------
+    slot : "A" or "B"
+    levels : tuple of int
+        The levels that use it: several where it is shared.
+    kernels : tuple of ndarray, (c_out, c_in, side, side)
+        One of each smoothing step that has its own; a kernel through several convolutions (a bottleneck, xi sigma eta) is
+        their product.
+    """
+
+    slot: str
+    levels: tuple[int, ...]
+    kernels: tuple[NDArray[np.float64], ...]
+
+    @property
+    def flat_share(self) -> float:
+        """The low share of a filter that passes all frequencies alike: 1/4 in 2-D."""
+        return 0.5 ** (self.kernels[0].ndim - 2)
+
+    @cached_property
+    def low_share(self) -> float:
+        """The share of sum |K^|^2 that lies in |theta| < pi/2 along every axis, exactly, by the integral."""
+        low = total = 0.0
+        for offset, energy in self._correlations:
+            low += energy * math.prod(0.5 * float(np.sinc(s / 2)) for s in offset)
+            total += energy if not any(offset) else 0.0
+        return low / total if total else self.flat_share
+
+    @property
+    def kind(self) -> str:
+        """What the filter lets pass: "low-pass" if the mean of |K^|^2 over the low frequencies is at least twice that over the
+        high ones, 3 decibels more (in 2-D a low share of 0.4 or more), "high-pass" if at most half (1/7 or less), else "mixed".
+        """
+        low, high = self.low_share / self.flat_share, (1.0 - self.low_share) / (1.0 - self.flat_share)
+        if low >= PASSES * high:
+            return "low-pass"
+        return "high-pass" if high >= PASSES * low else "mixed"
+
+    def root_mean_square(self, *frequencies: Any) -> Reals:
+        """Return the root of the mean of |K^(theta)|^2 over pairs of channels (and steps): the Frobenius norm of the matrix
+        symbol over sqrt(c_out c_in).
+        """
+        pairs = sum(kernel.shape[0] * kernel.shape[1] for kernel in self.kernels)
+        thetas = [np.asarray(theta, dtype=np.float64) for theta in frequencies]
+        square = np.zeros(np.broadcast_shapes(*(theta.shape for theta in thetas)))
+        for offset, energy in self._correlations:
+            square += energy * np.cos(sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
+        return np.sqrt(np.maximum(square, 0.0) / pairs)
+
+    def largest_singular_value(self, *frequencies: Any) -> Reals:
+        """Return the largest singular value of K^(theta), the largest over the steps: by how much a wave is amplified at most.
+
+        One singular value decomposition a frequency: 256 channels take a tenth of a second each.
+        """
+        thetas = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
+        largest = [
+            max(float(np.linalg.norm(matrix_symbol(kernel, *theta), 2)) for kernel in self.kernels)
+            for theta in thetas.reshape(-1, thetas.shape[-1])
+        ]
+        return np.reshape(largest, thetas.shape[:-1])
+
+    @cached_property
+    def _correlations(self) -> list[tuple[tuple[int, ...], float]]:
+        """The coefficients of sum |K^(theta)|^2 = sum over s of c_s cos(s theta), c_s = sum of <K_t, K_(t+s)>."""
+        found: dict[tuple[int, ...], float] = {}
+        for kernel in self.kernels:
+            places = list(np.ndindex(kernel.shape[2:]))
+            flat = kernel.reshape(-1, len(places))
+            products = flat.T @ flat
+            for (i, first), (j, second) in itertools.product(enumerate(places), repeat=2):
+                offset = tuple(b - a for a, b in zip(first, second, strict=True))
+                found[offset] = found.get(offset, 0.0) + float(products[i, j])
+        return list(found.items())
+
+
+def matrix_symbol(kernel: NDArray[np.float64], *frequencies: float) -> NDArray[np.complex128]:
+    """Return K^(theta), (c_out, c_in), of a kernel (c_out, c_in, side, ..) at one frequency."""
+    waves = [np.exp(1j * theta * (np.arange(n) - n // 2)) for theta, n in zip(frequencies, kernel.shape[2:], strict=True)]
+    result: Any = kernel
+    for wave in reversed(waves):
+        result = result @ wave
+    return np.asarray(result, dtype=np.complex128)
+
+
+def network_symbols(model: Classifier) -> list[KernelSymbol]:
+    """Return the symbols of the A^l and the B^l of a network, level by level, A first; what levels share stands there once.
+
+    Parameters
+    ----------
+    model : unigrid.MgNet, or another network through `ConvCycle`
+
+    Raises
+    ------
+    TypeError
+        If the model does not run through levels.
+    ValueError
+        If no level has convolutions in A or B.
+
+    Source: J. He, J. Xu, MgNet, Sci. China Math. 62 (2019), where B is a smoother, which is to damp high frequencies; chapter 4
+    of Trottenberg, Oosterlee, Schueller, Multigrid (2001), for symbols.
+
+    Examples
+    --------
+    >>> from unigrid.conv import MgNet
+    >>> symbols = network_symbols(MgNet(features=16, steps=(2, 2)))
+    >>> [(symbol.slot, symbol.levels, symbol.kind) for symbol in symbols]  # untrained: as much of every frequency
+    [('A', (0,), 'mixed'), ('B', (0,), 'mixed'), ('A', (1,), 'mixed'), ('B', (1,), 'mixed')]
+    """
+    levels = getattr(getattr(model, "cycle", None), "levels", None)
+    if levels is None:
+        raise TypeError(f"{type(model).__name__} has no cycle with levels, whose A and B have symbols; try unigrid.MgNet")
+    found: dict[tuple[Any, ...], tuple[list[int], list[list[Any]]]] = {}
+    for number, level in enumerate(levels):
+        for slot, letter in SLOTS.items():
+            chains = list(_chains(getattr(level, slot, None)))
+            if chains:
+                key = (letter, *(id(convolution) for chain in chains for convolution in chain))
+                found.setdefault(key, ([], chains))[0].append(number)
+    if not found:
+        raise ValueError(f"no level of this {type(model).__name__} has convolutions in A or B")
+    return [
+        KernelSymbol(
+            key[0], tuple(numbers), tuple(_product([_weight(convolution) for convolution in chain]) for chain in chains)
+        )
+        for key, (numbers, chains) in found.items()
+    ]
+
+
+def _chains(slot: Any) -> Iterator[list[Any]]:
+    """Yield, for each A or B that a slot uses, owned or borrowed, the convolutions that it applies one after the other."""
+    seen = set()
+    for part in _parts(slot):
+        chain = _convolutions(part)
+        key = tuple(map(id, chain))
+        if chain and key not in seen:
+            seen.add(key)
+            yield chain
+
+
+def _parts(slot: Any) -> list[Any]:
+    """Return what a slot's modules name as their convolution, owned or borrowed, or else the convolutions in it."""
+    modules = list(slot.modules()) if hasattr(slot, "modules") else []
+    named = [module.convolution for module in modules if hasattr(module, "convolution")]
+    return named or [module for module in modules if _is_convolution(module)]
+
+
+def _convolutions(part: Any) -> list[Any]:
+    if hasattr(part, "narrow"):  # a bottleneck, whose convolutions may be borrowed and then are no children
+        return [part.narrow, part.between, part.widen]
+    return [module for module in part.modules() if _is_convolution(module)]
+
+
+def _is_convolution(module: Any) -> bool:
+    weight = getattr(module, "weight", None)
+    return weight is not None and weight.ndim >= 3
+
+
+def _weight(convolution: Any) -> NDArray[np.float64]:
+    weight: NDArray[np.float64] = convolution.weight.detach().cpu().double().numpy()
+    return weight
+
+
+def _product(kernels: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the kernel of convolutions one after the other."""
+    result = kernels[0]
+    for kernel in kernels[1:]:
+        sides = [a + b - 1 for a, b in zip(result.shape[2:], kernel.shape[2:], strict=True)]
+        product = np.zeros((kernel.shape[0], result.shape[1], *sides))
+        for place in np.ndindex(kernel.shape[2:]):
+            window = tuple(slice(start, start + side) for start, side in zip(place, result.shape[2:], strict=True))
+            product[:, :, *window] += np.tensordot(kernel[:, :, *place], result, axes=1)
+        result = product
+    return result

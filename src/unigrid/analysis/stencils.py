@@ -1,0 +1,217 @@
+"""Levels of stencils: the operator of a level, and the transfers to the next, on a grid without sides.
+
+Transfers are read off what they do: on a periodic grid, unit impulses show all weights. So every recipe can be analyzed, one of
+a user's own included, whose formula nobody has written down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+
+from ..stencil.boundary import Periodic
+from ..stencil.grid import Axis, Grid
+from ..stencil.operator import StencilOperator
+from ..stencil.transfers import TransferRecipe
+from .symbols import Reals, center, entries, is_low, symbol
+
+SIDE = 32  # points along each axis of the grid on which impulses are sent: wide enough for any product R A P of small stencils
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StencilOnGrid:
+    """The operator of one level: a stencil, and the grid without sides whose spacing it belongs to."""
+
+    stencil: Reals
+    grid: Grid
+    reaction: float
+    discretized: bool  # whether the stencil is that of StencilOperator on this grid
+
+    @property
+    def geometry(self) -> StencilOperator:
+        """The Poisson operator on this level's grid, of which some smoothers ask the spacing."""
+        return StencilOperator(self.grid, self.reaction)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """By how much the next grid is coarser: 2 along strong axes, 1 along the others."""
+        return tuple(2 if strong else 1 for strong in self.grid.strong_axes)
+
+    @cached_property
+    def smoothing_interval(self) -> tuple[float, float]:
+        """Between which the symbol of D^-1 A lies on the frequencies that the next grid cannot see."""
+        if self.discretized:
+            return self.geometry.smoothing_interval
+        thetas = np.stack(np.meshgrid(*[np.linspace(-np.pi, np.pi, SIDE, endpoint=False)] * self.grid.ndim), axis=-1)
+        high = thetas[~is_low(thetas, self.factors)]
+        values = symbol(self.stencil, *high.T).real / center(self.stencil)
+        return float(values.min()), float(values.max())
+
+    @staticmethod
+    def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:
+        """Return the 3-, 5- or 7-point stencil of -Laplace + c on the grid's spacing."""
+        stencil = np.zeros((3,) * grid.ndim)
+        for axis, h in enumerate(grid.spacing):
+            line = [1] * grid.ndim
+            for place, weight in enumerate((-1.0, 2.0, -1.0)):
+                line[axis] = place
+                stencil[tuple(line)] += weight / h**2
+        stencil[(1,) * grid.ndim] += reaction
+        return StencilOnGrid(stencil, endless(grid.spacing, grid.axes[0].centering), reaction, True)
+
+    def rediscretized(self) -> StencilOnGrid:
+        """Return the same operator on the next grid.
+
+        Raises ValueError for a bare stencil of which that is not known.
+        """
+        coarse = next_grid(self.grid)
+        if self.discretized:
+            return StencilOnGrid.of_poisson(coarse, self.reaction)
+        return StencilOnGrid(_scaled(self.stencil, self.factors), coarse, self.reaction, False)
+
+    def replaced(self, stencil: Reals) -> StencilOnGrid:
+        """Return another stencil as the operator on the next grid."""
+        return StencilOnGrid(stencil, next_grid(self.grid), self.reaction, False)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TransferStencils:
+    """R and P between a grid and the next.
+
+    (R u)_j = sum over s of r_s u_(m j + s), and P e_j, e_j the impulse at the coarse point j, has p_s at the fine m j + s.
+    """
+
+    restriction: Reals
+    prolongation: Reals
+    factors: tuple[int, ...]
+
+    @staticmethod
+    def between(fine: Grid, restriction: TransferRecipe, prolongation: TransferRecipe) -> TransferStencils:
+        """Return the stencils that the recipes have between the grid and the next."""
+        coarse = _coarsened(fine)
+        factors = tuple(f.n // c.n for f, c in zip(fine.axes, coarse.axes, strict=True))
+        down: Any = restriction.between(fine, coarse)
+        up: Any = prolongation.between(fine, coarse)
+        stencils = TransferStencils(_weights_down(down, fine, coarse, factors), _around(up(_impulse(coarse.shape))), factors)
+        noise = np.random.default_rng(0)
+        u, e = noise.standard_normal(fine.shape), noise.standard_normal(coarse.shape)
+        for recipe, result, expected in (
+            (restriction, down(u), stencils.restrict(u)),
+            (prolongation, up(e), stencils.prolong(e)),
+        ):
+            if not np.allclose(result, expected, rtol=0.0, atol=1e-9 * max(1.0, float(np.abs(expected).max()))):
+                raise ValueError(
+                    f"{recipe!r} has no symbol: on a periodic grid it must be linear and treat all points alike, and what it "
+                    "makes of noise is not what it makes of the impulses that the noise consists of"
+                )
+        return stencils
+
+    def restrict(self, u: Reals) -> Reals:
+        """Return R u on a periodic grid."""
+        whole = correlate(self.restriction, u)
+        return whole[tuple(slice(None, None, factor) for factor in self.factors)]
+
+    def prolong(self, e: Reals) -> Reals:
+        """Return P e on a periodic grid."""
+        spread = np.zeros([n * factor for n, factor in zip(e.shape, self.factors, strict=True)])
+        spread[tuple(slice(None, None, factor) for factor in self.factors)] = e
+        return correlate(np.flip(self.prolongation), spread)
+
+
+def galerkin(fine: StencilOnGrid, transfers: TransferStencils) -> StencilOnGrid:
+    """Return R A P: what it makes of an impulse is its stencil, mirrored."""
+    if max(fine.stencil.shape) // 2 > SIDE // 4:
+        raise ValueError(
+            f"R A P is known for stencils that reach {SIDE // 4} points far at most, got shape {fine.stencil.shape}"
+        )
+    coarse = [n // factor for n, factor in zip(fine.grid.shape, fine.factors, strict=True)]
+    column = transfers.restrict(correlate(fine.stencil, transfers.prolong(_impulse(coarse))))
+    return fine.replaced(np.flip(_around(column)))
+
+
+def endless(spacing: Sequence[float], centering: str) -> Grid:
+    """Return a periodic grid that stands for the infinite one."""
+    return Grid(tuple(Axis(SIDE, h, Periodic, Periodic, centering) for h in spacing))
+
+
+def next_grid(grid: Grid) -> Grid:
+    """Return the next coarser grid, as the cycle chooses it, again without end."""
+    coarse = _coarsened(grid)
+    return endless(coarse.spacing, coarse.axes[0].centering)
+
+
+def _coarsened(grid: Grid) -> Grid:
+    coarse = grid.coarsened()
+    assert coarse is not None  # these grids have many points
+    return coarse
+
+
+def correlate(stencil: Reals, u: Reals) -> Reals:
+    """Return sum over s of a_s u_(j+s) on a periodic grid."""
+    axes = tuple(range(u.ndim))
+    result = np.zeros_like(u)
+    for offset, weight in entries(stencil):
+        result += weight * np.roll(u, [-s for s in offset], axes)
+    return result
+
+
+def _impulse(shape: Sequence[int], at: Sequence[int] | None = None) -> Reals:
+    impulse = np.zeros(shape)
+    impulse[tuple(n // 2 for n in shape) if at is None else tuple(at)] = 1.0
+    return impulse
+
+
+def _around(values: Reals) -> Reals:
+    """Return the values around the middle point n // 2 of a grid as a stencil, cut to the smallest sides that hold them all."""
+    far = [0] * values.ndim
+    for index in np.argwhere(np.abs(values) > 1e-14 * np.abs(values).max()):
+        far = [max(reach, abs(int(i) - n // 2)) for reach, i, n in zip(far, index, values.shape, strict=True)]
+    if any(reach >= n // 2 for reach, n in zip(far, values.shape, strict=True)):
+        raise ValueError(
+            f"this transfer reaches {max(far)} points far, too far to be analyzed; up to {SIDE // 4} is always possible"
+        )
+    return values[tuple(slice(n // 2 - reach, n // 2 + reach + 1) for reach, n in zip(far, values.shape, strict=True))]
+
+
+def _weights_down(down: Any, fine: Grid, coarse: Grid, factors: tuple[int, ...]) -> Reals:
+    """Impulses at each fine point of one coarse cell: what lands at the coarse point j is r_(place of the impulse - m j)."""
+    weights = np.zeros(fine.shape)
+    middle = [n // 2 for n in coarse.shape]
+    for parity in np.ndindex(*factors):
+        at = [m * j + p for m, j, p in zip(factors, middle, parity, strict=True)]
+        landed = down(_impulse(fine.shape, at))
+        for index in np.argwhere(landed):
+            offset = [a - m * int(j) for a, m, j in zip(at, factors, index, strict=True)]
+            weights[tuple(n // 2 + s for n, s in zip(fine.shape, offset, strict=True))] = landed[tuple(index)]
+    return _around(weights)
+
+
+def _scaled(stencil: Reals, factors: tuple[int, ...]) -> Reals:
+    """Return a stencil of second derivatives plus a reaction for the coarser grid.
+
+    The entries sum to the reaction, which stays; the rest goes like 1/h^2: along an axis alone where only some are coarsened.
+    """
+    middle = tuple(side // 2 for side in stencil.shape)
+    reaction, coarse = float(stencil.sum()), np.zeros_like(stencil)
+    advice = "take coarse='galerkin', or give the stencils of the coarser levels, coarse=[stencil, ..]"
+    if not np.allclose(stencil, np.flip(stencil), rtol=0.0, atol=1e-12 * np.abs(stencil).max()):
+        raise ValueError(
+            f"a stencil that is not point symmetric is more than second derivatives, so the coarse one is not known: {advice}"
+        )
+    for offset, weight in entries(stencil):
+        along = {factor for s, factor in zip(offset, factors, strict=True) if s}
+        if len(along) > 1:
+            raise ValueError(
+                f"with entries off the axes, and only some axes coarsened, the coarse stencil is not known: {advice}"
+            )
+        if along:
+            coarse[tuple(m + s for m, s in zip(middle, offset, strict=True))] = weight / along.pop() ** 2
+    coarse[middle] = reaction - math.fsum(coarse.ravel())
+    return coarse

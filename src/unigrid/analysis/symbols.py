@@ -1,0 +1,145 @@
+"""Symbols: what a constant stencil multiplies the wave exp(i theta j) by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..stencil.operator import StencilOperator
+
+Reals = NDArray[np.float64]
+Symbols = NDArray[np.complex128]
+
+
+def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
+    r"""Return the symbol a^(theta) = sum over s of a_s exp(i theta s) of a stencil, (A u)_j = sum over s of a_s u_(j+s).
+
+    Parameters
+    ----------
+    stencil : array_like
+        a, with an odd side along each axis, s = 0 in the middle: a cross-correlation, as convolutions of networks are.
+    *frequencies : array_like
+        theta in radians a grid point, one array an axis; they broadcast against each other.
+
+    Returns
+    -------
+    ndarray of complex, of the shape to which the frequencies broadcast
+
+    Raises
+    ------
+    ValueError
+        For a stencil with an even side or entries that are not finite, or another number of frequencies than it has axes.
+
+    Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta = np.linspace(0, np.pi, 3)
+    >>> symbol([-1, 2, -1], theta).real.round(12)  # 2 - 2 cos theta
+    array([0., 2., 4.])
+    """
+    array = checked_stencil(stencil)
+    if len(frequencies) != array.ndim:
+        raise ValueError(f"a stencil of {array.ndim} axes needs as many frequencies, got {len(frequencies)}")
+    thetas = [np.asarray(theta, dtype=np.float64) for theta in frequencies]
+    result = np.zeros(np.broadcast_shapes(*(theta.shape for theta in thetas)), dtype=np.complex128)
+    for offset, weight in entries(array):
+        result += weight * np.exp(1j * sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
+    return result
+
+
+def checked_stencil(stencil: ArrayLike) -> Reals:
+    """Return the stencil as an array; raise TypeError or ValueError where it is none."""
+    try:
+        array = np.asarray(stencil, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"a stencil is an array of numbers, of odd sides; got {stencil!r}") from None
+    if array.ndim == 0 or any(side % 2 == 0 for side in array.shape):
+        raise ValueError(
+            f"a stencil needs an odd number of entries along each axis, its middle is s = 0; got shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError("the entries of a stencil must be finite numbers")
+    return array
+
+
+def entries(stencil: Reals) -> list[tuple[tuple[int, ...], float]]:
+    """Return the offsets s, the middle being 0, and weights of a stencil's entries that are not zero."""
+    found = np.argwhere(stencil)
+    middle = np.array(stencil.shape) // 2
+    return [(tuple(int(s) for s in index - middle), float(stencil[tuple(index)])) for index in found]
+
+
+def center(stencil: Reals) -> float:
+    """Return a_0, the diagonal of the operator."""
+    return float(stencil[tuple(side // 2 for side in stencil.shape)])
+
+
+def wrapped(theta: Reals) -> Reals:
+    """Return the frequencies in [-pi, pi) that are the same waves on the grid."""
+    return (theta + np.pi + 1e-12) % (2 * np.pi) - np.pi - 1e-12
+
+
+def is_low(frequencies: Reals, factors: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Say which waves, (..., axes), the coarser grid can represent: theta in [-pi/m, pi/m) along each axis coarsened by m."""
+    theta, edge = wrapped(frequencies), np.pi / np.array(factors)
+    low: NDArray[np.bool_] = np.all((theta >= -edge - 1e-9) & (theta < edge - 1e-9), axis=-1)
+    return low
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OperatorSymbol:
+    """The operator of one level on sets of frequencies: what the error symbol of a smoother is made of.
+
+    Attributes
+    ----------
+    stencil : ndarray
+        A, with an odd side along each axis.
+    frequencies : ndarray, (..., axes)
+        theta, in radians a point of this level's grid.
+    partners : ndarray of int, (frequencies of a set,)
+        For each frequency of a set, the last axis but one, the place of theta + (pi, .., pi): what a checkerboard couples it
+        with.
+    geometry : StencilOperator
+        An operator on a grid with this level's spacing, for the smoothers that ask for it.
+    smoothing_interval : (float, float)
+        Between which the symbol of D^-1 A lies on the frequencies that the next grid cannot see.
+    """
+
+    stencil: Reals
+    frequencies: Reals
+    partners: NDArray[np.int64]
+    geometry: StencilOperator
+    smoothing_interval: tuple[float, float]
+
+    @cached_property
+    def values(self) -> Symbols:
+        """The symbol of A at the frequencies, (...)."""
+        return self.of(self.stencil)
+
+    @property
+    def diagonal(self) -> float:
+        """a_0, the diagonal of A."""
+        return center(self.stencil)
+
+    @property
+    def scaled(self) -> Symbols:
+        """The symbol of D^-1 A at the frequencies, (...)."""
+        return self.values / self.diagonal
+
+    def of(self, stencil: Reals) -> Symbols:
+        """Return the symbol of another stencil at these frequencies."""
+        return symbol(stencil, *np.moveaxis(self.frequencies, -1, 0))
+
+
+def earlier_part(stencil: Reals) -> Reals:
+    """Return the part of a stencil at points that come before, in the order of memory."""
+    flat = stencil.copy().ravel()
+    flat[flat.size // 2 :] = 0.0
+    return flat.reshape(stencil.shape)

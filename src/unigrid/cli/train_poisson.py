@@ -1,0 +1,134 @@
+"""`unigrid train poisson`: the smoothers of multigrid are trained through the cycle itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..messages import choose
+from . import options
+from .monitor import json_text, plain
+from .options import UsageError, user_errors
+
+if TYPE_CHECKING:
+    from ..training import PoissonResult
+
+NAME = "poisson"
+SIZE = 63
+IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("poisson alone")
+    group.add_argument(
+        "--eps", type=options.numbers, metavar="E[,E..]",
+        help="-E u_xx - u_yy = f; several: one net for all of them, which wants --set degree=3; default 1",
+    )  # fmt: skip
+    group.add_argument("--size", type=int, metavar="N", help=f"unknowns along either axis, default {SIZE}")
+
+
+def refuse_options(arguments: argparse.Namespace) -> None:
+    """Refuse what is for Poisson problems in a run on images."""
+    for name in ("eps", "size"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} describes a Poisson problem; {arguments.dataset} is a data set of images")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..training import TrainingError, anisotropic
+    from ..training.train import train
+
+    given = [name for name in IMAGES_ALONE if getattr(arguments, name)]
+    if given:
+        raise UsageError(f"--{given[0].replace('_', '-')} is for images; poisson has none")
+    values = arguments.eps if isinstance(arguments.eps, list) else [1.0 if arguments.eps is None else arguments.eps]
+    size = SIZE if arguments.size is None else arguments.size
+    folder = Path(arguments.out or _folder(arguments, values))
+    with user_errors():
+        problems = [anisotropic(eps, size) for eps in values]
+        choices = _choices(arguments)
+        if not arguments.json:
+            print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
+            print(f"Files: {folder}{os.sep}", flush=True)
+        try:
+            result = train(
+                problems, None, arguments.protocol, seed=arguments.seed, device=arguments.device, out=folder,
+                resume=arguments.resume, callback=None if arguments.json else _show, progress=False, **choices,
+            )  # fmt: skip
+        except TrainingError as error:
+            print(f"unigrid: {error}", file=sys.stderr)
+            return 1
+    written = _draw(arguments, result)
+    print(json_text(summary(result, written)) if arguments.json else "\n".join(report(result, written)))
+    return 0
+
+
+def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of protocol and net that were given. Raises ValueError."""
+    from ..training import PoissonNetConfig, PoissonProtocol
+
+    kinds = {**typing.get_type_hints(PoissonProtocol), **typing.get_type_hints(PoissonNetConfig)}
+    kinds.pop("name")
+    choices: dict[str, Any] = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
+    for name, text in arguments.set:
+        choices[name] = options.field_value(name, text, kinds[choose(name, kinds, "field")])
+    return choices
+
+
+def _folder(arguments: argparse.Namespace, values: list[float]) -> str:
+    name = NAME if values == [1.0] else f"{NAME}-eps-{'-'.join(f'{eps:g}' for eps in values)}"
+    return os.path.join("runs", name + (f"-seed-{arguments.seed}" if arguments.seed != 0 else ""))
+
+
+def _show(row: dict[str, Any]) -> None:
+    predicted = row["predicted_factor"]
+    known = "" if predicted is None else f", predicted {predicted:.4f}"
+    print(
+        f"epoch {row['epoch']}: step {row['step']}, loss {row['train_loss']:.4f}{known}, measured factor "
+        f"{row['measured_factor']:.4f}, {row['seconds']:.1f} s",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+def _draw(arguments: argparse.Namespace, result: PoissonResult) -> list[str]:
+    """Draw what the trained smoothers do to every frequency, if that was asked for."""
+    if not arguments.plot:
+        return []
+    from .. import plots
+    from ..analysis import FourierAnalysis
+
+    problem, slots = result.model.problem, result.model.slots()
+    legs = {"before the correction": slots["smoother"], "after it": slots["post_smoother"]}
+    analyses = [FourierAnalysis(problem, smoother=smoother, pre=1, post=1) for smoother in legs.values()]
+    plots.save(plots.plot_smoothing(*analyses, labels=list(legs)), arguments.plot)
+    return [arguments.plot]
+
+
+def report(result: PoissonResult, written: list[str]) -> list[str]:
+    """Return the lines of the report."""
+    lines = [f"{str(result)[0].upper()}{str(result)[1:]}."]
+    if result.folder is not None:
+        lines.append(f"In {result.folder}{os.sep}: {', '.join(sorted(entry.name for entry in result.folder.iterdir()))}")
+    lines += [f"Wrote {path}" for path in written]
+    return [*lines, f"unigrid.solve(f, cycle=unigrid.training.load_trained({str(result.folder)!r}).model) solves with it."]
+
+
+def summary(result: PoissonResult, written: list[str]) -> dict[str, Any]:
+    """Return what --json prints."""
+    from ..machine import versions
+
+    return {
+        **plain(result.configuration),
+        "factors": list(result.factors),
+        "reason": result.reason,
+        "seconds": result.seconds,
+        "history": plain(result.history),
+        "folder": str(result.folder),
+        "checkpoint": str(result.checkpoint),
+        "written": written,
+        "versions": versions(),
+    }

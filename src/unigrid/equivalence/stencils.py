@@ -1,0 +1,417 @@
+"""A classical hierarchy as a network: `to_conv`. Every slot becomes a convolution with fixed weights, or is refused.
+
+    A             3x3, the stencil itself                      Jacobi        B = omega / D, a 1x1 convolution
+    R             3x3, stride 2: full weighting                Chebyshev     the same, with the semi-iteration's w^i
+    P             3x3, stride 2, transposed                    red-black     the same, half the points masked
+    Pi            as R                                         direct solve  a fully connected layer
+
+Theorem (multigrid recovered): with these weights, identity activations, no norm and theta = id, MgNet's descent is that of
+multigrid, for any Pi; with P and a second smoother, the network is the V-, W- or F-cycle.
+
+Conditions: two axes; grids that nest, so that a transfer has the same weights at every point (vertices 2^k - 1 between
+Dirichlet sides, 2^k + 1 between Neumann sides, 2^k cells or periodic vertices). Boundary conditions are the padding.
+
+Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from ..conv.grids import Colored, DenseSolve, Extended, GridProlongation, Rescaling, Successive
+from ..conv.levels import ConvCycle, ConvLevel
+from ..conv.slots import (
+    Borrowed,
+    ChebyshevExtraction,
+    ConvOperator,
+    ConvRestriction,
+    ConvStateTransfer,
+    Extraction,
+    FeatureExtraction,
+    Part,
+)
+from ..cycle import Smoother, Steps
+from ..reflection import Depths, Sides
+from ..stencil.coarse import DirectSolver, FourierSolver
+from ..stencil.custom import FittedSmoother, FittedTransfer
+from ..stencil.grid import Axis, Grid
+from ..stencil.hierarchy import StencilCycle, StencilLevel
+from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
+from ..stencil.operator import StencilOperator
+from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
+from ..stencil.transfers import SeparableTransfer
+
+Array = NDArray[Any]
+MOST_DENSE = 4096  # unknowns of a coarsest level that may become a fully connected layer: 128 MiB of weights
+ROUND_OFF = 1e-12
+
+
+def to_conv(cycle: StencilCycle) -> ConvCycle:
+    """Return the network whose slots are this hierarchy's, as convolutions with fixed weights in float64.
+
+    Given f of shape (batch, 1, rows, columns), or an array (rows, columns), the network returns what `cycle(f, u)` returns, to
+    round-off, on every level and in every slot. Its weights are parameters that ask for no gradient; `requires_grad_()` makes
+    the multigrid method trainable as it stands.
+
+    Parameters
+    ----------
+    cycle : StencilCycle
+        On a grid of two axes whose levels nest; any boundary conditions, V, W or F, any Pi. Smoothers: Jacobi, red-black,
+        Chebyshev, learned.
+
+    Raises
+    ------
+    TypeError
+        For what is no StencilCycle.
+    ValueError
+        Where a slot is no convolution: the level, the slot and the reason are named.
+
+    Examples
+    --------
+    >>> import numpy as np, unigrid
+    >>> from unigrid.equivalence import to_conv
+    >>> cycle = unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother="jacobi")
+    >>> network = to_conv(cycle)
+    >>> f = np.random.default_rng(0).standard_normal((31, 31))
+    >>> bool(abs(network(f) - cycle(f)).max() < 1e-14)
+    True
+
+    Source: J. He & J. Xu, MgNet (2019), section 4.
+    """
+    if not isinstance(cycle, StencilCycle):
+        raise TypeError(f"to_conv takes a unigrid.StencilCycle, got {type(cycle).__name__}")
+    if cycle.problem.grid.ndim != 2:
+        raise ValueError(f"to_conv makes images of grids, which have 2 axes; this problem has {cycle.problem.grid.ndim}")
+    with torch.random.fork_rng(devices=[]):  # convolutions draw weights when they are made, which nobody keeps
+        levels = [_explained(cycle, at) for at in range(len(cycle.levels))]
+    return ConvCycle(levels, cycle.kind).double().requires_grad_(False)
+
+
+def _explained(cycle: StencilCycle, at: int) -> ConvLevel:
+    try:
+        return _level(cycle, at)
+    except ValueError as error:
+        raise ValueError(f"level {at}: {error}") from None
+
+
+def _level(cycle: StencilCycle, at: int) -> ConvLevel:
+    level, last = cycle.levels[at], at == len(cycle.levels) - 1
+    if level.smoother is None:
+        raise ValueError("pre=0: a level of a network smooths on its way down; take pre >= 1")
+    slots: dict[str, Any] = {
+        "operator": ConvOperator(_operator(level.operator)),
+        "smoother": _smoother(level.smoother, level.operator),
+    }
+    if not last:
+        slots["restriction"] = ConvRestriction(_restriction(level.restriction, level.problem.grid), None, None)
+        if level.state_transfer is not None:
+            slots["state_transfer"] = ConvStateTransfer(_restriction(level.state_transfer, level.problem.grid), None, None)
+        slots["prolongation"] = _prolongation(level.prolongation, level.coarser.grid, level.problem.grid)
+        if level.post_smoother is not None:
+            slots["post_smoother"] = _smoother(level.post_smoother, level.operator)
+    _verify(level, slots)
+    return ConvLevel(**slots)
+
+
+# ------------------------------------------------------------------------------------------------- A and its diagonal
+
+
+def convolution(weights: Array, sides: Sides, depths: Depths, strides: tuple[int, ...] = (1, 1)) -> nn.Module:
+    """Return a convolution of one channel with these weights and this padding; a plain `nn.Conv2d` where there is one."""
+    padding = tuple(low for low, _ in depths)
+    reflections = {reflection for pair in sides for reflection in pair}
+    even = all(low == high for low, high in depths)
+    mode = "zeros" if not any(reflection.weight for reflection in reflections) else "circular"
+    plain = even and (mode == "zeros" or {reflection.inward for reflection in reflections} == {-1})
+    options: dict[str, Any] = {"padding": padding, "padding_mode": mode} if plain else {}
+    kernel = nn.Conv2d(1, 1, weights.shape, strides, bias=False, **options)  # type: ignore[arg-type]
+    kernel.weight = nn.Parameter(_tensor(weights)[None, None])
+    return kernel if plain else nn.Sequential(Extended(sides, depths), kernel)
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.tensor(np.asarray(array, dtype=np.float64))
+
+
+def _operator(operator: StencilOperator) -> nn.Module:
+    rows, columns = (1.0 / h**2 for h in operator.grid.spacing)
+    center = 2.0 * rows + 2.0 * columns + operator.reaction
+    weights = np.array([[0.0, -rows, 0.0], [-columns, center, -columns], [0.0, -rows, 0.0]])
+    return convolution(weights, operator.grid.sides, ((1, 1), (1, 1)))
+
+
+def _over_diagonal(operator: StencilOperator, factor: float) -> nn.Module:
+    """Return r -> factor D^-1 r: a 1x1 convolution, or, where D is not constant, a number for every point."""
+    constant = operator.constant_diagonal
+    if constant is None:
+        return Rescaling(_tensor(factor / operator.diagonal()))
+    return convolution(np.array([[factor / constant]]), operator.grid.sides, ((0, 0), (0, 0)))
+
+
+# ---------------------------------------------------------------------------------------------------------- smoothers
+
+
+def _extraction(part: Part) -> Extraction:
+    """Return B = a convolution and nothing else: no norm, no activation."""
+    return Extraction(part, (nn.Identity(), nn.Identity()), nn.Identity())
+
+
+def _repeated(modules: Sequence[nn.Module], count: int) -> FeatureExtraction:
+    """Return `count` rounds of steps u <- u + B_i (f - A u); all rounds share the same B_i."""
+    steps: list[Part] = [*modules, *(Borrowed(module) for _ in range(count - 1) for module in modules)]
+    return FeatureExtraction([_extraction(part) for part in steps])
+
+
+def _smoother(smoother: Smoother, operator: StencilOperator) -> Smoother:
+    step, count = (smoother.step, smoother.count) if isinstance(smoother, Steps) else (smoother, 1)
+    if isinstance(step, FittedSmoother):
+        step = step.smoother
+    for kind, make in _SMOOTHERS.items():
+        if isinstance(step, kind):
+            return make(step, operator, count)
+    known = ", ".join(kind.__name__ for kind in _SMOOTHERS)
+    raise ValueError(f"{type(step).__name__} is not known as a convolution; known are {known}. Any 3x3 is a LearnedSmoother")
+
+
+def _jacobi(step: Jacobi, operator: StencilOperator, count: int) -> Smoother:
+    return _repeated([_over_diagonal(operator, step.omega)], count)
+
+
+def _red_black(step: RedBlack, operator: StencilOperator, count: int) -> Smoother:
+    if any(axis.periodic and axis.n % 2 and axis.n > 1 for axis in operator.grid.axes):
+        raise ValueError(
+            f"red-black on {operator.grid.shape} unknowns: on a periodic axis of odd length two neighbors share a color, so "
+            "the sweep is no masked convolution; take an even number"
+        )
+    colors = (0, 1) if step.first == "red" else (1, 0)
+    scale = _over_diagonal(operator, step.omega)
+    return _repeated([Colored(scale, colors[0]), Colored(Borrowed(scale), colors[1])], count)
+
+
+def _chebyshev(step: Chebyshev, operator: StencilOperator, count: int) -> Smoother:
+    gain, weights = step.schedule(operator)
+    scale = _over_diagonal(operator, gain)
+
+    def polynomial(first: Part) -> ChebyshevExtraction:
+        steps = [_extraction(first), *(_extraction(Borrowed(scale)) for _ in weights)]
+        smoother = ChebyshevExtraction(steps)
+        if smoother.weights is not None:
+            smoother.weights = nn.Parameter(_tensor(np.array(weights)))
+        return smoother
+
+    polynomials = [polynomial(scale if number == 0 else Borrowed(scale)) for number in range(count)]
+    return polynomials[0] if count == 1 else Successive(polynomials)
+
+
+def _learned(step: LearnedSmoother, operator: StencilOperator, count: int) -> Smoother:
+    sides, constant = operator.grid.sides, operator.constant_diagonal
+    around: Depths = ((1, 1), (1, 1))
+    if constant is not None:
+        return _repeated([convolution(kernel / constant, sides, around) for kernel in step.kernels(operator)], count)
+    inverse = _over_diagonal(operator, 1.0)
+    kernels = [nn.Sequential(inverse, convolution(kernel, sides, around)) for kernel in step.kernels(operator)]
+    return _repeated(kernels, count)
+
+
+def _direct(step: DirectSolver | FourierSolver, operator: StencilOperator, count: int) -> Smoother:
+    size, shape = operator.grid.size, operator.grid.shape
+    if size > MOST_DENSE:
+        raise ValueError(
+            f"the coarsest level has {size} unknowns; a fully connected layer would hold {size}^2 weights, at most "
+            f"{MOST_DENSE}^2 are made. Leave max_levels out, or raise it"
+        )
+    columns = [step(operator, unit.reshape(shape), None).ravel() for unit in np.eye(size)]
+    return DenseSolve(_tensor(np.stack(columns, axis=1)), (shape[0], shape[1]))
+
+
+def _sequential(step: GaussSeidel, operator: StencilOperator, count: int) -> Smoother:
+    raise ValueError(
+        "lexicographic Gauss-Seidel needs each point before it takes the next, a recurrence and no convolution; "
+        "red-black order is one, with a mask"
+    )
+
+
+_SMOOTHERS: dict[type[Smoother], Callable[..., Smoother]] = {
+    Jacobi: _jacobi,
+    RedBlack: _red_black,
+    Chebyshev: _chebyshev,
+    LearnedSmoother: _learned,
+    DirectSolver: _direct,
+    FourierSolver: _direct,
+    GaussSeidel: _sequential,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------- transfers
+
+
+class _Row(NamedTuple):
+    """A transfer along one axis: its weights, how far from `stride i` they begin, and the stride."""
+
+    weights: Array
+    offset: int
+    stride: int
+
+
+# Where the weights of a transfer may begin, relative to stride i, and how many they are; the first that fits is taken.
+_WINDOWS = ((0, 1), (1, 1), (0, 2), (-1, 2), (0, 3), (-1, 3), (-1, 4))
+
+
+def _row(matrix: sparse.csr_array, axis: Axis, spreads: bool) -> _Row:
+    """Return the weights that make a transfer along an axis, the same at every point, sides included.
+
+    They are fitted to the whole matrix by least squares; a window fits if nothing is left. `axis` is that of what comes in:
+    the finer one of a restriction, the coarser one of a prolongation, which `spreads`.
+    """
+    fine, coarse = matrix.shape if spreads else matrix.shape[::-1]
+    stride = 1 if fine == coarse else 2
+    beyond = _beyond(axis)
+    wanted = sparse.csc_array(matrix.reshape((-1, 1)))
+    for offset, width in _WINDOWS[:1] if stride == 1 else _WINDOWS:
+        basis = [_unit(offset + t, stride, fine, coarse, spreads) for t in range(width)]
+        if any(unit is None for unit in basis):
+            continue
+        columns = sparse.hstack([(unit @ beyond).reshape((-1, 1)) for unit in basis], format="csc")
+        weights = np.linalg.lstsq((columns.T @ columns).toarray(), (columns.T @ wanted).toarray()[:, 0], rcond=None)[0]
+        if abs(columns @ weights - wanted.toarray()[:, 0]).max() <= ROUND_OFF:
+            return _Row(weights, offset, stride)
+    name = "prolongation" if spreads else "restriction"
+    raise ValueError(
+        f"the {name} between {fine} and {coarse} unknowns has not the same weights everywhere, so it is no convolution; "
+        "grids that nest have: 2^k - 1 vertices between Dirichlet sides, 2^k periodic ones or cells"
+    )
+
+
+def _beyond(axis: Axis) -> sparse.csr_array:
+    """Return the (n + 2, n) matrix that adds what lies beyond both ends."""
+    low, high = axis.reflections
+    ends = sparse.coo_array(
+        ([low.weight, high.weight], ([0, axis.n + 1], [low.inward % axis.n, (axis.n - 1 - high.inward) % axis.n])),
+        shape=(axis.n + 2, axis.n),
+    )
+    return sparse.csr_array(sparse.eye_array(axis.n + 2, axis.n, k=-1) + ends)
+
+
+def _unit(distance: int, stride: int, fine: int, coarse: int, spreads: bool) -> sparse.csr_array | None:
+    """Return the transfer whose only weight is a 1 at this distance from stride i; None where it would reach too far."""
+    if spreads:  # from every coarse point, one beyond either end too, to the fine point at that distance
+        sources = np.arange(-1, coarse + 1)
+        targets = stride * sources + distance
+        inside = (targets >= 0) & (targets < fine)
+        entries = np.ones(inside.sum()), (targets[inside], sources[inside] + 1)
+        return sparse.csr_array(entries, shape=(fine, coarse + 2))
+    sources = stride * np.arange(coarse) + distance
+    if sources.min() < -1 or sources.max() > fine:
+        return None
+    return sparse.csr_array((np.ones(coarse), (np.arange(coarse), sources + 1)), shape=(coarse, fine + 2))
+
+
+def _beginning_before(row: _Row) -> _Row:
+    """Return the row with leading zeros, so that it begins at or before `stride i`."""
+    return _Row(np.append(np.zeros(max(row.offset, 0)), row.weights), min(row.offset, 0), row.stride)
+
+
+def _kernel(products: list[list[_Row]]) -> tuple[Array, list[_Row]]:
+    """Return the sum of the products' outer products, and of each axis a row that has its extent."""
+    extents = []
+    for rows in zip(*products, strict=True):
+        low = min(row.offset for row in rows)
+        high = max(row.offset + len(row.weights) for row in rows)
+        extents.append(_Row(np.zeros(high - low), low, rows[0].stride))
+    total = np.zeros(tuple(len(extent.weights) for extent in extents))
+    for factors in products:
+        placed = []
+        for row, extent in zip(factors, extents, strict=True):
+            line = np.zeros(len(extent.weights))
+            line[row.offset - extent.offset :][: len(row.weights)] = row.weights
+            placed.append(line)
+        total += reduce(np.multiply.outer, placed)
+    return total, extents
+
+
+def _own(transfer: Any) -> Any:
+    return transfer.transfer if isinstance(transfer, FittedTransfer) else transfer
+
+
+def _separable(transfer: Any) -> SeparableTransfer:
+    if not isinstance(transfer, SeparableTransfer):
+        raise ValueError(f"{type(transfer).__name__} is not known as a convolution; take a transfer that unigrid names")
+    return transfer
+
+
+def _restriction(transfer: Any, fine: Grid) -> nn.Module:
+    transfer = _own(transfer)
+    if isinstance(transfer, FilteredDown):
+        filtered = convolution(transfer.filter.weights, transfer.filter.sides, transfer.filter.depths)
+        return nn.Sequential(filtered, _restriction(transfer.base, fine))
+    products = [
+        [_beginning_before(_row(matrix, axis, False)) for matrix, axis in zip(matrices, fine.axes, strict=True)]
+        for matrices in _separable(transfer).axis_matrices()
+    ]
+    weights, rows = _kernel(products)
+    depths, strides, missing = [], tuple(row.stride for row in rows), []
+    for row, n, outputs in zip(rows, fine.shape, _separable(transfer).shape, strict=True):
+        end = row.stride * (outputs - 1) + row.offset + len(row.weights)
+        depths.append((-row.offset, max(end - n, 0)))
+        missing.append(max(n - end - row.stride + 1, 0))  # zeros that keep the convolution from making one point too many
+    if max(max(depth) for depth in depths) > 1:
+        raise ValueError("a transfer reaches further than one unknown beyond a side; no reflection says what lies there")
+    return convolution(np.pad(weights, [(0, count) for count in missing]), fine.sides, tuple(depths), strides)
+
+
+def _prolongation(transfer: Any, coarse: Grid, fine: Grid) -> GridProlongation:
+    transfer, after = _own(transfer), None
+    if isinstance(transfer, FilteredUp):
+        after = convolution(transfer.filter.weights, transfer.filter.sides, transfer.filter.depths)
+        transfer = transfer.base
+    products = [
+        [_beginning_before(_row(matrix, axis, True)) for matrix, axis in zip(matrices, coarse.axes, strict=True)]
+        for matrices in _separable(transfer).axis_matrices()
+    ]
+    weights, rows = _kernel(products)
+    depths, starts, short = [], [], []
+    for row, axis, n in zip(rows, coarse.axes, fine.shape, strict=True):
+        low, high = (reflection.weight != 0.0 for reflection in axis.reflections)
+        before = int(low and row.offset + len(row.weights) > row.stride)
+        behind = int(high and row.stride * axis.n + row.offset < n)
+        depths.append((before, behind))
+        starts.append(row.stride * before - row.offset)
+        length = row.stride * (axis.n + before + behind - 1) + len(row.weights)
+        short.append(max(starts[-1] + n - length, 0))
+    weights = np.pad(weights, [(0, count) for count in short])
+    spread = nn.ConvTranspose2d(1, 1, weights.shape, tuple(row.stride for row in rows), bias=False)  # type: ignore[arg-type]
+    spread.weight = nn.Parameter(_tensor(weights)[None, None])
+    surplus = tuple(n - row.stride * m for n, m, row in zip(fine.shape, coarse.shape, rows, strict=True))
+    extension = Extended(coarse.sides, tuple(depths)) if any(map(any, depths)) else nn.Identity()
+    return GridProlongation(extension, spread, tuple(starts), surplus, after)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------- verification
+
+
+@torch.no_grad()
+def _verify(level: StencilLevel, slots: dict[str, Any]) -> None:
+    """Compare the slots with the stencils on random numbers: the same weights at every point, or no convolution at all."""
+    random = np.random.default_rng(0)
+    fine = random.standard_normal(level.problem.shape)
+    pairs: list[tuple[str, Any, Array]] = [("operator", level.operator, fine)]
+    if "restriction" in slots:
+        coarse = random.standard_normal(level.coarser.shape)
+        pairs += [("restriction", level.restriction, fine), ("prolongation", level.prolongation, coarse)]
+    if "state_transfer" in slots:
+        pairs.append(("state_transfer", level.state_transfer, fine))
+    for name, stencil, array in pairs:
+        wanted, found = stencil(array), slots[name].double()(_tensor(array)[None, None]).numpy()
+        if found.shape[2:] != wanted.shape or not abs(found[0, 0] - wanted).max() <= ROUND_OFF * abs(wanted).max():
+            raise ValueError(
+                f"the {name} has not the same weights at every point of {level.problem.shape} unknowns, so it is "
+                "no convolution; grids that nest have: 2^k - 1 vertices between Dirichlet sides, 2^k periodic ones or cells"
+            )

@@ -1,0 +1,283 @@
+"""The legs of the cycle with red-black relaxation, each in one pass over memory instead of one an operator.
+
+A leg is a wave of stages (`waves.wave`), each one slab (a row in 2-D, a plane in 3-D) behind the one before, so that a slab is
+loaded once for all of them. On several cores the grid is cut into parts. A part leaves out, at a cut, one slab more with every
+stage, as those need what the neighbor has not done yet; the wedges left open are closed afterwards. A periodic axis is cut
+where it begins. Every point is relaxed with the values that it would see pass by pass: the composed slots stay the definition.
+
+Source: D. Orozco, G. Gao, Mapping the FDTD application to many-core chip architectures, ICPP 2009 (split tiling); C. Weiss,
+W. Karl, M. Kowarschik, U. Ruede, Memory characteristics of iterative methods, SC 1999 (fused red-black sweeps).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from . import SeparableTables, Tables, waves, writable
+from . import threads as team
+from .workspace import empty
+
+Array = NDArray[np.floating]
+MOST_TERMS = 4  # of a transfer, for points of one parity; two values beyond either end are kept
+Part = tuple[int, int, int, int, int, int]
+NOTHING = np.empty((0, 1, 1))
+
+
+class Sweeps(NamedTuple):
+    """Red-black relaxation: `half_sweeps` of alternating color, the first of `color`."""
+
+    half_sweeps: int
+    color: int
+    backward: bool
+    omega: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Transfers:
+    """R and P as the waves want them: along a row, the even and the odd points of the fine grid each see a band of the other.
+
+    restriction, prolongation : tuples of arrays, as `waves` unpacks them
+    starts : where each coarse slab begins on the fine grid
+    """
+
+    restriction: tuple[Any, ...]
+    prolongation: tuple[Any, ...]
+    starts: NDArray[np.int64]
+
+    @staticmethod
+    def of(
+        restriction: Sequence[sparse.csr_array],
+        prolongation: Sequence[sparse.csr_array],
+        restriction_tables: SeparableTables,
+        prolongation_tables: SeparableTables,
+        periodic: tuple[bool, bool],
+    ) -> Transfers | None:
+        """Return them from the matrices of all axes, slabs first; None where a row of them has no such bands.
+
+        The tables are the same transfers, row by row; `periodic` says so of the slabs and of the rows.
+        """
+        rows = _by_parity(prolongation[-1], periodic[1])
+        columns = _by_parity(restriction[-1].T.tocsr(), periodic[1], transposed=True)
+        if rows is None or columns is None:
+            return None
+        starts, weights = _bands(restriction[0], periodic[0])
+        along, cross, _ = _slab_tables(prolongation_tables, len(prolongation))
+        _, coarse_cross, _ = _slab_tables(restriction_tables, len(restriction))
+        return Transfers((weights, *coarse_cross, *columns), (*along, *cross, *rows), starts)
+
+
+def _slab_tables(tables: SeparableTables, ndim: int) -> list[tuple[NDArray[np.int64], Array]]:
+    """Return indices and weights of the axis of slabs, of the rows in a slab, and along a row."""
+    pairs = list(zip(tables.indices, tables.weights, strict=True))
+    return [pairs[1], pairs[0], pairs[2]] if ndim == 2 else pairs
+
+
+def _bands(matrix: sparse.csr_array, periodic: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return where each row begins, and its weights from there on; rows across the end of a periodic axis go on beyond it."""
+    rows, columns = matrix.shape
+    row, column = matrix.tocoo().coords
+    if periodic:
+        center = row * columns // rows
+        column = center + (column - center + columns // 2) % columns - columns // 2
+    starts = np.full(rows, columns, dtype=np.int64)
+    np.minimum.at(starts, row, column)
+    width = int((column - starts[row]).max()) + 1
+    if not periodic:
+        starts = np.minimum(starts, max(columns - width, 0))
+    weights = np.zeros((rows, width))
+    weights[row, column - starts[row]] = matrix.tocoo().data
+    return starts, weights
+
+
+def _by_parity(
+    matrix: sparse.csr_array, periodic: bool, transposed: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Return a (fine, coarse) matrix as bands of the even and of the odd fine points.
+
+    Fine point 2 m + q has weights[q, t, m] at the coarse points m + shifts[q] + t; transposed, coarse point m has
+    weights[q, t, m] at the fine points 2 (m + shifts[q] + t) + q. None where that takes more than a few terms.
+    """
+    fine, coarse = matrix.shape
+    entries = matrix.tocoo()
+    k, c = entries.coords
+    q, m = k % 2, k // 2
+    distance = m - c if transposed else c - m
+    if periodic:
+        if fine % 2:
+            return None
+        distance = (distance + coarse // 2) % coarse - coarse // 2
+    if len(distance) == 0 or coarse < 2:
+        return None
+    shifts = np.array([distance[q == parity].min(initial=0) for parity in (0, 1)], dtype=np.int64)
+    place = distance - shifts[q]
+    terms = int(place.max()) + 1
+    if terms > MOST_TERMS or shifts.min() < -2 or distance.max() > 2:
+        return None
+    weights = np.zeros((2, terms, coarse if transposed else (fine + 1) // 2))
+    np.add.at(weights, (q, place, c if transposed else m), entries.data)
+    return shifts, weights
+
+
+@final
+class FusedLegs:
+    """What a level needs to run its legs in waves."""
+
+    def __init__(
+        self,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+        tables: Callable[[np.dtype], Tables],
+        sweeps: tuple[Sweeps, Sweeps],
+        transfers: Transfers,
+        periodic: tuple[bool, bool],
+    ) -> None:
+        """`shapes` of this grid and the coarser, `sweeps` down and up, `periodic` along slabs and rows."""
+        self.fine, self.coarse = (_box(shape) for shape in shapes)
+        self._shapes = shapes
+        self._tables, self._transfers = tables, transfers
+        self.down, self.up = sweeps
+        self._periodic, self._around = periodic
+        self._axis = 1 if len(shapes[0]) == 2 else 0
+        self._typed: dict[np.dtype, tuple[Any, ...]] = {}
+
+    @property
+    def fits(self) -> bool:
+        """Whether a grid that is periodic along its slabs has room for the seam."""
+        return not self._periodic or self.fine[0] >= self._room(self.down.half_sweeps + self.up.half_sweeps + 1)
+
+    def descend(self, f: Array, u: Array | None) -> tuple[Array, Array]:
+        """Return u after the smoothing steps down, and the restricted residual; the u that comes in stays as it is."""
+        out, coarse = empty(self._shapes[0], f.dtype), empty(self._shapes[1], f.dtype)
+        start, source = (waves.ZERO, None) if u is None else (waves.COPY, u)
+        self._run(out, f, (start, source), self.down, (self.down.half_sweeps, 0, 0), coarse)
+        return out, coarse
+
+    def descend_in_place(self, f: Array, u: Array) -> Array:
+        """Smooth u where it lies, and return the restricted residual."""
+        coarse = empty(self._shapes[1], f.dtype)
+        self._run(u, f, (waves.AS_IT_IS, None), self.down, (self.down.half_sweeps, 0, 0), coarse)
+        return coarse
+
+    def ascend(self, f: Array, u: Array, correction: Array) -> Array:
+        """Return u + P e after the smoothing steps up, written over u where that is writable."""
+        u = writable(u)
+        self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, 0, 0), None)
+        return u
+
+    def ascend_measured(self, f: Array, u: Array, correction: Array) -> float:
+        """Do the same with u where it lies; return the norm of the residual that is left."""
+        return math.sqrt(self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, 1, 0), None))
+
+    @property
+    def turns(self) -> bool:
+        """Whether a way up and the next way down are one wave: they relax alike."""
+        return self.up.half_sweeps > 0 and self.up[1:] == self.down[1:]
+
+    def turn(self, f: Array, u: Array, correction: Array) -> tuple[float, Array]:
+        """Go up, measure, and go down again with u where it lies; return the norm in between, and the restricted residual."""
+        coarse = empty(self._shapes[1], f.dtype)
+        stages = self.up.half_sweeps, 1, self.down.half_sweeps
+        total = self._run(u, f, (waves.CORRECTED, correction), self.up, stages, coarse)
+        return math.sqrt(total), coarse
+
+    def _run(
+        self,
+        u: Array,
+        f: Array,
+        begin: tuple[int, Array | None],
+        sweeps: Sweeps,
+        stages: tuple[int, int, int],
+        coarse: Array | None,
+    ) -> float:
+        """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
+        prolongation, restriction, operator, nothing = self._of_type(u.dtype)
+        start, given = begin
+        source = nothing if given is None else writable(given).reshape(self.coarse if start == waves.CORRECTED else self.fine)
+        box, data = u.reshape(self.fine), writable(f).reshape(self.fine)
+        target = nothing if coarse is None else coarse.reshape(self.coarse)
+        last = sum(stages) + 1
+        plan = (start, sweeps.color, int(sweeps.backward), *stages, self._axis, int(self._periodic), int(self._around))
+        omega, starts = u.dtype.type(sweeps.omega), self._transfers.starts
+
+        def wave(part: Part) -> float:
+            return waves.wave(
+                box,
+                data,
+                source,
+                target,
+                omega,
+                plan,
+                prolongation,
+                restriction,
+                starts,
+                *operator,
+                self._rings(last, u.dtype),
+                part,
+            )
+
+        legs, seams = self._parts(last, coarse is not None)
+        total = sum(
+            team.over_parts(lambda number, _: wave(legs[number]), [(number, number + 1) for number in range(len(legs))])
+        )
+        if seams:
+            total += sum(
+                team.over_parts(lambda number, _: wave(seams[number]), [(number, number + 1) for number in range(len(seams))])
+            )
+        return float(total)
+
+    def _rings(self, last: int, dtype: np.dtype) -> tuple[Array, Array, Array]:
+        """Return memory for the slabs under way: of u, of f, of residuals, and one place more for a residual's norm."""
+        half = (self.fine[1], (self.fine[2] + 1) // 2)
+        places = last + 3, last + 3, self._width + 2
+        slots, data, residuals = (np.zeros((count, 2, *half), dtype) for count in places)
+        return slots, data, residuals
+
+    @property
+    def _width(self) -> int:
+        return int(self._transfers.restriction[0].shape[1])
+
+    def _room(self, last: int) -> int:
+        """Return how many slabs a part must have for the wedges at both of its ends, and what reaches beyond them."""
+        return 2 * (last + self._width + 4)
+
+    def _parts(self, last: int, restricts: bool) -> tuple[list[Part], list[Part]]:
+        """Return the parts of the grid and the seams between them, each as `waves.wave` wants it."""
+        slabs, coarse = self.fine[0], self.coarse[0] if restricts else 0
+        size = self.fine[0] * self.fine[1] * self.fine[2]
+        threads = team.get_num_threads() if size >= team.PARALLEL_FROM else 1
+        ranges = team.even_parts(slabs, max(1, min(threads, slabs // self._room(last))))
+        starts, legs = self._transfers.starts, []
+        for low, high in ranges:
+            open_low, open_high = int(low > 0 or self._periodic), int(high < slabs or self._periodic)
+            first = int(np.searchsorted(starts, low + last)) if open_low else 0
+            beyond = int(np.searchsorted(starts, high - last - self._width, side="right")) if open_high else coarse
+            legs.append((low, high, open_low, open_high, *((first, beyond) if restricts else (0, 0))))
+        seams = []
+        for leg, following in zip(legs, [*legs[1:], *legs[:1]], strict=True):
+            if leg is legs[-1] and not self._periodic:
+                break
+            around = coarse if leg is legs[-1] else 0  # across the end, coarse slabs are counted on
+            seams.append((leg[1], leg[1], -1, -1, leg[5], following[4] + around))
+        return legs, seams
+
+    def _of_type(self, dtype: np.dtype) -> tuple[Any, ...]:
+        """Return P, R, the operator and an empty array in the arrays' precision."""
+        if dtype not in self._typed:
+            typed = [
+                tuple(part if part.dtype == np.int64 else part.astype(dtype) for part in parts)
+                for parts in (self._transfers.prolongation, self._transfers.restriction)
+            ]
+            self._typed[dtype] = (*typed, self._tables(dtype)[:2], NOTHING.astype(dtype))
+        return self._typed[dtype]
+
+
+def _box(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return a shape as (slabs, rows, points of a row)."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])

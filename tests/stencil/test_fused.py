@@ -1,0 +1,146 @@
+"""Fused legs equal the composed slots, which are their definition: on random grids, sides, sweeps, threads and precisions."""
+
+import numpy as np
+import pytest
+
+import unigrid
+from unigrid.cycle import SlotLevel
+from unigrid.stencil.kernels import threads as threading_module
+
+SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
+TRANSFERS = (("full-weighting", "linear"), ("cell-average", "constant"))
+ROUND_OFF = 50  # times eps, relative to the largest value
+CASES = 350
+
+
+def random_cycle(rng):
+    """Return a hierarchy of random size, sides, centering, sweeps and transfers; None where the sides do not fit the size."""
+    ndim = int(rng.integers(2, 4))
+    shape = tuple(int(n) for n in rng.integers(3, 80 if ndim == 2 else 24, ndim))
+    smoother = unigrid.RedBlack(float(rng.uniform(0.8, 1.4)), str(rng.choice(["red", "black"])))
+    restriction, prolongation = TRANSFERS[rng.integers(2)]
+    problem = unigrid.Poisson(
+        shape,
+        boundary=[SIDES[kind] for kind in rng.integers(0, len(SIDES), ndim)],
+        centering=str(rng.choice(["vertex", "cell"])),
+        reaction=float(rng.integers(2)),
+    )
+    return unigrid.StencilCycle(
+        problem, smoother=smoother, pre=int(rng.integers(1, 4)), post=int(rng.integers(0, 4)), restriction=restriction,
+        prolongation=prolongation,
+    )  # fmt: skip
+
+
+def assert_close(found, wanted, scale=None):
+    size = max(np.abs(wanted).max(), 0.0 if scale is None else np.abs(scale).max())
+    assert size > 0
+    assert found.dtype == wanted.dtype
+    assert np.abs(found - wanted).max() <= ROUND_OFF * np.finfo(wanted.dtype).eps * size
+
+
+def compare(level, coarser, rng, dtype):
+    """Compare both legs of a level with its slots, from zero and from a start."""
+    f, u = rng.standard_normal((2, *level.problem.shape)).astype(dtype)
+    correction = rng.standard_normal(coarser.problem.shape).astype(dtype)
+    kept = f.copy(), u.copy(), correction.copy()
+    for start in (None, u):
+        composed, restricted, _ = SlotLevel.descend(level, f, start, coarser)
+        fused, fused_restricted, pi = level.descend(f, start, coarser)
+        assert pi is None
+        assert_close(fused, composed)
+        assert_close(fused_restricted, restricted, scale=f)
+    ascended = SlotLevel.ascend(level, f, u.copy(), None, correction)
+    assert_close(level.ascend(f, u.copy(), None, correction), ascended)
+    for array, before in zip((f, u, correction), kept, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):
+    monkeypatch.setattr(threading_module, "PARALLEL_FROM", 1)
+    before, fused, parallel = unigrid.get_num_threads(), 0, 0
+    try:
+        while fused < CASES:
+            threads = int(rng.integers(1, 5))
+            unigrid.set_num_threads(threads)
+            cycle = random_cycle(rng)
+            dtype = (np.float64, np.float32)[rng.integers(2)]
+            for level, coarser in zip(cycle.levels, cycle.levels[1:], strict=False):
+                if level.legs is not None:
+                    compare(level, coarser, rng, dtype)
+                    fused += 1
+                    parallel += len(level.legs._parts(2 * cycle.pre + 1, True)[0]) > 1
+    finally:
+        unigrid.set_num_threads(before)
+    assert parallel > 20
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("shape", "boundary"),
+    [((255, 255), "dirichlet"), ((256, 130), "periodic"), ((300, 41), ["neumann", "periodic"]), ((90, 13, 14), "dirichlet")],
+    ids=str,
+)
+def test_a_whole_solve_is_the_same_on_any_number_of_threads(use_threads, shape, boundary, threads):
+    f = np.random.default_rng(1).standard_normal(shape)
+    f -= f.mean()
+    options = {"boundary": boundary, "reaction": 1.0, "rtol": 1e-9}
+    use_threads(1)
+    wanted = unigrid.solve(f, **options)
+    use_threads(threads)
+    found = unigrid.solve(f, **options)
+    assert_close(found.u, wanted.u)
+    assert found.iterations == wanted.iterations
+
+
+def legs_of(**options):
+    options = {"shape": (64, 64), **options}
+    problem = {name: options.pop(name) for name in ("shape", "boundary", "centering", "lengths") if name in options}
+    return unigrid.StencilCycle(unigrid.Poisson(**problem), **options).levels[0].legs
+
+
+def test_the_default_slots_are_fused_in_two_and_three_dimensions():
+    for shape in ((63, 63), (100, 37), (30, 20, 25)):
+        for boundary in ("dirichlet", "neumann"):
+            for centering in ("vertex", "cell"):
+                assert legs_of(shape=shape, boundary=boundary, centering=centering) is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"smoother": "jacobi"},
+        {"smoother": "chebyshev"},
+        {"post_smoother": "jacobi"},
+        {"pre": 0},
+        {"restriction": "half-weighting", "shape": (63, 63)},
+        {"prolongation": "cubic"},
+        {"state_transfer": "injection"},
+        {"shape": (64,)},
+        {"shape": (65, 64), "boundary": "periodic"},
+        {"shape": (64, 65), "boundary": "periodic"},
+        {"shape": (16, 64), "boundary": "periodic"},
+        {"lengths": (1.0, 5.0)},
+    ],
+    ids=str,
+)
+def test_what_has_no_fused_form_is_composed(options):
+    assert legs_of(**options) is None
+
+
+def test_slots_that_are_exchanged_are_noticed():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)))
+    level = cycle.levels[0]
+    assert level.legs is level.legs
+    before = level.legs
+    level.post_smoother = unigrid.cycle.Steps(unigrid.RedBlack(1.0), 1)
+    assert level.legs is not before
+    assert level.legs.up.half_sweeps == 2
+    level.smoother = unigrid.cycle.Steps(unigrid.Jacobi(), 2)
+    assert level.legs is None
+
+
+def test_the_symmetric_cycle_sweeps_backward_on_its_way_up():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), smoother=unigrid.RedBlack(1.1))
+    assert cycle.levels[0].legs.up.color == 0
+    assert cycle.symmetric().levels[0].legs.up == (4, 1, True, 1.1)
+    assert cycle.levels[0].legs.up.color == 0
