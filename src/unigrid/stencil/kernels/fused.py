@@ -146,6 +146,7 @@ class FusedLegs:
         self._periodic, self._around = periodic
         self._axis = 1 if len(shapes[0]) == 2 else 0
         self._typed: dict[np.dtype, tuple[Any, ...]] = {}
+        self._made: dict[tuple[int, bool, int], tuple[list[Part], list[Part]]] = {}
 
     @property
     def fits(self) -> bool:
@@ -206,31 +207,13 @@ class FusedLegs:
         plan = (start, sweeps.color, int(sweeps.backward), *stages, self._axis, int(self._periodic), int(self._around))
         omega, starts = u.dtype.type(sweeps.omega), self._transfers.starts
 
-        def wave(part: Part) -> float:
-            return waves.wave(
-                box,
-                data,
-                source,
-                target,
-                omega,
-                plan,
-                prolongation,
-                restriction,
-                starts,
-                *operator,
-                self._rings(last, u.dtype),
-                part,
-            )
+        fixed = box, data, source, target, omega, plan, prolongation, restriction, starts, *operator
+
+        def wave(*part: int) -> float:
+            return waves.wave(*fixed, self._rings(last, u.dtype), part)
 
         legs, seams = self._parts(last, coarse is not None)
-        total = sum(
-            team.over_parts(lambda number, _: wave(legs[number]), [(number, number + 1) for number in range(len(legs))])
-        )
-        if seams:
-            total += sum(
-                team.over_parts(lambda number, _: wave(seams[number]), [(number, number + 1) for number in range(len(seams))])
-            )
-        return float(total)
+        return float(sum(team.over_parts(wave, legs)) + sum(team.over_parts(wave, seams)))
 
     def _rings(self, last: int, dtype: np.dtype) -> tuple[Array, Array, Array]:
         """Return memory for the slabs under way: of u, of f, of residuals, and one place more for a residual's norm."""
@@ -248,10 +231,15 @@ class FusedLegs:
         return 2 * (last + self._width + 4)
 
     def _parts(self, last: int, restricts: bool) -> tuple[list[Part], list[Part]]:
-        """Return the parts of the grid and the seams between them, each as `waves.wave` wants it."""
+        """Return the parts of the grid and the seams between them, each as `waves.wave` wants it; made once."""
+        threads = team.get_num_threads() if math.prod(self.fine) >= team.PARALLEL_FROM else 1
+        key = last, restricts, threads
+        if key not in self._made:
+            self._made[key] = self._cut(last, restricts, threads)
+        return self._made[key]
+
+    def _cut(self, last: int, restricts: bool, threads: int) -> tuple[list[Part], list[Part]]:
         slabs, coarse = self.fine[0], self.coarse[0] if restricts else 0
-        size = self.fine[0] * self.fine[1] * self.fine[2]
-        threads = team.get_num_threads() if size >= team.PARALLEL_FROM else 1
         ranges = team.even_parts(slabs, max(1, min(threads, slabs // self._room(last))))
         starts, legs = self._transfers.starts, []
         for low, high in ranges:

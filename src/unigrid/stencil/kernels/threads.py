@@ -14,7 +14,7 @@ import operator
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
 # Unknowns from which a second core pays for waking it up (measured: benchmarks/parallel_pays_from_here.py).
 PARALLEL_FROM = 130_000
 
-SlabKernel = Callable[[int, int], Any]
+SlabKernel = Callable[..., Any]  # of the first and the last slab, or of what else a part is
 
 
 def _current_core() -> Callable[[], int] | None:
@@ -124,7 +124,7 @@ class _Team:
         for worker in self.workers:
             worker.retire()
 
-    def run(self, kernel: SlabKernel, parts: list[tuple[int, int]]) -> list[Any]:
+    def run(self, kernel: SlabKernel, parts: Sequence[tuple[int, ...]]) -> list[Any]:
         if not self.taken.acquire(blocking=False):
             return [kernel(*part) for part in parts]  # another thread of the user's has the workers: the same slabs, in turn
         try:
@@ -206,10 +206,10 @@ def even_parts(slabs: int, count: int) -> list[tuple[int, int]]:
     return list(pairwise(slabs * part // count for part in range(count + 1)))
 
 
-def over_parts(kernel: SlabKernel, parts: list[tuple[int, int]]) -> list[Any]:
-    """Call `kernel(first, last)` on the parts, all at once; return what the calls return, in order."""
-    if len(parts) == 1:
-        return [kernel(*parts[0])]
+def over_parts(kernel: SlabKernel, parts: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Call `kernel(*part)` for all parts at once; return what the calls return, in order."""
+    if len(parts) <= 1:
+        return [kernel(*part) for part in parts]
     team = _team
     try:
         return team.run(kernel, parts)
