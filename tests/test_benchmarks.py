@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import platform
 import socket
@@ -15,14 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import unigrid
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHARED = {"record"}  # no benchmark, but what they have in common
-NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu"}
-NEED_PYAMG = {"smoothers_and_cycles", "faster_than_algebraic_multigrid"}
+NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth"}
+NEED_PYAMG = {"smoothers_and_cycles", "faster_than_algebraic_multigrid", "classical_against_learned"}
 Record = dict[str, Any]
 
 
@@ -62,6 +64,45 @@ def check_faster_than_algebraic_multigrid(record: Record) -> None:
     assert record["bars"] == {"times_as_fast": 20.0, "share_of_memory": 0.25, "at": 1023}
 
 
+def check_classical_against_learned(record: Record) -> None:
+    methods = {row["method"] for row in record["rows"]}
+    assert {"Jacobi 0.8", "red-black 1.0", "Chebyshev 4", "learned", "PyAMG Ruge-Stueben"} <= methods
+    for row in record["rows"]:
+        assert 0 < row["factor"] < 1, row
+        assert row["flops_per_digit"] == pytest.approx(row["flops"] / -math.log10(row["factor"]))
+        if row["two_grid"] is not None:
+            assert row["two_grid_predicted"] == pytest.approx(row["two_grid"], rel=0.1), row
+    jacobi, learned = (next(row for row in record["rows"] if row["method"] == name) for name in ("Jacobi 0.8", "learned"))
+    assert (jacobi["n"], learned["n"], learned["cycle"]) == (31, 31, "V(1,1)")
+    assert jacobi["flops"] == pytest.approx(v_cycle_flops(sweep=10))
+    assert learned["flops"] == pytest.approx(v_cycle_flops(sweep=8 + 12 + 1))  # residual, even 3x3 convolution, addition
+    for eps in (1.0, 0.1):
+        here = {row["method"] for row in record["anisotropy"] if row["eps"] == eps}
+        assert {"Jacobi", "Chebyshev", "red-black", "learned, own net", "learned, range net"} <= here
+    assert [row["numbers"] for row in record["seeds"]] == [18, 36, 54, 72]
+    assert record["bars"]["factor"] == 0.12
+    for verdict in record["verdicts"]:
+        assert verdict["at_most"] == record["bars"][verdict["bar"]]
+        assert verdict["holds"] == (verdict["measured"] <= verdict["at_most"])
+    assert record["holds"] == all(verdict["holds"] for verdict in record["verdicts"])
+
+
+def v_cycle_flops(sweep: int) -> float:
+    """Operations of a V(1,1) per unknown of 31 x 31: two sweeps, a residual, the transfers; and a dense inverse at 3 x 3."""
+    level = 2 * sweep + 8 + 5.75
+    return (level * 31**2 + (level - 9) * (15**2 + 7**2) + 2 * 9**2) / 31**2
+
+
+def check_at_the_memory_limit(record: Record) -> None:
+    assert set(record["triad_bytes_per_second"]) >= {"1"}
+    for row in record["rows"]:
+        assert row["difference_to_dst"] < 1e-6, row
+        assert min(row["seconds"].values()) > 0, row
+        assert row["b_star"]["solve"] > 0 < row["peak_arrays"], row
+    assert 0.99 < record["fmg_error_over_discretization_error"] < 1.2
+    assert len(record["verdicts"]) == 1  # in small, none of the sizes with a bar is there
+
+
 def check_parallel_pays_from_here(record: Record) -> None:
     assert record["now"] > 0
     assert set(record["pays_from"]) == {"relax_color", "residual", "restriction", "interpolation", "sum"}
@@ -91,6 +132,45 @@ def check_trains_on_two_cores(record: Record) -> None:
         assert speed["ratio"] == pytest.approx(statistics.median(ratios))
         assert speed["bar"] == 2.0
     assert not record["holds"]
+
+
+def check_what_networks_smooth(record: Record) -> None:
+    assert record["synthetic"]  # in small, so that the claim is not tested
+    assert record["holds"] is None
+    (run,) = record["runs"]
+    assert [(row["slot"], row["level"]) for row in run["filters"]] == [
+        *((slot, level) for slot in "AB" for level in range(4)), *((slot, level) for slot in ("R", "Pi") for level in range(3)),
+    ]  # fmt: skip
+    for row, kernel in zip(run["filters"], untrained_kernels(run["model"], run["seed"]), strict=True):
+        assert row["before"] == pytest.approx(low_share(kernel), abs=1e-3), row
+        assert row["after"] != row["before"]
+        assert row["kind"] == ("low-pass" if row["after"] >= 0.4 else "high-pass" if row["after"] <= 1 / 7 else "mixed")
+    after = {slot: [row["after"] for row in run["filters"] if row["slot"] == slot] for slot in "AB"}
+    more = all(row["after"] > row["before"] for row in run["filters"] if row["slot"] in ("R", "Pi"))
+    assert record["holds_of"] == [min(after["A"]) >= 1 / 3 and min(after["B"]) >= 0.4 and more]
+    five_points, weighting = [[0, -1, 0], [-1, 4, -1], [0, -1, 0]], [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    expected = {"A": low_share(five_points), "B": 0.25, "R": low_share(weighting), "Pi": low_share(weighting)}
+    assert {row["slot"]: row["low_share"] for row in record["solver"]} == pytest.approx(expected, abs=1e-3)
+
+
+def untrained_kernels(model: str, seed: int) -> list[Any]:
+    """Weights of A and B of every level, then of R and Pi, as they are drawn."""
+    import torch
+
+    torch.manual_seed(seed)
+    levels = unigrid.create_model(model).cycle.levels
+    slots = [level.operator for level in levels], [level.smoother.steps[0] for level in levels]
+    slots += [level.restriction for level in levels[:-1]], [level.state_transfer for level in levels[:-1]]
+    return [slot.convolution.weight.detach().double().numpy() for each in slots for slot in each]
+
+
+def low_share(kernel: Any, points: int = 256) -> float:
+    """Part of sum |K^(theta)|^2 in |theta| < pi/2, summed over a grid of frequencies."""
+    theta = (np.arange(points) + 0.5) * 2 * np.pi / points - np.pi
+    waves = np.exp(1j * np.outer(theta, [-1, 0, 1]))
+    energy = np.abs(np.einsum("xi,...ij,yj->...xy", waves, np.asarray(kernel, dtype=float), waves)) ** 2
+    low = np.abs(theta) < np.pi / 2
+    return float(energy[..., low, :][..., low].sum() / energy.sum())
 
 
 def check_trains_on_a_gpu(record: Record) -> None:
@@ -287,3 +367,30 @@ def test_only_what_is_asked_for_is_measured(on_a_gpu, monkeypatch, tmp_path):
     record = json.loads((tmp_path / "trains_on_a_gpu.json").read_text())  # it has grown from call to call
     assert [row["model"] for row in record["speeds"]] == ["mgnet-256-Bl", "resnet18"]
     assert [(row["dataset"], row["seed"]) for row in record["runs"]] == [("cifar10", 1), ("cifar100", 1), ("cifar100", 2)]
+
+
+# What networks smooth: when the claim holds
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, True),
+        ({("A", 0): {"after": 0.33}}, False),
+        ({("B", 1): {"after": 0.39, "kind": "mixed"}}, False),
+        ({("R", 0): {"after": 0.24}}, False),
+        ({("A", 1): {"kind": "low-pass", "after": 0.45}, ("Pi", 0): {"after": 0.26}}, True),
+    ],
+)
+def test_what_holds_of_a_network(monkeypatch, changed, verdict):
+    pytest.importorskip("torch", reason="needs torch: pip install 'unigrid[learn]'")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("what_networks_smooth")
+    places = [("A", 0), ("A", 1), ("B", 0), ("B", 1), ("R", 0), ("Pi", 0)]
+    kinds = {"A": (0.35, "mixed"), "B": (0.42, "low-pass"), "R": (0.3, "mixed"), "Pi": (0.3, "mixed")}
+    rows = [
+        {"slot": slot, "level": level, "before": 0.25, "after": kinds[slot][0], "kind": kinds[slot][1]}
+        | changed.get((slot, level), {})
+        for slot, level in places
+    ]
+    assert module.holds({"filters": rows}) is verdict

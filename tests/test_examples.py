@@ -106,7 +106,7 @@ def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> Non
     assert np.sum(interpolated * fine) == pytest.approx(4 * np.sum(coarse * restricted), rel=1e-12)  # each other's adjoint
 
 
-LEARNED = {"training_mgnet_on_cifar10"}  # writes several pictures, and has a test of its own
+LEARNED = {"training_mgnet_on_cifar10", "from_solver_to_classifier"}  # need torch and small arguments: tests of their own
 PICTURES = ("training", "confusion", "levels", "kernels")
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch: pip install 'unigrid[learn]'")
 
@@ -168,3 +168,88 @@ def test_without_cifar10_the_example_says_what_gets_it(monkeypatch: pytest.Monke
     with pytest.raises(SystemExit, match="`unigrid train cifar10 --download`"):
         runpy.run_path(str(EXAMPLES / "training_mgnet_on_cifar10.py"), run_name="__main__")
     assert list(tmp_path.iterdir()) == []
+
+
+def correlated(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return sum_d kernel(d) values(x + d) over the nine neighbors on a torus."""
+    return sum(weight * np.roll(values, (1 - i, 1 - j), (0, 1)) for (i, j), weight in np.ndenumerate(kernel))
+
+
+def down_the_grids(f: np.ndarray, kernel: np.ndarray, levels: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return f and u of every level: u <- u + kernel * D^-1 (f - A u), then all is weighted and every other point kept."""
+    weighting, states, u = np.outer([1, 2, 1], [1, 2, 1]) / 16, [], np.zeros_like(f)
+    for level in range(levels):
+        laplacian = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]) / 4**level
+        u = u + correlated((f - correlated(u, laplacian)) * 4**level / 4, kernel)
+        states.append((f, u))
+        residual, u = (correlated(values, weighting)[::2, ::2] for values in (f - correlated(u, laplacian), u))
+        f = residual + correlated(u, laplacian / 4)
+    return states
+
+
+@needs_torch
+def test_from_solver_to_classifier(tmp_path: Path) -> None:
+    """In small. What the bars compare: the textbook's V(1,1), damped Jacobi, has the factor 0.36 = 0.6^2; chance is 10 %."""
+    example = load("from_solver_to_classifier")
+    numbers = example.main(tmp_path / "figure.png", channels=8, stages=1, epochs=4, subset=1000)
+    assert_something_is_drawn(tmp_path / "figure.png")
+    assert numbers["largest difference of solver and network, relative"] < 1e-13
+    assert numbers["largest difference of 8 channels and 8 solvers, relative"] < 1e-13
+    assert numbers["factor of damped Jacobi"] == pytest.approx(0.36, abs=0.02)
+    assert numbers["factor of the same as a network"] == pytest.approx(numbers["factor of damped Jacobi"], rel=1e-4)
+    assert numbers["factor when trained"] < 0.1
+    assert numbers["factor when trained, on 200 x 300"] < 0.4 * numbers["factor of damped Jacobi on 200 x 300"] < 0.2
+    assert 14 < numbers["test accuracy (%)"] <= 100
+
+
+@needs_torch
+def test_the_solver_of_the_story_solves() -> None:
+    example, data = load("from_solver_to_classifier"), unigrid.training.load("shapes")
+    f = example.pictures_as_sources(data, 2)[1]
+    gray = data.test.images[1].numpy().mean(axis=0) / 255
+    np.testing.assert_allclose(f, gray - gray.mean(), atol=1e-14)
+    waves = (2 * np.sin(np.pi * np.fft.fftfreq(32))) ** 2
+    symbol = waves[:, None] + waves[None, :]
+    symbol[0, 0] = np.inf
+    expected = np.fft.ifft2(np.fft.fft2(f) / symbol).real
+    solution, iterates = example.iterate(f, cycle=example.jacobi_cycle())
+    np.testing.assert_allclose(solution.u, expected, atol=1e-8 * np.abs(expected).max())
+    assert len(iterates) == solution.iterations
+    np.testing.assert_array_equal(iterates[-1], solution.u)
+
+
+@needs_torch
+def test_channels_side_by_side_are_solvers() -> None:
+    """With a smoother that has no symmetry, so that a kernel turned round would show."""
+    import torch
+
+    example, random, channels = load("from_solver_to_classifier"), np.random.default_rng(0), 3
+    kernel, sources = random.standard_normal((3, 3)), random.standard_normal((channels, 32, 32))
+    net = unigrid.PoissonNet(symmetric=False)
+    net.pre.data = torch.from_numpy(kernel)[None, None]
+    cycle = example.way_down(net)
+    wide = example.widened(cycle, channels, **example.LINEAR)
+    with torch.no_grad():
+        _, levels = wide.cycle.trace(torch.from_numpy(sources)[None])
+    for channel, f in enumerate(sources):
+        for level, wanted in zip(levels, down_the_grids(f, kernel, example.LEVELS), strict=True):
+            for found, values in zip((level.data, level.features), wanted, strict=True):
+                np.testing.assert_allclose(found[0, channel], values, atol=1e-12 * np.abs(values).max())
+    levels[-1].features[0, 1] *= 1.01
+    assert example.largest_difference(levels, cycle, sources) > 1e-3  # so what the story prints would tell
+
+
+@needs_torch
+def test_the_classifier_starts_from_the_solvers() -> None:
+    import torch
+
+    example = load("from_solver_to_classifier")
+    cycle = example.way_down(unigrid.PoissonNet())
+    solvers, classifier = example.widened(cycle, 4, **example.LINEAR).cycle.levels, example.classifier(cycle, 4).cycle.levels
+    norms = [module for level in classifier for module in level.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 2 * example.LEVELS + 2 * (example.LEVELS - 1)
+    for before, after in zip(solvers, classifier, strict=True):
+        for old, new in zip(example.convolutions(before), example.convolutions(after), strict=True):
+            noise = (new.weight - old.weight).detach()
+            assert 0.7 * example.NOISE < noise.std() < 1.3 * example.NOISE
+            assert abs(noise).max() < 6 * example.NOISE

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from ..conv.threads import one_thread
 from .claims import Claim, largest
 from .network_claims import NETWORK_CLAIMS
 from .stencil_claims import STENCIL_CLAIMS
@@ -108,19 +106,8 @@ def report(seeds: Sequence[int] = (0, 1, 2), claims: Sequence[Claim] | None = No
     seeds = tuple(seeds)
     if not seeds:
         raise ValueError("seeds is empty; give at least one, such as (0, 1, 2)")
-    with _one_thread():
+    with one_thread():
         return Report(tuple(check(claim, seeds) for claim in (CLAIMS if claims is None else claims)), seeds)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: these networks are too small for more, which on a busy machine wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def check(claim: Claim, seeds: Sequence[int]) -> Row:

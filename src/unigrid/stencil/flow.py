@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..cycle import VISITS
 from ..iterate import System, Tolerance, iterate
-from ..solution import Solution
+from ..solution import Reason, Solution
 from .hierarchy import StencilCycle
 from .kernels.fused import FusedLegs
 
@@ -49,11 +49,11 @@ class Flow:
         return None if legs is None or not legs.turns else Flow(cycle, legs, f, b, target, maxiter)
 
     def solve(self, u: Array | None, nested: bool, system: System, tolerance: Tolerance) -> Solution | None:
-        """Return the Solution if the iteration converges, else None."""
+        """Return the Solution; None where u is no longer the iterate that its residual belongs to."""
         measured = replace(system, residual_norm=self._norm_of(system.residual_norm))
         with np.errstate(over="ignore", invalid="ignore"):
             solution = iterate(self.step, u, measured, tolerance, nested=self.nested if nested and u is None else None)
-            if not solution.converged:
+            if solution.reason is Reason.NONFINITE or (not solution.converged and self._coarse_f is not None):
                 return None
             if self._coarse_f is not None:  # it came sooner than expected: the cycle that has begun is done
                 u = self.step(self.b, solution.u)

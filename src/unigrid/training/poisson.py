@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..analysis.measured import measured_factor
+from ..conv.threads import one_thread
 from ..conv.weights import require_safetensors, save_weights
 from ..files import FileError
 from ..messages import choose, nearest
@@ -167,7 +168,8 @@ def train_poisson(
     if out is not None:
         require_safetensors()
     run = PoissonRun(net, tuple(problems), resolved, seed, out, fresh)
-    reason = _run(run, resume, callback, progress)
+    with one_thread():
+        reason = _run(run, resume, callback, progress)
     with torch.no_grad():
         factors = tuple(measured_factor(net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in problems)
     net.problem = problems[0]
