@@ -89,31 +89,24 @@ def _relax_slab(u, f, r, slab, slabs, axis, periodic, n, color, backward, omega,
         diagonal = outer + middle + coefficients[3, 0]
         gain = omega / (diagonal + scale + scale)
         q = (color + slab + j) % 2
-        x, o, up, down, g = here[q, j], here[1 - q, j], above[q, j], below[q, j], data[q, j]
-        end = _inner(q, n)[1]
+        begin, end = _inner(q, n)
         low_end, high_end = q == 0, n > 1 and (n - 1) % 2 == q
         if high_end if backward else low_end:
             k = n - 1 if backward else 0
             _relax_end(here, above, below, data, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight,
                        diagonal, omega, neighbors, coefficients)  # fmt: skip
+        # All rows are cut to begin at the first inner point: an index that may be negative would keep the loops from vectors.
+        left, right = here[1 - q, j], here[1 - q, j][1:]
+        x, up, down, g = here[q, j][begin:], above[q, j][begin:], below[q, j][begin:], data[q, j][begin:]
         if here.shape[1] > 1:
-            behind, before = here[q, back], here[q, front]
-            if q == 0:
-                for m in range(1, end):
-                    around = low_weight * up[m] + high_weight * down[m] + back_weight * behind[m] + front_weight * before[m]
-                    x[m] = keep * x[m] + gain * (g[m] + around + scale * (o[m - 1] + o[m]))
-            else:
-                for m in range(end):
-                    around = low_weight * up[m] + high_weight * down[m] + back_weight * behind[m] + front_weight * before[m]
-                    x[m] = keep * x[m] + gain * (g[m] + around + scale * (o[m] + o[m + 1]))
-        elif q == 0:
-            for m in range(1, end):
-                around = low_weight * up[m] + high_weight * down[m]
-                x[m] = keep * x[m] + gain * (g[m] + around + scale * (o[m - 1] + o[m]))
+            behind, before = here[q, back][begin:], here[q, front][begin:]
+            for m in range(end - begin):
+                around = low_weight * up[m] + high_weight * down[m] + back_weight * behind[m] + front_weight * before[m]
+                x[m] = keep * x[m] + gain * (g[m] + around + scale * (left[m] + right[m]))
         else:
-            for m in range(end):
+            for m in range(end - begin):
                 around = low_weight * up[m] + high_weight * down[m]
-                x[m] = keep * x[m] + gain * (g[m] + around + scale * (o[m] + o[m + 1]))
+                x[m] = keep * x[m] + gain * (g[m] + around + scale * (left[m] + right[m]))
         if low_end if backward else high_end:
             k = 0 if backward else n - 1
             _relax_end(here, above, below, data, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight,
