@@ -22,7 +22,8 @@ from .hierarchy import StencilCycle
 from .kernels.fused import FusedLegs
 
 Array = NDArray[np.floating]
-FIRST_RATE = 0.1  # what one cycle is expected to leave of the residual before any was seen
+# What one cycle is expected to leave of the residual before any was seen. A turn too many costs a cycle, one too few a pass.
+FIRST_RATE = 0.01
 
 
 @final

@@ -68,6 +68,9 @@ class StencilLevel(SlotLevel, NestedLevel):
         legs = self.legs
         return super().ascend(f, u, start, coarse) if legs is None else legs.ascend(f, u, coarse)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_fused": None}  # made anew when first used
+
     @property
     def legs(self) -> FusedLegs | None:
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
