@@ -78,10 +78,9 @@ def _chebyshev(smoother: Chebyshev, operator: OperatorSymbol) -> Symbols:
             f"on high frequencies the symbol of D^-1 A lies in [{low:.3g}, {high:.3g}], but Chebyshev needs it above 0; "
             "give the interval: Chebyshev(degree, interval=(low, high))"
         )
-    gain, ratio = 2.0 / (low + high), (high - low) / (high + low)
-    older, newer, weight = np.ones_like(operator.values), 1.0 - gain * operator.scaled, 2.0
-    for _ in range(1, smoother.degree):
-        weight = 1.0 / (1.0 - ratio**2 * weight / 4.0)
+    gain, weights = smoother.schedule((low, high))
+    older, newer = np.ones_like(operator.values), 1.0 - gain * operator.scaled
+    for weight in weights:
         older, newer = newer, weight * (newer - gain * operator.scaled * newer) + (1.0 - weight) * older
     return newer
 

@@ -197,7 +197,7 @@ def _red_black(step: RedBlack, operator: StencilOperator, count: int) -> Smoothe
 
 
 def _chebyshev(step: Chebyshev, operator: StencilOperator, count: int) -> Smoother:
-    gain, weights = step.schedule(operator)
+    gain, weights = step.schedule(operator.smoothing_interval)
     scale = _over_diagonal(operator, gain)
 
     def polynomial(first: Part) -> ChebyshevExtraction:

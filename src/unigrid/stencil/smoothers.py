@@ -128,7 +128,7 @@ class Chebyshev(Smoother):
         return self.degree
 
     def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
-        gain, weights = self.schedule(operator)
+        gain, weights = self.schedule(operator.smoothing_interval)
         tables = operator.tables(f.dtype)
         older = zeros(f.shape, f.dtype) if u is None else u
         newer = kernels.semi_iterate(zeros(f.shape, f.dtype), f, older, gain, 1.0, tables)
@@ -138,9 +138,9 @@ class Chebyshev(Smoother):
             older, newer = newer, kernels.semi_iterate(spare, f, newer, gain, weight, tables)
         return newer
 
-    def schedule(self, operator: StencilOperator) -> tuple[float, list[float]]:
-        """Return the gain, and w_2, w_3, .. of the steps after the first."""
-        low, high = self.interval or operator.smoothing_interval
+    def schedule(self, smoothing_interval: tuple[float, float]) -> tuple[float, list[float]]:
+        """Return the gain, and w_2, w_3, .. of the steps after the first, on that interval unless one of its own was given."""
+        low, high = self.interval or smoothing_interval
         ratio = (high - low) / (high + low)
         weights, weight = [], 2.0
         for _ in range(1, self.degree):
