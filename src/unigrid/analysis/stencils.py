@@ -56,13 +56,7 @@ class StencilOnGrid:
     @staticmethod
     def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:
         """Return the 3-, 5- or 7-point stencil of -Laplace + c on the grid's spacing."""
-        stencil = np.zeros((3,) * grid.ndim)
-        for axis, h in enumerate(grid.spacing):
-            line = [1] * grid.ndim
-            for place, weight in enumerate((-1.0, 2.0, -1.0)):
-                line[axis] = place
-                stencil[tuple(line)] += weight / h**2
-        stencil[(1,) * grid.ndim] += reaction
+        stencil = StencilOperator(grid, reaction).stencil
         return StencilOnGrid(stencil, endless(grid.spacing, grid.axes[0].centering), reaction, True)
 
     def rediscretized(self) -> StencilOnGrid:

@@ -39,12 +39,12 @@ from ..stencil.adopted import SlotsForAnyGrid
 from ..stencil.convolution import Convolution
 from ..stencil.hierarchy import StencilCycle
 from ..stencil.problem import Poisson
+from .stencils import BESIDE
 
 Array = NDArray[Any]
 Map = Callable[[Array], Array]
 ZEROS: Sides = ((Reflection(0, 0.0),) * 2,) * 2
 AROUND: Sides = ((Reflection(-1, 1.0),) * 2,) * 2
-BESIDE: Depths = ((1, 1), (1, 1))
 
 
 def to_stencil(cycle: MultigridCycle, problem: Poisson | None = None) -> StencilCycle | ArrayCycle:

@@ -52,6 +52,7 @@ from ..stencil.transfers import SeparableTransfer
 Array = NDArray[Any]
 MOST_DENSE = 4096  # unknowns of a coarsest level that may become a fully connected layer: 128 MiB of weights
 ROUND_OFF = 1e-12
+BESIDE: Depths = ((1, 1), (1, 1))  # a 3x3 convolution sees one value beyond every side
 
 
 def to_conv(cycle: StencilCycle) -> ConvCycle:
@@ -107,7 +108,7 @@ def _level(cycle: StencilCycle, at: int) -> ConvLevel:
     if level.smoother is None:
         raise ValueError("pre=0: a level of a network smooths on its way down; take pre >= 1")
     slots: dict[str, Any] = {
-        "operator": ConvOperator(_operator(level.operator)),
+        "operator": ConvOperator(convolution(level.operator.stencil, level.problem.grid.sides, BESIDE)),
         "smoother": _smoother(level.smoother, level.operator),
     }
     if not last:
@@ -139,13 +140,6 @@ def convolution(weights: Array, sides: Sides, depths: Depths, strides: tuple[int
 
 def _tensor(array: Array) -> Tensor:
     return torch.tensor(np.asarray(array, dtype=np.float64))
-
-
-def _operator(operator: StencilOperator) -> nn.Module:
-    rows, columns = (1.0 / h**2 for h in operator.grid.spacing)
-    center = 2.0 * rows + 2.0 * columns + operator.reaction
-    weights = np.array([[0.0, -rows, 0.0], [-columns, center, -columns], [0.0, -rows, 0.0]])
-    return convolution(weights, operator.grid.sides, ((1, 1), (1, 1)))
 
 
 def _over_diagonal(operator: StencilOperator, factor: float) -> nn.Module:
@@ -213,11 +207,10 @@ def _chebyshev(step: Chebyshev, operator: StencilOperator, count: int) -> Smooth
 
 def _learned(step: LearnedSmoother, operator: StencilOperator, count: int) -> Smoother:
     sides, constant = operator.grid.sides, operator.constant_diagonal
-    around: Depths = ((1, 1), (1, 1))
     if constant is not None:
-        return _repeated([convolution(kernel / constant, sides, around) for kernel in step.kernels(operator)], count)
+        return _repeated([convolution(kernel / constant, sides, BESIDE) for kernel in step.kernels(operator)], count)
     inverse = _over_diagonal(operator, 1.0)
-    kernels = [nn.Sequential(inverse, convolution(kernel, sides, around)) for kernel in step.kernels(operator)]
+    kernels = [nn.Sequential(inverse, convolution(kernel, sides, BESIDE)) for kernel in step.kernels(operator)]
     return _repeated(kernels, count)
 
 

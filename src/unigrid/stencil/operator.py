@@ -49,6 +49,17 @@ class StencilOperator(Operator):
             return kernels.norm(f)
         return kernels.residual_norm(f, u, self.tables(u.dtype))
 
+    @property
+    def stencil(self) -> NDArray[np.float64]:
+        """The weights of A away from the sides, 3 along each axis: A u is their cross-correlation with u."""
+        ndim = self.grid.ndim
+        stencil = np.zeros((3,) * ndim)
+        for number, h in enumerate(self.grid.spacing):
+            line = stencil[tuple(slice(None) if number == axis else 1 for axis in range(ndim))]
+            line += np.array([-1.0, 2.0, -1.0]) / h**2
+        stencil[(1,) * ndim] += self.reaction
+        return stencil
+
     def diagonal(self) -> NDArray[np.float64]:
         """Return the diagonal of A, shape of the grid; not constant where a cell-centered or one-unknown axis ends."""
         return self._diagonal.copy()

@@ -30,7 +30,7 @@ from ..conv.grids import Extended, GridProlongation, Rescaling
 from ..conv.levels import ConvCycle
 from ..conv.slots import Extraction, FeatureExtraction
 from ..cycle import Level
-from ..equivalence.stencils import to_conv
+from ..equivalence.stencils import BESIDE, to_conv
 from ..stencil.adopted import SlotsForAnyGrid
 from ..stencil.grid import Grid
 from ..stencil.hierarchy import StencilCycle
@@ -40,7 +40,6 @@ from ..stencil.problem import Poisson
 
 Array = NDArray[Any]
 START = 0.8  # every kernel begins as damped Jacobi with this omega
-AROUND = ((1, 1), (1, 1))
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class PoissonNet(nn.Module, SlotsForAnyGrid):
             level.smoother = self._alive(self.pre, stencil.operator)  # type: ignore[attr-defined]
             level.post_smoother = self._alive(self.post, stencil.operator)  # type: ignore[attr-defined]
             if self.restriction is not None and self.prolongation is not None:
-                extended = Extended(stencil.problem.grid.sides, AROUND)
+                extended = Extended(stencil.problem.grid.sides, BESIDE)
                 level.restriction.convolution[0] = nn.Sequential(extended, LiveKernel(self.restriction, self.config.symmetric))  # type: ignore[attr-defined]
                 assert isinstance(level.prolongation, GridProlongation)  # type: ignore[attr-defined]
                 level.prolongation.filter = nn.Sequential(extended, LiveKernel(self.prolongation, self.config.symmetric))  # type: ignore[attr-defined]
@@ -168,7 +167,7 @@ class PoissonNet(nn.Module, SlotsForAnyGrid):
         """Return the smoothing steps of a level, their kernels made anew of the coefficients at every call."""
         constant, x = operator.constant_diagonal, anisotropy(operator)
         polynomials = torch.tensor(chebyshev.chebvander(x, self.config.degree).ravel())
-        parts: list[nn.Module] = [Extended(operator.grid.sides, AROUND)]
+        parts: list[nn.Module] = [Extended(operator.grid.sides, BESIDE)]
         if constant is None:
             parts.insert(0, Rescaling(torch.tensor(1.0 / operator.diagonal())))
         scale = 1.0 if constant is None else 1.0 / constant
