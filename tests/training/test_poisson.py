@@ -607,7 +607,7 @@ def test_resumed_after_an_interrupt_in_mid_epoch(options, step, tmp_path, monkey
     """Ctrl-C before the k-th evaluation of the loss: that epoch is lost, those before it are not."""
     pytest.importorskip("safetensors")
     straight = left_behind(run(tmp_path / "straight", **options))
-    loss, name = (FourierLoss, "__call__") if options is FOURIER else (RandomLoss, "forward")
+    loss, name = (FourierLoss if options is FOURIER else RandomLoss), "__call__"
     evaluate, count = getattr(loss, name), iter(range(1, 1000))
 
     def interrupted(self, *arguments):
@@ -625,7 +625,7 @@ def test_resumed_after_an_interrupt_in_mid_epoch(options, step, tmp_path, monkey
 @PROTOCOLS
 def test_an_interrupt_gives_a_given_net_back_as_it_was_after_the_last_epoch(options, monkeypatch):
     net, kept, seen = noisy(), [], []
-    loss, name = (FourierLoss, "__call__") if options is FOURIER else (RandomLoss, "forward")
+    loss, name = (FourierLoss if options is FOURIER else RandomLoss), "__call__"
     evaluate = getattr(loss, name)
 
     def interrupted(self, *arguments):
@@ -809,7 +809,7 @@ def test_lost_training_says_so_and_gives_the_kernels_back(options, error):
 @PROTOCOLS
 def test_a_loss_that_is_no_number_in_mid_epoch_gives_the_kernels_back(options, monkeypatch):
     net, kept, count = noisy(), [], iter(range(1, 1000))
-    loss, name = (FourierLoss, "__call__") if options is FOURIER else (RandomLoss, "forward")
+    loss, name = (FourierLoss if options is FOURIER else RandomLoss), "__call__"
     evaluate = getattr(loss, name)
 
     def spoilt(self, *arguments):
@@ -829,8 +829,8 @@ def test_a_new_net_of_too_much_noise_is_lost_too():
 
 def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
-    forward, count = RandomLoss.forward, iter(range(1, 1000))
-    monkeypatch.setattr(RandomLoss, "forward", lambda self: forward(self) * (np.nan if next(count) == 6 else 1.0))
+    forward, count = RandomLoss.__call__, iter(range(1, 1000))
+    monkeypatch.setattr(RandomLoss, "__call__", lambda self: forward(self) * (np.nan if next(count) == 6 else 1.0))
     with pytest.raises(TrainingError, match=r"nan in step 5.*the last good checkpoint in .* is kept") as caught:
         run(tmp_path / "run", **RANDOM)
     assert caught.value.args

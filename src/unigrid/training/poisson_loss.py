@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..analysis.stencils import endless, next_grid
 from ..conv.levels import ConvCycle
-from ..stencil.grid import SEMICOARSENING_RATIO
+from ..stencil.grid import Grid
 from ..stencil.problem import Poisson
 from .poisson_net import PoissonNet
 
@@ -41,28 +42,27 @@ def windows(problem: Poisson) -> list[Window]:
     found, level = [], problem
     while level is not None:
         found.append(_window(level))
-        if _coarsening(level) == (2, 2) or level.coarsened() is None:
+        if all(endless(level.spacing, "vertex").strong_axes) or level.coarsened() is None:
             return found
         level = level.coarsened()  # type: ignore[assignment]
     return found
 
 
-def _coarsening(problem: Poisson) -> tuple[int, int]:
-    rows, columns = problem.spacing
-    finest = min(rows, columns)
-    return 1 + (rows < SEMICOARSENING_RATIO * finest), 1 + (columns < SEMICOARSENING_RATIO * finest)
+def _factors(grid: Grid) -> tuple[int, int]:
+    """Return by how much the next grid is coarser along each axis."""
+    rows, columns = grid.strong_axes
+    return 1 + rows, 1 + columns
 
 
 def _window(problem: Poisson) -> Window:
     """Return as many levels as couple at most so many harmonics, with the spacing that the problem has."""
-    factors, levels, (rows, columns) = (1, 1), 1, problem.spacing
+    grid, factors, levels = endless(problem.spacing, "vertex"), (1, 1), 1
     while True:
-        finest = min(rows, columns)
-        step = 1 + (rows < SEMICOARSENING_RATIO * finest), 1 + (columns < SEMICOARSENING_RATIO * finest)
-        if factors[0] * factors[1] * step[0] * step[1] > MOST_HARMONICS:
+        step = _factors(grid)
+        coupled = factors[0] * step[0], factors[1] * step[1]
+        if coupled[0] * coupled[1] > MOST_HARMONICS:
             break
-        factors, levels = (factors[0] * step[0], factors[1] * step[1]), levels + 1
-        rows, columns = rows * step[0], columns * step[1]
+        grid, factors, levels = next_grid(grid), coupled, levels + 1
     shape = factors[0] * FREQUENCIES, factors[1] * FREQUENCIES
     return Window(Poisson(shape, spacing=problem.spacing, boundary="periodic", reaction=problem.reaction), levels, factors)
 
@@ -129,13 +129,12 @@ def smooth_maximum(blocks: Tensor, sharpness: Sharpness) -> Tensor:
     return (torch.logsumexp(weight * norms, 0) - math.log(len(norms))) / (weight * 2**sharpness.squarings)
 
 
-class RandomLoss(nn.Module):
+class RandomLoss:
     """mean of log(|e after two cycles| / |e|) / 2 over random errors, which are carried on; one in eight is drawn anew."""
 
     CYCLES, BATCH = 2, 8
 
     def __init__(self, net: PoissonNet, problems: Sequence[Poisson], generator: torch.Generator) -> None:
-        super().__init__()
         self.networks = [net.network(problem) for problem in problems]
         self.generator = generator
         self.errors = [self._drawn(self.BATCH, problem.shape) for problem in problems]
@@ -143,7 +142,7 @@ class RandomLoss(nn.Module):
     def _drawn(self, count: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randn(count, 1, *shape, dtype=torch.float64, generator=self.generator)
 
-    def forward(self) -> Tensor:
+    def __call__(self) -> Tensor:
         """Return the loss, and carry the errors on."""
         losses = []
         for number, network in enumerate(self.networks):
