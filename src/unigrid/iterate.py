@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
+from .messages import checked_count
 from .solution import Array, ConvergenceError, Reason, Solution
 
 Step = Callable[[Array, Array], Array]
@@ -53,8 +54,7 @@ class Tolerance:
                 isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0
             ):
                 raise ValueError(f"{name} must be a finite number >= 0{' or None' * (name == 'rtol')}, got {value!r}")
-        if isinstance(self.maxiter, bool) or not hasattr(self.maxiter, "__index__") or self.maxiter < 1:
-            raise ValueError(f"maxiter must be an integer >= 1, got {self.maxiter!r}")
+        checked_count("maxiter", self.maxiter)
 
     def target(self, b_norm: float) -> float:
         """The absolute tolerance, round-off aside."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,6 +19,13 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     if name in allowed:
         return name
     raise ValueError(f"unknown {what} {name!r}; allowed: {', '.join(map(repr, allowed))}{nearest(name, allowed)}")
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """Return the value as an int if it is an integer, of NumPy's perhaps, and at least `least`. Raises ValueError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    return operator.index(value)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

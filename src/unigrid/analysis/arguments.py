@@ -75,10 +75,3 @@ def checked_stencils(stencils: Sequence[ArrayLike], ndim: int) -> list[Reals]:
     if not checked or any(stencil.ndim != ndim for stencil in checked):
         raise ValueError(f"coarse must be {', '.join(map(repr, COARSE))}, or a stencil of {ndim} axes for each coarser level")
     return checked
-
-
-def checked_count(name: str, value: Any, least: int) -> int:
-    """Return a count that is at least `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    return int(value)

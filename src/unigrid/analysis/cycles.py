@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Smoother, Steps
-from ..messages import choose, reject_unknown_keywords
+from ..messages import checked_count, choose, reject_unknown_keywords
 from ..stencil.hierarchy import StencilCycle
 from ..stencil.problem import Poisson
 from ..stencil.smoothers import RedBlack
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
-from .arguments import COARSE, checked_count, checked_stencils, finest_operator, named_recipe, named_smoother
+from .arguments import COARSE, checked_stencils, finest_operator, named_recipe, named_smoother
 from .smoothers import smoothed
 from .stencils import StencilOnGrid, TransferStencils, galerkin
 from .symbols import OperatorSymbol, Reals, Symbols, is_low, wrapped

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..messages import nearest
+from ..messages import checked_count, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -22,13 +21,6 @@ def configured(kind: type[Config], config: Config | None, choices: dict[str, Any
         if name not in known:
             raise TypeError(f"{kind.__name__} has no field {name!r}; it has {', '.join(known)}{nearest(name, known)}")
     return kind(**choices) if config is None else dataclasses.replace(config, **choices)
-
-
-def checked_count(name: str, value: Any) -> int:
-    """Return the value as an int if it is an integer >= 1, of NumPy's perhaps. Raises ValueError."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-    return operator.index(value)
 
 
 def one_a_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from ..cycle import (
     StateTransfer,
     Steps,
 )
-from ..messages import choose, reject_unknown_keywords
+from ..messages import checked_count, choose, reject_unknown_keywords
 from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
@@ -164,12 +164,12 @@ class StencilCycle(MultigridCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
-        _check_count("pre", pre, 0)
-        _check_count("post", post, 0)
+        checked_count("pre", pre, 0)
+        checked_count("post", post, 0)
         if pre == post == 0:
             raise ValueError("pre and post are both 0: a cycle without smoothing does not converge; give at least one sweep")
         if max_levels is not None:
-            _check_count("max_levels", max_levels, 1)
+            checked_count("max_levels", max_levels, 1)
         self.kind = choose(cycle, VISITS, "cycle")
         self.problem, self.pre, self.post = problem, pre, post
         self.smoother = _smoother(smoother)
@@ -328,11 +328,6 @@ def _copy(level: StencilLevel) -> StencilLevel:
     twin = StencilLevel.__new__(StencilLevel)
     vars(twin).update(vars(level))
     return twin
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
 def _smoother(smoother: str | Smoother) -> Smoother:

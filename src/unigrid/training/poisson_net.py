@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..conv.configuration import checked_count, configured
+from ..conv.configuration import configured
 from ..conv.grids import Extended, GridProlongation, Rescaling
 from ..conv.levels import ConvCycle
 from ..conv.slots import Extraction, FeatureExtraction
 from ..cycle import Level
 from ..equivalence.stencils import BESIDE, to_conv
+from ..messages import checked_count
 from ..stencil.adopted import SlotsForAnyGrid
 from ..stencil.grid import Grid
 from ..stencil.hierarchy import StencilCycle
@@ -71,10 +72,8 @@ class PoissonNetConfig:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("pre", "post"):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name)))
-        if isinstance(self.degree, bool) or not hasattr(self.degree, "__index__") or self.degree < 0:
-            raise ValueError(f"degree must be an integer >= 0, got {self.degree!r}")
+        for name, least in (("pre", 1), ("post", 1), ("degree", 0)):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
         for name in ("transfers", "symmetric"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import operator
 import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
+
+from ...messages import checked_count
 
 ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
 # Unknowns from which a second core pays for waking it up (measured: benchmarks/parallel_pays_from_here.py).
@@ -174,9 +175,7 @@ def set_num_threads(threads: int) -> None:
     The default is every core this process may use, or the environment variable UNIGRID_NUM_THREADS.
     Raises ValueError for anything but an integer >= 1.
     """
-    if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
-        raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
-    _team.threads = operator.index(threads)
+    _team.threads = checked_count("threads", threads)
 
 
 def _replace(team: _Team) -> None:
