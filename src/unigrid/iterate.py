@@ -90,12 +90,8 @@ def iterate(
     residuals = [b_norm if u is None else system.residual_norm(u)]
 
     def solution(reason: Reason, detail: str) -> Solution:
-        iterations, reached = len(residuals) - 1, _relative(residuals[-1], b_norm)
-        message = f"{reason.value}: residual {reached} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
         state = system.zero() if u is None else u
-        return Solution(
-            state, reason is Reason.CONVERGED, reason, iterations, tuple(residuals), message, nested_start=nested is not None
-        )
+        return _outcome(state, reason, detail, tuple(residuals), b_norm, nested is not None)
 
     met = _met(residuals[-1], b_norm, tolerance, (lambda: 0.0) if u is None else partial(system.round_off, u))
     if met is not None:
@@ -117,6 +113,26 @@ def iterate(
                 return solution(*(ended or (Reason.STOPPED, ", by the callback")))
         if ended is not None:
             return solution(*ended)
+
+
+def after_one_more(solution: Solution, u: Array, system: System, tolerance: Tolerance) -> Solution | None:
+    """Return the outcome of a run that had converged and did another iteration, to u; None if that misses the tolerance.
+
+    For a step that had begun the iteration before it was known that no more were needed.
+    """
+    b_norm, norm = system.residual_norm(None), system.residual_norm(u)
+    met = _met(norm, b_norm, tolerance, partial(system.round_off, u))
+    if met is None:
+        return None
+    return _outcome(u, solution.reason, met, (*solution.residuals, norm), b_norm, solution.nested_start)
+
+
+def _outcome(
+    u: Array, reason: Reason, detail: str, residuals: tuple[float, ...], b_norm: float, nested_start: bool
+) -> Solution:
+    iterations, reached = len(residuals) - 1, _relative(residuals[-1], b_norm)
+    message = f"{reason.value}: residual {reached} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
+    return Solution(u, reason is Reason.CONVERGED, reason, iterations, residuals, message, nested_start=nested_start)
 
 
 def _verdict(

@@ -51,8 +51,27 @@ def compare(level, coarser, rng, dtype):
         assert_close(fused_restricted, restricted, scale=f)
     ascended = SlotLevel.ascend(level, f, u.copy(), None, correction)
     assert_close(level.ascend(f, u.copy(), None, correction), ascended)
+    compare_turn(level, coarser, f, u.copy(), correction, ascended)
     for array, before in zip((f, u, correction), kept, strict=True):
         np.testing.assert_array_equal(array, before)
+
+
+def compare_turn(level, coarser, f, u, correction, ascended):
+    """Compare the way up, measured, and the turn into the next way down with the slots one after the other."""
+    norm = level.operator.residual_norm(f, ascended)
+    slack = ROUND_OFF * np.finfo(f.dtype).eps * np.sqrt(f.size) * np.abs(level.operator(ascended)).max()
+    measured = u.copy()
+    assert abs(level.legs.ascend_measured(f, measured, correction) - norm) <= slack
+    assert_close(measured, ascended)
+    composed, restricted, _ = SlotLevel.descend(level, f, ascended.copy(), coarser)
+    lying = ascended.copy()
+    assert_close(level.legs.descend_in_place(f, lying), restricted, scale=f)
+    assert_close(lying, composed)
+    if level.legs.turns:
+        found, coarse = level.legs.turn(f, u, correction)
+        assert abs(found - norm) <= slack
+        assert_close(u, composed)
+        assert_close(coarse, restricted, scale=f)
 
 
 def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):
@@ -90,6 +109,23 @@ def test_a_whole_solve_is_the_same_on_any_number_of_threads(use_threads, shape, 
     found = unigrid.solve(f, **options)
     assert_close(found.u, wanted.u)
     assert found.iterations == wanted.iterations
+
+
+@pytest.mark.parametrize("rtol", [0.5, 1e-2, 1e-4, 1e-6, 1e-8, None])
+@pytest.mark.parametrize("source", ["rough", "smooth"])
+def test_a_run_in_flow_tells_of_the_iterate_that_it_returns(source, rtol):
+    x = np.linspace(0, 1, 129)[1:-1]
+    f = np.outer(np.exp(x), np.cos(2 * x)) if source == "smooth" else np.random.default_rng(0).standard_normal((127, 127))
+    problem = unigrid.Poisson(f.shape)
+    for options in ({}, {"start": "zero"}, {"u0": f}, {"maxiter": 1, "raise_on_failure": False}):
+        flowing = unigrid.StencilCycle(problem).solve(f, rtol=rtol, **options)
+        plain = unigrid.StencilCycle(problem).solve(f, rtol=rtol, callback=lambda solution: None, **options)
+        assert flowing.reason is plain.reason
+        assert plain.iterations <= flowing.iterations <= plain.iterations + 1  # it may have turned once too often
+        assert flowing.residuals[: plain.iterations + 1] == pytest.approx(plain.residuals, rel=1e-3)
+        assert flowing.residuals[-1] == pytest.approx(np.linalg.norm(f - problem.operator(flowing.u)), rel=1e-3)
+        assert len(flowing.residuals) == flowing.iterations + 1
+        assert f"after {flowing.iterations} iteration" in flowing.message
 
 
 def legs_of(**options):

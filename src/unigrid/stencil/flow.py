@@ -8,15 +8,14 @@ the iterate that its residual belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import VISITS
-from ..iterate import System, Tolerance, iterate
+from ..cycle import VISITS, MultigridCycle
+from ..iterate import System, Tolerance, after_one_more, iterate
 from ..solution import Reason, Solution
 from .hierarchy import StencilCycle
 from .kernels.fused import FusedLegs
@@ -24,6 +23,27 @@ from .kernels.fused import FusedLegs
 Array = NDArray[np.floating]
 # What one cycle is expected to leave of the residual before any was seen. A turn too many costs a cycle, one too few a pass.
 FIRST_RATE = 0.01
+
+
+def solve_in_flow(
+    cycle: MultigridCycle, f: Array, u: Array | None, system: System, tolerance: Tolerance, nested: bool
+) -> Solution | None:
+    """Return the Solution; None for a cycle that cannot flow, and where u is no longer the iterate of its residual.
+
+    Parameters
+    ----------
+    f : array
+        The source, for full multigrid; `system.b` is the right-hand side made of it.
+    nested : bool
+        Whether the first iteration is full multigrid.
+    """
+    legs = cycle.levels[0].legs if isinstance(cycle, StencilCycle) and len(cycle.levels) > 1 else None
+    if legs is None or not legs.turns or not isinstance(cycle, StencilCycle):
+        return None
+    flow = Flow(cycle, legs, f, system, tolerance)
+    with np.errstate(over="ignore", invalid="ignore"):
+        solution = flow.solve(u, nested)
+    return None if solution is None else replace(solution, u=cycle.problem.compatible(solution.u))
 
 
 @final
@@ -34,41 +54,30 @@ class Flow:
     cycle: StencilCycle
     legs: FusedLegs
     f: Array
-    b: Array
-    target: float
-    maxiter: int
+    system: System
+    tolerance: Tolerance
 
     def __post_init__(self) -> None:
         self.norms: list[float] = []
+        self._target = self.tolerance.target(self.system.residual_norm(None))
         self._own: Array | None = None  # the array that is iterated, ours to write over
         self._coarse_f: Array | None = None  # after a turn: the next level's data, u being smoothed for it already
 
-    @staticmethod
-    def of(cycle: StencilCycle, f: Array, b: Array, target: float, maxiter: int) -> Flow | None:
-        """Return the flow of a cycle whose finest level has fused legs, None for others."""
-        legs = cycle.levels[0].legs if len(cycle.levels) > 1 else None
-        return None if legs is None or not legs.turns else Flow(cycle, legs, f, b, target, maxiter)
-
-    def solve(self, u: Array | None, nested: bool, system: System, tolerance: Tolerance) -> Solution | None:
-        """Return the Solution; None where u is no longer the iterate that its residual belongs to."""
-        measured = replace(system, residual_norm=self._norm_of(system.residual_norm))
-        with np.errstate(over="ignore", invalid="ignore"):
-            solution = iterate(self.step, u, measured, tolerance, nested=self.nested if nested and u is None else None)
-            if solution.reason is Reason.NONFINITE or (not solution.converged and self._coarse_f is not None):
-                return None
-            if self._coarse_f is not None:  # it came sooner than expected: the cycle that has begun is done
-                u = self.step(self.b, solution.u)
-                residuals = (*solution.residuals, self.norms[-1])
-                if not residuals[-1] <= max(self.target, solution.residuals[-1]):
-                    return None
-                solution = replace(solution, u=u, residuals=residuals, iterations=solution.iterations + 1)
-        return replace(solution, u=self.cycle.problem.compatible(solution.u))
+    def solve(self, u: Array | None, nested: bool) -> Solution | None:
+        """Iterate from u; return None where the array no longer holds the iterate that the last residual belongs to."""
+        measured = replace(self.system, residual_norm=self._residual_norm)
+        solution = iterate(self.step, u, measured, self.tolerance, nested=self.nested if nested else None)
+        if solution.reason is Reason.NONFINITE or (not solution.converged and self._coarse_f is not None):
+            return None
+        if self._coarse_f is None:
+            return solution
+        return after_one_more(solution, self.step(self.system.b, solution.u), measured, self.tolerance)
 
     def nested(self) -> Array:
         """Full multigrid, its last cycle in place."""
         level = self.cycle.levels[0]
         self._own = level.nested_prolongation(self.cycle.nested(level.nested_restriction(self.f), 1))
-        return self.step(self.b, self._own)
+        return self.step(self.system.b, self._own)
 
     def step(self, b: Array, u: Array | None) -> Array:
         """Do one cycle; return u, which after a turn is on its way through the next."""
@@ -92,12 +101,13 @@ class Flow:
         return u
 
     def _expects_more(self) -> bool:
-        """Say whether the cycle that is about to end will leave more than is asked for."""
-        if len(self.norms) + 1 >= self.maxiter or not self.norms:
-            return len(self.norms) + 1 < self.maxiter
+        """Say whether the cycle that is about to end will leave more than is asked for, and another one is allowed."""
+        if len(self.norms) + 1 >= self.tolerance.maxiter:
+            return False
+        norm = self.norms[-1] if self.norms else self.system.residual_norm(None)
         rate = self.norms[-1] / self.norms[-2] if len(self.norms) > 1 else FIRST_RATE
-        return self.norms[-1] * rate > self.target
+        return norm * rate > self._target
 
-    def _norm_of(self, measure: Callable[[Array | None], float]) -> Callable[[Array | None], float]:
-        """Return the residual norm: as the last step measured it, or anew."""
-        return lambda u: self.norms[-1] if u is not None and u is self._own and self.norms else measure(u)
+    def _residual_norm(self, u: Array | None) -> float:
+        """Return |b - A u|: as the last step measured it, or anew."""
+        return self.norms[-1] if u is not None and u is self._own and self.norms else self.system.residual_norm(u)

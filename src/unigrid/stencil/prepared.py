@@ -17,12 +17,12 @@ from ..solution import Solution, stacked
 from . import kernels
 from .arrays import finite_array
 from .conjugate_gradients import ConjugateGradients
-from .flow import Flow
-from .hierarchy import StencilCycle
+from .flow import solve_in_flow
 from .problem import Poisson
 
 if TYPE_CHECKING:
     from .adopted import AdoptedCycle
+    from .hierarchy import StencilCycle
 
 Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
@@ -125,26 +125,39 @@ def _solve_one(
         view=_read_only,
         zero=lambda: np.zeros_like(b),
     )
-    if accelerate is None and callback is None and isinstance(cycle, StencilCycle):
-        flowing = Flow.of(cycle, f, b, tolerance.target(b_norm), tolerance.maxiter)
-        solution = None if flowing is None else flowing.solve(u, start == "fmg", system, tolerance)
-        if solution is not None:
-            return solution if not note else replace(solution, message=f"{solution.message} {note}")
+    nested = u is None and start == "fmg" and cycle.nests
+    solution = solve_in_flow(cycle, f, u, system, tolerance, nested) if accelerate is None and callback is None else None
+    if solution is None:
+        solution = _solve_plainly(cycle, f, u, system, tolerance, nested, accelerate, callback)
+    return solution if not note else replace(solution, message=f"{solution.message} {note}")
+
+
+def _solve_plainly(
+    cycle: StencilCycle | AdoptedCycle,
+    f: Array,
+    u: Array | None,
+    system: System,
+    tolerance: Tolerance,
+    nested: bool,
+    accelerate: str | None,
+    callback: Callable[[Solution], Any] | None,
+) -> Solution:
+    """Solve by iterates that are arrays of their own."""
+    problem, operator = cycle.problem, cycle.problem.operator
     step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
 
     @np.errstate(over="ignore", invalid="ignore")  # divergence is the driver's to report, not a warning's
     def iteration(b: Array, u: Array) -> Array:
         return problem.compatible(step(b, u))
 
-    solution = iterate(
+    return iterate(
         iteration,
         u,
         system,
         tolerance,
-        nested=(lambda: problem.compatible(cycle.nested(f))) if u is None and start == "fmg" and cycle.nests else None,
+        nested=(lambda: problem.compatible(cycle.nested(f))) if nested else None,
         callback=callback,
     )
-    return solution if not note else replace(solution, message=f"{solution.message} {note}")
 
 
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Array, float, str]:
