@@ -44,6 +44,23 @@ def _wrap(buffer, n):
 
 
 @kernel
+def _add_scaled(total, weight, row):
+    """Add weight times a row to `total`."""
+    if weight != 0:
+        for k in range(total.shape[0]):
+            total[k] += weight * row[k]
+
+
+@kernel
+def _add_band(target, weights, row, shift):
+    """Add sum over t of weights[t, m] row[m + shift + t] to target[m]; the row has two values beyond either end."""
+    for t in range(weights.shape[0]):
+        shifted, factor = row[2 + shift + t :], weights[t]
+        for m in range(min(target.shape[0], shifted.shape[0])):
+            target[m] += factor[m] * shifted[m]
+
+
+@kernel
 def _add_correction(halves, j, coarse, slab, around, slab_indices, slab_weights, cross_indices, cross_weights, shifts, weights):
     """Add row j of slab `slab` of P e: e's rows combined first, then spread over even and odd points."""
     n = coarse.shape[2]
@@ -52,18 +69,11 @@ def _add_correction(halves, j, coarse, slab, around, slab_indices, slab_weights,
     for a in range(slab_indices.shape[0]):
         for b in range(cross_indices.shape[0]):
             weight = slab_weights[a, slab] * cross_weights[b, j]
-            if weight != 0:
-                source = coarse[slab_indices[a, slab], cross_indices[b, j]]
-                for k in range(n):
-                    inner[k] += weight * source[k]
+            _add_scaled(inner, weight, coarse[slab_indices[a, slab], cross_indices[b, j]])
     if around:
         _wrap(buffer, n)
     for q in range(2):
-        target = halves[q, j]
-        for t in range(weights.shape[1]):
-            shifted, factor = buffer[2 + shifts[q] + t :], weights[q, t]
-            for m in range(min(target.shape[0], shifted.shape[0])):
-                target[m] += factor[m] * shifted[m]
+        _add_band(halves[q, j], weights[q], buffer, shifts[q])
 
 
 @kernel
@@ -73,14 +83,21 @@ def _inner(q, n):
 
 
 @kernel
-def _relax_slab(u, f, r, slab, slabs, axis, periodic, n, color, backward, omega, neighbors, coefficients):
-    """Relax the points of one color in slab r of the ring."""
-    slots = u.shape[0]
-    low, low_weight, high, high_weight, outer = _along(slab, axis, slabs, neighbors, coefficients)
+def _beside(r, slab, slabs, axis, periodic, neighbors, coefficients):
+    """Return both neighbors of slab r of the ring with their weights, and the axis' part of the diagonal."""
+    low, low_weight, high, high_weight, diagonal = _along(slab, axis, slabs, neighbors, coefficients)
     if periodic or slab > 0:
         low = r - 1
     if periodic or slab < slabs - 1:
         high = r + 1
+    return low, low_weight, high, high_weight, diagonal
+
+
+@kernel
+def _relax_slab(u, f, r, slab, slabs, axis, periodic, n, color, backward, omega, neighbors, coefficients):
+    """Relax the points of one color in slab r of the ring."""
+    slots = u.shape[0]
+    low, low_weight, high, high_weight, outer = _beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
     here, above, below, data = u[r % slots], u[low % slots], u[high % slots], f[r % f.shape[0]]
     scale, keep = coefficients[2, 0], omega / omega - omega
     for number in range(here.shape[1]):
@@ -145,11 +162,7 @@ def _relax_end(here, above, below, data, j, k, n, low_weight, high_weight, back,
 def _residual_slab(out, u, f, r, slab, slabs, axis, periodic, n, neighbors, coefficients):
     """Write f - A u on slab r of the ring into `out`, (2, rows, half a row)."""
     slots = u.shape[0]
-    low, low_weight, high, high_weight, outer = _along(slab, axis, slabs, neighbors, coefficients)
-    if periodic or slab > 0:
-        low = r - 1
-    if periodic or slab < slabs - 1:
-        high = r + 1
+    low, low_weight, high, high_weight, outer = _beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
     here, above, below, data = u[r % slots], u[low % slots], u[high % slots], f[r % f.shape[0]]
     scale = coefficients[2, 0]
     for j in range(here.shape[1]):
@@ -191,19 +204,13 @@ def _restrict_slab(out, ring, begin, around, slab_weights, cross_indices, cross_
             for a in range(slab_weights.shape[0]):
                 for b in range(cross_indices.shape[0]):
                     weight = slab_weights[a] * cross_weights[b, j]
-                    if weight != 0:
-                        source = ring[(begin + a) % ring.shape[0], q, cross_indices[b, j]]
-                        for m in range(half):
-                            inner[m] += weight * source[m]
+                    _add_scaled(inner, weight, ring[(begin + a) % ring.shape[0], q, cross_indices[b, j]])
             if around:
                 _wrap(buffer[q], half)
         row = out[j]
         row[:] = 0
         for q in range(2):
-            for t in range(weights.shape[1]):
-                shifted, factor = buffer[q, 2 + shifts[q] + t :], weights[q, t]
-                for m in range(min(row.shape[0], shifted.shape[0])):
-                    row[m] += factor[m] * shifted[m]
+            _add_band(row, weights[q], buffer[q], shifts[q])
 
 
 @kernel
