@@ -15,10 +15,9 @@ The error of one FMG pass is that for u = exp(x) cos(2 y), inhomogeneous sides, 
 
 from __future__ import annotations
 
-import contextlib
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,7 +28,6 @@ from matplotlib.figure import Figure
 from record import COLORS, arguments, interleaved_seconds, show, table, write
 
 import unigrid
-from unigrid.stencil.hierarchy import StencilLevel
 from unigrid.stencil.kernels.threads import even_parts, over_parts
 
 CLAIM = "multigrid to 1e-8 is at least as fast as scipy's DST-I with as many workers from 2047^2 on, and 1.2 times at 4095^2"
@@ -61,17 +59,6 @@ def bandwidth(threads: int, size: int) -> float:
         over_parts(lambda first, last: triad(a, b, c, 3.0, first, last), parts)
         best = min(best, time.perf_counter() - start)
     return 24.0 * size / best
-
-
-@contextlib.contextmanager
-def unfused() -> Iterator[None]:
-    """Let all levels run their composed slots."""
-    fused = StencilLevel.legs
-    StencilLevel.legs = property(lambda self: None)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        StencilLevel.legs = fused  # type: ignore[assignment]
 
 
 def direct(problem: unigrid.Poisson, workers: int) -> Callable[[Array], Array]:
@@ -117,17 +104,11 @@ def measure(shape: tuple[int, ...], boundary: str, triads: dict[int, float], rep
     rows, before = [], unigrid.get_num_threads()
     for threads, bytes_per_second in triads.items():
         unigrid.set_num_threads(threads)
-        cycle, plain = unigrid.StencilCycle(problem), unigrid.StencilCycle(problem)
-        fast = direct(problem, threads)
-
-        def composed(plain: unigrid.StencilCycle = plain) -> unigrid.Solution:
-            with unfused():
-                return plain.solve(f, rtol=RTOL)
-
+        cycle, fast = unigrid.StencilCycle(problem), direct(problem, threads)
         calls: dict[str, Callable[[], Any]] = {
             "solve": partial(cycle.solve, f, rtol=RTOL),
             "one FMG": partial(cycle.solve, f, maxiter=1, raise_on_failure=False),
-            "unfused": composed,
+            "unfused": partial(unigrid.StencilCycle(problem).composed().solve, f, rtol=RTOL),
             "DST": partial(fast, f),
         }
         solution, wanted = calls["solve"](), fast(f)

@@ -175,6 +175,18 @@ def test_slots_that_are_exchanged_are_noticed():
     assert level.legs is None
 
 
+def test_a_composed_cycle_gives_the_same_iterates_without_fused_legs(rng):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((63, 90)))
+    composed = cycle.composed()
+    assert all(level.legs is None for level in composed.levels)
+    assert cycle.levels[0].legs is not None
+    f, u = rng.standard_normal((2, 63, 90))
+    assert_close(cycle(f, u), composed(f, u), scale=u)
+    found, wanted = (each.solve(f, rtol=1e-10) for each in (cycle, composed))
+    assert found.iterations == wanted.iterations
+    assert_close(found.u, wanted.u)
+
+
 def test_the_symmetric_cycle_sweeps_backward_on_its_way_up():
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), smoother=unigrid.RedBlack(1.1))
     assert cycle.levels[0].legs.up.color == 0

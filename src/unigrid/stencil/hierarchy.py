@@ -56,6 +56,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         self.operator = problem.operator
         self.smoother = self.post_smoother = None
         self.prolongation = self.state_transfer = None
+        self.fuses = True  # whether fused legs may stand for the slots
         self._fused: tuple[tuple[Any, ...], FusedLegs | None] | None = None
 
     def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
@@ -74,6 +75,8 @@ class StencilLevel(SlotLevel, NestedLevel):
     @property
     def legs(self) -> FusedLegs | None:
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
+        if not self.fuses:
+            return None
         slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
         if self._fused is None or any(now is not then for now, then in zip(slots, self._fused[0], strict=True)):
             self._fused = slots, fused_legs(self.problem, self.coarser, slots)
@@ -244,12 +247,27 @@ class StencilCycle(MultigridCycle):
         for wrong, what in problems:
             if wrong:
                 raise ValueError(f"conjugate gradients need a symmetric cycle: {what}")
-        twin = StencilCycle.__new__(StencilCycle)
-        vars(twin).update(vars(self))
         assert adjoint is not None
-        twin.levels = [_copy(level) for level in self.levels]
+        twin = self._twin()
         for level in twin.levels[:-1]:
             level.post_smoother = Steps(fitted(adjoint), self.post)
+        return twin
+
+    def composed(self) -> StencilCycle:
+        """Return this cycle without fused legs: slot after slot, as they are defined, one pass over memory each.
+
+        The iterates are the same, to round-off; it is for comparison.
+        """
+        twin = self._twin()
+        for level in twin.levels:
+            level.fuses = False
+        return twin
+
+    def _twin(self) -> StencilCycle:
+        """Return a cycle with levels of its own that hold the same slots."""
+        twin = StencilCycle.__new__(StencilCycle)
+        vars(twin).update(vars(self))
+        twin.levels = [_copy(level) for level in self.levels]
         return twin
 
     def aspreconditioner(self) -> scipy.sparse.linalg.LinearOperator:
