@@ -4,7 +4,8 @@
     augmentation                            batches, made on the device
     protocols                               how a network is trained, as published and as we do it best
     loop                                    the training loop           train          `unigrid.train`
-    checkpoint, logs                        what a run leaves behind    evaluation     what a network says of images
+    runs                                    what every run does alike   evaluation     what a network says of images
+    checkpoint, logs                        what a run leaves behind
     inference                               a checkpoint at work: `load_trained`
     poisson, poisson_net, poisson_loss      multigrid that learns its smoothers
 

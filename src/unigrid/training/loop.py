@@ -167,6 +167,11 @@ class TrainingRun:
         return self.progress.epoch, self.progress.step
 
     @property
+    def history(self) -> list[Row]:
+        """A row for each epoch that is done."""
+        return self.progress.history
+
+    @property
     def ended(self) -> bool:
         """Whether all epochs are done."""
         return self.progress.epoch >= self.task.protocol.epochs

@@ -23,20 +23,19 @@ from torch import Tensor
 from ..analysis.measured import measured_factor
 from ..conv.threads import one_thread
 from ..conv.weights import require_safetensors, save_weights
-from ..files import FileError
 from ..messages import choose, nearest
 from ..stencil.problem import Poisson as Poisson
 from . import checkpoint
 from .logs import Log, write_run_facts
-from .loop import Interrupt, TrainingError
+from .loop import Interrupt, Row, TrainingError
 from .poisson_loss import STAGES, FourierLoss, RandomLoss
 from .poisson_net import PoissonNet, PoissonNetConfig
 from .result import WEIGHTS
+from .runs import take_up, wants_to_stop
 
 NAME = "poisson"
 DIVERGED = 10.0  # a convergence factor beyond which training is lost
 MEASURED_CYCLES = 60
-Row = dict[str, Any]
 
 
 @final
@@ -411,7 +410,7 @@ def problems_of(configuration: dict[str, Any], sizes: Sequence[int]) -> list[Poi
 
 
 def _run(run: PoissonRun, resume: bool, callback: Callable[[Row], None] | None, shown: bool) -> str:
-    step = _take_up(run, resume)
+    step = take_up(run, resume)
     with Log(run.folder, step) as log, _bar(run, shown) as watch, Interrupt.deferred() as interrupt:
         if run.folder is not None:
             write_run_facts(run.folder, run.configuration, "cpu")
@@ -419,32 +418,11 @@ def _run(run: PoissonRun, resume: bool, callback: Callable[[Row], None] | None, 
             row = run.epoch(interrupt, watch)
             log.record(row)
             run.save()
-            if callback is not None:
-                try:
-                    callback({"seed": run.seed, **row})
-                except StopIteration:
-                    return "completed" if run.ended else "stopped"
+            if wants_to_stop(callback, {"seed": run.seed, **row}) and not run.ended:
+                return "stopped"
         if interrupt.requested:  # after the last step: all is saved, and the user wanted to stop
             raise KeyboardInterrupt
     return "completed"
-
-
-def _take_up(run: PoissonRun, resume: bool) -> int | None:
-    """Restore the run from its folder if that is asked for; return the step for its log to go on from."""
-    if run.folder is None:
-        return None
-    found = checkpoint.latest(run.folder) if run.folder.is_dir() else None
-    if found is None:
-        return -1 if resume else None
-    if not resume:
-        raise FileError(f"{run.folder}: holds a run already; resume=True (--resume) goes on with it, or choose another folder")
-    for message in found.messages:
-        print(f"unigrid: {message}", file=sys.stderr)
-    if found.state.get("configuration") != run.configuration:
-        raise FileError(f"{run.folder}: holds another run, of other problems, slots, protocol or seed; choose another folder")
-    run.restore(found.state)
-    run.checkpoint = found.path
-    return run.step
 
 
 @contextmanager

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from ..conv.classifier import Classifier
 from ..conv.models import Config, configuration_of, create_model
 from ..conv.weights import load_clean_state_dict, require_safetensors, save_weights
-from ..files import FileError, atomic_output
+from ..files import atomic_output
 from ..messages import choose, nearest
-from . import checkpoint
 from .augmentation import Pipeline
 from .datasets import NAMES, ImageData, Split, load
 from .devices import bfloat16_pays, device_named
@@ -36,6 +35,7 @@ from .poisson import Poisson, PoissonProtocol, PoissonResult, poisson_problems, 
 from .poisson_net import PoissonNet, PoissonNetConfig
 from .protocols import Protocol, initialize, protocol_named
 from .result import RESULT, WEIGHTS, SeedRun, TrainResult
+from .runs import take_up, wants_to_stop
 
 IMAGE_MODEL, IMAGE_PROTOCOL = "mgnet-64-Bl", "fast"
 
@@ -321,13 +321,13 @@ def _configuration(network: nn.Module, task: Task, subset: int | None, validatio
 
 def _run(run: TrainingRun, resume: bool, callback: Callable[[Row], None] | None, progress: bool) -> SeedRun:
     reason = "completed"
-    step = _take_up(run, resume)
+    step = take_up(run, resume)
     with Log(run.folder, step) as log, _bar(run, progress) as watch, Interrupt.deferred() as interrupt:
         if run.folder is not None:
             write_run_facts(run.folder, run.configuration, run.task.device)
         _forget_result(run)
         for row in run.fit(interrupt, log.record, watch):
-            if callback is not None and _wants_to_stop(callback, {"seed": run.task.seed, **row}) and not run.ended:
+            if wants_to_stop(callback, {"seed": run.task.seed, **row}) and not run.ended:
                 reason = "stopped"
                 run.save()
                 break
@@ -341,54 +341,6 @@ def _forget_result(run: TrainingRun) -> None:
     if run.folder is not None and not run.ended:
         for name in (RESULT, WEIGHTS):
             (run.folder / name).unlink(missing_ok=True)
-
-
-def _wants_to_stop(callback: Callable[[Row], None], row: Row) -> bool:
-    try:
-        callback(row)
-    except StopIteration:
-        return True
-    return False
-
-
-def _take_up(run: TrainingRun, resume: bool) -> int | None:
-    """Restore the run from its folder if that is asked for; return the step for its log to go on from."""
-    if run.folder is None:
-        return None
-    found = checkpoint.latest(run.folder) if run.folder.is_dir() else None
-    if found is None:
-        return -1 if resume else None
-    if not resume:
-        raise FileError(f"{run.folder}: holds a run already; resume=True (--resume) goes on with it, or choose another folder")
-    for message in found.messages:
-        print(f"unigrid: {message}", file=sys.stderr)
-    _compare(run.folder, found.state.get("configuration", {}), run.configuration)
-    try:
-        run.restore(found.state)
-    except ValueError as error:  # a network of one's own, of other shapes
-        raise FileError(f"{run.folder}: {error}") from None
-    run.checkpoint = found.path
-    history = run.progress.history
-    return history[-1]["step"] if history else -1  # of the last whole epoch: the open one is yet to be told
-
-
-def _compare(folder: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Refuse to go on with a run as another one. More epochs are allowed where the learning rate does not depend on them."""
-    differences = [
-        f"{place}: {before!r} there, {now!r} now"
-        for place, before, now in _differences(stored, asked)
-        if not (place == "protocol.epochs" and asked["protocol"]["schedule"] == "steps" and now > before)
-    ]
-    if differences:
-        raise FileError(f"{folder}: holds another run, which cannot be resumed as this one ({'; '.join(differences[:5])})")
-
-
-def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in {**before, **now}:
-            yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
-    elif before != now:
-        yield place, before, now
 
 
 def _finished(run: TrainingRun, reason: str) -> SeedRun:
