@@ -10,7 +10,7 @@ from torch import nn
 
 import unigrid
 from unigrid.conv import Borrowed
-from unigrid.conv.grids import Checkerboard, Colored, DenseSolve, Extended, GridProlongation, Rescaling, Successive
+from unigrid.conv.grids import Checkerboard, Colored, DenseSolve, Extended, GridProlongation, Repeated, Rescaling
 from unigrid.reflection import Reflection, extended
 
 ZERO, ODD, EVEN, MIRROR, WRAP = (
@@ -89,13 +89,14 @@ class Halving(unigrid.Operator):
         return 0.5 * u
 
 
-def test_successive_hands_on_u_from_one_to_the_next():
-    both, f = Successive([Adding(3.0, 2), Adding(5.0, 4)]), images(1, 1, 2, 2)
+def test_repeated_hands_on_u_from_one_step_to_the_next():
+    thrice, f = Repeated(Adding(3.0, 2), 3), images(1, 1, 2, 2)
     once = 3.0 * f
-    torch.testing.assert_close(both(Halving(), f, None), 2 * once + 5.0 * (f - 0.5 * once))
-    torch.testing.assert_close(both(Halving(), f, once), both(Halving(), f, 3.0 * f))
-    assert both.cost == 6
-    assert len(list(both.parameters())) == 2
+    twice = 2 * once + 3.0 * (f - 0.5 * once)
+    torch.testing.assert_close(thrice(Halving(), f, None), 2 * twice + 3.0 * (f - 0.5 * twice))
+    torch.testing.assert_close(thrice(Halving(), f, once), thrice(Halving(), f, 3.0 * f))
+    assert thrice.cost == 6
+    assert len(list(thrice.parameters())) == 1
 
 
 def test_a_dense_solve_is_a_matrix_whatever_u():

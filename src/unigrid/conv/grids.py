@@ -7,7 +7,6 @@ to the finer grid (`GridProlongation`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -93,20 +92,25 @@ class Rescaling(nn.Module):
 
 
 @final
-class Successive(nn.Module, Smoother):
-    """Smoothers one after the other, each beginning anew: repeated polynomials."""
+class Repeated(nn.Module, Smoother):
+    """A smoother applied `count` times, each beginning anew: what `unigrid.cycle.Steps` is, as a part of a network."""
 
-    def __init__(self, smoothers: Sequence[Smoother]) -> None:
+    step: Smoother
+
+    def __init__(self, step: Smoother, count: int) -> None:
         super().__init__()
-        self.smoothers = nn.ModuleList(smoothers)  # type: ignore[arg-type]
+        self.step, self.count = step, count
+
+    def extra_repr(self) -> str:
+        return f"count={self.count}"
 
     @property
     def cost(self) -> float:
-        return sum(smoother.cost for smoother in self.smoothers)  # type: ignore[misc]
+        return self.count * self.step.cost
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
-        for smoother in self.smoothers:
-            u = smoother(operator, f, u)
+        for _ in range(self.count):
+            u = self.step(operator, f, u)
         assert u is not None
         return u
 
@@ -157,7 +161,7 @@ class GridProlongation(nn.Module, Prolongation):
     """
 
     extension: nn.Module
-    convolution: nn.Module
+    convolution: nn.ConvTranspose2d
     filter: nn.Module
 
     def __init__(
@@ -180,6 +184,6 @@ class GridProlongation(nn.Module, Prolongation):
     def forward(self, correction: Tensor) -> Tensor:
         fine: Tensor = self.convolution(self.extension(correction))
         for axis, (start, surplus) in enumerate(zip(self.starts, self.surplus, strict=True), start=2):
-            stride = self.convolution.stride[axis - 2]  # type: ignore[index]
-            fine = fine.narrow(axis, start, stride * correction.shape[axis] + surplus)  # type: ignore[arg-type]
+            stride = self.convolution.stride[axis - 2]
+            fine = fine.narrow(axis, start, stride * correction.shape[axis] + surplus)
         return self.filter(fine)

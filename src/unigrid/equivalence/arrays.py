@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..conv.grids import Checkerboard, Colored, DenseSolve, Extended, GridProlongation, Rescaling, Successive
+from ..conv.grids import Checkerboard, Colored, DenseSolve, Extended, GridProlongation, Repeated, Rescaling
 from ..conv.levels import ConvCycle
 from ..conv.slots import (
     ChannelwiseConvolution,
@@ -33,7 +33,7 @@ from ..conv.slots import (
     MultiStepExtraction,
     UnusedOperator,
 )
-from ..cycle import MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
+from ..cycle import MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
 from ..reflection import Depths, Reflection, Sides, extended
 from ..stencil.adopted import SlotsForAnyGrid
 from ..stencil.convolution import Convolution
@@ -181,20 +181,6 @@ class SemiIteration(Smoother):
 
 @final
 @dataclass(frozen=True, eq=False)
-class InTurn(Smoother):
-    """Smoothers one after the other."""
-
-    smoothers: tuple[Smoother, ...]
-
-    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        for smoother in self.smoothers:
-            u = smoother(operator, f, u)
-        assert u is not None
-        return u
-
-
-@final
-@dataclass(frozen=True, eq=False)
 class Inverse(Smoother):
     """u = A^-1 f by a dense matrix."""
 
@@ -325,8 +311,8 @@ def _slot(slot: Any) -> Any:
     if isinstance(slot, ChebyshevExtraction):
         weights = [] if slot.weights is None else slot.weights.tolist()
         return SemiIteration(tuple(map(_extractor, slot.steps)), (1.0, *weights))  # type: ignore[arg-type]
-    if isinstance(slot, Successive):
-        return InTurn(tuple(map(_slot, slot.smoothers)))
+    if isinstance(slot, Repeated):
+        return Steps(_slot(slot.step), slot.count)
     if isinstance(slot, DenseSolve):
         return Inverse(slot.inverse.detach().cpu().numpy(), slot.shape)
     if isinstance(slot, GridProlongation | ConvProlongation):
@@ -436,7 +422,7 @@ def _spreading(slot: GridProlongation | ConvProlongation) -> Spreading:
     if isinstance(slot, GridProlongation):
         extension = slot.extension
         sides, depths = (extension.sides, extension.depths) if isinstance(extension, Extended) else (ZEROS, ((0, 0), (0, 0)))
-        rows, columns = slot.convolution.stride  # type: ignore[misc]
+        rows, columns = slot.convolution.stride
         return Spreading(weights, sides, depths, (int(rows), int(columns)), slot.starts, slot.surplus, False, _map(slot.filter))
     after = _map(slot.norm)
     plain = Spreading(weights, ZEROS, ((0, 0), (0, 0)), (2, 2), (1, 1), (0, 0), True, after)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from ..conv.grids import Colored, DenseSolve, Extended, GridProlongation, Rescaling, Successive
+from ..conv.grids import Colored, DenseSolve, Extended, GridProlongation, Repeated, Rescaling
 from ..conv.levels import ConvCycle, ConvLevel
 from ..conv.slots import (
     Borrowed,
@@ -193,16 +193,10 @@ def _red_black(step: RedBlack, operator: StencilOperator, count: int) -> Smoothe
 def _chebyshev(step: Chebyshev, operator: StencilOperator, count: int) -> Smoother:
     gain, weights = step.schedule(operator.smoothing_interval)
     scale = _over_diagonal(operator, gain)
-
-    def polynomial(first: Part) -> ChebyshevExtraction:
-        steps = [_extraction(first), *(_extraction(Borrowed(scale)) for _ in weights)]
-        smoother = ChebyshevExtraction(steps)
-        if smoother.weights is not None:
-            smoother.weights = nn.Parameter(_tensor(np.array(weights)))
-        return smoother
-
-    polynomials = [polynomial(scale if number == 0 else Borrowed(scale)) for number in range(count)]
-    return polynomials[0] if count == 1 else Successive(polynomials)
+    polynomial = ChebyshevExtraction([_extraction(scale), *(_extraction(Borrowed(scale)) for _ in weights)])
+    if polynomial.weights is not None:
+        polynomial.weights = nn.Parameter(_tensor(np.array(weights)))
+    return polynomial if count == 1 else Repeated(polynomial, count)
 
 
 def _learned(step: LearnedSmoother, operator: StencilOperator, count: int) -> Smoother:
