@@ -39,7 +39,7 @@ from ..conv.slots import (
     Part,
 )
 from ..cycle import Smoother, Steps
-from ..reflection import Depths, Sides
+from ..reflection import Depths, Sides, extended
 from ..stencil.coarse import DirectSolver, FourierSolver
 from ..stencil.custom import FittedSmoother, FittedTransfer
 from ..stencil.grid import Axis, Grid
@@ -252,25 +252,51 @@ class _Row(NamedTuple):
 _WINDOWS = ((0, 1), (1, 1), (0, 2), (-1, 2), (0, 3), (-1, 3), (-1, 4))
 
 
-def _row(matrix: sparse.csr_array, axis: Axis, spreads: bool) -> _Row:
-    """Return the weights that make a transfer along an axis, the same at every point, sides included.
+def _gathering_row(matrix: sparse.csr_array, fine: Axis) -> _Row:
+    """Return the weights by which a (coarse, fine) matrix gathers, the same at every coarse point, sides included."""
+    coarse = matrix.shape[0]
 
-    They are fitted to the whole matrix by least squares; a window fits if nothing is left. `axis` is that of what comes in:
-    the finer one of a restriction, the coarser one of a prolongation, which `spreads`.
+    def unit(stride: int, distance: int) -> sparse.csr_array | None:
+        sources = stride * np.arange(coarse) + distance
+        if sources.min() < -1 or sources.max() > fine.n:  # farther than one point beyond a side
+            return None
+        return sparse.csr_array((np.ones(coarse), (np.arange(coarse), sources + 1)), shape=(coarse, fine.n + 2))
+
+    return _beginning_before(_fitted("restriction", matrix, fine, unit))
+
+
+def _spreading_row(matrix: sparse.csr_array, coarse: Axis) -> _Row:
+    """Return the weights by which a (fine, coarse) matrix spreads every coarse value, those beyond the sides too."""
+    fine = matrix.shape[0]
+
+    def unit(stride: int, distance: int) -> sparse.csr_array:
+        sources = np.arange(-1, coarse.n + 1)
+        targets = stride * sources + distance
+        inside = (targets >= 0) & (targets < fine)
+        entries = np.ones(inside.sum()), (targets[inside], sources[inside] + 1)
+        return sparse.csr_array(entries, shape=(fine, coarse.n + 2))
+
+    return _beginning_before(_fitted("prolongation", matrix, coarse, unit))
+
+
+def _fitted(name: str, matrix: sparse.csr_array, axis: Axis, unit: Callable[[int, int], sparse.csr_array | None]) -> _Row:
+    """Return the weights that make a matrix of units, fitted to all of it by least squares: a window fits if nothing is left.
+
+    `unit(stride, distance)` is the transfer whose only weight is a 1 at that distance from stride i, None where it would reach
+    too far; it takes the values of the axis with one more beyond either end.
     """
-    fine, coarse = matrix.shape if spreads else matrix.shape[::-1]
+    coarse, fine = sorted(matrix.shape)
     stride = 1 if fine == coarse else 2
     beyond = _beyond(axis)
     wanted = sparse.csc_array(matrix.reshape((-1, 1)))
     for offset, width in _WINDOWS[:1] if stride == 1 else _WINDOWS:
-        basis = [_unit(offset + t, stride, fine, coarse, spreads) for t in range(width)]
-        if any(unit is None for unit in basis):
+        units = [unit(stride, offset + t) for t in range(width)]
+        if any(each is None for each in units):
             continue
-        columns = sparse.hstack([(unit @ beyond).reshape((-1, 1)) for unit in basis], format="csc")
+        columns = sparse.hstack([(each @ beyond).reshape((-1, 1)) for each in units], format="csc")
         weights = np.linalg.lstsq((columns.T @ columns).toarray(), (columns.T @ wanted).toarray()[:, 0], rcond=None)[0]
         if abs(columns @ weights - wanted.toarray()[:, 0]).max() <= ROUND_OFF:
             return _Row(weights, offset, stride)
-    name = "prolongation" if spreads else "restriction"
     raise ValueError(
         f"the {name} between {fine} and {coarse} unknowns has not the same weights everywhere, so it is no convolution; "
         "grids that nest have: 2^k - 1 vertices between Dirichlet sides, 2^k periodic ones or cells"
@@ -278,27 +304,12 @@ def _row(matrix: sparse.csr_array, axis: Axis, spreads: bool) -> _Row:
 
 
 def _beyond(axis: Axis) -> sparse.csr_array:
-    """Return the (n + 2, n) matrix that adds what lies beyond both ends."""
-    low, high = axis.reflections
-    ends = sparse.coo_array(
-        ([low.weight, high.weight], ([0, axis.n + 1], [low.inward % axis.n, (axis.n - 1 - high.inward) % axis.n])),
-        shape=(axis.n + 2, axis.n),
-    )
-    return sparse.csr_array(sparse.eye_array(axis.n + 2, axis.n, k=-1) + ends)
-
-
-def _unit(distance: int, stride: int, fine: int, coarse: int, spreads: bool) -> sparse.csr_array | None:
-    """Return the transfer whose only weight is a 1 at this distance from stride i; None where it would reach too far."""
-    if spreads:  # from every coarse point, one beyond either end too, to the fine point at that distance
-        sources = np.arange(-1, coarse + 1)
-        targets = stride * sources + distance
-        inside = (targets >= 0) & (targets < fine)
-        entries = np.ones(inside.sum()), (targets[inside], sources[inside] + 1)
-        return sparse.csr_array(entries, shape=(fine, coarse + 2))
-    sources = stride * np.arange(coarse) + distance
-    if sources.min() < -1 or sources.max() > fine:
-        return None
-    return sparse.csr_array((np.ones(coarse), (np.arange(coarse), sources + 1)), shape=(coarse, fine + 2))
+    """Return the (n + 2, n) matrix that adds what lies beyond both ends: to which value it refers, and with what weight."""
+    places = tuple(reflection._replace(weight=1.0) for reflection in axis.reflections)
+    ends: Depths = ((1, 1),)
+    column = extended(np.arange(axis.n), ((places[0], places[1]),), ends, np.concatenate).astype(int)
+    weights = extended(np.ones(axis.n), (axis.reflections,), ends, np.concatenate)
+    return sparse.csr_array((weights, (np.arange(axis.n + 2), column)), shape=(axis.n + 2, axis.n))
 
 
 def _beginning_before(row: _Row) -> _Row:
@@ -340,7 +351,7 @@ def _restriction(transfer: Any, fine: Grid) -> nn.Module:
         filtered = convolution(transfer.filter.weights, transfer.filter.sides, transfer.filter.depths)
         return nn.Sequential(filtered, _restriction(transfer.base, fine))
     products = [
-        [_beginning_before(_row(matrix, axis, False)) for matrix, axis in zip(matrices, fine.axes, strict=True)]
+        [_gathering_row(matrix, axis) for matrix, axis in zip(matrices, fine.axes, strict=True)]
         for matrices in _separable(transfer).axis_matrices()
     ]
     weights, rows = _kernel(products)
@@ -360,7 +371,7 @@ def _prolongation(transfer: Any, coarse: Grid, fine: Grid) -> GridProlongation:
         after = convolution(transfer.filter.weights, transfer.filter.sides, transfer.filter.depths)
         transfer = transfer.base
     products = [
-        [_beginning_before(_row(matrix, axis, True)) for matrix, axis in zip(matrices, coarse.axes, strict=True)]
+        [_spreading_row(matrix, axis) for matrix, axis in zip(matrices, coarse.axes, strict=True)]
         for matrices in _separable(transfer).axis_matrices()
     ]
     weights, rows = _kernel(products)
