@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..cycle import MultigridCycle
-
 
 def measured_factor(
-    cycle: MultigridCycle, shape: tuple[int, ...] | None = None, *, cycles: int = 40, last: int = 3, seed: int = 0
+    cycle: Callable[[Any, Any], Any], shape: tuple[int, ...] | None = None, *, cycles: int = 40, last: int = 3, seed: int = 0
 ) -> float:
     """Return the asymptotic convergence factor: by how much one late cycle shrinks the error.
 
@@ -20,8 +19,8 @@ def measured_factor(
 
     Parameters
     ----------
-    cycle : MultigridCycle
-        Callable as `cycle(f, u)` with arrays: a `StencilCycle`, a network of `unigrid.equivalence.to_conv`.
+    cycle : callable
+        A cycle that is called as `cycle(f, u)` with arrays: a `StencilCycle`, a network of `unigrid.equivalence.to_conv`.
     shape : tuple of int, optional
         Of the grid; if not given, that of the cycle's problem.
     cycles, last : int
@@ -46,17 +45,18 @@ def measured_factor(
     """
     if not cycles > last >= 1:
         raise ValueError(f"cycles must be more than last, and last at least 1; got cycles={cycles}, last={last}")
-    problem = getattr(cycle, "problem", None)
-    if shape is None and problem is None:
-        raise ValueError(f"a {type(cycle).__name__} has no problem of its own: give the shape of its grid")
-    shape = problem.shape if shape is None else shape  # type: ignore[union-attr]
+    problem: Any = getattr(cycle, "problem", None)
+    if shape is None:
+        if problem is None:
+            raise ValueError(f"a {type(cycle).__name__} has no problem of its own: give the shape of its grid")
+        shape = tuple(problem.shape)
     fits = problem is not None and problem.shape == tuple(shape)
-    project: Any = problem.compatible if fits else (lambda u: u)  # type: ignore[union-attr]
+    project: Any = problem.compatible if fits else (lambda u: u)
     zero, error = np.zeros(shape), project(np.random.default_rng(seed).standard_normal(shape))
     error /= np.linalg.norm(error)
     ratios = []
     for _ in range(cycles):
-        error = project(cycle(zero, error))  # type: ignore[operator]
+        error = project(cycle(zero, error))
         ratios.append(float(np.linalg.norm(error)))
         if not 0.0 < ratios[-1] < math.inf:
             return ratios[-1]

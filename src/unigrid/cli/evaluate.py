@@ -59,10 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(trained: TrainedModel, as_json: bool) -> int:
     """Print by how much one cycle of a trained solver shrinks the error, on grids of several sizes."""
     from ..analysis import measured_factor
+    from ..training import PoissonNet
     from ..training.poisson import problems_of
 
+    net = trained.model
+    assert isinstance(net, PoissonNet)
     rows = [
-        {"problem": repr(problem), "shape": list(problem.shape), "factor": measured_factor(trained.model.on(problem))}  # type: ignore[operator]
+        {"problem": repr(problem), "shape": list(problem.shape), "factor": measured_factor(net.on(problem))}
         for problem in problems_of(trained.configuration, SIZES)
     ]
     if as_json:
