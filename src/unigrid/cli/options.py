@@ -99,6 +99,20 @@ def field_value(name: str, text: str, kind: type) -> Any:
         raise ValueError(f"--set {name}={text}: {name} must be {wanted}") from None
 
 
+def choices(arguments: argparse.Namespace, named: tuple[str, ...], kinds: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return what is to be changed of the fields `kinds`: the options `named`, where they were given, and each --set.
+
+    Raises ValueError.
+    """
+    changed = {name: value for name in named if (value := getattr(arguments, name)) is not None}
+    for name, text in arguments.set:
+        kind = kinds[choose(name, kinds, what)]
+        if name in changed:
+            raise ValueError(f"--set {name}={text}: {name} is given twice")
+        changed[name] = field_value(name, text, kind)
+    return changed
+
+
 def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problem")
     group.add_argument("--lengths", type=numbers, metavar="L[,L..]", help="length of the box, one for all axes or one per axis")

@@ -165,7 +165,8 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 def _counts(arguments: argparse.Namespace, data: ImageData, protocol: Protocol) -> tuple[int, int]:
     """Return how many images are trained on, and how many of the training set are kept apart."""
-    from ..training.train import checked_seeds, training_splits
+    from ..training.runs import checked_seeds
+    from ..training.train import training_splits
 
     first = checked_seeds(arguments.seed)[0]
     training, held_out = training_splits(data, protocol, arguments.subset, arguments.validation, first)
@@ -176,14 +177,7 @@ def _choices(arguments: argparse.Namespace, protocol: Protocol) -> dict[str, Any
     """Return what is to be changed of the protocol. Raises ValueError."""
     kinds = typing.get_type_hints(type(protocol))
     kinds.pop("name")  # the name says what it is that was changed
-    given = {name: getattr(arguments, name) for name in ("epochs", "batch_size", "learning_rate")}
-    choices = {name: value for name, value in given.items() if value is not None}
-    for name, text in arguments.set:
-        kind = kinds[choose(name, kinds, "protocol field")]
-        if name in choices:
-            raise ValueError(f"--set {name}={text}: {name} is given twice")
-        choices[name] = options.field_value(name, text, kind)
-    return choices
+    return options.choices(arguments, ("epochs", "batch_size", "learning_rate"), kinds, "protocol field")
 
 
 def _folder(arguments: argparse.Namespace) -> str:

@@ -9,7 +9,6 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..messages import choose
 from . import options
 from .monitor import json_text, plain
 from .options import UsageError, user_errors
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from ..training import PoissonResult
 
 NAME = "poisson"
-SIZE = 63
+SIZE, PROTOCOL = 63, "fourier"
 IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
 
 
@@ -39,29 +38,32 @@ def refuse_options(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..training import TrainingError, anisotropic
-    from ..training.train import train
+    from ..training import TrainingError, anisotropic, train
+    from ..training.poisson import new_run
 
     given = [name for name in IMAGES_ALONE if getattr(arguments, name)]
     if given:
         raise UsageError(f"--{given[0].replace('_', '-')} is for images; poisson has none")
+    if arguments.device not in ("auto", "cpu"):
+        raise UsageError(f"--device {arguments.device}: poisson is trained on the CPU, on one core")
     values = arguments.eps if isinstance(arguments.eps, list) else [1.0 if arguments.eps is None else arguments.eps]
     size = SIZE if arguments.size is None else arguments.size
     folder = Path(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
         choices = _choices(arguments)
-        if not arguments.json:
-            print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
-            print(f"Files: {folder}{os.sep}", flush=True)
-        try:
-            result = train(
-                problems, None, arguments.protocol, seed=arguments.seed, device=arguments.device, out=folder,
-                resume=arguments.resume, callback=None if arguments.json else _show, progress=False, **choices,
-            )  # fmt: skip
-        except TrainingError as error:
-            print(f"unigrid: {error}", file=sys.stderr)
-            return 1
+        new_run(problems, None, arguments.protocol or PROTOCOL, arguments.seed, folder, **choices)  # refuses what is wrong
+    if not arguments.json:
+        print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
+        print(f"Files: {folder}{os.sep}", flush=True)
+    try:
+        result = train(
+            problems, protocol=arguments.protocol or PROTOCOL, seed=arguments.seed, out=folder, resume=arguments.resume,
+            callback=None if arguments.json else _show, progress=False, **choices,
+        )  # fmt: skip
+    except TrainingError as error:
+        print(f"unigrid: {error}", file=sys.stderr)
+        return 1
     written = _draw(arguments, result)
     print(json_text(summary(result, written)) if arguments.json else "\n".join(report(result, written)))
     return 0
@@ -73,10 +75,7 @@ def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
 
     kinds = {**typing.get_type_hints(PoissonProtocol), **typing.get_type_hints(PoissonNetConfig)}
     kinds.pop("name")
-    choices: dict[str, Any] = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
-    for name, text in arguments.set:
-        choices[name] = options.field_value(name, text, kinds[choose(name, kinds, "field")])
-    return choices
+    return options.choices(arguments, ("epochs", "learning_rate"), kinds, "field")
 
 
 def _folder(arguments: argparse.Namespace, values: list[float]) -> str:

@@ -31,7 +31,7 @@ from .loop import Interrupt, Row, TrainingError
 from .poisson_loss import STAGES, FourierLoss, RandomLoss
 from .poisson_net import PoissonNet, PoissonNetConfig
 from .result import WEIGHTS
-from .runs import take_up, wants_to_stop
+from .runs import checked_seeds, take_up, wants_to_stop
 
 NAME = "poisson"
 DIVERGED = 10.0  # a convergence factor beyond which training is lost
@@ -148,7 +148,7 @@ def train_poisson(
     model: Any = None,
     protocol: str | PoissonProtocol = "fourier",
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     out: Path | None = None,
     resume: bool = False,
     callback: Callable[[Row], None] | None = None,
@@ -160,13 +160,8 @@ def train_poisson(
     A net that is given is trained in place, from the kernels that it has. `choices` are fields of the protocol or of
     `PoissonNetConfig`.
     """
-    resolved, config_choices = _resolved(protocol, choices)
-    net, fresh = _network(model, config_choices)
-    for problem in problems:
-        net.on(problem)  # refuses grids that are not of two axes
-    if out is not None:
-        require_safetensors()
-    run = PoissonRun(net, tuple(problems), resolved, seed, out, fresh)
+    run = new_run(problems, model, protocol, seed, out, **choices)
+    net = run.net
     with one_thread():
         reason = _run(run, resume, callback, progress)
     with torch.no_grad():
@@ -174,8 +169,28 @@ def train_poisson(
     net.problem = problems[0]
     if out is not None and reason == "completed":
         save_weights(net, out / WEIGHTS, {"factor": f"{max(factors):.5f}"})
-    place = run.checkpoint
-    return PoissonResult(net, factors, run.history, reason, out, place, run.seconds, run.configuration)
+    return PoissonResult(net, factors, run.history, reason, out, run.checkpoint, run.seconds, run.configuration)
+
+
+def new_run(
+    problems: Sequence[Poisson],
+    model: Any = None,
+    protocol: str | PoissonProtocol = "fourier",
+    seed: int | Sequence[int] = 0,
+    out: Path | None = None,
+    **choices: Any,
+) -> PoissonRun:
+    """Return a run that has yet to begin. Raises ValueError, TypeError or NotImplementedError for what cannot be trained."""
+    seeds = checked_seeds(seed)
+    if len(seeds) > 1:
+        raise ValueError(f"a run on Poisson problems has one seed, got {seed!r}; call train once for each")
+    resolved, config_choices = _resolved(protocol, choices)
+    net, fresh = _network(model, config_choices)
+    for problem in problems:
+        net.on(problem)  # refuses grids that are not of two axes
+    if out is not None:
+        require_safetensors()
+    return PoissonRun(net, tuple(problems), resolved, seeds[0], out, fresh)
 
 
 def _resolved(protocol: str | PoissonProtocol, choices: dict[str, Any]) -> tuple[PoissonProtocol, dict[str, Any]]:

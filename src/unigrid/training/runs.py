@@ -1,9 +1,10 @@
-"""What every training run does alike: it takes up the run in its folder, and asks its callback whether to stop."""
+"""What every training run does alike: it has a seed, takes up the run in its folder, and asks its callback whether to stop."""
 
 from __future__ import annotations
 
+import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,18 @@ class Run(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
+
+
+def checked_seeds(seed: int | Sequence[int]) -> list[int]:
+    """Return the seeds as a list. Raises ValueError for what is no seed, and for the same one twice."""
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+    for number in seeds:
+        if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 <= number < 2**63:
+            raise ValueError(f"seed must be an integer >= 0, or several, got {seed!r}")
+    seeds = [operator.index(number) for number in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different ones, at least one, got {seed!r}")
+    return seeds
 
 
 def take_up(run: Run, resume: bool) -> int | None:

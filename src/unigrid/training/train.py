@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import json
 import math
-import operator
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ from .poisson import Poisson, PoissonProtocol, PoissonResult, poisson_problems, 
 from .poisson_net import PoissonNet, PoissonNetConfig
 from .protocols import Protocol, initialize, protocol_named
 from .result import RESULT, WEIGHTS, SeedRun, TrainResult
-from .runs import take_up, wants_to_stop
+from .runs import checked_seeds, take_up, wants_to_stop
 
 IMAGE_MODEL, IMAGE_PROTOCOL = "mgnet-64-Bl", "fast"
 
@@ -152,7 +151,7 @@ def train(
         _refuse_for_poisson(of_images)
         given = {"epochs": epochs, "learning_rate": learning_rate, **choices}
         return train_poisson(
-            problems, model, "fourier" if protocol is None else protocol, seed=_only_seed(seed),
+            problems, model, "fourier" if protocol is None else protocol, seed=seed,
             out=None if out is None else Path(out), resume=resume, callback=callback,
             progress=sys.stderr.isatty() if progress is None else progress, **given,
         )  # fmt: skip
@@ -195,14 +194,6 @@ def _refuse_for_poisson(of_images: dict[str, Any]) -> None:
         raise TypeError(f"{', '.join(given)}: for images alone; Poisson problems are trained on the CPU, on errors they draw")
 
 
-def _only_seed(seed: int | Sequence[int]) -> int:
-    """Return the seed of a run on Poisson problems, which has one."""
-    seeds = checked_seeds(seed)
-    if len(seeds) > 1:
-        raise ValueError(f"a run on Poisson problems has one seed, got {seed!r}; call train once for each")
-    return seeds[0]
-
-
 def _reject_unknown(choices: dict[str, Any]) -> None:
     """Raise TypeError for what is neither an argument of `train` nor a field of a protocol, with the nearest of both."""
     fields = [field.name for field in dataclasses.fields(Protocol)]
@@ -210,18 +201,6 @@ def _reject_unknown(choices: dict[str, Any]) -> None:
         if name not in fields:
             known = [*(argument for argument in inspect.signature(train).parameters if argument != "choices"), *fields]
             raise TypeError(f"train knows no argument {name!r}, nor a protocol a field of it{nearest(name, known)}")
-
-
-def checked_seeds(seed: int | Sequence[int]) -> list[int]:
-    """Return the seeds as a list. Raises ValueError for what is no seed, and for the same one twice."""
-    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
-    for number in seeds:
-        if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 <= number < 2**63:
-            raise ValueError(f"seed must be an integer >= 0, or several, got {seed!r}")
-    seeds = [operator.index(number) for number in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different ones, at least one, got {seed!r}")
-    return seeds
 
 
 def training_splits(
