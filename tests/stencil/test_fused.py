@@ -10,7 +10,7 @@ from unigrid.stencil.kernels import threads as threading_module
 SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
 TRANSFERS = (("full-weighting", "linear"), ("cell-average", "constant"))
 ROUND_OFF = 50  # times eps, relative to the largest value
-CASES = 350
+CASES = 450
 
 
 def random_cycle(rng):

@@ -12,6 +12,7 @@ W. Karl, M. Kowarschik, U. Ruede, Memory characteristics of iterative methods, S
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
@@ -20,14 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import SeparableTables, Tables, waves, writable
+from . import SeparableTables, Tables, vectors, waves, writable
 from . import threads as team
 from .workspace import empty
 
 Array = NDArray[np.floating]
-MOST_TERMS = 4  # of a transfer, for points of one parity; two values beyond either end are kept
+MOST_TERMS, BEYOND = 6, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
 Part = tuple[int, int, int, int, int, int]
 NOTHING = np.empty((0, 1, 1))
+# Rows whose distance is a multiple of a page share their places in the first cache: they are moved apart by so many bytes.
+PAGE, ASSOCIATIVE = 4096, 128
 
 
 class Sweeps(NamedTuple):
@@ -71,12 +74,15 @@ class Transfers:
         starts, weights = _bands(restriction[0], periodic[0])
         along, cross, _ = _slab_tables(prolongation_tables, len(prolongation))
         _, coarse_cross, _ = _slab_tables(restriction_tables, len(restriction))
-        return Transfers((weights, *coarse_cross, *columns), (*along, *cross, *rows), starts)
+        return Transfers((weights, coarse_cross, *columns), (along, cross, *rows), starts)
 
 
 def _slab_tables(tables: SeparableTables, ndim: int) -> list[tuple[NDArray[np.int64], Array]]:
-    """Return indices and weights of the axis of slabs, of the rows in a slab, and along a row."""
-    pairs = list(zip(tables.indices, tables.weights, strict=True))
+    """Return indices and weights, (length, width), of the axis of slabs, of the rows in a slab, and along a row."""
+    pairs = [
+        (np.ascontiguousarray(indices.T), np.ascontiguousarray(weights.T))
+        for indices, weights in zip(tables.indices, tables.weights, strict=True)
+    ]
     return [pairs[1], pairs[0], pairs[2]] if ndim == 2 else pairs
 
 
@@ -99,11 +105,12 @@ def _bands(matrix: sparse.csr_array, periodic: bool) -> tuple[NDArray[np.int64],
 
 def _by_parity(
     matrix: sparse.csr_array, periodic: bool, transposed: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """Return a (fine, coarse) matrix as bands of the even and of the odd fine points.
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return a (fine, coarse) matrix as bands of the even and of the odd fine points, in one row each.
 
-    Fine point 2 m + q has weights[q, t, m] at the coarse points m + shifts[q] + t; transposed, coarse point m has
-    weights[q, t, m] at the fine points 2 (m + shifts[q] + t) + q. None where that takes more than a few terms.
+    Fine point 2 m + q has weights[t, m] at the coarse points m + shift + t; transposed, coarse point m has weights[t, m]
+    at the fine points 2 (m + shift + t) + q. First comes (shift and number of t for q = 0, the same for q = 1, length of a
+    band, which ends in zeros). None where it takes more than a few t.
     """
     fine, coarse = matrix.shape
     entries = matrix.tocoo()
@@ -114,16 +121,28 @@ def _by_parity(
         if fine % 2:
             return None
         distance = (distance + coarse // 2) % coarse - coarse // 2
-    if len(distance) == 0 or coarse < 2:
+    if len(distance) == 0 or coarse < (BEYOND if periodic else 2) or np.abs(distance).max() > BEYOND:
         return None
-    shifts = np.array([distance[q == parity].min(initial=0) for parity in (0, 1)], dtype=np.int64)
-    place = distance - shifts[q]
-    terms = int(place.max()) + 1
-    if terms > MOST_TERMS or shifts.min() < -2 or distance.max() > 2:
-        return None
-    weights = np.zeros((2, terms, coarse if transposed else (fine + 1) // 2))
-    np.add.at(weights, (q, place, c if transposed else m), entries.data)
-    return shifts, weights
+    length = _whole_vectors(coarse if transposed else (fine + 1) // 2, np.dtype(np.float32))
+    sizes, bands = [], []
+    for parity in (0, 1):
+        chosen = q == parity
+        shift = int(distance[chosen].min()) if chosen.any() else 0
+        place = distance[chosen] - shift
+        terms = int(place.max(initial=0)) + 1
+        if terms > MOST_TERMS:
+            return None
+        weights = np.zeros((terms, length))
+        np.add.at(weights, (place, (c if transposed else m)[chosen]), entries.data[chosen])
+        sizes += [shift, terms]
+        bands.append(weights.ravel())
+    return np.array([*sizes, length], np.int64), bands[0], bands[1]
+
+
+def _whole_vectors(count: int, dtype: np.dtype) -> int:
+    """Return the count of numbers rounded up to whole vectors."""
+    lanes = vectors.BYTES // dtype.itemsize
+    return -(-count // lanes) * lanes
 
 
 @final
@@ -146,6 +165,7 @@ class FusedLegs:
         self._periodic, self._around = periodic
         self._axis = 1 if len(shapes[0]) == 2 else 0
         self._typed: dict[np.dtype, tuple[Any, ...]] = {}
+        self._local = threading.local()  # rings of slabs, a set for each thread
         self._made: dict[tuple[int, bool, int], tuple[list[Part], list[Part]]] = {}
 
     @property
@@ -200,7 +220,7 @@ class FusedLegs:
         """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
         prolongation, restriction, operator, nothing = self._of_type(u.dtype)
         start, given = begin
-        source = nothing if given is None else writable(given).reshape(self.coarse if start == waves.CORRECTED else self.fine)
+        source = nothing if given is None else writable(given).reshape(self.fine if start == waves.COPY else self.coarse)
         box, data = u.reshape(self.fine), writable(f).reshape(self.fine)
         target = nothing if coarse is None else coarse.reshape(self.coarse)
         last = sum(stages) + 1
@@ -215,12 +235,21 @@ class FusedLegs:
         legs, seams = self._parts(last, coarse is not None)
         return float(sum(team.over_parts(wave, legs)) + sum(team.over_parts(wave, seams)))
 
-    def _rings(self, last: int, dtype: np.dtype) -> tuple[Array, Array, Array]:
-        """Return memory for the slabs under way: of u, of f, of residuals, and one place more for a residual's norm."""
-        half = (self.fine[1], (self.fine[2] + 1) // 2)
-        places = last + 3, last + 3, self._width + 2
-        slots, data, residuals = (np.zeros((count, 2, *half), dtype) for count in places)
-        return slots, data, residuals
+    def _rings(self, last: int, dtype: np.dtype) -> tuple[Any, ...]:
+        """Return this thread's memory for the slabs under way, zero where rows end: of u, of f, of residuals; and for rows.
+
+        The residuals have one place more, for a norm.
+        """
+        made: dict[tuple[int, np.dtype], tuple[Any, ...]] = vars(self._local)
+        if (last, dtype) not in made:
+            length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * waves.MARGIN
+            if length * dtype.itemsize % PAGE < ASSOCIATIVE:
+                length += ASSOCIATIVE // dtype.itemsize
+            places = last + 3, last + 3, self._width + 2
+            slabs = [_zeros((count, self.fine[1], 2, length), dtype) for count in places]
+            rows = _zeros((6, max(length, last, waves.TERMS)), dtype)
+            made[last, dtype] = *slabs, rows, np.zeros(2 * waves.TERMS, np.int64)
+        return made[last, dtype]
 
     @property
     def _width(self) -> int:
@@ -258,12 +287,24 @@ class FusedLegs:
     def _of_type(self, dtype: np.dtype) -> tuple[Any, ...]:
         """Return P, R, the operator and an empty array in the arrays' precision."""
         if dtype not in self._typed:
-            typed = [
-                tuple(part if part.dtype == np.int64 else part.astype(dtype) for part in parts)
-                for parts in (self._transfers.prolongation, self._transfers.restriction)
-            ]
+            typed = _in_precision((self._transfers.prolongation, self._transfers.restriction), dtype)
             self._typed[dtype] = (*typed, self._tables(dtype)[:2], NOTHING.astype(dtype))
         return self._typed[dtype]
+
+
+def _in_precision(tables: Any, dtype: np.dtype) -> Any:
+    """Return arrays in nested tuples in a precision, indices as they are."""
+    if isinstance(tables, tuple):
+        return tuple(_in_precision(part, dtype) for part in tables)
+    return tables if tables.dtype == np.int64 else tables.astype(dtype)
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Return zeros that begin on a cache line, as vectors would otherwise lie across two."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + waves.LINE, np.uint8)
+    start = -memory.ctypes.data % waves.LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _box(shape: tuple[int, ...]) -> tuple[int, int, int]:

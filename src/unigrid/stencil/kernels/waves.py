@@ -1,85 +1,136 @@
 """The compiled half of `fused`: a wave of stages over a grid, slab by slab (rows in 2-D, planes in 3-D).
 
 Slabs on their way through the wave stand in rings, every row split into its even and its odd points: all points of one color
-in a row are one of the halves, so that relaxation reads and writes without gaps, which is four times as fast. A stage is one
-slab behind the one before. `_along` is that of `cpu`; numba's cache does not notice a change there: touch this file as well.
+in a row are one of the halves, so that relaxation reads and writes without gaps. A stage is one slab behind the one before,
+so at any time all stages relax points of one parity, and a row's stages follow each other in one loop: what one stage has
+made of a point is, still in a register, the lower neighbor that the next stage wants. Meanwhile the next slab is fetched.
+
+A ring is (places, rows, 2, length): a row's half begins behind `MARGIN` zeros, and zeros follow it, so that vectors may run
+over its end. The functions of `cpu` and `vectors` are compiled in; numba's cache does not notice a change there: touch this
+file as well.
 """
 
 import numba
 import numpy as np
 
 from .cpu import _along, _options
+from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store, zip_high, zip_low
 
-kernel = numba.njit(**_options)
-AS_IT_IS, ZERO, COPY, CORRECTED = 0, 1, 2, 3  # how a slab of u begins
+# Sums keep the order in which they are written, wherever the compiler puts them: a grid in parts gives the same numbers.
+_ordered = {**_options, "fastmath": {"contract", "nsz"}}
+kernel = numba.njit(**_ordered)
+chain = numba.njit(**_ordered, forceinline=True)  # so that a constant argument is one inside
+MARGIN = 16  # numbers before the first and after the last vector of a row: whole cache lines, in either precision
+LINE = 64  # bytes of a cache line
+TERMS = 64  # room for the rows that a row of a transfer combines
+AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
 
 
 @kernel
-def _split(row, halves, j):
-    """Copy a row into its even and its odd points."""
-    even, odd, n = halves[0, j], halves[1, j], row.shape[0]
-    for m in range(n // 2):
-        even[m] = row[2 * m]
-        odd[m] = row[2 * m + 1]
+def _split(row, halves):
+    """Copy a row into its even and its odd points, and zeros behind them."""
+    n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
+    whole = n // (2 * lanes)
+    for block in range(whole):
+        first, second = load(row, 2 * lanes * block), load(row, 2 * lanes * block + lanes)
+        store(even, MARGIN + lanes * block, evens(first, second))
+        store(odd, MARGIN + lanes * block, odds(first, second))
+    for m in range(lanes * whole, n // 2):
+        even[MARGIN + m] = row[2 * m]
+        odd[MARGIN + m] = row[2 * m + 1]
     if n % 2 == 1:
-        even[n // 2] = row[n - 1]
+        even[MARGIN + n // 2] = row[n - 1]
+    _end_with_zeros(halves, n)
 
 
 @kernel
-def _merge(row, halves, j):
+def _end_with_zeros(halves, n):
+    """Write zeros behind the even and the odd points of a row of n."""
+    halves[0, MARGIN + (n + 1) // 2 :] = 0
+    halves[1, MARGIN + n // 2 :] = 0
+
+
+@kernel
+def _merge(row, halves):
     """Copy even and odd points back into a row."""
-    even, odd, n = halves[0, j], halves[1, j], row.shape[0]
-    for m in range(n // 2):
-        row[2 * m] = even[m]
-        row[2 * m + 1] = odd[m]
+    n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
+    whole = n // (2 * lanes)
+    for block in range(whole):
+        first, second = load(even, MARGIN + lanes * block), load(odd, MARGIN + lanes * block)
+        store(row, 2 * lanes * block, zip_low(first, second))
+        store(row, 2 * lanes * block + lanes, zip_high(first, second))
+    for m in range(lanes * whole, n // 2):
+        row[2 * m] = even[MARGIN + m]
+        row[2 * m + 1] = odd[MARGIN + m]
     if n % 2 == 1:
-        row[n - 1] = even[n // 2]
+        row[n - 1] = even[MARGIN + n // 2]
 
 
 @kernel
 def _wrap(buffer, n):
-    """Fill the two places beyond either end of n values with those of the other end."""
-    buffer[0], buffer[1] = buffer[n], buffer[n + 1]
-    buffer[n + 2], buffer[n + 3] = buffer[2], buffer[3]
+    """Fill the places beyond either end of n values with those of the other end."""
+    for beyond in range(4):
+        buffer[MARGIN - 1 - beyond] = buffer[MARGIN + n - 1 - beyond]
+        buffer[MARGIN + n + beyond] = buffer[MARGIN + beyond]
+
+
+@chain
+def _band(weights, buffer, first, shift, terms, length):
+    """Return the sum over t of weights[t, m] buffer[m + shift + t], as a vector of m = first, first + 1, .."""
+    start = MARGIN + first + shift
+    total = load(weights, first) * load(buffer, start)
+    for t in range(1, terms):
+        total = total + load(weights, t * length + first) * load(buffer, start + t)
+    return total
 
 
 @kernel
-def _add_scaled(total, weight, row):
-    """Add weight times a row to `total`."""
-    if weight != 0:
-        for k in range(total.shape[0]):
-            total[k] += weight * row[k]
+def _terms_of(lines, factors, along, along_weights, across, across_weights, size, length):
+    """List the rows of a tensor product that have a weight: where they begin in their array, and the weight; return how many."""
+    count = 0
+    for a in range(along.shape[0]):
+        for b in range(across.shape[0]):
+            weight = along_weights[a] * across_weights[b]
+            if weight != 0:
+                lines[count], factors[count] = along[a] * size + across[b] * length, weight
+                count += 1
+    if count == 0:
+        lines[0], factors[0], count = 0, 0, 1
+    return count
 
 
 @kernel
-def _add_band(target, weights, row, shift):
-    """Add sum over t of weights[t, m] row[m + shift + t] to target[m]; the row has two values beyond either end."""
-    for t in range(weights.shape[0]):
-        shifted, factor = row[2 + shift + t :], weights[t]
-        for m in range(min(target.shape[0], shifted.shape[0])):
-            target[m] += factor[m] * shifted[m]
+def _combine(target, rows, n, lines, factors, count):
+    """Write the weighted sum of rows of n into `target`, two rows at a time."""
+    for t in range(0, count, 2):
+        first, weight = rows[lines[t] :], factors[t]
+        second, other = (rows[lines[t + 1] :], factors[t + 1]) if t + 1 < count else (first, weight - weight)
+        if t == 0:
+            for k in range(n):
+                target[k] = weight * first[k] + other * second[k]
+        else:
+            for k in range(n):
+                target[k] += weight * first[k] + other * second[k]
 
 
 @kernel
-def _add_correction(halves, j, coarse, slab, around, slab_indices, slab_weights, cross_indices, cross_weights, shifts, weights):
-    """Add row j of slab `slab` of P e: e's rows combined first, then spread over even and odd points."""
-    n = coarse.shape[2]
-    buffer = np.zeros(n + 4, coarse.dtype)  # two zeros beyond either end
-    inner = buffer[2 : n + 2]
-    for a in range(slab_indices.shape[0]):
-        for b in range(cross_indices.shape[0]):
-            weight = slab_weights[a, slab] * cross_weights[b, j]
-            _add_scaled(inner, weight, coarse[slab_indices[a, slab], cross_indices[b, j]])
+def _add_correction(halves, n, coarse, shape, slab, j, around, room, along, across, bands, even_weights, odd_weights):
+    """Add row j of slab `slab` of P e: e's rows combined first, then spread over even and odd points.
+
+    `coarse` is e as one row, of the shape (rows, n).
+    """
+    buffer, factors, lines = room[0][0], room[0][3], room[1]
+    rows, coarse_n = shape
+    count = _terms_of(lines, factors, along[0][slab], along[1][slab], across[0][j], across[1][j], rows * coarse_n, coarse_n)
+    _combine(buffer[MARGIN : MARGIN + coarse_n], coarse, coarse_n, lines, factors, count)
     if around:
-        _wrap(buffer, n)
-    for q in range(2):
-        _add_band(halves[q, j], weights[q], buffer, shifts[q])
-
-
-@kernel
-def _inner(q, n):
-    """Return the range of the inner points among the even (q = 0) or odd (q = 1) ones of a row of n."""
-    return (1, (n - 2) // 2 + 1) if q == 0 else (0, (n - 3) // 2 + 1)
+        _wrap(buffer, coarse_n)
+    even, odd = halves[0], halves[1]
+    even_shift, even_terms, odd_shift, odd_terms, length = bands[0], bands[1], bands[2], bands[3], bands[4]
+    for first in range(0, (n + 1) // 2, lanes_of(coarse)):
+        place = MARGIN + first
+        store(even, place, load(even, place) + _band(even_weights, buffer, first, even_shift, even_terms, length))
+        store(odd, place, load(odd, place) + _band(odd_weights, buffer, first, odd_shift, odd_terms, length))
 
 
 @kernel
@@ -94,147 +145,247 @@ def _beside(r, slab, slabs, axis, periodic, neighbors, coefficients):
 
 
 @kernel
-def _relax_slab(u, f, r, slab, slabs, axis, periodic, n, color, backward, omega, neighbors, coefficients):
-    """Relax the points of one color in slab r of the ring."""
-    slots = u.shape[0]
-    low, low_weight, high, high_weight, outer = _beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
-    here, above, below, data = u[r % slots], u[low % slots], u[high % slots], f[r % f.shape[0]]
-    scale, keep = coefficients[2, 0], omega / omega - omega
-    for number in range(here.shape[1]):
-        j = here.shape[1] - 1 - number if backward else number
-        back, back_weight, front, front_weight, middle = _along(j, 1 - axis, here.shape[1], neighbors, coefficients)
-        diagonal = outer + middle + coefficients[3, 0]
-        gain = omega / (diagonal + scale + scale)
-        q = (color + slab + j) % 2
-        begin, end = _inner(q, n)
-        low_end, high_end = q == 0, n > 1 and (n - 1) % 2 == q
-        if high_end if backward else low_end:
-            k = n - 1 if backward else 0
-            _relax_end(here, above, below, data, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight,
-                       diagonal, omega, neighbors, coefficients)  # fmt: skip
-        # All rows are cut to begin at the first inner point: an index that may be negative would keep the loops from vectors.
-        left, right = here[1 - q, j], here[1 - q, j][1:]
-        x, up, down, g = here[q, j][begin:], above[q, j][begin:], below[q, j][begin:], data[q, j][begin:]
-        if here.shape[1] > 1:
-            behind, before = here[q, back][begin:], here[q, front][begin:]
-            for m in range(end - begin):
-                around = low_weight * up[m] + high_weight * down[m] + back_weight * behind[m] + front_weight * before[m]
-                x[m] = keep * x[m] + gain * (g[m] + around + scale * (left[m] + right[m]))
-        else:
-            for m in range(end - begin):
-                around = low_weight * up[m] + high_weight * down[m]
-                x[m] = keep * x[m] + gain * (g[m] + around + scale * (left[m] + right[m]))
-        if low_end if backward else high_end:
-            k = 0 if backward else n - 1
-            _relax_end(here, above, below, data, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight,
-                       diagonal, omega, neighbors, coefficients)  # fmt: skip
+def _around_end(ring, k, line, length, across, lower, upper, here, ends):
+    """Return the weighted sum of an end's neighbors, and what the end adds to the diagonal.
+
+    `here` and `upper` say where their slabs begin in the ring, `line` is the row's place in a slab; `lower` is the neighbor
+    below, a value with its weight; `ends` is what `_along` says of the row's two ends.
+    """
+    left, left_weight, right, right_weight, own = ends
+    place = here + line
+    total = left_weight * ring[place + left % 2 * length + left // 2]
+    total += right_weight * ring[place + right % 2 * length + right // 2]
+    at = k % 2 * length + k // 2
+    if across[1] != 0:
+        total += across[1] * ring[here + across[0] + at]
+    if across[3] != 0:
+        total += across[3] * ring[here + across[2] + at]
+    return total + upper[1] * ring[upper[0] + line + at] + lower[1] * lower[0], own
+
+
+@chain
+def _relax_vectors(u, f, half, at, count, slab, size, weights, crossed, ahead):
+    """Relax a row's half in `count` slabs, each before the last, with vectors; see `_relax_row`."""
+    keep, gain, by_side, by_low, by_high, by_back, by_front = weights
+    own, sides, behind, before, shift = at
+    here, above, below = slab
+    lanes = lanes_of(u)
+    for first in range(0, half, lanes):
+        for line in range(2 * BYTES // LINE):
+            prefetch(ahead[0], 2 * first + line * lanes * LINE // BYTES)
+            prefetch(ahead[1], 2 * first + line * lanes * LINE // BYTES)
+        place, upper = here + first, above + first
+        center, below_it = load(u, place + own), load(u, below + first + own)
+        for _ in range(count):
+            above_it = load(u, upper + own)
+            total = keep * center + gain * load(f, place + own) + by_low * above_it
+            total = total + by_side * (load(u, place + sides) + load(u, place + sides + shift))
+            if crossed:
+                total = total + by_back * load(u, place + behind) + by_front * load(u, place + before)
+            below_it = total + by_high * below_it
+            store(u, place + own, below_it)
+            center, place = above_it, upper
+            upper = upper - size[0] if upper >= size[0] else upper + size[1]
 
 
 @kernel
-def _around(
-    here, above, below, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight, neighbors, coefficients
-):
-    """Return the weighted sum of the neighbors of an end of a row, and what the end adds to the diagonal."""
-    left, left_weight, right, right_weight, own = _along(k, 2, n, neighbors, coefficients)
-    q, m = k % 2, k // 2
-    total = (
-        left_weight * here[left % 2, j, left // 2]
-        + right_weight * here[right % 2, j, right // 2]
-        + back_weight * here[q, back, m]
-        + front_weight * here[q, front, m]
-        + low_weight * above[q, j, m]
-        + high_weight * below[q, j, m]
-    )
-    return total, own
+def _relax_row(ring, r, j, n, q, count, beside, across, ends, omega, coefficients, kept, ahead):
+    """Relax the points of parity q in row j of slab r of the ring, then of slab r - 1, and so on: `count` stages.
+
+    `beside` and `across` are what `_beside` says of the slabs and `_along` of the rows of a slab, `ends` what that says of the
+    ends of a row; `kept` is room for the ends; `ahead` is (row of u, row of f) to be fetched meanwhile.
+    """
+    u, f, places, rows, length = ring
+    low, low_weight, high, high_weight, outer = beside
+    back, back_weight, front, front_weight, middle = across
+    size, line = rows * 2 * length, j * 2 * length + MARGIN
+    here, above, below = r % places * size, low % places * size, high % places * size
+    beyond, own = (places - 1) * size, line + q * length
+    diagonal, scale, keep = outer + middle + coefficients[3, 0], coefficients[2, 0], omega / omega - omega
+    crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
+    # Ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
+    for end in range(2):
+        k = end * (n - 1)
+        if k % 2 != q:
+            continue
+        place, upper, at = here, above, own + k // 2
+        new = u[below + at]
+        for stage in range(count):
+            around, extra = _around_end(u, k, line, length, crossing, (new, high_weight), (upper, low_weight), place, ends[end])
+            new = keep * u[place + at] + omega * (f[place + at] + around) / (diagonal + extra)
+            kept[end, stage] = new
+            place, upper = upper, upper - size if upper >= size else beyond
+    gain = omega / (diagonal + scale + scale)
+    weights = (
+        spread(keep), spread(gain), spread(gain * scale), spread(gain * low_weight), spread(gain * high_weight),
+        spread(gain * back_weight), spread(gain * front_weight),
+    )  # fmt: skip
+    # The other neighbor along the row is one to the left or to the right in the half of the other parity.
+    at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1
+    if rows > 1:
+        _relax_vectors(u, f, (n + 1) // 2, at, count, (here, above, below), (size, beyond), weights, True, ahead)
+    else:
+        _relax_vectors(u, f, (n + 1) // 2, at, count, (here, above, below), (size, beyond), weights, False, ahead)
+    for end in range(2):
+        k = end * (n - 1)
+        if k % 2 == q:
+            place = here
+            for stage in range(count):
+                u[place + own + k // 2] = kept[end, stage]
+                place = above if stage == 0 else (place - size if place >= size else beyond)
+
+
+@chain
+def _residual_vectors(out, u, f, half, length, at, weights, crossed):
+    """Write f - A u on a row's inner points, and anything at its ends, into `out`, (2, length); see `_residual_row`."""
+    by_itself, by_side, by_low, by_high, by_back, by_front = weights
+    here, above, below, behind, before = at
+    lanes = lanes_of(u)
+    even, odd = out[0], out[1]
+    for first in range(0, half, lanes):
+        own, other = first, first + length
+        sides = load(u, here + other - 1) + load(u, here + other)
+        total = load(f, here + own) - by_itself * load(u, here + own) + by_side * sides
+        total = total + by_low * load(u, above + own) + by_high * load(u, below + own)
+        if crossed:
+            total = total + by_back * load(u, behind + own) + by_front * load(u, before + own)
+        store(even, MARGIN + first, total)
+        sides = load(u, here + own) + load(u, here + own + 1)
+        total = load(f, here + other) - by_itself * load(u, here + other) + by_side * sides
+        total = total + by_low * load(u, above + other) + by_high * load(u, below + other)
+        if crossed:
+            total = total + by_back * load(u, behind + other) + by_front * load(u, before + other)
+        store(odd, MARGIN + first, total)
 
 
 @kernel
-def _relax_end(here, above, below, data, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight, diagonal,
-               omega, neighbors, coefficients):  # fmt: skip
-    """Relax the first or the last point of a row."""
-    total, own = _around(here, above, below, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight,
-                         neighbors, coefficients)  # fmt: skip
-    q, m = k % 2, k // 2
-    here[q, j, m] += omega * ((data[q, j, m] + total) / (diagonal + own) - here[q, j, m])
+def _residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
+    """Write f - A u on row j of slab r of the ring into `out`, (2, length)."""
+    u, f, places, rows, length = ring
+    low, low_weight, high, high_weight, outer = beside
+    back, back_weight, front, front_weight, middle = across
+    size, line = rows * 2 * length, j * 2 * length + MARGIN
+    here, above, below = r % places * size, low % places * size, high % places * size
+    crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
+    diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
+    weights = (
+        spread(diagonal + scale + scale), spread(scale), spread(low_weight), spread(high_weight), spread(back_weight),
+        spread(front_weight),
+    )  # fmt: skip
+    at = here + line, above + line, below + line, here + crossing[0], here + crossing[2]
+    if rows > 1:
+        _residual_vectors(out, u, f, (n + 1) // 2, length, at, weights, True)
+    else:
+        _residual_vectors(out, u, f, (n + 1) // 2, length, at, weights, False)
+    for end in range(2):
+        k = end * (n - 1)
+        m = k % 2 * length + k // 2
+        lower, upper = (u[below + line + m], high_weight), (above, low_weight)
+        around, extra = _around_end(u, k, line, length, crossing, lower, upper, here, ends[end])
+        out[k % 2, MARGIN + k // 2] = f[here + line + m] - (diagonal + extra) * u[here + line + m] + around
+    _end_with_zeros(out, n)
 
 
-@kernel
-def _residual_slab(out, u, f, r, slab, slabs, axis, periodic, n, neighbors, coefficients):
-    """Write f - A u on slab r of the ring into `out`, (2, rows, half a row)."""
-    slots = u.shape[0]
-    low, low_weight, high, high_weight, outer = _beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
-    here, above, below, data = u[r % slots], u[low % slots], u[high % slots], f[r % f.shape[0]]
-    scale = coefficients[2, 0]
-    for j in range(here.shape[1]):
-        back, back_weight, front, front_weight, middle = _along(j, 1 - axis, here.shape[1], neighbors, coefficients)
-        diagonal = outer + middle + coefficients[3, 0]
-        inner = diagonal + scale + scale
-        for q in range(2):
-            begin, end = _inner(q, n)
-            # All rows are cut to begin at the same inner point, so that no index can be negative.
-            left, right = here[1 - q, j], here[1 - q, j][1:]
-            x, up, down = here[q, j][begin:], above[q, j][begin:], below[q, j][begin:]
-            behind, before = here[q, back][begin:], here[q, front][begin:]
-            g, result = data[q, j][begin:], out[q, j][begin:]
-            if here.shape[1] > 1:
-                for m in range(end - begin):
-                    around = low_weight * up[m] + high_weight * down[m] + back_weight * behind[m] + front_weight * before[m]
-                    result[m] = g[m] - inner * x[m] + around + scale * (left[m] + right[m])
-            else:
-                for m in range(end - begin):
-                    around = low_weight * up[m] + high_weight * down[m]
-                    result[m] = g[m] - inner * x[m] + around + scale * (left[m] + right[m])
-        for end in range(min(n, 2)):
-            k = end * (n - 1)
-            total, own = _around(here, above, below, j, k, n, low_weight, high_weight, back, back_weight, front, front_weight,
-                                 neighbors, coefficients)  # fmt: skip
-            q, m = k % 2, k // 2
-            out[q, j, m] = data[q, j, m] - (diagonal + own) * here[q, j, m] + total
-
-
-@kernel
-def _restrict_slab(out, ring, begin, around, slab_weights, cross_indices, cross_weights, shifts, weights):
-    """Write one slab of R r, (rows, n), from the residual's slabs begin, begin + 1, .. that the ring holds."""
-    half = ring.shape[3]
-    buffer = np.zeros((2, half + 4), ring.dtype)  # two zeros beyond either end
-    for j in range(out.shape[0]):
-        buffer[:] = 0
-        for q in range(2):
-            inner = buffer[q, 2 : half + 2]
-            for a in range(slab_weights.shape[0]):
-                for b in range(cross_indices.shape[0]):
-                    weight = slab_weights[a] * cross_weights[b, j]
-                    _add_scaled(inner, weight, ring[(begin + a) % ring.shape[0], q, cross_indices[b, j]])
-            if around:
-                _wrap(buffer[q], half)
-        row = out[j]
-        row[:] = 0
-        for q in range(2):
-            _add_band(row, weights[q], buffer[q], shifts[q])
-
-
-@kernel
-def _sum_of_squares(halves, n):
-    """Return the sum of squares in double precision, row sums first."""
+@numba.njit(**_options)
+def _sum_of_squares(halves):
+    """Return the sum of squares in double precision."""
     total = 0.0
     for q in range(2):
-        for j in range(halves.shape[1]):
-            row, row_total = halves[q, j], 0.0
-            for m in range((n + 1 - q) // 2):
-                value = np.float64(row[m])
-                row_total += value * value
-            total += row_total
+        half = halves[q]
+        for m in range(half.shape[0]):
+            value = np.float64(half[m])
+            total += value * value
     return total
+
+
+@kernel
+def _restrict_slab(out, values, ring, n, begin, around, room, slab_weights, across, bands, even_weights, odd_weights):
+    """Write one slab of R r, (rows, points), from the slabs begin, begin + 1, .. of rows of n that a ring holds.
+
+    `values` is the ring as one row, `ring` its (places, rows, length).
+    """
+    lanes, scratch, lines = lanes_of(values), room[0], room[1]
+    factors, target = scratch[3], scratch[2]
+    places, rows, length = ring
+    held = lines[TERMS : TERMS + slab_weights.shape[0]]
+    for a in range(held.shape[0]):
+        held[a] = (begin + a) % places
+    even_shift, even_terms, odd_shift, odd_terms, padded = bands[0], bands[1], bands[2], bands[3], bands[4]
+    for j in range(out.shape[0]):
+        count = _terms_of(lines, factors, held, slab_weights, across[0][j], across[1][j], rows * 2 * length, 2 * length)
+        for q in range(2):
+            buffer = scratch[q]
+            for first in range(MARGIN, MARGIN + (n + 1) // 2, lanes):
+                start = q * length + first
+                total = spread(factors[0]) * load(values, lines[0] + start)
+                for t in range(1, count):
+                    total = total + spread(factors[t]) * load(values, lines[t] + start)
+                store(buffer, first, total)
+            if around:
+                _wrap(buffer, n // 2)
+        row, even, odd = out[j], scratch[0], scratch[1]
+        for first in range(0, row.shape[0], lanes):
+            total = _band(even_weights, even, first, even_shift, even_terms, padded)
+            store(target, first, total + _band(odd_weights, odd, first, odd_shift, odd_terms, padded))
+        for m in range(row.shape[0]):
+            row[m] = target[m]
+
+
+@kernel
+def restrict_source(coarse, f, restriction, starts, rings, around, first, last):
+    """Write slabs first to last of R f, from (slabs, rows, n) to (slabs, rows, n)."""
+    ring, room = rings[2], rings[3:]
+    values, shape = ring.reshape(-1), (ring.shape[0], ring.shape[1], ring.shape[3])
+    slabs, n = f.shape[0], f.shape[2]
+    split = starts[first]
+    for slab in range(first, last):
+        end = starts[slab] + restriction[0].shape[1]
+        for fine in range(split, end):
+            for j in range(f.shape[1]):
+                _split(f[fine % slabs, j], ring[fine % ring.shape[0], j])
+        split = max(split, end)
+        _restrict_slab(coarse[slab], values, shape, n, starts[slab], around, room, restriction[0][slab], *restriction[1:])
+
+
+@kernel
+def _begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room, prolongation):
+    """Take up a slab of u, as `start` says, and of f."""
+    n = u.shape[2]
+    for j in range(u.shape[1]):
+        if start == ZERO or start == INTERPOLATED:
+            halves[j] = 0
+        elif start == COPY:
+            _split(source[slab, j], halves[j])
+        else:
+            _split(u[slab, j], halves[j])
+        if start == CORRECTED or start == INTERPOLATED:
+            _add_correction(halves[j], n, flat, source.shape[1:], slab, j, around, room, *prolongation)
+        _split(f[slab, j], f_halves[j])
+
+
+@kernel
+def _stages_together(k, end, front, part, slabs, periodic):
+    """Return how many stages, from stage k on, follow each other on slabs that both have neighbors like any other's."""
+    low, high, low_slope, high_slope = part
+    count = 1
+    while True:
+        slab = (front - k) % slabs
+        if not periodic and not 0 < slab < slabs - 1:
+            return max(count - 1, 1)
+        k += 1
+        if k >= end or not low + k * low_slope <= front - k < high - k * high_slope:
+            return count
+        count += 1
 
 
 @kernel
 def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, neighbors, coefficients, rings, part):
     """Run the stages of a leg over the grid in one pass; return the sum of squares of f - A u where it is wanted.
 
-    Stage 0 takes a slab of u, as it is, zero, a copy of `source`, or with P source added; `before` half-sweeps follow, the
-    norm of the residual where it is wanted, `after` half-sweeps, the residual and its restriction where `coarse` has slabs;
-    then the slab goes back. A half-sweep reads of the neighboring slabs only the other color, which the stage behind it has
-    not changed yet: so all is as if each stage had been a pass of its own.
+    Stage 0 takes a slab of u, as it is, zero, a copy of `source`, with P source added, or P source; `before` half-sweeps
+    follow, the norm of the residual where it is wanted, `after` half-sweeps, the residual and its restriction where `coarse`
+    has slabs; then the slab goes back. A half-sweep reads of the neighboring slabs only the other color, which the stage
+    behind it has not changed yet: so all is as if each stage had been a pass of its own.
 
     u, f, source and coarse are (slabs, rows, n). `plan` is (start, first color, backward, before, norm, after, axis of the
     slabs, whether it is periodic, whether the rows are); `part` is (low, high, slope at low, slope at high, first coarse slab,
@@ -243,9 +394,13 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     """
     start, color, backward, before, norm, after, axis, periodic, around = plan
     low, high, low_slope, high_slope, coarse_slab, coarse_end = part
-    slots, data, residuals = rings
-    held = residuals.shape[0] - 1  # the last place is for the norm
-    slabs, n = u.shape[0], u.shape[2]
+    slots, data, residuals, scratch, _ = rings
+    room = rings[3:]
+    places, held = slots.shape[0], residuals.shape[0] - 1  # the last place is for the norm
+    slabs, rows, n = u.shape
+    ring, kept = (slots.reshape(-1), data.reshape(-1), places, rows, slots.shape[3]), scratch[4:]
+    flat, values, held_shape = source.reshape(-1), residuals.reshape(-1), (held, rows, residuals.shape[3])
+    ends = _along(0, 2, n, neighbors, coefficients), _along(n - 1, 2, n, neighbors, coefficients)
     middle = before + norm
     last = middle + after + 1
     restricts = coarse_slab < coarse_end
@@ -255,42 +410,50 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     total = 0.0
     for front in range(first_slab, last_slab + last + 2):
         if first_slab <= front < last_slab:
-            slab = front % slabs
-            for j in range(u.shape[1]):
-                if start == ZERO and low <= front < high:
-                    slots[front % slots.shape[0], :, j] = 0
-                elif start == COPY and low <= front < high:
-                    _split(source[slab, j], slots[front % slots.shape[0]], j)
-                else:
-                    _split(u[slab, j], slots[front % slots.shape[0]], j)
-                if start == CORRECTED and low <= front < high:
-                    _add_correction(slots[front % slots.shape[0]], j, source, slab, around, *prolongation)
-                _split(f[slab, j], data[front % data.shape[0]], j)
-        for k in range(1, last):
+            own_start = start if start == AS_IT_IS or low <= front < high else AS_IT_IS
+            place, slab = front % places, front % slabs
+            _begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, around, room, prolongation)
+        next_slab = min(front + 1, last_slab - 1) % slabs
+        k = 1
+        while k < last:
             r = front - k
-            if low + k * low_slope <= r < high - k * high_slope:
-                if before < k <= middle:
-                    _residual_slab(
-                        residuals[held], slots, data, r, r % slabs, slabs, axis, periodic, n, neighbors, coefficients
-                    )
-                    total += _sum_of_squares(residuals[held], n)
-                else:
-                    shade = (color + k - 1 - (middle if k > middle else 0)) % 2
-                    _relax_slab(slots, data, r, r % slabs, slabs, axis, periodic, n, shade, backward, omega, neighbors,
-                                coefficients)  # fmt: skip
+            if not low + k * low_slope <= r < high - k * high_slope:
+                k += 1
+                continue
+            slab = r % slabs
+            sides = _beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
+            if before < k <= middle:
+                for j in range(rows):
+                    across = _along(j, 1 - axis, rows, neighbors, coefficients)
+                    _residual_row(residuals[held, j], ring, r, j, n, sides, across, ends, coefficients)
+                    total += _sum_of_squares(residuals[held, j])
+                k += 1
+                continue
+            end = before + 1 if k <= before else last
+            count = _stages_together(k, end, front, (low, high, low_slope, high_slope), slabs, periodic)
+            shade = color + k - 1 - (middle if k > middle else 0) + slab
+            for number in range(rows):
+                j = rows - 1 - number if backward else number
+                across = _along(j, 1 - axis, rows, neighbors, coefficients)
+                ahead = u[next_slab, j], f[next_slab, j]
+                _relax_row(ring, r, j, n, (shade + j) % 2, count, sides, across, ends, omega, coefficients, kept, ahead)
+            k += count
         r = front - last
         if restricts and low + last * low_slope - beside <= r < high - last * high_slope + beside:
-            _residual_slab(residuals[r % held], slots, data, r, r % slabs, slabs, axis, periodic, n, neighbors, coefficients)
+            sides = _beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
+            for j in range(rows):
+                across = _along(j, 1 - axis, rows, neighbors, coefficients)
+                _residual_row(residuals[r % held, j], ring, r, j, n, sides, across, ends, coefficients)
             width, count = restriction[0].shape[1], starts.shape[0]
             while coarse_slab < coarse_end:
                 begin = starts[coarse_slab % count] + slabs * (coarse_slab // count)
                 if begin + width - 1 > r:
                     break
-                weights = restriction[0][coarse_slab % count]
-                _restrict_slab(coarse[coarse_slab % count], residuals[:held], begin, around, weights, *restriction[1:])
+                _restrict_slab(coarse[coarse_slab % count], values, held_shape, n, begin, around, room,
+                               restriction[0][coarse_slab % count], *restriction[1:])  # fmt: skip
                 coarse_slab += 1
         r = front - last - 1
         if first_slab <= r < last_slab:
-            for j in range(u.shape[1]):
-                _merge(u[r % slabs, j], slots[r % slots.shape[0]], j)
+            for j in range(rows):
+                _merge(u[r % slabs, j], slots[r % places, j])
     return total
