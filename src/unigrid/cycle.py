@@ -183,6 +183,10 @@ class NestedLevel(Level):
     def nested_prolongation(self, u: Array) -> Array:
         """Return the next level's solution, interpolated to a higher order than the discretization's."""
 
+    def descend_nested(self, f: Array, coarse: Array, coarser: Level) -> tuple[Array, Array, Array | None]:
+        """Descend from the next level's solution, interpolated."""
+        return self.descend(f, self.nested_prolongation(coarse), coarser)
+
 
 class MultigridCycle:
     """Levels, finest first, and how they are visited. Mixed into whatever owns the levels."""
@@ -196,20 +200,25 @@ class MultigridCycle:
         u, coarse_f, start = level.descend(f, u, coarser)
         if coarser is None:
             return u
-        coarse = start
-        for visit in VISITS[kind or self.kind]:
-            coarse = self.cycle(coarse_f, coarse, visit, at + 1)
-        return level.ascend(f, u, start, coarse)
+        return level.ascend(f, u, start, self.visit(coarse_f, start, kind or self.kind, at + 1))
+
+    def visit(self, f: Array, u: Array | None, kind: str, at: int) -> Array:
+        """Return what the cycles of a visit from the finer level, of this kind, make of u on level `at`."""
+        for each in VISITS[kind]:
+            u = self.cycle(f, u, each, at)
+        return u
 
     def nested(self, f: Array, at: int = 0) -> Array:
         """Full multigrid: solve the coarser problem, interpolate its solution, improve it by one cycle."""
         level = self.levels[at]
         if not isinstance(level, NestedLevel):
             raise TypeError(f"nested iteration needs levels that are a NestedLevel, level {at} is a {type(level).__name__}")
-        start = None
-        if at + 1 < len(self.levels):
-            start = level.nested_prolongation(self.nested(level.nested_restriction(f), at + 1))
-        return self.cycle(level.right_hand_side(f), start, at=at)
+        b = level.right_hand_side(f)
+        if at + 1 == len(self.levels):
+            return self.cycle(b, at=at)
+        coarse = self.nested(level.nested_restriction(f), at + 1)
+        u, coarse_f, start = level.descend_nested(b, coarse, self.levels[at + 1])
+        return level.ascend(b, u, start, self.visit(coarse_f, start, self.kind, at + 1))
 
     @property
     def nests(self) -> bool:

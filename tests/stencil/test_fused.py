@@ -52,6 +52,7 @@ def compare(level, coarser, rng, dtype):
     ascended = SlotLevel.ascend(level, f, u.copy(), None, correction)
     assert_close(level.ascend(f, u.copy(), None, correction), ascended)
     compare_turn(level, coarser, f, u.copy(), correction, ascended)
+    compare_nested(level, coarser, f, correction)
     for array, before in zip((f, u, correction), kept, strict=True):
         np.testing.assert_array_equal(array, before)
 
@@ -72,6 +73,18 @@ def compare_turn(level, coarser, f, u, correction, ascended):
         assert abs(found - norm) <= slack
         assert_close(u, composed)
         assert_close(coarse, restricted, scale=f)
+
+
+def compare_nested(level, coarser, f, solution):
+    """Compare what nested iteration carries down and up, and the way down from there, with the slots."""
+    restriction, prolongation = level._nested_transfers
+    assert_close(level.nested_restriction(f), restriction(f), scale=f)
+    composed, restricted, _ = SlotLevel.descend(level, f, prolongation(solution), coarser)
+    fused, fused_restricted, pi = level.descend_nested(f, solution, coarser)
+    assert pi is None
+    assert_close(fused, composed, scale=solution)
+    # the residual of a rough solution is as large as A times it, and so is its rounding
+    assert_close(fused_restricted, restricted, scale=level.operator(composed))
 
 
 def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):

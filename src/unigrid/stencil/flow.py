@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import VISITS, MultigridCycle
+from ..cycle import MultigridCycle
 from ..iterate import System, Tolerance, after_one_more, iterate
 from ..solution import Reason, Solution
 from .hierarchy import StencilCycle
@@ -75,9 +75,9 @@ class Flow:
 
     def nested(self) -> Array:
         """Full multigrid, its last cycle in place."""
-        level = self.cycle.levels[0]
-        self._own = level.nested_prolongation(self.cycle.nested(level.nested_restriction(self.f), 1))
-        return self.step(self.system.b, self._own)
+        level, b = self.cycle.levels[0], self.system.b
+        coarse = self.cycle.nested(level.nested_restriction(self.f), 1)
+        return self._come_back(b, *level.descend_nested(b, coarse, self.cycle.levels[1])[:2])
 
     def step(self, b: Array, u: Array | None) -> Array:
         """Do one cycle; return u, which after a turn is on its way through the next."""
@@ -88,11 +88,12 @@ class Flow:
             coarse_f = self.legs.descend_in_place(b, u)
         else:
             u, coarse_f = self.legs.descend(b, u)
+        return self._come_back(b, u, coarse_f)
+
+    def _come_back(self, b: Array, u: Array, coarse_f: Array) -> Array:
+        """Visit the coarser levels, and ascend; where another cycle is expected, turn into its way down."""
         self._own = u
-        coarse = None
-        for visit in VISITS[self.cycle.kind]:
-            coarse = self.cycle.cycle(coarse_f, coarse, visit, 1)
-        assert coarse is not None
+        coarse = self.cycle.visit(coarse_f, None, self.cycle.kind, 1)
         if self._expects_more():
             norm, self._coarse_f = self.legs.turn(b, u, coarse)
         else:

@@ -79,17 +79,24 @@ class StencilLevel(SlotLevel, NestedLevel):
             return None
         slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
         if self._fused is None or any(now is not then for now, then in zip(slots, self._fused[0], strict=True)):
-            self._fused = slots, fused_legs(self.problem, self.coarser, slots)
+            self._fused = slots, fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
         return self._fused[1]
 
     def right_hand_side(self, f: Array) -> Array:
         return self.problem.compatible(self.problem.folded(f))
 
     def nested_restriction(self, f: Array) -> Array:
-        return self._nested_transfers[0](f)
+        legs = self.legs
+        return self._nested_transfers[0](f) if legs is None or not legs.nests else legs.restrict_source(f)
 
     def nested_prolongation(self, u: Array) -> Array:
         return self._nested_transfers[1](u)
+
+    def descend_nested(self, f: Array, coarse: Array, coarser: Level) -> tuple[Array, Array, Array | None]:
+        legs = self.legs
+        if legs is None or not legs.nests:
+            return super().descend_nested(f, coarse, coarser)
+        return *legs.descend_nested(f, coarse), None
 
     @cached_property
     def _nested_transfers(self) -> tuple[SeparableTransfer, SeparableTransfer]:

@@ -9,24 +9,25 @@ from scipy import sparse
 from .grid import Axis
 
 
-def lagrange(source: Axis, targets: NDArray[np.float64], degree: int = 3) -> sparse.csr_array:
+def lagrange(source: Axis, targets: NDArray[np.float64], degree: int = 3, beyond: int = 0) -> sparse.csr_array:
     """Return the (len(targets), source.n) matrix of polynomial interpolation of a function, whatever its boundary values.
 
     Near an end the stencil is one-sided: a solution, unlike a correction, has no reflection to rely on. Lower degree where
-    the axis has too few unknowns.
+    the axis has too few unknowns. With `beyond` there are so many values more at either end to be interpolated from; if those
+    come from the same polynomial, extrapolated, the outcome is the same.
     """
     degree = min(degree, source.n - 1)
     position = _position(targets, source)
     first = np.floor(position).astype(int) - (degree - 1) // 2 if degree else np.zeros(len(targets), int)
     if not source.periodic:
-        first = np.clip(first, 0, source.n - 1 - degree)
+        first = np.clip(first, -beyond, source.n - 1 - degree + beyond)
     nodes = first[:, None] + np.arange(degree + 1)
     weights = np.ones(nodes.shape)
     for own in range(degree + 1):
         for other in range(degree + 1):
             if other != own:
                 weights[:, own] *= (position - nodes[:, other]) / (own - other)
-    return _rows(nodes % source.n, weights, source.n)
+    return _rows(nodes % source.n if source.periodic else nodes + beyond, weights, source.n + 2 * beyond)
 
 
 def linear(fine: Axis, coarse: Axis) -> sparse.csr_array:

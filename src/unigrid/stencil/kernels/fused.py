@@ -15,6 +15,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -26,7 +27,8 @@ from . import threads as team
 from .workspace import empty
 
 Array = NDArray[np.floating]
-MOST_TERMS, BEYOND = 6, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
+MOST_TERMS, BEYOND = 4, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
+EXTRAPOLATED = 2  # of them, for a solution that is interpolated
 Part = tuple[int, int, int, int, int, int]
 NOTHING = np.empty((0, 1, 1))
 # Rows whose distance is a multiple of a page share their places in the first cache: they are moved apart by so many bytes.
@@ -62,12 +64,14 @@ class Transfers:
         restriction_tables: SeparableTables,
         prolongation_tables: SeparableTables,
         periodic: tuple[bool, bool],
+        extended: sparse.csr_array | None,
     ) -> Transfers | None:
         """Return them from the matrices of all axes, slabs first; None where a row of them has no such bands.
 
-        The tables are the same transfers, row by row; `periodic` says so of the slabs and of the rows.
+        The tables are the same transfers, row by row; `periodic` says so of the slabs and of the rows; `extended`, if any,
+        stands for P along a row, from a row with EXTRAPOLATED values more at both ends.
         """
-        rows = _by_parity(prolongation[-1], periodic[1])
+        rows = _by_parity(prolongation[-1], periodic[1]) if extended is None else _by_parity(extended, False, EXTRAPOLATED)
         columns = _by_parity(restriction[-1].T.tocsr(), periodic[1], transposed=True)
         if rows is None or columns is None:
             return None
@@ -104,19 +108,20 @@ def _bands(matrix: sparse.csr_array, periodic: bool) -> tuple[NDArray[np.int64],
 
 
 def _by_parity(
-    matrix: sparse.csr_array, periodic: bool, transposed: bool = False
+    matrix: sparse.csr_array, periodic: bool, beyond: int = 0, transposed: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
     """Return a (fine, coarse) matrix as bands of the even and of the odd fine points, in one row each.
 
     Fine point 2 m + q has weights[t, m] at the coarse points m + shift + t; transposed, coarse point m has weights[t, m]
     at the fine points 2 (m + shift + t) + q. First comes (shift and number of t for q = 0, the same for q = 1, length of a
-    band, which ends in zeros). None where it takes more than a few t.
+    band, which ends in zeros). None where it takes more than a few t. A row of the coarse grid has `beyond` values more at
+    both ends.
     """
     fine, coarse = matrix.shape
     entries = matrix.tocoo()
     k, c = entries.coords
     q, m = k % 2, k // 2
-    distance = m - c if transposed else c - m
+    distance = m - c if transposed else c - beyond - m
     if periodic:
         if fine % 2:
             return None
@@ -145,6 +150,17 @@ def _whole_vectors(count: int, dtype: np.dtype) -> int:
     return -(-count // lanes) * lanes
 
 
+class _Typed(NamedTuple):
+    """Transfers and operator in one precision, as the waves want them, and an array of nothing."""
+
+    prolongation: tuple[Any, ...]
+    restriction: tuple[Any, ...]
+    nested_prolongation: tuple[Any, ...]
+    nested_restriction: tuple[Any, ...]
+    operator: tuple[Any, ...]
+    nothing: Array
+
+
 @final
 class FusedLegs:
     """What a level needs to run its legs in waves."""
@@ -155,16 +171,20 @@ class FusedLegs:
         tables: Callable[[np.dtype], Tables],
         sweeps: tuple[Sweeps, Sweeps],
         transfers: Transfers,
+        nested: Callable[[], Transfers | None],
         periodic: tuple[bool, bool],
     ) -> None:
-        """`shapes` of this grid and the coarser, `sweeps` down and up, `periodic` along slabs and rows."""
+        """`shapes` of this grid and the coarser, `sweeps` down and up, `periodic` along slabs and rows.
+
+        `nested` makes the transfers of nested iteration.
+        """
         self.fine, self.coarse = (_box(shape) for shape in shapes)
         self._shapes = shapes
-        self._tables, self._transfers = tables, transfers
+        self._tables, self._transfers, self._make_nested = tables, transfers, nested
         self.down, self.up = sweeps
         self._periodic, self._around = periodic
         self._axis = 1 if len(shapes[0]) == 2 else 0
-        self._typed: dict[np.dtype, tuple[Any, ...]] = {}
+        self._typed: dict[np.dtype, _Typed] = {}
         self._local = threading.local()  # rings of slabs, a set for each thread
         self._made: dict[tuple[int, bool, int], tuple[list[Part], list[Part]]] = {}
 
@@ -179,6 +199,36 @@ class FusedLegs:
         start, source = (waves.ZERO, None) if u is None else (waves.COPY, u)
         self._run(out, f, (start, source), self.down, (self.down.half_sweeps, 0, 0), coarse)
         return out, coarse
+
+    @cached_property
+    def _nested(self) -> Transfers | None:
+        return self._make_nested()
+
+    @property
+    def nests(self) -> bool:
+        """Whether nested iteration has fused transfers here."""
+        return self._nested is not None
+
+    def descend_nested(self, f: Array, coarse: Array) -> tuple[Array, Array]:
+        """Return what the smoothing steps down make of the next level's solution, interpolated; and the restricted residual."""
+        assert self._nested is not None
+        out, coarse_f = empty(self._shapes[0], f.dtype), empty(self._shapes[1], f.dtype)
+        self._run(out, f, (waves.INTERPOLATED, coarse), self.down, (self.down.half_sweeps, 0, 0), coarse_f)
+        return out, coarse_f
+
+    def restrict_source(self, f: Array) -> Array:
+        """Return a source on the next level, as nested iteration wants it."""
+        assert self._nested is not None
+        coarse, data = empty(self._shapes[1], f.dtype), writable(f).reshape(self.fine)
+        target, restriction = coarse.reshape(self.coarse), self._of_type(f.dtype).nested_restriction
+        starts, width = self._nested.starts, int(restriction[0].shape[1])
+
+        def restrict(first: int, last: int) -> None:
+            rings = self._rings(1, width, f.dtype)
+            waves.restrict_source(target, data, restriction, starts, rings, int(self._around), first, last)
+
+        team.over_slabs(restrict, self.coarse[0], f.size)
+        return coarse
 
     def descend_in_place(self, f: Array, u: Array) -> Array:
         """Smooth u where it lies, and return the restricted residual."""
@@ -218,38 +268,40 @@ class FusedLegs:
         coarse: Array | None,
     ) -> float:
         """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
-        prolongation, restriction, operator, nothing = self._of_type(u.dtype)
+        typed = self._of_type(u.dtype)
         start, given = begin
-        source = nothing if given is None else writable(given).reshape(self.fine if start == waves.COPY else self.coarse)
+        source = typed.nothing if given is None else writable(given).reshape(self.fine if start == waves.COPY else self.coarse)
+        prolongation = typed.nested_prolongation if start == waves.INTERPOLATED else typed.prolongation
         box, data = u.reshape(self.fine), writable(f).reshape(self.fine)
-        target = nothing if coarse is None else coarse.reshape(self.coarse)
+        target = typed.nothing if coarse is None else coarse.reshape(self.coarse)
         last = sum(stages) + 1
         plan = (start, sweeps.color, int(sweeps.backward), *stages, self._axis, int(self._periodic), int(self._around))
         omega, starts = u.dtype.type(sweeps.omega), self._transfers.starts
 
-        fixed = box, data, source, target, omega, plan, prolongation, restriction, starts, *operator
+        fixed = box, data, source, target, omega, plan, prolongation, typed.restriction, starts, *typed.operator
 
         def wave(*part: int) -> float:
-            return waves.wave(*fixed, self._rings(last, u.dtype), part)
+            return waves.wave(*fixed, self._rings(last, self._width, u.dtype), part)
 
         legs, seams = self._parts(last, coarse is not None)
         return float(sum(team.over_parts(wave, legs)) + sum(team.over_parts(wave, seams)))
 
-    def _rings(self, last: int, dtype: np.dtype) -> tuple[Any, ...]:
+    def _rings(self, last: int, width: int, dtype: np.dtype) -> tuple[Any, ...]:
         """Return this thread's memory for the slabs under way, zero where rows end: of u, of f, of residuals; and for rows.
 
         The residuals have one place more, for a norm.
         """
-        made: dict[tuple[int, np.dtype], tuple[Any, ...]] = vars(self._local)
-        if (last, dtype) not in made:
+        made = self._local.__dict__.setdefault("rings", {})
+        if (last, width, dtype) not in made:
             length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * waves.MARGIN
             if length * dtype.itemsize % PAGE < ASSOCIATIVE:
                 length += ASSOCIATIVE // dtype.itemsize
-            places = last + 3, last + 3, self._width + 2
+            places = last + 3, last + 3, width + 2
             slabs = [_zeros((count, self.fine[1], 2, length), dtype) for count in places]
             rows = _zeros((6, max(length, last, waves.TERMS)), dtype)
-            made[last, dtype] = *slabs, rows, np.zeros(2 * waves.TERMS, np.int64)
-        return made[last, dtype]
+            made[last, width, dtype] = *slabs, rows, np.zeros(2 * waves.TERMS, np.int64)
+        rings: tuple[Any, ...] = made[last, width, dtype]
+        return rings
 
     @property
     def _width(self) -> int:
@@ -284,11 +336,14 @@ class FusedLegs:
             seams.append((leg[1], leg[1], -1, -1, leg[5], following[4] + around))
         return legs, seams
 
-    def _of_type(self, dtype: np.dtype) -> tuple[Any, ...]:
-        """Return P, R, the operator and an empty array in the arrays' precision."""
+    def _of_type(self, dtype: np.dtype) -> _Typed:
+        """Return what the waves need in the arrays' precision."""
         if dtype not in self._typed:
-            typed = _in_precision((self._transfers.prolongation, self._transfers.restriction), dtype)
-            self._typed[dtype] = (*typed, self._tables(dtype)[:2], NOTHING.astype(dtype))
+            plain, nested = self._transfers, self._nested or self._transfers
+            transfers = plain.prolongation, plain.restriction, nested.prolongation, nested.restriction
+            parts = [_in_precision(part, dtype) for part in transfers]
+            operator, nothing = self._tables(dtype)[:2], NOTHING.astype(dtype)
+            self._typed[dtype] = _Typed(parts[0], parts[1], parts[2], parts[3], operator, nothing)
         return self._typed[dtype]
 
 

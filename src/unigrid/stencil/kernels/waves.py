@@ -23,6 +23,7 @@ chain = numba.njit(**_ordered, forceinline=True)  # so that a constant argument 
 MARGIN = 16  # numbers before the first and after the last vector of a row: whole cache lines, in either precision
 LINE = 64  # bytes of a cache line
 TERMS = 64  # room for the rows that a row of a transfer combines
+CLOSED, WRAPPED, EXTENDED = 0, 1, 2  # what lies beyond the ends of a row of e
 AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
 
 
@@ -74,6 +75,15 @@ def _wrap(buffer, n):
         buffer[MARGIN + n + beyond] = buffer[MARGIN + beyond]
 
 
+@kernel
+def _extrapolate(buffer, n):
+    """Fill two places beyond either end of n values with those of the cubic through the last four."""
+    for beyond in range(2):
+        low, high = MARGIN - 1 - beyond, MARGIN + n + beyond
+        buffer[low] = 4 * (buffer[low + 1] + buffer[low + 3]) - 6 * buffer[low + 2] - buffer[low + 4]
+        buffer[high] = 4 * (buffer[high - 1] + buffer[high - 3]) - 6 * buffer[high - 2] - buffer[high - 4]
+
+
 @chain
 def _band(weights, buffer, first, shift, terms, length):
     """Return the sum over t of weights[t, m] buffer[m + shift + t], as a vector of m = first, first + 1, .."""
@@ -86,7 +96,7 @@ def _band(weights, buffer, first, shift, terms, length):
 
 @kernel
 def _terms_of(lines, factors, along, along_weights, across, across_weights, size, length):
-    """List the rows of a tensor product that have a weight: where they begin in their array, and the weight; return how many."""
+    """List the rows of a tensor product that have a weight: where each begins, and its weight; return how many."""
     count = 0
     for a in range(along.shape[0]):
         for b in range(across.shape[0]):
@@ -114,17 +124,21 @@ def _combine(target, rows, n, lines, factors, count):
 
 
 @kernel
-def _add_correction(halves, n, coarse, shape, slab, j, around, room, along, across, bands, even_weights, odd_weights):
+def _add_correction(halves, n, coarse, shape, slab, j, ends, room, along, across, bands, even_weights, odd_weights):
     """Add row j of slab `slab` of P e: e's rows combined first, then spread over even and odd points.
 
-    `coarse` is e as one row, of the shape (rows, n).
+    `coarse` is e as one row, of the shape (rows, n); beyond its ends are zeros, or what `ends` says.
     """
     buffer, factors, lines = room[0][0], room[0][3], room[1]
     rows, coarse_n = shape
     count = _terms_of(lines, factors, along[0][slab], along[1][slab], across[0][j], across[1][j], rows * coarse_n, coarse_n)
     _combine(buffer[MARGIN : MARGIN + coarse_n], coarse, coarse_n, lines, factors, count)
-    if around:
+    if ends == WRAPPED:
         _wrap(buffer, coarse_n)
+    elif ends == EXTENDED:
+        _extrapolate(buffer, coarse_n)
+    else:
+        buffer[MARGIN - 4 : MARGIN], buffer[MARGIN + coarse_n : MARGIN + coarse_n + 4] = 0, 0
     even, odd = halves[0], halves[1]
     even_shift, even_terms, odd_shift, odd_terms, length = bands[0], bands[1], bands[2], bands[3], bands[4]
     for first in range(0, (n + 1) // 2, lanes_of(coarse)):
@@ -351,15 +365,16 @@ def restrict_source(coarse, f, restriction, starts, rings, around, first, last):
 def _begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room, prolongation):
     """Take up a slab of u, as `start` says, and of f."""
     n = u.shape[2]
+    ends = WRAPPED if around else EXTENDED if start == INTERPOLATED else CLOSED
     for j in range(u.shape[1]):
-        if start == ZERO or start == INTERPOLATED:
+        if start in (ZERO, INTERPOLATED):
             halves[j] = 0
         elif start == COPY:
             _split(source[slab, j], halves[j])
         else:
             _split(u[slab, j], halves[j])
-        if start == CORRECTED or start == INTERPOLATED:
-            _add_correction(halves[j], n, flat, source.shape[1:], slab, j, around, room, *prolongation)
+        if start in (CORRECTED, INTERPOLATED):
+            _add_correction(halves[j], n, flat, source.shape[1:], slab, j, ends, room, *prolongation)
         _split(f[slab, j], f_halves[j])
 
 
