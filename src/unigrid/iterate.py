@@ -143,10 +143,9 @@ def _verdict(
     met = _met(norm, b_norm, tolerance, round_off)
     if met is not None:
         return Reason.CONVERGED, met
-    level = round_off()
     if norm > DIVERGED_GROWTH * residuals[0] or _rises(residuals) >= DIVERGED_RISES:
         return Reason.DIVERGED, f", {norm / residuals[0]:.1e} times the initial residual"
-    if target < ROUND_OFF_RANGE * level and norm < ROUND_OFF_RANGE * level and iterations > 1 and norm > 0.5 * residuals[-2]:
+    if iterations > 1 and norm > 0.5 * residuals[-2] and max(target, norm) < ROUND_OFF_RANGE * (level := round_off()):
         wanted, left = _relative(target, b_norm), _relative(level, b_norm)
         return Reason.STAGNATED, f": the tolerance {wanted} is not reachable, rounding alone leaves about {left}"
     if _stagnates(residuals):

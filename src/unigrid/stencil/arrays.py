@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import kernels
+
 Array = NDArray[np.floating]
+LARGE = 100_000  # numbers from which on a norm, on all cores and without an array of truth values, is asked first
 
 
 def real_array(array: ArrayLike, name: str) -> Array:
@@ -23,10 +28,17 @@ def real_array(array: ArrayLike, name: str) -> Array:
     raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
 
 
+def _all_finite(array: Array) -> bool:
+    """Say whether no value is NaN or infinite."""
+    if array.size >= LARGE and array.ndim > 1 and math.isfinite(kernels.norm(array.reshape(len(array), -1))):
+        return True
+    return bool(np.isfinite(array).all())
+
+
 def finite_array(array: ArrayLike, name: str) -> Array:
     """Return `array` as `real_array` does; raise ValueError with the first index where it is NaN or infinite."""
     array = real_array(array, name)
-    if not np.isfinite(array).all():
+    if not _all_finite(array):
         bad = np.argwhere(~np.isfinite(array))
         index = tuple(int(i) for i in bad[0])
         place = f"{name}[{', '.join(map(str, index))}]" if index else "it"

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
-# Coarsening ends at this many unknowns: a dense product there is cheaper than the level it saves (12 % of a cycle at 63^2).
-COARSEST_UNKNOWNS = 32
+# Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
+COARSEST_UNKNOWNS = 350
 
 
 @final
@@ -138,7 +138,7 @@ class StencilCycle(MultigridCycle):
     coarsest : "direct", "fft" or a Smoother
         What solves the coarsest level.
     max_levels : int, optional
-        At most so many levels. By default coarsening goes on until at most 32 unknowns are left.
+        At most so many levels. By default coarsening goes on until at most 350 unknowns are left.
 
     Raises
     ------

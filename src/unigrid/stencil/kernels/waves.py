@@ -31,16 +31,17 @@ AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u
 def _split(row, halves):
     """Copy a row into its even and its odd points, and zeros behind them."""
     n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
-    whole = n // (2 * lanes)
-    for block in range(whole):
-        first, second = load(row, 2 * lanes * block), load(row, 2 * lanes * block + lanes)
-        store(even, MARGIN + lanes * block, evens(first, second))
-        store(odd, MARGIN + lanes * block, odds(first, second))
-    for m in range(lanes * whole, n // 2):
+    whole = n // 2
+    for m in range(0, whole if whole >= lanes else 0, lanes):
+        start = min(m, whole - lanes)  # the last vectors overlap the ones before
+        first, second = load(row, 2 * start), load(row, 2 * start + lanes)
+        store(even, MARGIN + start, evens(first, second))
+        store(odd, MARGIN + start, odds(first, second))
+    for m in range(whole if whole < lanes else 0):
         even[MARGIN + m] = row[2 * m]
         odd[MARGIN + m] = row[2 * m + 1]
     if n % 2 == 1:
-        even[MARGIN + n // 2] = row[n - 1]
+        even[MARGIN + whole] = row[n - 1]
     _end_with_zeros(halves, n)
 
 
@@ -55,16 +56,17 @@ def _end_with_zeros(halves, n):
 def _merge(row, halves):
     """Copy even and odd points back into a row."""
     n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
-    whole = n // (2 * lanes)
-    for block in range(whole):
-        first, second = load(even, MARGIN + lanes * block), load(odd, MARGIN + lanes * block)
-        store(row, 2 * lanes * block, zip_low(first, second))
-        store(row, 2 * lanes * block + lanes, zip_high(first, second))
-    for m in range(lanes * whole, n // 2):
+    whole = n // 2
+    for m in range(0, whole if whole >= lanes else 0, lanes):
+        start = min(m, whole - lanes)
+        first, second = load(even, MARGIN + start), load(odd, MARGIN + start)
+        store(row, 2 * start, zip_low(first, second))
+        store(row, 2 * start + lanes, zip_high(first, second))
+    for m in range(whole if whole < lanes else 0):
         row[2 * m] = even[MARGIN + m]
         row[2 * m + 1] = odd[MARGIN + m]
     if n % 2 == 1:
-        row[n - 1] = even[MARGIN + n // 2]
+        row[n - 1] = even[MARGIN + whole]
 
 
 @kernel
@@ -111,37 +113,45 @@ def _terms_of(lines, factors, along, along_weights, across, across_weights, size
 
 @kernel
 def _combine(target, rows, n, lines, factors, count):
-    """Write the weighted sum of rows of n into `target`, two rows at a time."""
-    for t in range(0, count, 2):
-        first, weight = rows[lines[t] :], factors[t]
-        second, other = (rows[lines[t + 1] :], factors[t + 1]) if t + 1 < count else (first, weight - weight)
-        if t == 0:
-            for k in range(n):
-                target[k] = weight * first[k] + other * second[k]
-        else:
-            for k in range(n):
-                target[k] += weight * first[k] + other * second[k]
+    """Write the weighted sum of rows of n into `target`, behind its margin."""
+    lanes = lanes_of(target)
+    for k in range(0, n if n >= lanes else 0, lanes):
+        start = min(k, n - lanes)
+        total = spread(factors[0]) * load(rows, lines[0] + start)
+        for t in range(1, count):
+            total = total + spread(factors[t]) * load(rows, lines[t] + start)
+        store(target, MARGIN + start, total)
+    for k in range(n if n < lanes else 0):
+        value = factors[0] * rows[lines[0] + k]
+        for t in range(1, count):
+            value += factors[t] * rows[lines[t] + k]
+        target[MARGIN + k] = value
 
 
 @kernel
-def _add_correction(halves, n, coarse, shape, slab, j, ends, room, along, across, bands, even_weights, odd_weights):
-    """Add row j of slab `slab` of P e: e's rows combined first, then spread over even and odd points.
+def _gather(coarse, shape, slab, j, ends, room, along, across):
+    """Combine e's rows for row j of slab `slab` of P e.
 
     `coarse` is e as one row, of the shape (rows, n); beyond its ends are zeros, or what `ends` says.
     """
     buffer, factors, lines = room[0][0], room[0][3], room[1]
-    rows, coarse_n = shape
-    count = _terms_of(lines, factors, along[0][slab], along[1][slab], across[0][j], across[1][j], rows * coarse_n, coarse_n)
-    _combine(buffer[MARGIN : MARGIN + coarse_n], coarse, coarse_n, lines, factors, count)
+    rows, n = shape
+    count = _terms_of(lines, factors, along[0][slab], along[1][slab], across[0][j], across[1][j], rows * n, n)
+    _combine(buffer, coarse, n, lines, factors, count)
     if ends == WRAPPED:
-        _wrap(buffer, coarse_n)
+        _wrap(buffer, n)
     elif ends == EXTENDED:
-        _extrapolate(buffer, coarse_n)
+        _extrapolate(buffer, n)
     else:
-        buffer[MARGIN - 4 : MARGIN], buffer[MARGIN + coarse_n : MARGIN + coarse_n + 4] = 0, 0
+        buffer[MARGIN - 4 : MARGIN], buffer[MARGIN + n : MARGIN + n + 4] = 0, 0
+
+
+@kernel
+def _add_correction(halves, n, buffer, bands, even_weights, odd_weights):
+    """Add what `_gather` has made, spread over even and odd points."""
     even, odd = halves[0], halves[1]
     even_shift, even_terms, odd_shift, odd_terms, length = bands[0], bands[1], bands[2], bands[3], bands[4]
-    for first in range(0, (n + 1) // 2, lanes_of(coarse)):
+    for first in range(0, (n + 1) // 2, lanes_of(buffer)):
         place = MARGIN + first
         store(even, place, load(even, place) + _band(even_weights, buffer, first, even_shift, even_terms, length))
         store(odd, place, load(odd, place) + _band(odd_weights, buffer, first, odd_shift, odd_terms, length))
@@ -337,11 +347,13 @@ def _restrict_slab(out, values, ring, n, begin, around, room, slab_weights, acro
                 store(buffer, first, total)
             if around:
                 _wrap(buffer, n // 2)
-        row, even, odd = out[j], scratch[0], scratch[1]
-        for first in range(0, row.shape[0], lanes):
-            total = _band(even_weights, even, first, even_shift, even_terms, padded)
-            store(target, first, total + _band(odd_weights, odd, first, odd_shift, odd_terms, padded))
-        for m in range(row.shape[0]):
+        row, even, odd, coarse_n = out[j], scratch[0], scratch[1], out.shape[1]
+        for first in range(0, coarse_n, lanes):
+            start = min(first, max(coarse_n - lanes, 0))
+            total = _band(even_weights, even, start, even_shift, even_terms, padded)
+            total = total + _band(odd_weights, odd, start, odd_shift, odd_terms, padded)
+            store(row if coarse_n >= lanes else target, start, total)
+        for m in range(coarse_n if coarse_n < lanes else 0):
             row[m] = target[m]
 
 
@@ -366,16 +378,20 @@ def _begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room,
     """Take up a slab of u, as `start` says, and of f."""
     n = u.shape[2]
     ends = WRAPPED if around else EXTENDED if start == INTERPOLATED else CLOSED
+    along, across, bands, even_weights, odd_weights = prolongation
     for j in range(u.shape[1]):
+        # What is stored is not read at once: a load that lies across two stores has to wait for both.
+        if start in (CORRECTED, INTERPOLATED):
+            _gather(flat, source.shape[1:], slab, j, ends, room, along, across)
         if start in (ZERO, INTERPOLATED):
             halves[j] = 0
         elif start == COPY:
             _split(source[slab, j], halves[j])
         else:
             _split(u[slab, j], halves[j])
-        if start in (CORRECTED, INTERPOLATED):
-            _add_correction(halves[j], n, flat, source.shape[1:], slab, j, ends, room, *prolongation)
         _split(f[slab, j], f_halves[j])
+        if start in (CORRECTED, INTERPOLATED):
+            _add_correction(halves[j], n, room[0][0], bands, even_weights, odd_weights)
 
 
 @kernel
