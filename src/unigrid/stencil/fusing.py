@@ -42,7 +42,7 @@ def fused_legs(
         (down, down._replace(half_sweeps=0) if up is None else up),
         transfers,
         lambda: _nested_transfers(nested(), problem.grid, coarser.grid),
-        (axes[0].periodic, axes[-1].periodic),
+        tuple(axis.periodic for axis in axes),
     )
     return legs if legs.fits else None
 

@@ -75,7 +75,7 @@ class StencilLevel(SlotLevel, NestedLevel):
     @property
     def legs(self) -> FusedLegs | None:
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
-        if not self.fuses:
+        if not self.fuses or not hasattr(self, "coarser"):
             return None
         slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
         if self._fused is None or any(now is not then for now, then in zip(slots, self._fused[0], strict=True)):

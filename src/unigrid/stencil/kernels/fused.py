@@ -172,9 +172,9 @@ class FusedLegs:
         sweeps: tuple[Sweeps, Sweeps],
         transfers: Transfers,
         nested: Callable[[], Transfers | None],
-        periodic: tuple[bool, bool],
+        periodic: tuple[bool, ...],
     ) -> None:
-        """`shapes` of this grid and the coarser, `sweeps` down and up, `periodic` along slabs and rows.
+        """`shapes` of this grid and the coarser, `sweeps` down and up, `periodic` along each axis.
 
         `nested` makes the transfers of nested iteration.
         """
@@ -182,7 +182,9 @@ class FusedLegs:
         self._shapes = shapes
         self._tables, self._transfers, self._make_nested = tables, transfers, nested
         self.down, self.up = sweeps
-        self._periodic, self._around = periodic
+        self._periodic, self._around = periodic[0], periodic[-1]
+        # Around an odd axis points of one color touch, and what one leaves is not what it has left when the other is done.
+        self._touching = any(wraps and n % 2 for wraps, n in zip(periodic, shapes[0], strict=True))
         self._axis = 1 if len(shapes[0]) == 2 else 0
         self._typed: dict[np.dtype, _Typed] = {}
         self._local = threading.local()  # rings of slabs, a set for each thread
@@ -244,7 +246,7 @@ class FusedLegs:
 
     def ascend_measured(self, f: Array, u: Array, correction: Array) -> float:
         """Do the same with u where it lies; return the norm of the residual that is left."""
-        return math.sqrt(self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, 1, 0), None))
+        return math.sqrt(self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, waves.BY_STAGE, 0), None))
 
     @property
     def turns(self) -> bool:
@@ -254,7 +256,7 @@ class FusedLegs:
     def turn(self, f: Array, u: Array, correction: Array) -> tuple[float, Array]:
         """Go up, measure, and go down again with u where it lies; return the norm in between, and the restricted residual."""
         coarse = empty(self._shapes[1], f.dtype)
-        stages = self.up.half_sweeps, 1, self.down.half_sweeps
+        stages = self.up.half_sweeps, waves.BY_STAGE if self._touching else waves.BY_CHANGES, self.down.half_sweeps
         total = self._run(u, f, (waves.CORRECTED, correction), self.up, stages, coarse)
         return math.sqrt(total), coarse
 
@@ -274,7 +276,8 @@ class FusedLegs:
         prolongation = typed.nested_prolongation if start == waves.INTERPOLATED else typed.prolongation
         box, data = u.reshape(self.fine), writable(f).reshape(self.fine)
         target = typed.nothing if coarse is None else coarse.reshape(self.coarse)
-        last = sum(stages) + 1
+        before, norm, after = stages
+        last = before + int(norm == waves.BY_STAGE) + after + 1
         plan = (start, sweeps.color, int(sweeps.backward), *stages, self._axis, int(self._periodic), int(self._around))
         omega, starts = u.dtype.type(sweeps.omega), self._transfers.starts
 
@@ -298,7 +301,7 @@ class FusedLegs:
                 length += ASSOCIATIVE // dtype.itemsize
             places = last + 3, last + 3, width + 2
             slabs = [_zeros((count, self.fine[1], 2, length), dtype) for count in places]
-            rows = _zeros((6, max(length, last, waves.TERMS)), dtype)
+            rows = _zeros((8, max(length, last + 2, waves.TERMS)), dtype)
             made[last, width, dtype] = *slabs, rows, np.zeros(2 * waves.TERMS, np.int64)
         rings: tuple[Any, ...] = made[last, width, dtype]
         return rings

@@ -17,17 +17,19 @@ from .cpu import _along, _options
 from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store, zip_high, zip_low
 
 # Sums keep the order in which they are written, wherever the compiler puts them: a grid in parts gives the same numbers.
-_ordered = {**_options, "fastmath": {"contract", "nsz"}}
+_ordered = {**_options, "fastmath": {"contract", "nsz"}, "_nrt": False}
 kernel = numba.njit(**_ordered)
 chain = numba.njit(**_ordered, forceinline=True)  # so that a constant argument is one inside
 MARGIN = 16  # numbers before the first and after the last vector of a row: whole cache lines, in either precision
 LINE = 64  # bytes of a cache line
 TERMS = 64  # room for the rows that a row of a transfer combines
 CLOSED, WRAPPED, EXTENDED = 0, 1, 2  # what lies beyond the ends of a row of e
+BY_STAGE, BY_CHANGES = 1, 2  # how the norm of a residual is found: by reckoning it, or by what relaxation changes
+LONGEST = 1 << 20  # more stages than any wave has
 AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
 
 
-@kernel
+@chain
 def _split(row, halves):
     """Copy a row into its even and its odd points, and zeros behind them."""
     n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
@@ -45,14 +47,14 @@ def _split(row, halves):
     _end_with_zeros(halves, n)
 
 
-@kernel
+@chain
 def _end_with_zeros(halves, n):
     """Write zeros behind the even and the odd points of a row of n."""
     halves[0, MARGIN + (n + 1) // 2 :] = 0
     halves[1, MARGIN + n // 2 :] = 0
 
 
-@kernel
+@chain
 def _merge(row, halves):
     """Copy even and odd points back into a row."""
     n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
@@ -69,7 +71,7 @@ def _merge(row, halves):
         row[n - 1] = even[MARGIN + whole]
 
 
-@kernel
+@chain
 def _wrap(buffer, n):
     """Fill the places beyond either end of n values with those of the other end."""
     for beyond in range(4):
@@ -77,7 +79,7 @@ def _wrap(buffer, n):
         buffer[MARGIN + n + beyond] = buffer[MARGIN + beyond]
 
 
-@kernel
+@chain
 def _extrapolate(buffer, n):
     """Fill two places beyond either end of n values with those of the cubic through the last four."""
     for beyond in range(2):
@@ -96,7 +98,7 @@ def _band(weights, buffer, first, shift, terms, length):
     return total
 
 
-@kernel
+@chain
 def _terms_of(lines, factors, along, along_weights, across, across_weights, size, length):
     """List the rows of a tensor product that have a weight: where each begins, and its weight; return how many."""
     count = 0
@@ -111,7 +113,7 @@ def _terms_of(lines, factors, along, along_weights, across, across_weights, size
     return count
 
 
-@kernel
+@chain
 def _combine(target, rows, n, lines, factors, count):
     """Write the weighted sum of rows of n into `target`, behind its margin."""
     lanes = lanes_of(target)
@@ -128,7 +130,7 @@ def _combine(target, rows, n, lines, factors, count):
         target[MARGIN + k] = value
 
 
-@kernel
+@chain
 def _gather(coarse, shape, slab, j, ends, room, along, across):
     """Combine e's rows for row j of slab `slab` of P e.
 
@@ -146,7 +148,7 @@ def _gather(coarse, shape, slab, j, ends, room, along, across):
         buffer[MARGIN - 4 : MARGIN], buffer[MARGIN + n : MARGIN + n + 4] = 0, 0
 
 
-@kernel
+@chain
 def _add_correction(halves, n, buffer, bands, even_weights, odd_weights):
     """Add what `_gather` has made, spread over even and odd points."""
     even, odd = halves[0], halves[1]
@@ -157,7 +159,7 @@ def _add_correction(halves, n, buffer, bands, even_weights, odd_weights):
         store(odd, place, load(odd, place) + _band(odd_weights, buffer, first, odd_shift, odd_terms, length))
 
 
-@kernel
+@chain
 def _beside(r, slab, slabs, axis, periodic, neighbors, coefficients):
     """Return both neighbors of slab r of the ring with their weights, and the axis' part of the diagonal."""
     low, low_weight, high, high_weight, diagonal = _along(slab, axis, slabs, neighbors, coefficients)
@@ -168,7 +170,7 @@ def _beside(r, slab, slabs, axis, periodic, neighbors, coefficients):
     return low, low_weight, high, high_weight, diagonal
 
 
-@kernel
+@chain
 def _around_end(ring, k, line, length, across, lower, upper, here, ends):
     """Return the weighted sum of an end's neighbors, and what the end adds to the diagonal.
 
@@ -188,19 +190,20 @@ def _around_end(ring, k, line, length, across, lower, upper, here, ends):
 
 
 @chain
-def _relax_vectors(u, f, half, at, count, slab, size, weights, crossed, ahead):
+def _relax_vectors(u, f, half, at, count, slab, size, weights, crossed, watched, ahead):
     """Relax a row's half in `count` slabs, each before the last, with vectors; see `_relax_row`."""
     keep, gain, by_side, by_low, by_high, by_back, by_front = weights
     own, sides, behind, before, shift = at
     here, above, below = slab
     lanes = lanes_of(u)
+    watch, left, before_last, factor, next_factor = watched
     for first in range(0, half, lanes):
         for line in range(2 * BYTES // LINE):
             prefetch(ahead[0], 2 * first + line * lanes * LINE // BYTES)
             prefetch(ahead[1], 2 * first + line * lanes * LINE // BYTES)
         place, upper = here + first, above + first
         center, below_it = load(u, place + own), load(u, below + first + own)
-        for _ in range(count):
+        for stage in range(count):
             above_it = load(u, upper + own)
             total = keep * center + gain * load(f, place + own) + by_low * above_it
             total = total + by_side * (load(u, place + sides) + load(u, place + sides + shift))
@@ -208,16 +211,24 @@ def _relax_vectors(u, f, half, at, count, slab, size, weights, crossed, ahead):
                 total = total + by_back * load(u, place + behind) + by_front * load(u, place + before)
             below_it = total + by_high * below_it
             store(u, place + own, below_it)
+            if stage == watch:
+                store(left, MARGIN + first, factor * (below_it - center))
+            elif stage == watch + 1:
+                store(before_last, MARGIN + first, next_factor * (below_it - center))
             center, place = above_it, upper
             upper = upper - size[0] if upper >= size[0] else upper + size[1]
 
 
-@kernel
-def _relax_row(ring, r, j, n, q, count, beside, across, ends, omega, coefficients, kept, ahead):
+@chain
+def _relax_row(ring, r, j, n, q, count, watch, beside, across, ends, omega, coefficients, rooms, ahead):
     """Relax the points of parity q in row j of slab r of the ring, then of slab r - 1, and so on: `count` stages.
 
     `beside` and `across` are what `_beside` says of the slabs and `_along` of the rows of a slab, `ends` what that says of the
-    ends of a row; `kept` is room for the ends; `ahead` is (row of u, row of f) to be fetched meanwhile.
+    ends of a row; `ahead` is (row of u, row of f) to be fetched meanwhile.
+
+    Between stage `watch` and the next stands the residual whose norm is wanted, and both tell it by what they change: the first
+    leaves (1 - omega) of what omega times changed its points, the next finds what omega times changes its points. Returned is
+    the sum of squares that these stages have seen, if they are among the `count`.
     """
     u, f, places, rows, length = ring
     low, low_weight, high, high_weight, outer = beside
@@ -225,7 +236,8 @@ def _relax_row(ring, r, j, n, q, count, beside, across, ends, omega, coefficient
     size, line = rows * 2 * length, j * 2 * length + MARGIN
     here, above, below = r % places * size, low % places * size, high % places * size
     beyond, own = (places - 1) * size, line + q * length
-    diagonal, scale, keep = outer + middle + coefficients[3, 0], coefficients[2, 0], omega / omega - omega
+    one, kept, changes = omega / omega, rooms[4:6], rooms[6:8]
+    diagonal, scale, keep = outer + middle + coefficients[3, 0], coefficients[2, 0], one - omega
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
     # Ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
     for end in range(2):
@@ -236,8 +248,12 @@ def _relax_row(ring, r, j, n, q, count, beside, across, ends, omega, coefficient
         new = u[below + at]
         for stage in range(count):
             around, extra = _around_end(u, k, line, length, crossing, (new, high_weight), (upper, low_weight), place, ends[end])
-            new = keep * u[place + at] + omega * (f[place + at] + around) / (diagonal + extra)
+            old = u[place + at]
+            new = keep * old + omega * (f[place + at] + around) / (diagonal + extra)
             kept[end, stage] = new
+            if stage == watch or stage == watch + 1:
+                share = (diagonal + extra) / omega * (keep if stage == watch else one)
+                kept[end, count + stage - watch] = share * (new - old)
             place, upper = upper, upper - size if upper >= size else beyond
     gain = omega / (diagonal + scale + scale)
     weights = (
@@ -246,10 +262,12 @@ def _relax_row(ring, r, j, n, q, count, beside, across, ends, omega, coefficient
     )  # fmt: skip
     # The other neighbor along the row is one to the left or to the right in the half of the other parity.
     at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1
+    slab, around_ring = (here, above, below), (size, beyond)
+    watched = watch, changes[0], changes[1], spread(keep / gain), spread(one / gain)
     if rows > 1:
-        _relax_vectors(u, f, (n + 1) // 2, at, count, (here, above, below), (size, beyond), weights, True, ahead)
+        _relax_vectors(u, f, (n + 1) // 2, at, count, slab, around_ring, weights, True, watched, ahead)
     else:
-        _relax_vectors(u, f, (n + 1) // 2, at, count, (here, above, below), (size, beyond), weights, False, ahead)
+        _relax_vectors(u, f, (n + 1) // 2, at, count, slab, around_ring, weights, False, watched, ahead)
     for end in range(2):
         k = end * (n - 1)
         if k % 2 == q:
@@ -257,6 +275,11 @@ def _relax_row(ring, r, j, n, q, count, beside, across, ends, omega, coefficient
             for stage in range(count):
                 u[place + own + k // 2] = kept[end, stage]
                 place = above if stage == 0 else (place - size if place >= size else beyond)
+            changes[0, MARGIN + k // 2], changes[1, MARGIN + k // 2] = kept[end, count], kept[end, count + 1]
+    total = 0.0
+    for stage in range(max(watch, 0), min(watch + 2, count)):
+        total += _sum_of_squares(changes[stage - watch, MARGIN : MARGIN + (n + 1 - q) // 2])
+    return total
 
 
 @chain
@@ -282,7 +305,7 @@ def _residual_vectors(out, u, f, half, length, at, weights, crossed):
         store(odd, MARGIN + first, total)
 
 
-@kernel
+@chain
 def _residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
     """Write f - A u on row j of slab r of the ring into `out`, (2, length)."""
     u, f, places, rows, length = ring
@@ -310,15 +333,13 @@ def _residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
     _end_with_zeros(out, n)
 
 
-@numba.njit(**_options)
-def _sum_of_squares(halves):
+@numba.njit(**_options, _nrt=False)
+def _sum_of_squares(row):
     """Return the sum of squares in double precision."""
     total = 0.0
-    for q in range(2):
-        half = halves[q]
-        for m in range(half.shape[0]):
-            value = np.float64(half[m])
-            total += value * value
+    for m in range(row.shape[0]):
+        value = np.float64(row[m])
+        total += value * value
     return total
 
 
@@ -373,7 +394,7 @@ def restrict_source(coarse, f, restriction, starts, rings, around, first, last):
         _restrict_slab(coarse[slab], values, shape, n, starts[slab], around, room, restriction[0][slab], *restriction[1:])
 
 
-@kernel
+@chain
 def _begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room, prolongation):
     """Take up a slab of u, as `start` says, and of f."""
     n = u.shape[2]
@@ -394,7 +415,7 @@ def _begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room,
             _add_correction(halves[j], n, room[0][0], bands, even_weights, odd_weights)
 
 
-@kernel
+@chain
 def _stages_together(k, end, front, part, slabs, periodic):
     """Return how many stages, from stage k on, follow each other on slabs that both have neighbors like any other's."""
     low, high, low_slope, high_slope = part
@@ -414,7 +435,7 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     """Run the stages of a leg over the grid in one pass; return the sum of squares of f - A u where it is wanted.
 
     Stage 0 takes a slab of u, as it is, zero, a copy of `source`, with P source added, or P source; `before` half-sweeps
-    follow, the norm of the residual where it is wanted, `after` half-sweeps, the residual and its restriction where `coarse`
+    follow, the norm of the residual where it is wanted (`norm`), `after` half-sweeps, the residual and its restriction where `coarse`
     has slabs; then the slab goes back. A half-sweep reads of the neighboring slabs only the other color, which the stage
     behind it has not changed yet: so all is as if each stage had been a pass of its own.
 
@@ -424,12 +445,13 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     the other end.
     """
     start, color, backward, before, norm, after, axis, periodic, around = plan
+    watched, norm = before if norm == BY_CHANGES else -LONGEST, int(norm == BY_STAGE)
     low, high, low_slope, high_slope, coarse_slab, coarse_end = part
     slots, data, residuals, scratch, _ = rings
     room = rings[3:]
     places, held = slots.shape[0], residuals.shape[0] - 1  # the last place is for the norm
     slabs, rows, n = u.shape
-    ring, kept = (slots.reshape(-1), data.reshape(-1), places, rows, slots.shape[3]), scratch[4:]
+    ring = (slots.reshape(-1), data.reshape(-1), places, rows, slots.shape[3])
     flat, values, held_shape = source.reshape(-1), residuals.reshape(-1), (held, rows, residuals.shape[3])
     ends = _along(0, 2, n, neighbors, coefficients), _along(n - 1, 2, n, neighbors, coefficients)
     middle = before + norm
@@ -457,17 +479,17 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
                 for j in range(rows):
                     across = _along(j, 1 - axis, rows, neighbors, coefficients)
                     _residual_row(residuals[held, j], ring, r, j, n, sides, across, ends, coefficients)
-                    total += _sum_of_squares(residuals[held, j])
+                    total += _sum_of_squares(residuals[held, j, 0]) + _sum_of_squares(residuals[held, j, 1])
                 k += 1
                 continue
-            end = before + 1 if k <= before else last
+            end = before + 1 if norm and k <= before else last
             count = _stages_together(k, end, front, (low, high, low_slope, high_slope), slabs, periodic)
             shade = color + k - 1 - (middle if k > middle else 0) + slab
             for number in range(rows):
                 j = rows - 1 - number if backward else number
                 across = _along(j, 1 - axis, rows, neighbors, coefficients)
-                ahead = u[next_slab, j], f[next_slab, j]
-                _relax_row(ring, r, j, n, (shade + j) % 2, count, sides, across, ends, omega, coefficients, kept, ahead)
+                ahead, q, watch = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2, watched - k
+                total += _relax_row(ring, r, j, n, q, count, watch, sides, across, ends, omega, coefficients, scratch, ahead)
             k += count
         r = front - last
         if restricts and low + last * low_slope - beside <= r < high - last * high_slope + beside:
