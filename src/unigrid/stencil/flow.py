@@ -37,13 +37,19 @@ def solve_in_flow(
     nested : bool
         Whether the first iteration is full multigrid.
     """
-    legs = cycle.levels[0].legs if isinstance(cycle, StencilCycle) and len(cycle.levels) > 1 else None
-    if legs is None or not legs.turns or not isinstance(cycle, StencilCycle):
+    legs = legs_in_flow(cycle)
+    if legs is None or not isinstance(cycle, StencilCycle):
         return None
     flow = Flow(cycle, legs, f, system, tolerance)
     with np.errstate(over="ignore", invalid="ignore"):
         solution = flow.solve(u, nested)
     return None if solution is None else replace(solution, u=cycle.problem.compatible(solution.u))
+
+
+def legs_in_flow(cycle: MultigridCycle) -> FusedLegs | None:
+    """Return the legs of the finest level, if they turn."""
+    legs = cycle.levels[0].legs if isinstance(cycle, StencilCycle) and len(cycle.levels) > 1 else None
+    return legs if legs is not None and legs.turns else None
 
 
 @final
@@ -72,6 +78,11 @@ class Flow:
         if self._coarse_f is None:
             return solution
         return after_one_more(solution, self.step(self.system.b, solution.u), measured, self.tolerance)
+
+    @property
+    def turned(self) -> bool:
+        """Whether u is on its way through the next cycle already."""
+        return self._coarse_f is not None
 
     def nested(self) -> Array:
         """Full multigrid, its last cycle in place."""

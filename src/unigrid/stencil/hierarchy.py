@@ -222,7 +222,8 @@ class StencilCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Unpack[SolveOptions]) -> Solution:
         """Return the Solution for a source f; leading axes of f are independent right-hand sides.
 
-        Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure.
+        Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure,
+        precision, threads.
         """
         from .prepared import solve_prepared
 

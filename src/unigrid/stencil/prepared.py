@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..iterate import System, Tolerance, iterate, raise_unless_converged
-from ..messages import choose, reject_unknown_keywords
+from ..messages import checked_count, choose, reject_unknown_keywords
 from ..solution import Solution, stacked
 from . import kernels
 from .arrays import finite_array
 from .conjugate_gradients import ConjugateGradients
 from .flow import solve_in_flow
+from .kernels.threads import limited_to
 from .problem import Poisson
+from .refinement import solve_refined
 
 if TYPE_CHECKING:
     from .adopted import AdoptedCycle
@@ -46,6 +48,8 @@ class SolveOptions(TypedDict, total=False):
     compatibility: Literal["error", "project"]
     callback: Callable[[Solution], Any] | None
     raise_on_failure: bool
+    precision: Literal["full", "mixed"]
+    threads: int | None
 
 
 @partial(reject_unknown_keywords, label="StencilCycle.solve")
@@ -63,6 +67,8 @@ def solve_prepared(
     compatibility: str = "error",
     callback: Callable[[Solution], Any] | None = None,
     raise_on_failure: bool = True,
+    precision: str = "full",
+    threads: int | None = None,
 ) -> Solution:
     """Solve with a prepared cycle; arguments as of `solve`. Leading axes of f, and of u0, are independent right-hand sides."""
     f = finite_array(f, "f")
@@ -81,15 +87,20 @@ def solve_prepared(
         if not np.isfinite(u0).all():
             raise ValueError(f"u0 leaves the range of {f.dtype}, the precision of f; scale it, or give f in float64")
     choose(start, ("fmg", "zero"), "start")
+    choose(precision, ("full", "mixed"), "precision")
+    if precision == "mixed" and accelerate is not None:
+        raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
+    if threads is not None:
+        checked_count("threads", threads)
     choose(compatibility, ("error", "project"), "compatibility")
     if accelerate is not None:
         choose(accelerate, ("cg",), "accelerate")
     tolerance = Tolerance(rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
 
     def run(source: Array, first: Array | None) -> Solution:
-        return _solve_one(cycle, source, first, tolerance, start, accelerate, compatibility, callback)
+        return _solve_one(cycle, source, first, tolerance, start, accelerate, compatibility, callback, precision)
 
-    with cycle.workspace:
+    with cycle.workspace, limited_to(threads):
         if f.shape == shape:
             solution = run(f, u0)
         else:
@@ -111,6 +122,7 @@ def _solve_one(
     accelerate: str | None,
     compatibility: str,
     callback: Callable[[Solution], Any] | None,
+    precision: str,
 ) -> Solution:
     problem, operator = cycle.problem, cycle.problem.operator
     b, b_norm, note = _right_hand_side(problem, f, compatibility)
@@ -126,7 +138,9 @@ def _solve_one(
         zero=lambda: np.zeros_like(b),
     )
     nested = u is None and start == "fmg" and cycle.nests
-    solution = solve_in_flow(cycle, f, u, system, tolerance, nested) if accelerate is None and callback is None else None
+    solution = solve_refined(cycle, f, u, system, tolerance, nested, callback) if precision == "mixed" else None
+    if solution is None and accelerate is None and callback is None:
+        solution = solve_in_flow(cycle, f, u, system, tolerance, nested)
     if solution is None:
         solution = _solve_plainly(cycle, f, u, system, tolerance, nested, accelerate, callback)
     return solution if not note else replace(solution, message=f"{solution.message} {note}")

@@ -47,6 +47,8 @@ def solve(
     compatibility: Literal["error", "project"] = "error",
     callback: Callable[[Solution], Any] | None = None,
     raise_on_failure: bool = True,
+    precision: Literal["full", "mixed"] = "full",
+    threads: int | None = None,
 ) -> Solution:
     """Solve -Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
 
@@ -80,6 +82,11 @@ def solve(
         Called after each iteration; its `u` is read-only. StopIteration ends the run.
     raise_on_failure : bool
         Whether a run that does not converge raises ConvergenceError, which carries the Solution, or returns it.
+    precision : "full" or "mixed"
+        "mixed" runs the cycles in float32 on corrections, and keeps u and its residual in float64: the same accuracy, faster
+        on large grids. Between two float64 residuals, `residuals` holds what float32 saw.
+    threads : int, optional
+        Cores to use for this call; by default as `set_num_threads` or the variable UNIGRID_NUM_THREADS says, or all.
 
     Returns
     -------
@@ -125,7 +132,7 @@ def solve(
             prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
     return solve_prepared(
         prepared, f, u0=u0, rtol=rtol, atol=atol, maxiter=maxiter, start=start, accelerate=accelerate,
-        compatibility=compatibility, callback=callback, raise_on_failure=raise_on_failure,
+        compatibility=compatibility, callback=callback, raise_on_failure=raise_on_failure, precision=precision, threads=threads,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import cpu
-from .threads import over_slabs
+from .threads import over_parts, over_slabs, slab_parts
 from .workspace import copy, empty
 
 Array = NDArray[np.floating]
@@ -76,6 +76,23 @@ def norm(u: Array) -> float:
     """Return the 2-norm, summed in double precision. Not BLAS: its threads would go on spinning on our workers' cores."""
     box = _box(u)
     return float(np.sqrt(np.sum(over_slabs(lambda first, last: cpu.sum_of_squares(box, first, last), _slabs(box), u.size))))
+
+
+def restate(out: Array, f: Array, u: Array, tables: Tables) -> float:
+    """Write f - A u into `out`, which may be of lower precision; return its norm in double precision."""
+    boxes = _box(out), _box(u), _box(f)
+    sums = over_slabs(lambda first, last: cpu.restate(*boxes, *tables[:2], first, last), _slabs(boxes[0]), u.size)
+    return float(np.sqrt(np.sum(sums)))
+
+
+def correct(out: Array, f: Array, u: Array, correction: Array, fresh: bool, tables: Tables) -> float:
+    """Add a correction to u, or write it there where u is `fresh`; then do as `restate`."""
+    boxes = _box(out), _box(u), _box(correction), _box(f)
+    parts = slab_parts(_slabs(boxes[0]), u.size)
+    total = sum(over_parts(lambda first, last: cpu.correct(*boxes, fresh, *tables[:2], first, last), parts))
+    for slab in {end for first, last in parts for end in (first, last - 1)}:  # next to them others were at work
+        total += cpu.restate(boxes[0], boxes[1], boxes[3], *tables[:2], slab, slab + 1)
+    return float(np.sqrt(total))
 
 
 def weighted_sum(u: Array, weights: Weights) -> float:

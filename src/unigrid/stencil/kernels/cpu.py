@@ -130,6 +130,52 @@ def residual_sum_of_squares(f, u, neighbors, coefficients, first, last):
 
 
 @kernel
+def _restate_slab(out, u, f, slab, buffer, neighbors, coefficients):
+    """Write f - A u on a slab into `out`, which may be of lower precision; return its sum of squares in double precision."""
+    total = 0.0
+    start, stop, rows = _rows(slab, slab + 1, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        _apply_row(buffer, u, i, j, neighbors, coefficients)
+        out_row, f_row, row_total = out[i, j], f[i, j], 0.0
+        for k in range(u.shape[2]):
+            difference = f_row[k] - buffer[k]
+            out_row[k] = difference
+            row_total += np.float64(difference) * np.float64(difference)
+        total += row_total
+    return total
+
+
+@kernel
+def restate(out, u, f, neighbors, coefficients, first, last):
+    """Write f - A u into `out`, which may be of lower precision; return its sum of squares in double precision."""
+    buffer, total = np.empty(u.shape[2], u.dtype), 0.0
+    for slab in range(first, last):
+        total += _restate_slab(out, u, f, slab, buffer, neighbors, coefficients)
+    return total
+
+
+@kernel
+def correct(out, u, e, f, fresh, neighbors, coefficients, first, last):
+    """Add e to u, or write it there where u is `fresh`, and do as `restate` on all slabs but the first and the last."""
+    buffer, total = np.empty(u.shape[2], u.dtype), 0.0
+    for slab in range(first, last):
+        start, stop, rows = _rows(slab, slab + 1, u.shape)
+        for row in range(start, stop):
+            i, j = row // rows, row % rows
+            u_row, e_row = u[i, j], e[i, j]
+            if fresh:
+                for k in range(u.shape[2]):
+                    u_row[k] = e_row[k]
+            else:
+                for k in range(u.shape[2]):
+                    u_row[k] += e_row[k]
+        if slab - 1 > first:
+            total += _restate_slab(out, u, f, slab - 1, buffer, neighbors, coefficients)
+    return total
+
+
+@kernel
 def sum_of_squares(u, first, last):
     """Return the sum of u^2 over the slab, in double precision."""
     total = 0.0

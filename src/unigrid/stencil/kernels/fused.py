@@ -246,7 +246,9 @@ class FusedLegs:
 
     def ascend_measured(self, f: Array, u: Array, correction: Array) -> float:
         """Do the same with u where it lies; return the norm of the residual that is left."""
-        return math.sqrt(self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, waves.BY_STAGE, 0), None))
+        return math.sqrt(
+            self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, waves.BY_STAGE, 0), None)
+        )
 
     @property
     def turns(self) -> bool:

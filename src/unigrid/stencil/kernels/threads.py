@@ -13,7 +13,7 @@ import functools
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -162,11 +162,22 @@ def _default_threads() -> int:
 
 
 _team = _Team(_default_threads())
+_limit = threading.local()  # what `limited_to` asks for
 
 
 def get_num_threads() -> int:
     """Return how many cores the stencil kernels use on large grids."""
-    return _team.threads
+    return getattr(_limit, "threads", None) or _team.threads
+
+
+@contextlib.contextmanager
+def limited_to(threads: int | None) -> Iterator[None]:
+    """Use so many cores inside the block, in this thread alone; None leaves it as it is."""
+    before, _limit.threads = getattr(_limit, "threads", None), threads or getattr(_limit, "threads", None)
+    try:
+        yield
+    finally:
+        _limit.threads = before
 
 
 def set_num_threads(threads: int) -> None:
@@ -196,8 +207,12 @@ if hasattr(os, "register_at_fork"):
 
 def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
     """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return what the calls return, in order."""
-    threads = min(_team.threads, slabs) if unknowns >= PARALLEL_FROM else 1
-    return over_parts(kernel, even_parts(slabs, threads))
+    return over_parts(kernel, slab_parts(slabs, unknowns))
+
+
+def slab_parts(slabs: int, unknowns: int) -> list[tuple[int, int]]:
+    """Return range(slabs) cut into as many parts as there are threads, where that pays."""
+    return even_parts(slabs, min(get_num_threads(), slabs) if unknowns >= PARALLEL_FROM else 1)
 
 
 def even_parts(slabs: int, count: int) -> list[tuple[int, int]]:
