@@ -59,11 +59,26 @@ def shapes(cycle):
     ],
 )
 def test_levels_have_half_the_intervals_each_rounded_up(shape, boundary, centering, expected):
-    assert shapes(unigrid.StencilCycle(problem_of(shape, boundary, centering))) == expected
+    assert shapes(unigrid.StencilCycle(problem_of(shape, boundary, centering), max_levels=99)) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "coarsest"),
+    [
+        ((127,), (63,)),
+        ((31, 31), (15, 15)),
+        ((15, 15), (7, 7)),
+        ((255, 255), (15, 15)),
+        ((31, 31, 31), (7, 7, 7)),
+        ((5, 5), (5, 5)),
+    ],
+)
+def test_by_default_coarsening_ends_where_a_dense_product_is_cheaper_but_not_on_the_finest_level(shape, coarsest):
+    assert shapes(unigrid.StencilCycle(unigrid.Poisson(shape)))[-1] == coarsest
 
 
 def test_the_weak_axis_is_left_alone_until_the_other_has_caught_up():
-    cycle = unigrid.StencilCycle(unigrid.Poisson((64, 64), spacing=(1.0, 4.0), centering="cell"))
+    cycle = unigrid.StencilCycle(unigrid.Poisson((64, 64), spacing=(1.0, 4.0), centering="cell"), max_levels=99)
     assert shapes(cycle) == [(64, 64), (32, 64), (16, 64), (8, 32), (4, 16), (2, 8)]
     cycle = unigrid.StencilCycle(unigrid.Poisson((64, 64), spacing=(1.49, 1.0), centering="cell"))
     assert shapes(cycle)[1] == (32, 32)

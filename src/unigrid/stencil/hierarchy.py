@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
 # Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
-COARSEST_UNKNOWNS = 350
+# Where the number of levels is asked for it goes on, down to as few unknowns as are worth a level at all.
+COARSEST_UNKNOWNS, FEWEST_UNKNOWNS = 350, 32
 
 
 @final
@@ -138,7 +139,8 @@ class StencilCycle(MultigridCycle):
     coarsest : "direct", "fft" or a Smoother
         What solves the coarsest level.
     max_levels : int, optional
-        At most so many levels. By default coarsening goes on until at most 350 unknowns are left.
+        At most so many levels, coarsening until at most 32 unknowns are left. By default it ends at 350, after a level at
+        least: they are solved directly.
 
     Raises
     ------
@@ -339,10 +341,11 @@ class StencilCycle(MultigridCycle):
 
 
 def _levels(problem: Poisson, max_levels: int | None) -> list[StencilLevel]:
-    """Coarsen until few enough unknowns are left, one is left, or the number of levels is reached."""
+    """Coarsen until few enough unknowns are left, one is left, or the number of levels is reached; once, where that can be."""
     levels = [StencilLevel(problem)]
     while max_levels is None or len(levels) < max_levels:
-        coarser = problem.coarsened() if problem.grid.size > COARSEST_UNKNOWNS else None
+        enough = COARSEST_UNKNOWNS if max_levels is None and len(levels) > 1 else FEWEST_UNKNOWNS
+        coarser = problem.coarsened() if problem.grid.size > enough else None
         if coarser is None:
             break
         levels.append(StencilLevel(coarser))

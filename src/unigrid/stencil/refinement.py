@@ -24,7 +24,7 @@ from ..solution import Reason, Solution
 from . import kernels
 from .flow import Flow, legs_in_flow
 from .hierarchy import StencilCycle
-from .kernels.workspace import empty
+from .kernels.workspace import empty, zeros
 
 if TYPE_CHECKING:
     from .adopted import AdoptedCycle
@@ -104,6 +104,7 @@ class Refinement:
             self._u = u.copy()
             self._restate(None)
         elif self._u is None:
+            self._u = zeros(b.shape, b.dtype)
             self._residual[...] = b
         residual = self._residual
         if self._flow is None:

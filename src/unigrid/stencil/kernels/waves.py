@@ -436,8 +436,8 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
 
     Stage 0 takes a slab of u, as it is, zero, a copy of `source`, with P source added, or P source; `before` half-sweeps
     follow, the norm of the residual where it is wanted (`norm`), `after` half-sweeps, the residual and its restriction where
-    `coarse` has slabs; then the slab goes back. A half-sweep reads of the neighboring slabs only the other color, which the stage
-    behind it has not changed yet: so all is as if each stage had been a pass of its own.
+    `coarse` has slabs; then the slab goes back. A half-sweep reads of the neighboring slabs only the other color, which the
+    stage behind it has not changed yet: so all is as if each stage had been a pass of its own.
 
     u, f, source and coarse are (slabs, rows, n). `plan` is (start, first color, backward, before, norm, after, axis of the
     slabs, whether it is periodic, whether the rows are); `part` is (low, high, slope at low, slope at high, first coarse slab,
