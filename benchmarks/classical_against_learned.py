@@ -119,7 +119,7 @@ class LevelsChebyshev(unigrid.Smoother):
 
 
 def classical(problem: unigrid.Poisson, smoother: unigrid.Smoother, sweeps: int, **options: Any) -> unigrid.StencilCycle:
-    return unigrid.StencilCycle(problem, pre=sweeps, post=sweeps, smoother=smoother, **options)
+    return unigrid.StencilCycle(problem, pre=sweeps, post=sweeps, smoother=smoother, **{"max_levels": 99, **options})
 
 
 def trained(problems: Any, plan: Plan, seed: int, *, steps: int | None = None, **net: Any) -> Any:

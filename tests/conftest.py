@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse
 
 import unigrid
+from unigrid.stencil import hierarchy
 from unigrid.stencil.kernels import threads as threading_module
 
 
@@ -15,6 +16,13 @@ from unigrid.stencil.kernels import threads as threading_module
 def rng(request):
     """A generator of random numbers that depends on the test's own name alone."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def as_many_levels_as_fit(request, monkeypatch):
+    """Tests run on small grids and are to see many levels; the default, which ends early, is for those that ask for it."""
+    if not request.node.get_closest_marker("default_depth"):
+        monkeypatch.setattr(hierarchy, "COARSEST_UNKNOWNS", hierarchy.FEWEST_UNKNOWNS)
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def test_levels_have_half_the_intervals_each_rounded_up(shape, boundary, centeri
     assert shapes(unigrid.StencilCycle(problem_of(shape, boundary, centering), max_levels=99)) == expected
 
 
+@pytest.mark.default_depth
 @pytest.mark.parametrize(
     ("shape", "coarsest"),
     [

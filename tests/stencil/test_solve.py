@@ -24,7 +24,8 @@ def test_the_signature_is_that_of_the_contract():
         "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "coefficient": None, "reaction": 0.0,
         "u0": None, "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "pre": 2, "post": 2, "smoother": "red-black",
         "restriction": "full-weighting", "prolongation": "linear", "start": "fmg", "accelerate": None,
-        "compatibility": "error", "callback": None, "raise_on_failure": True,
+        "compatibility": "error", "callback": None, "raise_on_failure": True, "precision": "full",
+        "threads": None,
     }  # fmt: skip
     with pytest.raises(TypeError):
         unigrid.solve(np.ones(5), 1.0)

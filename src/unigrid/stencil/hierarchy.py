@@ -37,6 +37,7 @@ from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SeparableTransfer, So
 
 if TYPE_CHECKING:
     from .prepared import SolveOptions
+    from .profile import Profile
 
 Array = NDArray[np.floating]
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
@@ -82,6 +83,11 @@ class StencilLevel(SlotLevel, NestedLevel):
         if self._fused is None or any(now is not then for now, then in zip(slots, self._fused[0], strict=True)):
             self._fused = slots, fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
         return self._fused[1]
+
+    def exchange_legs(self, legs: Any) -> None:
+        """Use these in place of the fused legs, as long as the slots stay the same."""
+        assert self._fused is not None
+        self._fused = self._fused[0], legs
 
     def right_hand_side(self, f: Array) -> Array:
         return self.problem.compatible(self.problem.folded(f))
@@ -231,6 +237,20 @@ class StencilCycle(MultigridCycle):
 
         return solve_prepared(self, f, **options)
 
+    def profile(self, f: ArrayLike, **options: Unpack[SolveOptions]) -> Profile:
+        """Solve, and return where the time went, level by level; printed, it is a table. Options as of `solve`.
+
+        Examples
+        --------
+        >>> import numpy as np, unigrid
+        >>> profile = unigrid.StencilCycle(unigrid.Poisson((63, 63))).profile(np.ones((63, 63)))
+        >>> [level.shape for level in profile.levels]
+        [(63, 63), (31, 31), (15, 15)]
+        """
+        from .profile import profile
+
+        return profile(self, f, **options)
+
     def symmetric(self) -> StencilCycle:
         """Return this cycle with the adjoint smoother after the correction, so that one cycle is a symmetric operator.
 
@@ -258,7 +278,7 @@ class StencilCycle(MultigridCycle):
             if wrong:
                 raise ValueError(f"conjugate gradients need a symmetric cycle: {what}")
         assert adjoint is not None
-        twin = self._twin()
+        twin = self.twin()
         for level in twin.levels[:-1]:
             level.post_smoother = Steps(fitted(adjoint), self.post)
         return twin
@@ -268,12 +288,12 @@ class StencilCycle(MultigridCycle):
 
         The iterates are the same, to round-off; it is for comparison.
         """
-        twin = self._twin()
+        twin = self.twin()
         for level in twin.levels:
             level.fuses = False
         return twin
 
-    def _twin(self) -> StencilCycle:
+    def twin(self) -> StencilCycle:
         """Return a cycle with levels of its own that hold the same slots."""
         twin = StencilCycle.__new__(StencilCycle)
         vars(twin).update(vars(self))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import SeparableTables, Tables, vectors, waves, writable
+from . import SeparableTables, Tables, rows, vectors, waves, writable
 from . import threads as team
 from .workspace import empty
 
@@ -71,14 +71,14 @@ class Transfers:
         The tables are the same transfers, row by row; `periodic` says so of the slabs and of the rows; `extended`, if any,
         stands for P along a row, from a row with EXTRAPOLATED values more at both ends.
         """
-        rows = _by_parity(prolongation[-1], periodic[1]) if extended is None else _by_parity(extended, False, EXTRAPOLATED)
+        along_row = _by_parity(prolongation[-1], periodic[1]) if extended is None else _by_parity(extended, False, EXTRAPOLATED)
         columns = _by_parity(restriction[-1].T.tocsr(), periodic[1], transposed=True)
-        if rows is None or columns is None:
+        if along_row is None or columns is None:
             return None
         starts, weights = _bands(restriction[0], periodic[0])
         along, cross, _ = _slab_tables(prolongation_tables, len(prolongation))
         _, coarse_cross, _ = _slab_tables(restriction_tables, len(restriction))
-        return Transfers((weights, coarse_cross, *columns), (along, cross, *rows), starts)
+        return Transfers((weights, coarse_cross, *columns), (along, cross, *along_row), starts)
 
 
 def _slab_tables(tables: SeparableTables, ndim: int) -> list[tuple[NDArray[np.int64], Array]]:
@@ -298,13 +298,13 @@ class FusedLegs:
         """
         made = self._local.__dict__.setdefault("rings", {})
         if (last, width, dtype) not in made:
-            length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * waves.MARGIN
+            length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * rows.MARGIN
             if length * dtype.itemsize % PAGE < ASSOCIATIVE:
                 length += ASSOCIATIVE // dtype.itemsize
             places = last + 3, last + 3, width + 2
             slabs = [_zeros((count, self.fine[1], 2, length), dtype) for count in places]
-            rows = _zeros((8, max(length, last + 2, waves.TERMS)), dtype)
-            made[last, width, dtype] = *slabs, rows, np.zeros(2 * waves.TERMS, np.int64)
+            scratch = _zeros((8, max(length, last + 2, rows.TERMS)), dtype)
+            made[last, width, dtype] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
         rings: tuple[Any, ...] = made[last, width, dtype]
         return rings
 
@@ -362,8 +362,8 @@ def _in_precision(tables: Any, dtype: np.dtype) -> Any:
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Return zeros that begin on a cache line, as vectors would otherwise lie across two."""
     size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + waves.LINE, np.uint8)
-    start = -memory.ctypes.data % waves.LINE
+    memory = np.zeros(size + rows.LINE, np.uint8)
+    start = -memory.ctypes.data % rows.LINE
     return memory[start : start + size].view(dtype).reshape(shape)
 
 

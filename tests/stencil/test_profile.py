@@ -1,0 +1,63 @@
+"""Where the time goes: every leg of every level is counted, and all of the time is accounted for."""
+
+import numpy as np
+import pytest
+
+import unigrid
+
+
+def source(shape):
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+@pytest.mark.parametrize("options", [{}, {"start": "zero"}, {"precision": "mixed"}, {"rtol": 1e-12}], ids=str)
+def test_calls_are_those_of_the_cycles(options):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((127, 127)))
+    profile = cycle.profile(source((127, 127)), **options)
+    solved = cycle.solve(source((127, 127)), **options)
+    assert profile.solution.iterations == solved.iterations
+    np.testing.assert_array_equal(profile.solution.u, solved.u)
+    finest, *coarser = profile.levels
+    # Each cycle goes down once and up once on the finest level; a turn is one of both.
+    calls = finest.calls
+    assert calls["down"] + calls.get("turn", 0) == solved.iterations
+    assert calls["up"] + calls.get("turn", 0) == solved.iterations
+    for number, level in enumerate(coarser, start=1):
+        extra = number if options.get("start") != "zero" else 0  # full multigrid begins a cycle on every level
+        assert level.calls["down"] == solved.iterations + extra
+
+
+@pytest.mark.parametrize("smoother", ["red-black", "jacobi"])
+def test_all_of_the_time_is_accounted_for(smoother):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((255, 255)), smoother=smoother)
+    profile = cycle.profile(source((255, 255)))
+    parts = [level.total for level in profile.levels]
+    assert all(part > 0 for part in parts)
+    assert sum(parts) + profile.elsewhere == pytest.approx(profile.seconds)
+    assert 0 <= profile.elsewhere < profile.seconds
+    assert parts[0] == max(parts)
+
+
+def test_a_profile_is_printed_as_a_table():
+    text = str(unigrid.StencilCycle(unigrid.Poisson((63, 40))).profile(source((63, 40))))
+    rows = text.splitlines()
+    assert "ms" in rows[0]
+    assert "63 x 40" in rows[2]
+    assert rows[-1].strip().startswith("elsewhere")
+    shares = [float(row.rsplit(None, 1)[-1].rstrip("%")) for row in rows[2:]]
+    assert sum(shares) == pytest.approx(100.0, abs=1.0)
+
+
+def test_the_cycle_is_left_as_it_was():
+    cycle, f = unigrid.StencilCycle(unigrid.Poisson((63, 63))), source((63, 63))
+    before = cycle.solve(f)
+    legs = [level.legs for level in cycle.levels]
+    cycle.profile(f)
+    assert all(level.legs is then for level, then in zip(cycle.levels, legs, strict=True))
+    assert "descend" not in vars(cycle.levels[0])
+    np.testing.assert_array_equal(cycle.solve(f).u, before.u)
+
+
+def test_a_wrong_option_is_refused():
+    with pytest.raises(TypeError, match="rtoll"):
+        unigrid.StencilCycle(unigrid.Poisson((9, 9))).profile(np.ones((9, 9)), rtoll=1.0)
