@@ -79,9 +79,18 @@ class StencilLevel(SlotLevel, NestedLevel):
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
         if not self.fuses or not hasattr(self, "coarser"):
             return None
+        if self._fused is not None:
+            made_for, legs = self._fused
+            if (
+                made_for[0] is self.smoother
+                and made_for[1] is self.post_smoother
+                and made_for[2] is self.restriction
+                and made_for[3] is self.prolongation
+                and made_for[4] is self.state_transfer
+            ):
+                return legs
         slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
-        if self._fused is None or any(now is not then for now, then in zip(slots, self._fused[0], strict=True)):
-            self._fused = slots, fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
+        self._fused = slots, fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
         return self._fused[1]
 
     def exchange_legs(self, legs: Any) -> None:

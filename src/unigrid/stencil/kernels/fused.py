@@ -161,6 +161,24 @@ class _Typed(NamedTuple):
     nothing: Array
 
 
+class _Leg(NamedTuple):
+    """How a wave begins, and its stages: half-sweeps, how a norm is found after them, if at all, and half-sweeps again."""
+
+    start: int
+    before: int
+    norm: int
+    after: int
+
+
+class _Ready(NamedTuple):
+    """What a leg hands to its waves in one precision, besides arrays and parts."""
+
+    fixed: tuple[Any, ...]
+    last: int
+    source_shape: tuple[int, int, int]
+    nothing: Array
+
+
 @final
 class FusedLegs:
     """What a level needs to run its legs in waves."""
@@ -183,8 +201,18 @@ class FusedLegs:
         self._tables, self._transfers, self._make_nested = tables, transfers, nested
         self.down, self.up = sweeps
         self._periodic, self._around = periodic[0], periodic[-1]
+        before, after = self.up.half_sweeps, self.down.half_sweeps
+        self._from_zero, self._from_copy, self._from_interpolated, self._in_place = (
+            _Leg(start, after, 0, 0) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
+        )
         # Around an odd axis points of one color touch, and what one leaves is not what it has left when the other is done.
-        self._touching = any(wraps and n % 2 for wraps, n in zip(periodic, shapes[0], strict=True))
+        touching = any(wraps and n % 2 for wraps, n in zip(periodic, shapes[0], strict=True))
+        self._upward, self._measured, self._turning = (
+            _Leg(waves.CORRECTED, before, 0, 0),
+            _Leg(waves.CORRECTED, before, waves.BY_STAGE, 0),
+            _Leg(waves.CORRECTED, before, waves.BY_STAGE if touching else waves.BY_CHANGES, after),
+        )
+        self._ready: dict[tuple[_Leg, np.dtype], _Ready] = {}
         self._axis = 1 if len(shapes[0]) == 2 else 0
         self._typed: dict[np.dtype, _Typed] = {}
         self._local = threading.local()  # rings of slabs, a set for each thread
@@ -198,8 +226,7 @@ class FusedLegs:
     def descend(self, f: Array, u: Array | None) -> tuple[Array, Array]:
         """Return u after the smoothing steps down, and the restricted residual; the u that comes in stays as it is."""
         out, coarse = empty(self._shapes[0], f.dtype), empty(self._shapes[1], f.dtype)
-        start, source = (waves.ZERO, None) if u is None else (waves.COPY, u)
-        self._run(out, f, (start, source), self.down, (self.down.half_sweeps, 0, 0), coarse)
+        self._run(self._from_zero if u is None else self._from_copy, out, f, u, coarse)
         return out, coarse
 
     @cached_property
@@ -215,7 +242,7 @@ class FusedLegs:
         """Return what the smoothing steps down make of the next level's solution, interpolated; and the restricted residual."""
         assert self._nested is not None
         out, coarse_f = empty(self._shapes[0], f.dtype), empty(self._shapes[1], f.dtype)
-        self._run(out, f, (waves.INTERPOLATED, coarse), self.down, (self.down.half_sweeps, 0, 0), coarse_f)
+        self._run(self._from_interpolated, out, f, coarse, coarse_f)
         return out, coarse_f
 
     def restrict_source(self, f: Array) -> Array:
@@ -235,20 +262,18 @@ class FusedLegs:
     def descend_in_place(self, f: Array, u: Array) -> Array:
         """Smooth u where it lies, and return the restricted residual."""
         coarse = empty(self._shapes[1], f.dtype)
-        self._run(u, f, (waves.AS_IT_IS, None), self.down, (self.down.half_sweeps, 0, 0), coarse)
+        self._run(self._in_place, u, f, None, coarse)
         return coarse
 
     def ascend(self, f: Array, u: Array, correction: Array) -> Array:
         """Return u + P e after the smoothing steps up, written over u where that is writable."""
         u = writable(u)
-        self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, 0, 0), None)
+        self._run(self._upward, u, f, correction, None)
         return u
 
     def ascend_measured(self, f: Array, u: Array, correction: Array) -> float:
         """Do the same with u where it lies; return the norm of the residual that is left."""
-        return math.sqrt(
-            self._run(u, f, (waves.CORRECTED, correction), self.up, (self.up.half_sweeps, waves.BY_STAGE, 0), None)
-        )
+        return math.sqrt(self._run(self._measured, u, f, correction, None))
 
     @property
     def turns(self) -> bool:
@@ -258,38 +283,37 @@ class FusedLegs:
     def turn(self, f: Array, u: Array, correction: Array) -> tuple[float, Array]:
         """Go up, measure, and go down again with u where it lies; return the norm in between, and the restricted residual."""
         coarse = empty(self._shapes[1], f.dtype)
-        stages = self.up.half_sweeps, waves.BY_STAGE if self._touching else waves.BY_CHANGES, self.down.half_sweeps
-        total = self._run(u, f, (waves.CORRECTED, correction), self.up, stages, coarse)
-        return math.sqrt(total), coarse
+        return math.sqrt(self._run(self._turning, u, f, correction, coarse)), coarse
 
-    def _run(
-        self,
-        u: Array,
-        f: Array,
-        begin: tuple[int, Array | None],
-        sweeps: Sweeps,
-        stages: tuple[int, int, int],
-        coarse: Array | None,
-    ) -> float:
+    def _run(self, leg: _Leg, u: Array, f: Array, source: Array | None, coarse: Array | None) -> float:
         """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
-        typed = self._of_type(u.dtype)
-        start, given = begin
-        source = typed.nothing if given is None else writable(given).reshape(self.fine if start == waves.COPY else self.coarse)
-        prolongation = typed.nested_prolongation if start == waves.INTERPOLATED else typed.prolongation
-        box, data = u.reshape(self.fine), writable(f).reshape(self.fine)
-        target = typed.nothing if coarse is None else coarse.reshape(self.coarse)
-        before, norm, after = stages
-        last = before + int(norm == waves.BY_STAGE) + after + 1
-        plan = (start, sweeps.color, int(sweeps.backward), *stages, self._axis, int(self._periodic), int(self._around))
-        omega, starts = u.dtype.type(sweeps.omega), self._transfers.starts
-
-        fixed = box, data, source, target, omega, plan, prolongation, typed.restriction, starts, *typed.operator
+        dtype = u.dtype
+        ready = self._ready.get((leg, dtype)) or self._prepare(leg, dtype)
+        from_source = ready.nothing if source is None else writable(source).reshape(ready.source_shape)
+        target = ready.nothing if coarse is None else coarse.reshape(self.coarse)
+        arrays = u.reshape(self.fine), writable(f).reshape(self.fine), from_source, target
+        legs, seams = self._parts(ready.last, coarse is not None)
+        if len(legs) == 1 and not seams:
+            return float(waves.wave(*arrays, *ready.fixed, self._rings(ready.last, self._width, dtype), legs[0]))
 
         def wave(*part: int) -> float:
-            return waves.wave(*fixed, self._rings(last, self._width, u.dtype), part)
+            return waves.wave(*arrays, *ready.fixed, self._rings(ready.last, self._width, dtype), part)
 
-        legs, seams = self._parts(last, coarse is not None)
         return float(sum(team.over_parts(wave, legs)) + sum(team.over_parts(wave, seams)))
+
+    def _prepare(self, leg: _Leg, dtype: np.dtype) -> _Ready:
+        """Gather what a leg hands to its waves, once: on small grids that would take longer than they do."""
+        typed = self._of_type(dtype)
+        sweeps = self.up if leg.start == waves.CORRECTED else self.down
+        plan = (leg.start, sweeps.color, int(sweeps.backward), leg.before, leg.norm, leg.after, self._axis, int(self._periodic),
+                int(self._around))  # fmt: skip
+        prolongation = typed.nested_prolongation if leg.start == waves.INTERPOLATED else typed.prolongation
+        omega, starts = dtype.type(sweeps.omega), self._transfers.starts
+        fixed = omega, plan, prolongation, typed.restriction, starts, *typed.operator
+        last = leg.before + int(leg.norm == waves.BY_STAGE) + leg.after + 1
+        shape = self.fine if leg.start == waves.COPY else self.coarse
+        self._ready[leg, dtype] = _Ready(fixed, last, shape, typed.nothing)
+        return self._ready[leg, dtype]
 
     def _rings(self, last: int, width: int, dtype: np.dtype) -> tuple[Any, ...]:
         """Return this thread's memory for the slabs under way, zero where rows end: of u, of f, of residuals; and for rows.
