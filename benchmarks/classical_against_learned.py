@@ -304,7 +304,9 @@ def over_anisotropies(plan: Plan, own: dict[float, list[Any]], wide: Any) -> lis
         rows += best_classical(eps, plan)
         problem = anisotropic(eps, plan.compared_at)
         if eps in own:
-            found = [anisotropic_row(eps, "learned, own net", "", result.model.on(problem, MOST_LEVELS), plan) for result in own[eps]]
+            found = [
+                anisotropic_row(eps, "learned, own net", "", result.model.on(problem, MOST_LEVELS), plan) for result in own[eps]
+            ]
             words = f"worst of {len(found)} seeds"
             rows.append({**max(found, key=lambda row: row["factor"]), "setting": words})
         rows.append(anisotropic_row(eps, "learned, range net", "one for all eps", wide.model.on(problem, MOST_LEVELS), plan))
@@ -319,7 +321,10 @@ def over_seeds(plan: Plan, nets: dict[str, tuple[float, list[Any]]]) -> list[Row
     rows = []
     for name, (eps, results) in nets.items():
         factors = {
-            n: [measured_factor(result.model.on(anisotropic(eps, n), MOST_LEVELS), cycles=plan.cycles, last=5) for result in results]
+            n: [
+                measured_factor(result.model.on(anisotropic(eps, n), MOST_LEVELS), cycles=plan.cycles, last=5)
+                for result in results
+            ]
             for n in sorted({plan.compared_at, plan.sizes[-1]})
         }
         rows.append({

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
-import scipy.fft
-import scipy.sparse.linalg
+import scipy  # its parts load when first used: a first solve waits for none that it does not need
+import scipy.sparse
 from numpy.typing import NDArray
 
 from ..cycle import Operator, Smoother
@@ -41,7 +41,9 @@ class DirectSolver(Smoother):
         if matrix.shape[0] <= DENSE_UNKNOWNS:
             self._solve = np.linalg.inv(matrix.toarray()).__matmul__
         else:
-            self._solve = scipy.sparse.linalg.splu(matrix.tocsc()).solve
+            from scipy.sparse.linalg import splu
+
+            self._solve = splu(matrix.tocsc()).solve
 
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
         b = f.astype(np.float64).ravel()

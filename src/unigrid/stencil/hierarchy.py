@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, final
 
 import numpy as np
-import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import (
@@ -36,6 +35,8 @@ from .smoothers import SMOOTHERS
 from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SeparableTransfer, SourceWeighting, TransferRecipe
 
 if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
     from .prepared import SolveOptions
     from .profile import Profile
 
@@ -309,7 +310,7 @@ class StencilCycle(MultigridCycle):
         twin.levels = [_copy(level) for level in self.levels]
         return twin
 
-    def aspreconditioner(self) -> scipy.sparse.linalg.LinearOperator:
+    def aspreconditioner(self) -> LinearOperator:
         """Return one symmetric cycle as a SciPy LinearOperator on raveled arrays, an approximation of A^-1.
 
         It is symmetric and positive definite in the inner product of `problem.weights` (semi-definite where the problem is
@@ -326,6 +327,8 @@ class StencilCycle(MultigridCycle):
 
         Raises ValueError where the cycle cannot be symmetric (F-cycle, pre != post, a smoother without adjoint).
         """
+        from scipy.sparse.linalg import LinearOperator
+
         symmetric, problem = self.symmetric(), self.problem
 
         def apply(vector: Array) -> Array:
@@ -337,7 +340,7 @@ class StencilCycle(MultigridCycle):
             return weights * apply(vector.ravel() / weights)
 
         size = problem.grid.size
-        return scipy.sparse.linalg.LinearOperator((size, size), matvec=apply, rmatvec=transposed, dtype=np.float64)
+        return LinearOperator((size, size), matvec=apply, rmatvec=transposed, dtype=np.float64)
 
     @property
     def work_units(self) -> float:

@@ -197,7 +197,8 @@ class FusedLegs:
         `nested` makes the transfers of nested iteration.
         """
         self.fine, self.coarse = (_box(shape) for shape in shapes)
-        self._shapes = shapes
+        self._shapes, self._unknowns = shapes, math.prod(shapes[0])
+        self._width = int(transfers.restriction[0].shape[1])
         self._tables, self._transfers, self._make_nested = tables, transfers, nested
         self.down, self.up = sweeps
         self._periodic, self._around = periodic[0], periodic[-1]
@@ -292,9 +293,10 @@ class FusedLegs:
         from_source = ready.nothing if source is None else writable(source).reshape(ready.source_shape)
         target = ready.nothing if coarse is None else coarse.reshape(self.coarse)
         arrays = u.reshape(self.fine), writable(f).reshape(self.fine), from_source, target
+        rings = self._rings(ready.last, self._width, dtype)
         legs, seams = self._parts(ready.last, coarse is not None)
         if len(legs) == 1 and not seams:
-            return float(waves.wave(*arrays, *ready.fixed, self._rings(ready.last, self._width, dtype), legs[0]))
+            return waves.wave(*arrays, *ready.fixed, rings, legs[0])  # type: ignore[no-any-return]
 
         def wave(*part: int) -> float:
             return waves.wave(*arrays, *ready.fixed, self._rings(ready.last, self._width, dtype), part)
@@ -332,17 +334,13 @@ class FusedLegs:
         rings: tuple[Any, ...] = made[last, width, dtype]
         return rings
 
-    @property
-    def _width(self) -> int:
-        return int(self._transfers.restriction[0].shape[1])
-
     def _room(self, last: int) -> int:
         """Return how many slabs a part must have for the wedges at both of its ends, and what reaches beyond them."""
         return 2 * (last + self._width + 4)
 
     def _parts(self, last: int, restricts: bool) -> tuple[list[Part], list[Part]]:
         """Return the parts of the grid and the seams between them, each as `waves.wave` wants it; made once."""
-        threads = team.get_num_threads() if math.prod(self.fine) >= team.PARALLEL_FROM else 1
+        threads = team.get_num_threads() if self._unknowns >= team.PARALLEL_FROM else 1
         key = last, restricts, threads
         if key not in self._made:
             self._made[key] = self._cut(last, restricts, threads)

@@ -51,9 +51,9 @@ class Workspace:
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Return an array of any content, as np.empty, from the active workspace where there is one."""
-    buffers = getattr(_active, "buffers", None)
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if buffers is None or size < SMALLEST:
+    buffers = getattr(_active, "buffers", None) if size >= SMALLEST else None
+    if buffers is None:
         return np.empty(shape, dtype)
     owners = buffers.setdefault(size, [])
     for index in range(len(owners)):
