@@ -106,10 +106,14 @@ class Request:
 def run(arguments: argparse.Namespace) -> int:
     options.checked_pictures(arguments.plot, arguments.confusion)
     options.load_learned()
+    from ..training.datasets import NAMES
+
     try:
         if arguments.dataset == train_poisson.NAME:
             return train_poisson.run(arguments)
         arguments.model, arguments.protocol = arguments.model or MODEL, arguments.protocol or PROTOCOL
+        with user_errors():
+            choose(arguments.dataset, (*NAMES, train_poisson.NAME), "dataset")
         train_poisson.refuse_options(arguments)
         return _run(arguments)
     except KeyboardInterrupt:

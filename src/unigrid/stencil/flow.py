@@ -49,7 +49,7 @@ def solve_in_flow(
 def legs_in_flow(cycle: MultigridCycle) -> FusedLegs | None:
     """Return the legs of the finest level, if they turn."""
     legs = cycle.levels[0].legs if isinstance(cycle, StencilCycle) and len(cycle.levels) > 1 else None
-    return legs if legs is not None and legs.turns else None
+    return legs if isinstance(legs, FusedLegs) and legs.turns else None
 
 
 @final

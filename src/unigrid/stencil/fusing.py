@@ -1,18 +1,21 @@
-"""Which slots have legs in fused form: red-black sweeps with transfers that are one tensor product, in 2-D and 3-D."""
+"""Which slots have legs in fused form: red-black, Jacobi, Chebyshev, transfers of one tensor product, in 2-D and 3-D."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from scipy import sparse
 
-from ..cycle import Smoother, Steps
+from ..cycle import Steps
 from .grid import Grid
 from .interpolation import lagrange
-from .kernels.fused import EXTRAPOLATED, FusedLegs, Sweeps, Transfers
+from .kernels.fused import FusedLegs, Sweeps
+from .kernels.fused_steps import FusedSteps, Schedule
+from .kernels.legs import EXTRAPOLATED, Transfers
 from .problem import Poisson
-from .smoothers import RedBlack
+from .smoothers import Chebyshev, Jacobi, RedBlack
 from .transfers import SeparableTransfer
 
 
@@ -21,37 +24,58 @@ def fused_legs(
     coarser: Poisson,
     slots: tuple[Any, ...],
     nested: Callable[[], tuple[SeparableTransfer, SeparableTransfer]],
-) -> FusedLegs | None:
+) -> FusedLegs | FusedSteps | None:
     """Return the fused legs of a level with these slots: smoothers, R, P and Pi; None where they have none.
 
     `nested` makes R and P of nested iteration.
     """
     smoother, post_smoother, restriction, prolongation, state_transfer = slots
-    down, up = _sweeps(smoother), _sweeps(post_smoother)
-    if down is None or (up is None and post_smoother is not None) or state_transfer is not None:
-        return None
     axes = problem.grid.axes
-    if not 2 <= len(axes) <= 3 or axes[0].n < 2 or (axes[0].periodic and axes[0].n % 2):
-        return None  # along an odd periodic axis neighbors share a color, and the order of slabs would matter
+    if not 2 <= len(axes) <= 3 or axes[0].n < 2 or state_transfer is not None:
+        return None
     transfers = _transfers(restriction, prolongation, (axes[0].periodic, axes[-1].periodic))
     if transfers is None:
         return None
-    legs = FusedLegs(
+    common = (
         (problem.shape, coarser.shape),
         problem.operator.tables,
-        (down, down._replace(half_sweeps=0) if up is None else up),
         transfers,
         lambda: _nested_transfers(nested(), problem.grid, coarser.grid),
         tuple(axis.periodic for axis in axes),
     )
-    return legs if legs.fits else None
+    sweeps = _both(smoother, post_smoother, _sweeps)
+    if sweeps is not None:
+        # Along an odd periodic axis neighbors share a color, and the order of slabs would matter.
+        legs = None if axes[0].periodic and axes[0].n % 2 else FusedLegs(sweeps, *common)
+        return legs if legs is not None and legs.fits else None
+    schedules = _both(smoother, post_smoother, partial(_schedule, problem))
+    return None if schedules is None else FusedSteps(schedules, *common)
 
 
-def _sweeps(smoother: Smoother | None) -> Sweeps | None:
-    if not isinstance(smoother, Steps) or not isinstance(smoother.step, RedBlack):
-        return None
+def _both(smoother: Any, post_smoother: Any, read: Callable[[Steps], Any]) -> tuple[Any, Any] | None:
+    """Return what `read` makes of both smoothers, of no steps where there is no second; None if it does not know one."""
+    down = read(smoother) if isinstance(smoother, Steps) else None
+    if post_smoother is None:
+        return None if down is None else (down, down.without_steps())
+    up = read(post_smoother) if isinstance(post_smoother, Steps) else None
+    return None if down is None or up is None else (down, up)
+
+
+def _sweeps(smoother: Steps) -> Sweeps | None:
     step = smoother.step
+    if not isinstance(step, RedBlack):
+        return None
     return Sweeps(2 * smoother.count, int(step.first == "black"), step.first == "black", step.omega)
+
+
+def _schedule(problem: Poisson, smoother: Steps) -> Schedule | None:
+    step = smoother.step
+    if isinstance(step, Jacobi):
+        return Schedule(step.omega, (1.0,) * smoother.count)
+    if isinstance(step, Chebyshev):
+        gain, weights = step.schedule(problem.operator.smoothing_interval)
+        return Schedule(gain, (1.0, *weights) * smoother.count)
+    return None
 
 
 def _nested_transfers(transfers: tuple[SeparableTransfer, SeparableTransfer], fine: Grid, coarse: Grid) -> Transfers | None:

@@ -27,7 +27,7 @@ from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
 from .custom import between, fitted
 from .fusing import fused_legs
-from .kernels.fused import FusedLegs
+from .kernels.legs import Legs
 from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
@@ -60,7 +60,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         self.smoother = self.post_smoother = None
         self.prolongation = self.state_transfer = None
         self.fuses = True  # whether fused legs may stand for the slots
-        self._fused: tuple[tuple[Any, ...], FusedLegs | None] | None = None
+        self._fused: tuple[tuple[Any, ...], Legs | None] | None = None
 
     def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
         legs = None if coarser is None else self.legs
@@ -76,7 +76,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         return {**vars(self), "_fused": None}  # made anew when first used
 
     @property
-    def legs(self) -> FusedLegs | None:
+    def legs(self) -> Legs | None:
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
         if not self.fuses or not hasattr(self, "coarser"):
             return None

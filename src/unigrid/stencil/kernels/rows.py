@@ -225,7 +225,7 @@ def relax_row(ring, r, j, n, q, count, watch, beside, across, ends, omega, coeff
     leaves (1 - omega) of what omega times changed its points, the next finds what omega times changes its points. Returned is
     the sum of squares that these stages have seen, if they are among the `count`.
     """
-    u, f, places, rows, length = ring
+    u, f, places, rows, length, _ = ring
     low, low_weight, high, high_weight, outer = beside
     back, back_weight, front, front_weight, middle = across
     size, line = rows * 2 * length, j * 2 * length + MARGIN
@@ -281,19 +281,19 @@ def relax_row(ring, r, j, n, q, count, watch, beside, across, ends, omega, coeff
 def _residual_vectors(out, u, f, half, length, at, weights, crossed):
     """Write f - A u on a row's inner points, and anything at its ends, into `out`, (2, length); see `residual_row`."""
     by_itself, by_side, by_low, by_high, by_back, by_front = weights
-    here, above, below, behind, before = at
+    here, above, below, behind, before, data = at
     lanes = lanes_of(u)
     even, odd = out[0], out[1]
     for first in range(0, half, lanes):
         own, other = first, first + length
         sides = load(u, here + other - 1) + load(u, here + other)
-        total = load(f, here + own) - by_itself * load(u, here + own) + by_side * sides
+        total = load(f, data + own) - by_itself * load(u, here + own) + by_side * sides
         total = total + by_low * load(u, above + own) + by_high * load(u, below + own)
         if crossed:
             total = total + by_back * load(u, behind + own) + by_front * load(u, before + own)
         store(even, MARGIN + first, total)
         sides = load(u, here + own) + load(u, here + own + 1)
-        total = load(f, here + other) - by_itself * load(u, here + other) + by_side * sides
+        total = load(f, data + other) - by_itself * load(u, here + other) + by_side * sides
         total = total + by_low * load(u, above + other) + by_high * load(u, below + other)
         if crossed:
             total = total + by_back * load(u, behind + other) + by_front * load(u, before + other)
@@ -303,7 +303,7 @@ def _residual_vectors(out, u, f, half, length, at, weights, crossed):
 @inlined
 def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
     """Write f - A u on row j of slab r of the ring into `out`, (2, length)."""
-    u, f, places, rows, length = ring
+    u, f, places, rows, length, f_places = ring
     low, low_weight, high, high_weight, outer = beside
     back, back_weight, front, front_weight, middle = across
     size, line = rows * 2 * length, j * 2 * length + MARGIN
@@ -314,7 +314,8 @@ def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
         spread(diagonal + scale + scale), spread(scale), spread(low_weight), spread(high_weight), spread(back_weight),
         spread(front_weight),
     )  # fmt: skip
-    at = here + line, above + line, below + line, here + crossing[0], here + crossing[2]
+    data = r % f_places * size + line
+    at = here + line, above + line, below + line, here + crossing[0], here + crossing[2], data
     if rows > 1:
         _residual_vectors(out, u, f, (n + 1) // 2, length, at, weights, True)
     else:
@@ -324,7 +325,7 @@ def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
         m = k % 2 * length + k // 2
         lower, upper = (u[below + line + m], high_weight), (above, low_weight)
         around, extra = _around_end(u, k, line, length, crossing, lower, upper, here, ends[end])
-        out[k % 2, MARGIN + k // 2] = f[here + line + m] - (diagonal + extra) * u[here + line + m] + around
+        out[k % 2, MARGIN + k // 2] = f[data + m] - (diagonal + extra) * u[here + line + m] + around
     _end_with_zeros(out, n)
 
 

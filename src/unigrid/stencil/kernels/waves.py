@@ -48,7 +48,7 @@ def restrict_source(coarse, f, restriction, starts, rings, around, first, last):
 
 
 @inlined
-def _begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room, prolongation):
+def begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room, prolongation):
     """Take up a slab of u, as `start` says, and of f."""
     n = u.shape[2]
     ends = WRAPPED if around else EXTENDED if start == INTERPOLATED else CLOSED
@@ -104,7 +104,7 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     room = rings[3:]
     places, held = slots.shape[0], residuals.shape[0] - 1  # the last place is for the norm
     slabs, rows, n = u.shape
-    ring = (slots.reshape(-1), data.reshape(-1), places, rows, slots.shape[3])
+    ring = (slots.reshape(-1), data.reshape(-1), places, rows, slots.shape[3], places)
     flat, values, held_shape = source.reshape(-1), residuals.reshape(-1), (held, rows, residuals.shape[3])
     ends = _along(0, 2, n, neighbors, coefficients), _along(n - 1, 2, n, neighbors, coefficients)
     middle = before + norm
@@ -118,7 +118,7 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
         if first_slab <= front < last_slab:
             own_start = start if start == AS_IT_IS or low <= front < high else AS_IT_IS
             place, slab = front % places, front % slabs
-            _begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, around, room, prolongation)
+            begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, around, room, prolongation)
         next_slab = min(front + 1, last_slab - 1) % slabs
         k = 1
         while k < last:

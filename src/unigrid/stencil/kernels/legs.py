@@ -1,0 +1,246 @@
+"""What legs in fused form have in common: transfers as bands, memory for slabs under way, the transfers of nested iteration."""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from . import SeparableTables, Tables, rows, vectors, waves, writable
+from . import threads as team
+from .workspace import empty
+
+Array = NDArray[np.floating]
+MOST_TERMS, BEYOND = 4, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
+EXTRAPOLATED = 2  # of them, for a solution that is interpolated
+NOTHING = np.empty((0, 1, 1))
+# Rows whose distance is a multiple of a page share their places in the first cache: they are moved apart by so many bytes.
+PAGE, ASSOCIATIVE = 4096, 128
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Transfers:
+    """R and P as the waves want them: along a row, the even and the odd points of the fine grid each see a band of the other.
+
+    restriction, prolongation : tuples of arrays, as `waves` unpacks them
+    starts : where each coarse slab begins on the fine grid
+    """
+
+    restriction: tuple[Any, ...]
+    prolongation: tuple[Any, ...]
+    starts: NDArray[np.int64]
+
+    @staticmethod
+    def of(
+        restriction: Sequence[sparse.csr_array],
+        prolongation: Sequence[sparse.csr_array],
+        restriction_tables: SeparableTables,
+        prolongation_tables: SeparableTables,
+        periodic: tuple[bool, bool],
+        extended: sparse.csr_array | None,
+    ) -> Transfers | None:
+        """Return them from the matrices of all axes, slabs first; None where a row of them has no such bands.
+
+        The tables are the same transfers, row by row; `periodic` says so of the slabs and of the rows; `extended`, if any,
+        stands for P along a row, from a row with EXTRAPOLATED values more at both ends.
+        """
+        along_row = _by_parity(prolongation[-1], periodic[1]) if extended is None else _by_parity(extended, False, EXTRAPOLATED)
+        columns = _by_parity(restriction[-1].T.tocsr(), periodic[1], transposed=True)
+        if along_row is None or columns is None:
+            return None
+        starts, weights = _bands(restriction[0], periodic[0])
+        along, cross, _ = _slab_tables(prolongation_tables, len(prolongation))
+        _, coarse_cross, _ = _slab_tables(restriction_tables, len(restriction))
+        return Transfers((weights, coarse_cross, *columns), (along, cross, *along_row), starts)
+
+
+def _slab_tables(tables: SeparableTables, ndim: int) -> list[tuple[NDArray[np.int64], Array]]:
+    """Return indices and weights, (length, width), of the axis of slabs, of the rows in a slab, and along a row."""
+    pairs = [
+        (np.ascontiguousarray(indices.T), np.ascontiguousarray(weights.T))
+        for indices, weights in zip(tables.indices, tables.weights, strict=True)
+    ]
+    return [pairs[1], pairs[0], pairs[2]] if ndim == 2 else pairs
+
+
+def _bands(matrix: sparse.csr_array, periodic: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return where each row begins, and its weights from there on; rows across the end of a periodic axis go on beyond it."""
+    rows, columns = matrix.shape
+    row, column = matrix.tocoo().coords
+    if periodic:
+        center = row * columns // rows
+        column = center + (column - center + columns // 2) % columns - columns // 2
+    starts = np.full(rows, columns, dtype=np.int64)
+    np.minimum.at(starts, row, column)
+    width = int((column - starts[row]).max()) + 1
+    if not periodic:
+        starts = np.minimum(starts, max(columns - width, 0))
+    weights = np.zeros((rows, width))
+    weights[row, column - starts[row]] = matrix.tocoo().data
+    return starts, weights
+
+
+def _by_parity(
+    matrix: sparse.csr_array, periodic: bool, beyond: int = 0, transposed: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return a (fine, coarse) matrix as bands of the even and of the odd fine points, in one row each.
+
+    Fine point 2 m + q has weights[t, m] at the coarse points m + shift + t; transposed, coarse point m has weights[t, m]
+    at the fine points 2 (m + shift + t) + q. First comes (shift and number of t for q = 0, the same for q = 1, length of a
+    band, which ends in zeros). None where it takes more than a few t. A row of the coarse grid has `beyond` values more at
+    both ends.
+    """
+    fine, coarse = matrix.shape
+    entries = matrix.tocoo()
+    k, c = entries.coords
+    q, m = k % 2, k // 2
+    distance = m - c if transposed else c - beyond - m
+    if periodic:
+        if fine % 2:
+            return None
+        distance = (distance + coarse // 2) % coarse - coarse // 2
+    if len(distance) == 0 or coarse < (BEYOND if periodic else 2) or np.abs(distance).max() > BEYOND:
+        return None
+    length = _whole_vectors(coarse if transposed else (fine + 1) // 2, np.dtype(np.float32))
+    sizes, bands = [], []
+    for parity in (0, 1):
+        chosen = q == parity
+        shift = int(distance[chosen].min()) if chosen.any() else 0
+        place = distance[chosen] - shift
+        terms = int(place.max(initial=0)) + 1
+        if terms > MOST_TERMS:
+            return None
+        weights = np.zeros((terms, length))
+        np.add.at(weights, (place, (c if transposed else m)[chosen]), entries.data[chosen])
+        sizes += [shift, terms]
+        bands.append(weights.ravel())
+    return np.array([*sizes, length], np.int64), bands[0], bands[1]
+
+
+def _whole_vectors(count: int, dtype: np.dtype) -> int:
+    """Return the count of numbers rounded up to whole vectors."""
+    lanes = vectors.BYTES // dtype.itemsize
+    return -(-count // lanes) * lanes
+
+
+class Typed(NamedTuple):
+    """Transfers and operator in one precision, as the waves want them, and an array of nothing."""
+
+    prolongation: tuple[Any, ...]
+    restriction: tuple[Any, ...]
+    nested_prolongation: tuple[Any, ...]
+    nested_restriction: tuple[Any, ...]
+    operator: tuple[Any, ...]
+    nothing: Array
+
+
+class Legs(ABC):
+    """The ways down and up through a level, each in one pass over memory."""
+
+    def __init__(
+        self,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+        tables: Callable[[np.dtype], Tables],
+        transfers: Transfers,
+        nested: Callable[[], Transfers | None],
+        periodic: tuple[bool, ...],
+    ) -> None:
+        """`shapes` of this grid and the coarser, `periodic` along each axis; `nested` makes nested iteration's transfers."""
+        self.fine, self.coarse = (_box(shape) for shape in shapes)
+        self.shapes, self.unknowns = shapes, math.prod(shapes[0])
+        self.transfers, self.width = transfers, int(transfers.restriction[0].shape[1])
+        self.wraps, self.periodic, self.around = periodic, periodic[0], periodic[-1]
+        self.axis = 1 if len(shapes[0]) == 2 else 0
+        self._tables, self._make_nested = tables, nested
+        self._typed: dict[np.dtype, Typed] = {}
+        self._local = threading.local()  # memory for slabs, a set for each thread
+
+    @abstractmethod
+    def descend(self, f: Array, u: Array | None) -> tuple[Array, Array]:
+        """Return u after the smoothing steps down, and the restricted residual; the u that comes in stays as it is."""
+
+    @abstractmethod
+    def descend_nested(self, f: Array, coarse: Array) -> tuple[Array, Array]:
+        """Return what the smoothing steps down make of the next level's solution, interpolated; and the restricted residual."""
+
+    @abstractmethod
+    def ascend(self, f: Array, u: Array, correction: Array) -> Array:
+        """Return u + P e after the smoothing steps up; the u that comes in may be written over."""
+
+    @cached_property
+    def _nested(self) -> Transfers | None:
+        return self._make_nested()
+
+    @property
+    def nests(self) -> bool:
+        """Whether nested iteration has fused transfers here."""
+        return self._nested is not None
+
+    def restrict_source(self, f: Array) -> Array:
+        """Return a source on the next level, as nested iteration wants it."""
+        assert self._nested is not None
+        coarse, data = empty(self.shapes[1], f.dtype), writable(f).reshape(self.fine)
+        target, restriction = coarse.reshape(self.coarse), self.of_type(f.dtype).nested_restriction
+        starts, width = self._nested.starts, int(restriction[0].shape[1])
+
+        def restrict(first: int, last: int) -> None:
+            rings = self.rings((1, 1, width + 1), f.dtype)
+            waves.restrict_source(target, data, restriction, starts, rings, int(self.around), first, last)
+
+        team.over_slabs(restrict, self.coarse[0], f.size)
+        return coarse
+
+    def rings(self, places: tuple[int, ...], dtype: np.dtype) -> tuple[Any, ...]:
+        """Return this thread's memory for slabs under way, a ring of so many places for each number; and for single rows.
+
+        It is zero where rows end.
+        """
+        made = self._local.__dict__.setdefault("rings", {})
+        if (places, dtype) not in made:
+            length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * rows.MARGIN
+            if length * dtype.itemsize % PAGE < ASSOCIATIVE:
+                length += ASSOCIATIVE // dtype.itemsize
+            slabs = [_zeros((count, self.fine[1], 2, length), dtype) for count in places]
+            scratch = _zeros((8, max(length, max(places) + 2, rows.TERMS)), dtype)
+            made[places, dtype] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
+        rings: tuple[Any, ...] = made[places, dtype]
+        return rings
+
+    def of_type(self, dtype: np.dtype) -> Typed:
+        """Return what the kernels need in the arrays' precision."""
+        if dtype not in self._typed:
+            plain, nested = self.transfers, self._nested or self.transfers
+            transfers = plain.prolongation, plain.restriction, nested.prolongation, nested.restriction
+            parts = [_in_precision(part, dtype) for part in transfers]
+            operator, nothing = self._tables(dtype)[:2], NOTHING.astype(dtype)
+            self._typed[dtype] = Typed(parts[0], parts[1], parts[2], parts[3], operator, nothing)
+        return self._typed[dtype]
+
+
+def _in_precision(tables: Any, dtype: np.dtype) -> Any:
+    """Return arrays in nested tuples in a precision, indices as they are."""
+    if isinstance(tables, tuple):
+        return tuple(_in_precision(part, dtype) for part in tables)
+    return tables if tables.dtype == np.int64 else tables.astype(dtype)
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Return zeros that begin on a cache line, as vectors would otherwise lie across two."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + rows.LINE, np.uint8)
+    start = -memory.ctypes.data % rows.LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _box(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return a shape as (slabs, rows, points of a row)."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])
