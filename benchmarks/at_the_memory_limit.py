@@ -346,7 +346,7 @@ LABELS = {
 def draw(rows: list[dict[str, Any]], triads: dict[int, float]) -> Figure:
     """Draw unknowns a second over size: ours, unfused, the direct solve, and what memory would allow."""
     most = max(triads)
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     for axes, ndim in zip(figure.subplots(1, 2, sharey=True), (2, 3), strict=True):
         chosen = [
             row for row in rows if len(row["shape"]) == ndim and row["threads"] == most and row["boundary"] == "dirichlet"
@@ -362,7 +362,7 @@ def draw(rows: list[dict[str, Any]], triads: dict[int, float]) -> Figure:
         axes.set(title=f"{ndim}-D Dirichlet box, {most} threads", xlabel="unknowns")
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].set_ylabel("million unknowns a second")
-    figure.axes[0].legend(fontsize=9)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9)
     return figure
 
 

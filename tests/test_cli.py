@@ -85,6 +85,14 @@ class TestSolve:
         expected = unigrid.solve(np.load("f.npy"), spacing=0.1, boundary=[Neumann(0.25)] * 2, compatibility="project")
         assert np.array_equal(np.load("u.npy"), expected.u)
 
+    def test_mixed_precision(self, command):
+        f = np.random.default_rng(0).standard_normal((200, 210))
+        np.save("f.npy", f)
+        assert command("solve f.npy -o u.npy --precision mixed --rtol 1e-10").code == 0
+        wanted = unigrid.solve(f, rtol=1e-10, precision="mixed").u
+        assert np.abs(np.load("u.npy") - wanted).max() <= 1e-12 * np.abs(wanted).max()
+        assert "'full', 'mixed'" in command("solve f.npy --precision single").err
+
     def test_conjugate_gradients(self, command):
         printed = command("solve f.npy --accelerate cg --json")
         expected = unigrid.solve(np.load("f.npy"), accelerate="cg")

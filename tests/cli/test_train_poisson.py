@@ -52,13 +52,18 @@ def test_several_eps_are_one_net(command, loads):
     assert facts["folder"].endswith("poisson-eps-0.1-0.3")
 
 
-def test_a_run_is_resumed(command, loads):
-    first = loads(command(f"train poisson {TINY} --epochs 1 --out here --json").out)
+def test_a_run_that_has_ended_is_resumed_by_doing_nothing(command, loads):
+    first = loads(command(f"train poisson {TINY} --epochs 2 --out here --json").out)
     again = command(f"train poisson {TINY} --epochs 2 --out here --json --resume")
     assert again.code == 0, again.err
-    history = loads(again.out)["history"]
-    assert [row["epoch"] for row in history] == [1, 2]
-    assert history[0]["train_loss"] == pytest.approx(first["history"][0]["train_loss"])
+    assert loads(again.out)["history"] == first["history"]
+
+
+def test_another_run_is_not_resumed(command):
+    assert command(f"train poisson {TINY} --epochs 1 --out here").code == 0
+    printed = command(f"train poisson {TINY} --epochs 2 --out here --resume")
+    assert printed.code == 2
+    assert "here: holds another run" in printed.err
 
 
 def test_evaluate_measures_the_convergence_of_a_trained_solver(command, solver, loads):
@@ -87,7 +92,7 @@ def test_predict_refuses_a_solver(refused, solver):
         ("train poisson --device cuda", "poisson is trained on the CPU"),
         ("train poisson --seed 0,1", "one seed"),
         ("train poisson --set epochs=3 --epochs 4", "given twice"),
-        ("train poisson --size 2", "size"),
+        ("train poisson --size 0", "integers >= 1"),
         ("train poisson --eps -1", "eps"),
         ("train shapes --eps 3", "--eps describes a Poisson problem"),
         ("train shapes --size 3", "--size describes a Poisson problem"),

@@ -271,7 +271,7 @@ def test_every_level_holds_the_same(state_transfer, rng):
 def test_the_classifier_and_the_solver_pass_through_the_same_descend(monkeypatch):
     """One call of the one `SlotLevel.descend` a level and visit, whoever asks: a solver, a network of it, a classifier.
 
-    The solver's smoother is one for which there are no fused legs; those equal the slots to round-off, in tests of their own.
+    The solver is asked for its slots one after the other; fused legs equal them to round-off, in tests of their own.
     """
     calls = []
     descend = SlotLevel.descend
@@ -291,7 +291,7 @@ def test_the_classifier_and_the_solver_pass_through_the_same_descend(monkeypatch
     classifier(torch.zeros(2, 3, 16, 16))
     assert calls == list(classifier.cycle.levels)
     for kind, visits in (("V", 1), ("W", 2)):
-        cycle = unigrid.StencilCycle(unigrid.Poisson((15, 15)), cycle=kind, smoother="jacobi")
+        cycle = unigrid.StencilCycle(unigrid.Poisson((15, 15)), cycle=kind, smoother="jacobi").composed()
         calls.clear()
         solution = cycle.solve(np.ones((15, 15)), start="zero")
         assert solution.iterations >= 2

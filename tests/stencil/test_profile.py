@@ -20,6 +20,7 @@ def test_calls_are_those_of_the_cycles(options):
     finest, *coarser = profile.levels
     # Each cycle goes down once and up once on the finest level; a turn is one of both.
     calls = finest.calls
+    assert "turn" in calls  # it is the flow that is watched, as it is
     assert calls["down"] + calls.get("turn", 0) == solved.iterations
     assert calls["up"] + calls.get("turn", 0) == solved.iterations
     for number, level in enumerate(coarser, start=1):

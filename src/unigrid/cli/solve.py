@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--omega", type=float, help="relaxation factor of the smoother; default its own")
     options.add_transfer_options(group)
     group.add_argument("--accelerate", metavar="cg", help="conjugate gradients with the cycle as preconditioner")
+    group.add_argument("--precision", default="full", metavar="P", help="full (default), or mixed: cycles in float32")
     options.add_stopping_options(parser, start="fmg")
     group = options.add_run_options(parser)
     group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz or .csv")
@@ -113,7 +114,10 @@ def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycl
 
 
 def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
-    given = {name: getattr(arguments, name) for name in ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility")}
+    given = {
+        name: getattr(arguments, name)
+        for name in ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility", "precision")
+    }
     with user_errors():
         return cycle.solve(f, callback=watch, raise_on_failure=False, **given)
 

@@ -9,7 +9,7 @@ the iterate that its residual belongs to.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +43,13 @@ def solve_in_flow(
     flow = Flow(cycle, legs, f, system, tolerance)
     with np.errstate(over="ignore", invalid="ignore"):
         solution = flow.solve(u, nested)
-    return None if solution is None else replace(solution, u=cycle.problem.compatible(solution.u))
+    return None if solution is None else replace(solution, u=cycle.problem.made_compatible(solution.u))
 
 
 def legs_in_flow(cycle: MultigridCycle) -> FusedLegs | None:
     """Return the legs of the finest level, if they turn."""
     legs = cycle.levels[0].legs if isinstance(cycle, StencilCycle) and len(cycle.levels) > 1 else None
-    return legs if isinstance(legs, FusedLegs) and legs.turns else None
+    return cast(FusedLegs, legs) if legs is not None and legs.turns else None
 
 
 @final

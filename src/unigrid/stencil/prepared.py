@@ -15,7 +15,7 @@ from ..iterate import System, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, choose, reject_unknown_keywords
 from ..solution import Solution, stacked
 from . import kernels
-from .arrays import finite_array
+from .arrays import finite_array, real_array
 from .conjugate_gradients import ConjugateGradients
 from .flow import solve_in_flow
 from .kernels.threads import limited_to
@@ -71,7 +71,7 @@ def solve_prepared(
     threads: int | None = None,
 ) -> Solution:
     """Solve with a prepared cycle; arguments as of `solve`. Leading axes of f, and of u0, are independent right-hand sides."""
-    f = finite_array(f, "f")
+    f = real_array(f, "f")
     if not np.isfinite(cycle.problem.operator.tables(f.dtype).coefficients).all():
         raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
     f = kernels.writable(f)  # copied once, if at all, and not by every kernel
@@ -104,7 +104,7 @@ def solve_prepared(
         if f.shape == shape:
             solution = run(f, u0)
         else:
-            sources = f.reshape(-1, *shape)
+            sources = finite_array(f, "f").reshape(-1, *shape)  # all of them, before the first is solved
             starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *shape)
             parts = [run(source, first) for source, first in zip(sources, starts, strict=True)]
             u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
@@ -178,6 +178,8 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Ar
     """Return b, boundary values folded in and, where the problem is singular, its mean taken out; its norm; a note on it."""
     b = problem.folded(f)
     b_norm = kernels.norm(b)
+    if not math.isfinite(b_norm):
+        finite_array(f, "f")
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
         raise ValueError(
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
@@ -187,6 +189,8 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str) -> tuple[Ar
     mean, eps = problem.mean(b), float(np.finfo(b.dtype).eps)
     if compatibility == "error":
         _check_compatible(problem, b, mean)
+    if abs(mean) <= eps * b_norm / math.sqrt(b.size):
+        return b, b_norm, ""  # as near to zero as rounding brings it
     projected = problem.compatible(b)
     projected_norm = kernels.norm(projected)
     if not projected_norm > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source

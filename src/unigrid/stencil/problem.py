@@ -202,6 +202,12 @@ class Poisson:
         """Return b less its mean if the problem is singular, else b: what a solution can exist for."""
         return b - b.dtype.type(self.mean(b)) if self.singular else b
 
+    def made_compatible(self, b: NDArray[Any]) -> NDArray[Any]:
+        """Do as `compatible`, in an array that may be written over where that must be."""
+        if self.singular:
+            b -= b.dtype.type(self.mean(b))
+        return b
+
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left."""
         grid = self.grid.coarsened()

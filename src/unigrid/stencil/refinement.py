@@ -62,7 +62,7 @@ def solve_refined(
     refinement = Refinement(cycle, f, system, tolerance, callback is not None)
     with np.errstate(over="ignore", invalid="ignore"):
         solution = refinement.solve(u, nested, callback)
-    return None if solution is None else replace(solution, u=cycle.problem.compatible(solution.u))
+    return None if solution is None else replace(solution, u=cycle.problem.made_compatible(solution.u))
 
 
 @final
@@ -93,8 +93,8 @@ class Refinement:
 
     def nested(self) -> Array:
         """Full multigrid in float32, for the solution itself."""
-        f = self.f.astype(SINGLE)
-        b = f if self.system.b is self.f else self.system.b.astype(SINGLE)
+        f = kernels.convert(self._residual, self.f)
+        b = f if self.system.b is self.f else kernels.convert(empty(f.shape, SINGLE), self.system.b)
         flow = self._begin(f, b, cycles=1)
         return self._complete(self.cycle.nested(f) if flow is None else flow.nested())
 
@@ -105,7 +105,7 @@ class Refinement:
             self._restate(None)
         elif self._u is None:
             self._u = zeros(b.shape, b.dtype)
-            self._residual[...] = b
+            kernels.convert(self._residual, b)
         residual = self._residual
         if self._flow is None:
             self._flow, self._correction = self._begin(residual, residual, self.tolerance.maxiter - len(self.norms)), None

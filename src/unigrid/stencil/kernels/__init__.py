@@ -78,6 +78,13 @@ def norm(u: Array) -> float:
     return float(np.sqrt(np.sum(over_slabs(lambda first, last: cpu.sum_of_squares(box, first, last), _slabs(box), u.size))))
 
 
+def convert(out: Array, u: Array) -> Array:
+    """Copy u into `out`, which may be of another precision, and return that."""
+    boxes = _box(out), _box(u)
+    over_slabs(lambda first, last: cpu.convert(*boxes, first, last), _slabs(boxes[0]), u.size)
+    return out
+
+
 def restate(out: Array, f: Array, u: Array, tables: Tables) -> float:
     """Write f - A u into `out`, which may be of lower precision; return its norm in double precision."""
     boxes = _box(out), _box(u), _box(f)

@@ -176,6 +176,16 @@ def correct(out, u, e, f, fresh, neighbors, coefficients, first, last):
 
 
 @kernel
+def convert(out, u, first, last):
+    """Copy u into out, which may be of another precision."""
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        out_row, u_row = out[row // rows, row % rows], u[row // rows, row % rows]
+        for k in range(u.shape[2]):
+            out_row[k] = u_row[k]
+
+
+@kernel
 def sum_of_squares(u, first, last):
     """Return the sum of u^2 over the slab, in double precision."""
     total = 0.0

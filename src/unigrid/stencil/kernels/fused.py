@@ -66,6 +66,7 @@ class FusedLegs(Legs):
         """`sweeps` down and up; the rest as of `Legs`."""
         super().__init__(*grids_and_transfers)
         self.down, self.up = sweeps
+        self.turns = self.up.half_sweeps > 0 and self.up[1:] == self.down[1:]  # then both are one wave: they relax alike
         before, after = self.up.half_sweeps, self.down.half_sweeps
         self._from_zero, self._from_copy, self._from_interpolated, self._in_place = (
             _Leg(start, after, 0, 0) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
@@ -113,11 +114,6 @@ class FusedLegs(Legs):
     def ascend_measured(self, f: Array, u: Array, correction: Array) -> float:
         """Do the same with u where it lies; return the norm of the residual that is left."""
         return math.sqrt(self._run(self._measured, u, f, correction, None))
-
-    @property
-    def turns(self) -> bool:
-        """Whether a way up and the next way down are one wave: they relax alike."""
-        return self.up.half_sweeps > 0 and self.up[1:] == self.down[1:]
 
     def turn(self, f: Array, u: Array, correction: Array) -> tuple[float, Array]:
         """Go up, measure, and go down again with u where it lies; return the norm in between, and the restricted residual."""

@@ -83,9 +83,9 @@ class FusedSteps(Legs):
         fixed = *arrays, from_source, target, gain, weights, plan, prolongation, typed.restriction, self.transfers.starts
 
         def run(*part: int) -> None:
-            iterates, *rings = self.rings(((steps + 1) * PLACES, steps + 2, self.width + 2), dtype)
-            rings = iterates.reshape(steps + 1, PLACES, *iterates.shape[1:]), *rings
-            cascade(*fixed, *typed.operator, rings, part)
+            iterates, *others = self.rings(((steps + 1) * PLACES, steps + 2, self.width + 2), dtype)
+            each = iterates.reshape(steps + 1, PLACES, *iterates.shape[1:])
+            cascade(*fixed, *typed.operator, (each, *others), part)
 
         team.over_parts(run, self._parts(steps, coarse is not None))
 

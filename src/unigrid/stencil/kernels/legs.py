@@ -19,7 +19,7 @@ from . import threads as team
 from .workspace import empty
 
 Array = NDArray[np.floating]
-MOST_TERMS, BEYOND = 4, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
+MOST_TERMS, BEYOND = 6, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
 EXTRAPOLATED = 2  # of them, for a solution that is interpolated
 NOTHING = np.empty((0, 1, 1))
 # Rows whose distance is a multiple of a page share their places in the first cache: they are moved apart by so many bytes.
@@ -145,6 +145,8 @@ class Typed(NamedTuple):
 
 class Legs(ABC):
     """The ways down and up through a level, each in one pass over memory."""
+
+    turns: bool  # whether a way up and the next way down are one pass as well: those of `FusedLegs`
 
     def __init__(
         self,
