@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 Name = TypeVar("Name", bound=Hashable)
 _shown: list[str] = []  # the report so far
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "torch")
+PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "ducc0", "torch")
 # Okabe and Ito's colors, which color-blind readers can tell apart, without the yellow that white paper swallows.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 

@@ -59,7 +59,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     for index in range(len(owners)):
         if _references(owners, index) == _UNUSED:
             return _view(owners[index], size).view(dtype).reshape(shape)
-    owners.append(np.empty(-(-size // HUGE_PAGE) * HUGE_PAGE + HUGE_PAGE if size >= HUGE_PAGE else size + 64, np.uint8))
+    owners.append(np.empty(size + (HUGE_PAGE if size >= HUGE_PAGE else 64), np.uint8))
     return _view(owners[-1], size).view(dtype).reshape(shape)
 
 
