@@ -7,6 +7,7 @@ import pytest
 
 import unigrid
 from unigrid.cycle import SlotLevel
+from unigrid.stencil.kernels import fused as fused_module
 from unigrid.stencil.kernels import threads as threading_module
 from unigrid.stencil.kernels.fused import FusedLegs
 
@@ -95,6 +96,11 @@ def compare_nested(level, coarser, f, solution):
     assert_close(fused_restricted, restricted, scale=level.operator(composed))
 
 
+def is_stripped(level):
+    """Say whether the rows of its planes were cut into strips."""
+    return isinstance(level.legs, FusedLegs) and any(len(ready.strips) > 1 for ready in level.legs._ready.values())
+
+
 def even_parts_of(level, pre):
     """Return the parts that the level's way down is cut into."""
     if isinstance(level.legs, FusedLegs):
@@ -104,21 +110,26 @@ def even_parts_of(level, pre):
 
 def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):
     monkeypatch.setattr(threading_module, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(fused_module, "STRIP_ROWS", 5)
+    stripped = 0
     before, fused, parallel = unigrid.get_num_threads(), Counter(), 0
     try:
         while fused.total() < CASES:
             threads = int(rng.integers(1, 5))
             unigrid.set_num_threads(threads)
+            monkeypatch.setattr(fused_module, "STRIP_BYTES", (fused_module.STRIP_BYTES, 1)[rng.integers(2)])
             cycle = random_cycle(rng)
             dtype = (np.float64, np.float32)[rng.integers(2)]
             for level, coarser in zip(cycle.levels, cycle.levels[1:], strict=False):
                 if level.legs is not None:
                     compare(level, coarser, rng, dtype)
                     fused[type(cycle.smoother).__name__] += 1
+                    stripped += is_stripped(level)
                     parallel += len(even_parts_of(level, cycle.pre)) > 1
     finally:
         unigrid.set_num_threads(before)
     assert parallel > 20
+    assert stripped > 20
     assert min(fused[name] for name in ("RedBlack", "Jacobi", "Chebyshev")) > 50
 
 

@@ -57,8 +57,8 @@ def cascade(out, u, f, source, coarse, gain, weights, plan, prolongation, restri
         if not periodic:
             first, last = max(first, 0), min(last, slabs)
         if first <= front < last:
-            begin_slab(iterates[0, front % PLACES], u, data[front % f_places], f, source, flat, start, front % slabs, around,
-                       room, prolongation)  # fmt: skip
+            begin_slab(iterates[0, front % PLACES], u, data[front % f_places], f, source, flat, start, front % slabs,
+                       (0, 0, rows), around, room, prolongation)  # fmt: skip
         for step in range(1, steps + 1):
             r, first, last = front - step, begin - steps + step, end + steps - step
             if not periodic:
@@ -86,6 +86,7 @@ def cascade(out, u, f, source, coarse, gain, weights, plan, prolongation, restri
                 across = _along(j, 1 - axis, rows, neighbors, coefficients)
                 residual_row(residuals[r % held, j], ring, r, j, n, sides, across, ends, coefficients)
             while coarse_slab < coarse_end and starts[coarse_slab] + restriction[0].shape[1] - 1 <= r:
-                restrict_slab(coarse[coarse_slab], values, (held, rows, length), n, starts[coarse_slab], around, room,
+                lead, coarse_rows = starts[coarse_slab], (0, coarse.shape[1], 0)
+                restrict_slab(coarse[coarse_slab], coarse_rows, values, (held, rows, length), n, lead, around, room,
                               restriction[0][coarse_slab], *restriction[1:])  # fmt: skip
                 coarse_slab += 1

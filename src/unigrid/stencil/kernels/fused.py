@@ -24,6 +24,8 @@ from .workspace import empty
 
 Array = NDArray[np.floating]
 Part = tuple[int, int, int, int, int, int]
+Strip = tuple[int, int, int, int, int, int, int]
+STRIP_BYTES, STRIP_ROWS = 4 << 20, 16  # what may be under way at once; the fewest rows that a strip goes on by
 
 
 class Sweeps(NamedTuple):
@@ -54,6 +56,8 @@ class _Ready(NamedTuple):
     fixed: tuple[Any, ...]
     last: int
     places: tuple[int, int, int]
+    rows: int  # of a slab, that are under way at once
+    strips: list[Strip]
     source_shape: tuple[int, int, int]
     nothing: Array
 
@@ -127,13 +131,14 @@ class FusedLegs(Legs):
         from_source = ready.nothing if source is None else writable(source).reshape(ready.source_shape)
         target = ready.nothing if coarse is None else coarse.reshape(self.coarse)
         arrays = u.reshape(self.fine), writable(f).reshape(self.fine), from_source, target
-        rings = self.rings(ready.places, dtype)
         legs, seams = self._parts(ready.last, coarse is not None)
-        if len(legs) == 1 and not seams:
-            return waves.wave(*arrays, *ready.fixed, rings, legs[0])  # type: ignore[no-any-return]
+        if len(legs) == len(ready.strips) == 1 and not seams:
+            rings = self.rings(ready.places, dtype, ready.rows)
+            return waves.wave(*arrays, *ready.fixed, rings, legs[0], ready.strips[0])  # type: ignore[no-any-return]
 
         def wave(*part: int) -> float:
-            return waves.wave(*arrays, *ready.fixed, self.rings(ready.places, dtype), part)
+            rings = self.rings(ready.places, dtype, ready.rows)
+            return sum(waves.wave(*arrays, *ready.fixed, rings, part, strip) for strip in ready.strips)
 
         return float(sum(team.over_parts(wave, legs)) + sum(team.over_parts(wave, seams)))
 
@@ -148,8 +153,29 @@ class FusedLegs(Legs):
         fixed = omega, plan, prolongation, typed.restriction, starts, *typed.operator
         last = leg.before + int(leg.norm == waves.BY_STAGE) + leg.after + 1
         shape = self.fine if leg.start == waves.COPY else self.coarse
-        self._ready[leg, dtype] = _Ready(fixed, last, (last + 3, last + 3, self.width + 2), shape, typed.nothing)
+        places = last + 3, last + 3, self.width + 2
+        strips = self._strips(last, sum(places) * self.row_bytes(dtype))
+        rows = max(strip[1] - strip[4] for strip in strips)
+        self._ready[leg, dtype] = _Ready(fixed, last, places, rows, strips, shape, typed.nothing)
         return self._ready[leg, dtype]
+
+    def _strips(self, last: int, bytes_of_a_row: int) -> list[Strip]:
+        """Return the strips that rows are cut into, each as `waves.wave` wants it: one, unless slabs have too many of them."""
+        rows, coarse_rows = self.fine[1], self.coarse[1]
+        indices, weights = self.transfers.restriction[1]
+        ends = np.where(weights != 0, indices, -1).max(axis=1)
+        span = int((ends - np.where(weights != 0, indices, rows).min(axis=1)).max()) + 1
+        margin = last + span + 1
+        count = (
+            1 if self.axis == 1 or self.wraps[1] else max(1, rows // max(STRIP_BYTES // bytes_of_a_row - margin, STRIP_ROWS))
+        )
+        strips, done = [], 0
+        for low, high in team.even_parts(rows, count):
+            low_slope, high_slope = int(low > 0), int(high < rows)
+            until = int(np.searchsorted(ends, high - last * high_slope)) if high_slope else coarse_rows
+            strips.append((low, high, low_slope, high_slope, max(low - margin, 0) if low_slope else 0, done, until))
+            done = until
+        return strips
 
     def _room(self, last: int) -> int:
         """Return how many slabs a part must have for the wedges at both of its ends, and what reaches beyond them."""

@@ -201,21 +201,26 @@ class Legs(ABC):
         team.over_slabs(restrict, self.coarse[0], f.size)
         return coarse
 
-    def rings(self, places: tuple[int, ...], dtype: np.dtype) -> tuple[Any, ...]:
+    def rings(self, places: tuple[int, ...], dtype: np.dtype, height: int | None = None) -> tuple[Any, ...]:
         """Return this thread's memory for slabs under way, a ring of so many places for each number; and for single rows.
 
-        It is zero where rows end.
+        It is zero where rows end. Of a slab it holds `height` rows, or all.
         """
         made = self._local.__dict__.setdefault("rings", {})
-        if (places, dtype) not in made:
-            length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * rows.MARGIN
-            if length * dtype.itemsize % PAGE < ASSOCIATIVE:
-                length += ASSOCIATIVE // dtype.itemsize
-            slabs = [_zeros((count, self.fine[1], 2, length), dtype) for count in places]
+        if (places, dtype, height) not in made:
+            length = self.row_bytes(dtype) // (2 * dtype.itemsize)
+            slabs = [_zeros((count, height or self.fine[1], 2, length), dtype) for count in places]
             scratch = _zeros((8, max(length, max(places) + 2, rows.TERMS)), dtype)
-            made[places, dtype] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
-        rings: tuple[Any, ...] = made[places, dtype]
+            made[places, dtype, height] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
+        rings: tuple[Any, ...] = made[places, dtype, height]
         return rings
+
+    def row_bytes(self, dtype: np.dtype) -> int:
+        """Return how much a row in a ring takes."""
+        length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * rows.MARGIN
+        if length * dtype.itemsize % PAGE < ASSOCIATIVE:
+            length += ASSOCIATIVE // dtype.itemsize
+        return 2 * length * dtype.itemsize
 
     def of_type(self, dtype: np.dtype) -> Typed:
         """Return what the kernels need in the arrays' precision."""

@@ -340,10 +340,13 @@ def sum_of_row(row):
 
 
 @kernel
-def restrict_slab(out, values, ring, n, begin, around, room, slab_weights, across, bands, even_weights, odd_weights):
+def restrict_slab(
+    out, coarse_rows, values, ring, n, begin, around, room, slab_weights, across, bands, even_weights, odd_weights
+):
     """Write one slab of R r, (rows, points), from the slabs begin, begin + 1, .. of rows of n that a ring holds.
 
-    `values` is the ring as one row, `ring` its (places, rows, length).
+    `values` is the ring as one row, `ring` its (places, rows, length); `coarse_rows` is (first row to be written, end of them,
+    row of the fine grid that the ring's rows begin with).
     """
     lanes, scratch, lines = lanes_of(values), room[0], room[1]
     factors, target = scratch[3], scratch[2]
@@ -352,12 +355,12 @@ def restrict_slab(out, values, ring, n, begin, around, room, slab_weights, acros
     for a in range(held.shape[0]):
         held[a] = (begin + a) % places
     even_shift, even_terms, odd_shift, odd_terms, padded = bands[0], bands[1], bands[2], bands[3], bands[4]
-    for j in range(out.shape[0]):
+    for j in range(coarse_rows[0], coarse_rows[1]):
         count = _terms_of(lines, factors, held, slab_weights, across[0][j], across[1][j], rows * 2 * length, 2 * length)
         for q in range(2):
             buffer = scratch[q]
             for first in range(MARGIN, MARGIN + (n + 1) // 2, lanes):
-                start = q * length + first
+                start = (q - 2 * coarse_rows[2]) * length + first
                 total = spread(factors[0]) * load(values, lines[0] + start)
                 for t in range(1, count):
                     total = total + spread(factors[t]) * load(values, lines[t] + start)

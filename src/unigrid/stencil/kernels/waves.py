@@ -44,28 +44,31 @@ def restrict_source(coarse, f, restriction, starts, rings, around, first, last):
             for j in range(f.shape[1]):
                 split(f[fine % slabs, j], ring[fine % ring.shape[0], j])
         done = max(done, end)
-        restrict_slab(coarse[slab], values, shape, n, starts[slab], around, room, restriction[0][slab], *restriction[1:])
+        coarse_rows = 0, coarse.shape[1], 0
+        restrict_slab(coarse[slab], coarse_rows, values, shape, n, starts[slab], around, room, restriction[0][slab],
+                      *restriction[1:])  # fmt: skip
 
 
 @inlined
-def begin_slab(halves, u, f_halves, f, source, flat, start, slab, around, room, prolongation):
-    """Take up a slab of u, as `start` says, and of f."""
-    n = u.shape[2]
+def begin_slab(halves, u, f_halves, f, source, flat, start, slab, lines, around, room, prolongation):
+    """Take up a slab of u, as `start` says, and of f; of the rows `lines`: from, as it is; from, as `start` says; to."""
+    n, own_start = u.shape[2], start
     ends = WRAPPED if around else EXTENDED if start == INTERPOLATED else CLOSED
     along, across, bands, even_weights, odd_weights = prolongation
-    for j in range(u.shape[1]):
+    for j in range(lines[0], lines[2]):
         # What is stored is not read at once: a load that lies across two stores has to wait for both.
+        start, own = own_start if j >= lines[1] else AS_IT_IS, halves[j - lines[0]]
         if start in (CORRECTED, INTERPOLATED):
             gather(flat, source.shape[1:], slab, j, ends, room, along, across)
         if start in (ZERO, INTERPOLATED):
-            halves[j] = 0
+            own[:] = 0
         elif start == COPY:
-            split(source[slab, j], halves[j])
+            split(source[slab, j], own)
         else:
-            split(u[slab, j], halves[j])
-        split(f[slab, j], f_halves[j])
+            split(u[slab, j], own)
+        split(f[slab, j], f_halves[j - lines[0]])
         if start in (CORRECTED, INTERPOLATED):
-            add_correction(halves[j], n, room[0][0], bands, even_weights, odd_weights)
+            add_correction(own, n, room[0][0], bands, even_weights, odd_weights)
 
 
 @inlined
@@ -83,8 +86,15 @@ def _stages_together(k, end, front, part, slabs, periodic):
         count += 1
 
 
+@inlined
+def _across(j, base, axis, rows, neighbors, coefficients):
+    """Return what `_along` says of the rows of a slab, neighbors counted from row `base`."""
+    back, back_weight, front, front_weight, diagonal = _along(j, axis, rows, neighbors, coefficients)
+    return back - base, back_weight, front - base, front_weight, diagonal
+
+
 @kernel
-def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, neighbors, coefficients, rings, part):
+def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, neighbors, coefficients, rings, part, strip):
     """Run the stages of a leg over the grid in one pass; return the sum of squares of f - A u where it is wanted.
 
     Stage 0 takes a slab of u, as it is, zero, a copy of `source`, with P source added, or P source; `before` half-sweeps
@@ -96,6 +106,10 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     slabs, whether it is periodic, whether the rows are); `part` is (low, high, slope at low, slope at high, first coarse slab,
     end of the coarse slabs): stage k does the slabs from low + k slope to high - k slope. Slabs beyond either end are those of
     the other end.
+
+    `strip` cuts the rows of every slab, so that less is under way: (low, high, slope at low, slope at high, first row to be
+    loaded, first coarse row, end of the coarse rows). Stage k does the rows from low - k slope to high - k slope: strips are
+    done one after the other, and each leaves at its end what needs the next, which begins with that.
     """
     start, color, backward, before, norm, after, axis, periodic, around = plan
     watched, norm = before if norm == BY_CHANGES else -LONGEST, int(norm == BY_STAGE)
@@ -104,8 +118,10 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     room = rings[3:]
     places, held = slots.shape[0], residuals.shape[0] - 1  # the last place is for the norm
     slabs, rows, n = u.shape
-    ring = (slots.reshape(-1), data.reshape(-1), places, rows, slots.shape[3], places)
-    flat, values, held_shape = source.reshape(-1), residuals.reshape(-1), (held, rows, residuals.shape[3])
+    row_low, row_high, row_low_slope, row_high_slope, base, coarse_row, coarse_row_end = strip
+    loaded, first_residual = (base, row_low, row_high), base + 1 if base > 0 else 0
+    ring = (slots.reshape(-1), data.reshape(-1), places, slots.shape[1], slots.shape[3], places)
+    flat, values, held_shape = source.reshape(-1), residuals.reshape(-1), (held, slots.shape[1], residuals.shape[3])
     ends = _along(0, 2, n, neighbors, coefficients), _along(n - 1, 2, n, neighbors, coefficients)
     middle = before + norm
     last = middle + after + 1
@@ -118,7 +134,8 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
         if first_slab <= front < last_slab:
             own_start = start if start == AS_IT_IS or low <= front < high else AS_IT_IS
             place, slab = front % places, front % slabs
-            begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, around, room, prolongation)
+            begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, loaded, around, room,
+                       prolongation)  # fmt: skip
         next_slab = min(front + 1, last_slab - 1) % slabs
         k = 1
         while k < last:
@@ -129,37 +146,46 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
             slab = r % slabs
             sides = beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
             if before < k <= middle:
-                for j in range(rows):
-                    across = _along(j, 1 - axis, rows, neighbors, coefficients)
-                    residual_row(residuals[held, j], ring, r, j, n, sides, across, ends, coefficients)
-                    total += sum_of_row(residuals[held, j, 0]) + sum_of_row(residuals[held, j, 1])
+                for j in range(max(row_low - k * row_low_slope, 0), row_high - k * row_high_slope):
+                    across, out = _across(j, base, 1 - axis, rows, neighbors, coefficients), residuals[held, j - base]
+                    residual_row(out, ring, r, j - base, n, sides, across, ends, coefficients)
+                    total += sum_of_row(out[0]) + sum_of_row(out[1])
                 k += 1
                 continue
             end = before + 1 if norm and k <= before else last
             count = _stages_together(k, end, front, (low, high, low_slope, high_slope), slabs, periodic)
             shade = color + k - 1 - (middle if k > middle else 0) + slab
-            for number in range(rows):
-                j = rows - 1 - number if backward else number
-                across = _along(j, 1 - axis, rows, neighbors, coefficients)
-                ahead, q, watch = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2, watched - k
-                total += relax_row(ring, r, j, n, q, count, watch, sides, across, ends, omega, coefficients, scratch, ahead)
+            first, stop = max(row_low - (k + count - 1) * row_low_slope, 0), row_high - k * row_high_slope
+            for number in range(stop - first):
+                j = stop - 1 - number if backward else first + number
+                # At a slope, the first rows begin with a later stage, the last ones end with an earlier one.
+                early = max(k, row_low - j) if row_low_slope else k
+                late = min(k + count, row_high - j) if row_high_slope else k + count
+                if early >= late:
+                    continue
+                r = front - early
+                sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
+                across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
+                ahead, q, watch = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2, watched - early
+                total += relax_row(ring, r, j - base, n, q, late - early, watch, sides, across, ends, omega, coefficients,
+                                   scratch, ahead)  # fmt: skip
             k += count
         r = front - last
         if restricts and low + last * low_slope - wide <= r < high - last * high_slope + wide:
             sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
-            for j in range(rows):
-                across = _along(j, 1 - axis, rows, neighbors, coefficients)
-                residual_row(residuals[r % held, j], ring, r, j, n, sides, across, ends, coefficients)
+            for j in range(first_residual, row_high - last * row_high_slope):
+                across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
+                residual_row(residuals[r % held, j - base], ring, r, j - base, n, sides, across, ends, coefficients)
             width, count = restriction[0].shape[1], starts.shape[0]
             while coarse_slab < coarse_end:
                 begin = starts[coarse_slab % count] + slabs * (coarse_slab // count)
                 if begin + width - 1 > r:
                     break
-                restrict_slab(coarse[coarse_slab % count], values, held_shape, n, begin, around, room,
-                               restriction[0][coarse_slab % count], *restriction[1:])  # fmt: skip
+                restrict_slab(coarse[coarse_slab % count], (coarse_row, coarse_row_end, base), values, held_shape, n, begin,
+                              around, room, restriction[0][coarse_slab % count], *restriction[1:])  # fmt: skip
                 coarse_slab += 1
         r = front - last - 1
         if first_slab <= r < last_slab:
-            for j in range(rows):
-                merge(u[r % slabs, j], slots[r % places, j])
+            for j in range(base, row_high):
+                merge(u[r % slabs, j], slots[r % places, j - base])
     return total
