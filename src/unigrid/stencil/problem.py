@@ -200,10 +200,10 @@ class Poisson:
 
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
         """Return b less its mean if the problem is singular, else b: what a solution can exist for."""
-        return b - b.dtype.type(self.mean(b)) if self.singular else b
+        return self.made_compatible(b.copy()) if self.singular else b
 
     def made_compatible(self, b: NDArray[Any]) -> NDArray[Any]:
-        """Do as `compatible`, in an array that may be written over where that must be."""
+        """Do as `compatible`, in an array that may be written over."""
         if self.singular:
             b -= b.dtype.type(self.mean(b))
         return b

@@ -92,8 +92,7 @@ class FusedSteps(Legs):
     def _parts(self, steps: int, restricts: bool) -> list[Part]:
         """Return the parts of the grid, each as `cascade` wants it."""
         slabs, coarse = self.fine[0], self.coarse[0] if restricts else 0
-        threads = team.get_num_threads() if self.unknowns >= team.PARALLEL_FROM else 1
-        count = max(1, min(threads, slabs // (2 * (steps + self.width + 2))))
+        count = max(1, min(team.threads_for(self.unknowns), slabs // (2 * (steps + self.width + 2))))
         starts, parts = self.transfers.starts, []
         for (low, high), (first, last) in zip(team.even_parts(slabs, count), team.even_parts(coarse, count), strict=True):
             reach = (int(starts[first]), int(starts[last - 1]) + self.width) if first < last else (low + 1, high - 1)

@@ -212,7 +212,12 @@ def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
 
 def slab_parts(slabs: int, unknowns: int) -> list[tuple[int, int]]:
     """Return range(slabs) cut into as many parts as there are threads, where that pays."""
-    return even_parts(slabs, min(get_num_threads(), slabs) if unknowns >= PARALLEL_FROM else 1)
+    return even_parts(slabs, min(threads_for(unknowns), slabs))
+
+
+def threads_for(unknowns: int) -> int:
+    """Return how many cores a grid of so many unknowns is worth."""
+    return get_num_threads() if unknowns >= PARALLEL_FROM else 1
 
 
 def even_parts(slabs: int, count: int) -> list[tuple[int, int]]:
