@@ -79,6 +79,7 @@ class Refinement:
     def __post_init__(self) -> None:
         self.norms: list[float] = []
         self._target = self.tolerance.target(self.system.residual_norm(None))
+        self._tables = self.cycle.problem.operator.tables(self.system.b.dtype)
         self._u: Array | None = None
         self._residual: Array = empty(self.system.b.shape, SINGLE)
         self._flow: Flow | None = None  # the correction under way, where it takes several cycles
@@ -100,17 +101,13 @@ class Refinement:
 
     def step(self, b: Array, u: Array | None) -> Array:
         """Do one cycle on the correction, and add it to u where it is done."""
-        if self._u is None and u is not None:
-            self._u = u.copy()
-            self._restate(None)
-        elif self._u is None:
-            self._u = zeros(b.shape, b.dtype)
-            kernels.convert(self._residual, b)
+        if self._u is None:
+            self._start(b, u)
         residual = self._residual
         if self._flow is None:
             self._flow, self._correction = self._begin(residual, residual, self.tolerance.maxiter - len(self.norms)), None
         if self._flow is None:
-            return self._complete(self.cycle.cycle(residual, None) if self._is_ours else self.cycle(residual))
+            return self._complete(self.cycle(residual))
         self._correction = self._flow.step(residual, self._correction)
         if not self._flow.turned:
             return self._complete(self._correction)
@@ -118,9 +115,14 @@ class Refinement:
         self.norms.append(max(self._flow.norms[-1], math.nextafter(self._target, math.inf)))
         return self._shown()
 
-    @property
-    def _is_ours(self) -> bool:
-        return isinstance(self.cycle, StencilCycle)
+    def _start(self, b: Array, u: Array | None) -> None:
+        """Take up u, or zero, and its residual in float32."""
+        if u is None:
+            self._u = zeros(b.shape, b.dtype)
+            kernels.convert(self._residual, b)
+        else:
+            self._u = u.copy()
+            kernels.restate(self._residual, b, self._u, self._tables)
 
     def _begin(self, f: Array, b: Array, cycles: int) -> Flow | None:
         """Return how to get at a correction from zero, by at most so many cycles; None where every cycle stands alone."""
@@ -133,21 +135,12 @@ class Refinement:
         return Flow(self.cycle, legs, f, system, enough)
 
     def _complete(self, correction: Array) -> Array:
-        """Add a correction that is done, and reckon what it leaves."""
+        """Add a correction that is done; write what it leaves in float32, and note the norm of that in float64."""
         self._flow = self._correction = None
-        self._restate(correction)
-        return self._shown()
-
-    def _restate(self, correction: Array | None) -> None:
-        """Add the correction to u; write the residual in float32, and note its norm in float64."""
-        b, tables = self.system.b, self.cycle.problem.operator.tables(self.system.b.dtype)
-        if correction is None:
-            assert self._u is not None
-            kernels.restate(self._residual, b, self._u, tables)
-            return
-        fresh = self._u is None
+        b, fresh = self.system.b, self._u is None
         self._u = empty(b.shape, b.dtype) if self._u is None else self._u
-        self.norms.append(kernels.correct(self._residual, b, self._u, correction, fresh, tables))
+        self.norms.append(kernels.correct(self._residual, b, self._u, correction, fresh, self._tables))
+        return self._shown()
 
     def _shown(self) -> Array:
         assert self._u is not None
