@@ -25,8 +25,8 @@ from .workspace import empty
 Array = NDArray[np.floating]
 Part = tuple[int, int, int, int, int, int]
 Strip = tuple[int, int, int, int, int, int, int]
-# What may be under way at once; the fewest rows that a strip goes on by. A turn at 255^3, one thread, second cache of 1 MB, takes
-# 13.1 ns an unknown in one strip (18 MB), 9.0 with 8 MB, 7.2 with 4, 7.7 with 2, 10.0 with 1.
+# What may be under way at once; the fewest rows that a strip goes on by. A turn at 255^3, one thread, a second cache of 1 MB,
+# takes 13.1 ns an unknown in one strip (18 MB), 9.0 with 8 MB, 7.2 with 4, 7.7 with 2, 10.0 with 1.
 STRIP_BYTES, STRIP_ROWS = 4 << 20, 16
 
 
