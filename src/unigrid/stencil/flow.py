@@ -19,30 +19,21 @@ from ..iterate import System, Tolerance, after_one_more, iterate
 from ..solution import Reason, Solution
 from .hierarchy import StencilCycle
 from .kernels.fused import FusedLegs
+from .task import Task
 
 Array = NDArray[np.floating]
 # What one cycle is expected to leave of the residual before any was seen. A turn too many costs a cycle, one too few a pass.
 FIRST_RATE = 0.01
 
 
-def solve_in_flow(
-    cycle: MultigridCycle, f: Array, u: Array | None, system: System, tolerance: Tolerance, nested: bool
-) -> Solution | None:
-    """Return the Solution; None for a cycle that cannot flow, and where u is no longer the iterate of its residual.
-
-    Parameters
-    ----------
-    f : array
-        The source, for full multigrid; `system.b` is the right-hand side made of it.
-    nested : bool
-        Whether the first iteration is full multigrid.
-    """
-    legs = legs_in_flow(cycle)
+def solve_in_flow(task: Task) -> Solution | None:
+    """Return the Solution; None for a cycle that cannot flow, and where u is no longer the iterate of its residual."""
+    cycle, legs = task.cycle, legs_in_flow(task.cycle)
     if legs is None or not isinstance(cycle, StencilCycle):
         return None
-    flow = Flow(cycle, legs, f, system, tolerance)
+    flow = Flow(cycle, legs, task.f, task.system, task.tolerance)
     with np.errstate(over="ignore", invalid="ignore"):
-        solution = flow.solve(u, nested)
+        solution = flow.solve(task.u, task.nested)
     return None if solution is None else replace(solution, u=cycle.problem.made_compatible(solution.u))
 
 

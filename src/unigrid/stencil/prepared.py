@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from .flow import solve_in_flow
 from .kernels.threads import limited_to
 from .problem import Poisson
 from .refinement import solve_refined
+from .task import Task
 
 if TYPE_CHECKING:
     from .adopted import AdoptedCycle
@@ -50,6 +51,16 @@ class SolveOptions(TypedDict, total=False):
     raise_on_failure: bool
     precision: Literal["full", "mixed"]
     threads: int | None
+
+
+class _Options(NamedTuple):
+    """Of `SolveOptions`, what says how one source is solved, checked."""
+
+    start: str
+    accelerate: str | None
+    compatibility: str
+    callback: Callable[[Solution], Any] | None
+    precision: str
 
 
 @partial(reject_unknown_keywords, label="StencilCycle.solve")
@@ -96,9 +107,12 @@ def solve_prepared(
     if accelerate is not None:
         choose(accelerate, ("cg",), "accelerate")
     tolerance = Tolerance(rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
+    options = _Options(start, accelerate, compatibility, callback, precision)
 
     def run(source: Array, first: Array | None) -> Solution:
-        return _solve_one(cycle, source, first, tolerance, start, accelerate, compatibility, callback, precision)
+        task, note = _task(cycle, source, first, tolerance, options)
+        solution = _solve_one(task, options)
+        return solution if not note else replace(solution, message=f"{solution.message} {note}")
 
     with cycle.workspace, limited_to(threads):
         if f.shape == shape:
@@ -113,19 +127,12 @@ def solve_prepared(
     return raise_unless_converged(solution) if raise_on_failure else solution
 
 
-def _solve_one(
-    cycle: StencilCycle | AdoptedCycle,
-    f: Array,
-    u: Array | None,
-    tolerance: Tolerance,
-    start: str,
-    accelerate: str | None,
-    compatibility: str,
-    callback: Callable[[Solution], Any] | None,
-    precision: str,
-) -> Solution:
+def _task(
+    cycle: StencilCycle | AdoptedCycle, f: Array, u: Array | None, tolerance: Tolerance, options: _Options
+) -> tuple[Task, str]:
+    """Return what is to be solved for one source, and a note on its right-hand side."""
     problem, operator = cycle.problem, cycle.problem.operator
-    b, b_norm, note = _right_hand_side(problem, f, compatibility)
+    b, b_norm, note = _right_hand_side(problem, f, options.compatibility)
     if u is not None:
         u = problem.compatible(u)
         if not math.isfinite(operator.residual_norm(b, u)):
@@ -137,28 +144,24 @@ def _solve_one(
         view=_read_only,
         zero=lambda: np.zeros_like(b),
     )
-    nested = u is None and start == "fmg" and cycle.nests
-    solution = solve_refined(cycle, f, u, system, tolerance, nested, callback) if precision == "mixed" else None
-    if solution is None and accelerate is None and callback is None:
-        solution = solve_in_flow(cycle, f, u, system, tolerance, nested)
-    if solution is None:
-        solution = _solve_plainly(cycle, f, u, system, tolerance, nested, accelerate, callback)
-    return solution if not note else replace(solution, message=f"{solution.message} {note}")
+    nested = u is None and options.start == "fmg" and cycle.nests
+    return Task(cycle, f, u, system, tolerance, nested, options.callback), note
 
 
-def _solve_plainly(
-    cycle: StencilCycle | AdoptedCycle,
-    f: Array,
-    u: Array | None,
-    system: System,
-    tolerance: Tolerance,
-    nested: bool,
-    accelerate: str | None,
-    callback: Callable[[Solution], Any] | None,
-) -> Solution:
+def _solve_one(task: Task, options: _Options) -> Solution:
+    """Solve by the fastest way of iterating that does what is asked; plainly where that way did not end well."""
+    solution = solve_refined(task) if options.precision == "mixed" else None
+    if solution is None and options.accelerate is None and task.callback is None:
+        solution = solve_in_flow(task)
+    return _solve_plainly(task, options.accelerate) if solution is None else solution
+
+
+def _solve_plainly(task: Task, accelerate: str | None) -> Solution:
     """Solve by iterates that are arrays of their own."""
-    problem, operator = cycle.problem, cycle.problem.operator
-    step: Any = ConjugateGradients(operator, cycle.symmetric(), problem.compatible) if accelerate == "cg" else cycle
+    cycle, problem = task.cycle, task.cycle.problem
+    step: Any = cycle
+    if accelerate == "cg":
+        step = ConjugateGradients(problem.operator, cycle.symmetric(), problem.compatible)
 
     @np.errstate(over="ignore", invalid="ignore")  # divergence is the driver's to report, not a warning's
     def iteration(b: Array, u: Array) -> Array:
@@ -166,11 +169,11 @@ def _solve_plainly(
 
     return iterate(
         iteration,
-        u,
-        system,
-        tolerance,
-        nested=(lambda: problem.compatible(cycle.nested(f))) if nested else None,
-        callback=callback,
+        task.u,
+        task.system,
+        task.tolerance,
+        nested=(lambda: problem.compatible(cycle.nested(task.f))) if task.nested else None,
+        callback=task.callback,
     )
 
 

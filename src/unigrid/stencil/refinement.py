@@ -12,22 +12,19 @@ and accuracy of hardware-oriented native-, emulated- and mixed-precision solvers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..iterate import System, Tolerance, iterate
+from ..iterate import Tolerance, iterate
 from ..solution import Reason, Solution
 from . import kernels
 from .flow import Flow, legs_in_flow
 from .hierarchy import StencilCycle
 from .kernels.workspace import empty, zeros
-
-if TYPE_CHECKING:
-    from .adopted import AdoptedCycle
+from .task import Task
 
 Array = NDArray[np.floating]
 SINGLE = np.dtype(np.float32)
@@ -36,33 +33,25 @@ SINGLE_FLOOR = 1e-5
 SMALLEST, LARGEST = 1e-15, 1e25  # root mean square of b between which float32 holds it, its residuals and its solution
 
 
-def solve_refined(
-    cycle: StencilCycle | AdoptedCycle,
-    f: Array,
-    u: Array | None,
-    system: System,
-    tolerance: Tolerance,
-    nested: bool,
-    callback: Callable[[Solution], Any] | None,
-) -> Solution | None:
+def solve_refined(task: Task) -> Solution | None:
     """Return the Solution of the iteration in mixed precision; None where it failed, which float64 alone may do better.
 
-    Arguments as of `flow.solve_in_flow`. Raises ValueError where f is not float64, or its size is beyond float32.
+    Raises ValueError where f is not float64, or its size is beyond float32.
     """
+    system, problem = task.system, task.cycle.problem
     if system.b.dtype != np.float64:
         raise ValueError(
             f"precision='mixed' is float32 inside float64, and f is {system.b.dtype}; leave it out, or give float64"
         )
     size = system.residual_norm(None) / math.sqrt(system.b.size)
-    holds = np.isfinite(cycle.problem.operator.tables(SINGLE).coefficients).all()
+    holds = np.isfinite(problem.operator.tables(SINGLE).coefficients).all()
     if not holds or (size and not SMALLEST < size < LARGEST):
         raise ValueError(
             f"precision='mixed' needs numbers that float32 holds, and f is of size {size:.1e}; scale f, and u after it"
         )
-    refinement = Refinement(cycle, f, system, tolerance, callback is not None)
     with np.errstate(over="ignore", invalid="ignore"):
-        solution = refinement.solve(u, nested, callback)
-    return None if solution is None else replace(solution, u=cycle.problem.made_compatible(solution.u))
+        solution = Refinement(task).solve()
+    return None if solution is None else replace(solution, u=problem.made_compatible(solution.u))
 
 
 @final
@@ -70,34 +59,34 @@ def solve_refined(
 class Refinement:
     """u in float64 and the correction to it that is under way in float32."""
 
-    cycle: StencilCycle | AdoptedCycle
-    f: Array
-    system: System
-    tolerance: Tolerance
-    keeps: bool  # whether every iterate is to be an array of its own, complete, as somebody looks at it
+    task: Task
 
     def __post_init__(self) -> None:
         self.norms: list[float] = []
-        self._target = self.tolerance.target(self.system.residual_norm(None))
-        self._tables = self.cycle.problem.operator.tables(self.system.b.dtype)
+        system = self.task.system
+        self._target = self.task.tolerance.target(system.residual_norm(None))
+        self._tables = self.task.cycle.problem.operator.tables(system.b.dtype)
         self._u: Array | None = None
-        self._residual: Array = empty(self.system.b.shape, SINGLE)
+        self._residual: Array = empty(system.b.shape, SINGLE)
         self._flow: Flow | None = None  # the correction under way, where it takes several cycles
         self._correction: Array | None = None
 
-    def solve(self, u: Array | None, nested: bool, callback: Callable[[Solution], Any] | None) -> Solution | None:
-        """Iterate from u; return None where the array does not hold the iterate that the last residual belongs to."""
-        measured = replace(self.system, residual_norm=self._residual_norm)
-        solution = iterate(self.step, u, measured, self.tolerance, nested=self.nested if nested else None, callback=callback)
+    def solve(self) -> Solution | None:
+        """Iterate; return None where the array does not hold the iterate that the last residual belongs to."""
+        task = self.task
+        measured = replace(task.system, residual_norm=self._residual_norm)
+        nested = self.nested if task.nested else None
+        solution = iterate(self.step, task.u, measured, task.tolerance, nested=nested, callback=task.callback)
         ended = solution.converged or solution.reason in (Reason.MAXITER, Reason.STOPPED)
         return solution if ended and self._flow is None else None
 
     def nested(self) -> Array:
         """Full multigrid in float32, for the solution itself."""
-        f = kernels.convert(self._residual, self.f)
-        b = f if self.system.b is self.f else kernels.convert(empty(f.shape, SINGLE), self.system.b)
+        task = self.task
+        f = kernels.convert(self._residual, task.f)
+        b = f if task.system.b is task.f else kernels.convert(empty(f.shape, SINGLE), task.system.b)
         flow = self._begin(f, b, cycles=1)
-        return self._complete(self.cycle.nested(f) if flow is None else flow.nested())
+        return self._complete(task.cycle.nested(f) if flow is None else flow.nested())
 
     def step(self, b: Array, u: Array | None) -> Array:
         """Do one cycle on the correction, and add it to u where it is done."""
@@ -105,15 +94,21 @@ class Refinement:
             self._start(b, u)
         residual = self._residual
         if self._flow is None:
-            self._flow, self._correction = self._begin(residual, residual, self.tolerance.maxiter - len(self.norms)), None
+            cycles = self.task.tolerance.maxiter - len(self.norms)
+            self._flow, self._correction = self._begin(residual, residual, cycles), None
         if self._flow is None:
-            return self._complete(self.cycle(residual))
+            return self._complete(self.task.cycle(residual))
         self._correction = self._flow.step(residual, self._correction)
         if not self._flow.turned:
             return self._complete(self._correction)
         # What float32 says is not known yet: the tolerance is met by float64 residuals alone.
         self.norms.append(max(self._flow.norms[-1], math.nextafter(self._target, math.inf)))
         return self._shown()
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether every iterate is to be an array of its own, complete, as somebody looks at it."""
+        return self.task.callback is not None
 
     def _start(self, b: Array, u: Array | None) -> None:
         """Take up u, or zero, and its residual in float32."""
@@ -126,26 +121,27 @@ class Refinement:
 
     def _begin(self, f: Array, b: Array, cycles: int) -> Flow | None:
         """Return how to get at a correction from zero, by at most so many cycles; None where every cycle stands alone."""
-        legs = None if self.keeps else legs_in_flow(self.cycle)
-        if legs is None or not isinstance(self.cycle, StencilCycle):
+        cycle = self.task.cycle
+        legs = None if self._is_watched else legs_in_flow(cycle)
+        if legs is None or not isinstance(cycle, StencilCycle):
             return None
         norm = kernels.norm(b) if not self.norms else self.norms[-1]
-        system = replace(self.system, b=b, residual_norm=lambda u: norm)
+        system = replace(self.task.system, b=b, residual_norm=lambda u: norm)
         enough = Tolerance(0.0, max(self._target, SINGLE_FLOOR * norm), max(cycles, 1), 0.0)
-        return Flow(self.cycle, legs, f, system, enough)
+        return Flow(cycle, legs, f, system, enough)
 
     def _complete(self, correction: Array) -> Array:
         """Add a correction that is done; write what it leaves in float32, and note the norm of that in float64."""
         self._flow = self._correction = None
-        b, fresh = self.system.b, self._u is None
+        b, fresh = self.task.system.b, self._u is None
         self._u = empty(b.shape, b.dtype) if self._u is None else self._u
         self.norms.append(kernels.correct(self._residual, b, self._u, correction, fresh, self._tables))
         return self._shown()
 
     def _shown(self) -> Array:
         assert self._u is not None
-        return self._u.copy() if self.keeps else self._u
+        return self._u.copy() if self._is_watched else self._u
 
     def _residual_norm(self, u: Array | None) -> float:
         """Return |b - A u|: as the last step noted it, or anew."""
-        return self.norms[-1] if u is not None and self.norms else self.system.residual_norm(u)
+        return self.norms[-1] if u is not None and self.norms else self.task.system.residual_norm(u)
