@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from unigrid.cli import main
+from unigrid import training
+from unigrid.cli import main, train_poisson
 
 TINY = "--size 15 --set steps=5"
 
@@ -19,6 +20,10 @@ def solver(tmp_path_factory):
         code = main(f"train poisson {TINY} --epochs 2 --plot smoothing.png".split())
     assert code == 0, err.getvalue()
     return SimpleNamespace(place=place, folder=place / "runs" / "poisson", out=out.getvalue(), err=err.getvalue())
+
+
+def test_the_default_size_is_that_of_the_library():
+    assert train_poisson.SIZE == training.poisson.SIZE
 
 
 def test_a_run_reports_what_it_does_and_where_it_lies(solver):
@@ -110,8 +115,6 @@ def test_a_run_that_diverges_ends_with_one_and_says_why(command):
 
 
 def test_a_fault_of_ours_is_not_called_the_users(command, monkeypatch):
-    from unigrid import training
-
     def broken(*arguments, **named):
         raise ValueError("a fault of ours")
 

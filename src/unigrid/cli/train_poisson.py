@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..training import PoissonResult
 
 NAME = "poisson"
-SIZE, PROTOCOL = 63, "fourier"
+SIZE = 63  # of `training.poisson`, which this is not to import before it is needed
 IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
 
 
@@ -52,13 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
         choices = _choices(arguments)
-        new_run(problems, None, arguments.protocol or PROTOCOL, arguments.seed, folder, **choices)  # refuses what is wrong
+        new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # refuses what is wrong
     if not arguments.json:
         print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
         print(f"Files: {folder}{os.sep}", flush=True)
     try:
         result = train(
-            problems, protocol=arguments.protocol or PROTOCOL, seed=arguments.seed, out=folder, resume=arguments.resume,
+            problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
             callback=None if arguments.json else _show, progress=False, **choices,
         )  # fmt: skip
     except TrainingError as error:

@@ -80,6 +80,7 @@ PROTOCOLS = {
     "fourier": PoissonProtocol("fourier", epochs=5, steps=80, learning_rate=1.0),
     "random": PoissonProtocol("random", epochs=8, steps=50, learning_rate=0.05),
 }
+PROTOCOL, SIZE = "fourier", 63  # unless told otherwise; the size is that of either axis
 
 
 @final
@@ -125,7 +126,7 @@ class PoissonResult:
 def poisson_problems(dataset: Any) -> tuple[Poisson, ...] | None:
     """Return the problems that a data set is, None where it is none: "poisson", a `Poisson`, or several of them."""
     if isinstance(dataset, str) and dataset == NAME:
-        return (Poisson((63, 63)),)
+        return (Poisson((SIZE, SIZE)),)
     if isinstance(dataset, Poisson):
         return (dataset,)
     if isinstance(dataset, (list, tuple)) and dataset and all(isinstance(problem, Poisson) for problem in dataset):
@@ -133,7 +134,7 @@ def poisson_problems(dataset: Any) -> tuple[Poisson, ...] | None:
     return None
 
 
-def anisotropic(eps: float, n: int = 63) -> Poisson:
+def anisotropic(eps: float, n: int = SIZE) -> Poisson:
     """Return -eps u_xx - u_yy = f on the unit square between Dirichlet sides, n x n unknowns.
 
     Written as Poisson's equation on a box of length eps^(-1/2) along the first axis: a stretch of that axis is all that eps is.
@@ -146,7 +147,7 @@ def anisotropic(eps: float, n: int = 63) -> Poisson:
 def train_poisson(
     problems: Sequence[Poisson],
     model: Any = None,
-    protocol: str | PoissonProtocol = "fourier",
+    protocol: str | PoissonProtocol | None = None,
     *,
     seed: int | Sequence[int] = 0,
     out: Path | None = None,
@@ -175,7 +176,7 @@ def train_poisson(
 def new_run(
     problems: Sequence[Poisson],
     model: Any = None,
-    protocol: str | PoissonProtocol = "fourier",
+    protocol: str | PoissonProtocol | None = None,
     seed: int | Sequence[int] = 0,
     out: Path | None = None,
     **choices: Any,
@@ -193,8 +194,9 @@ def new_run(
     return PoissonRun(net, tuple(problems), resolved, seeds[0], out, fresh)
 
 
-def _resolved(protocol: str | PoissonProtocol, choices: dict[str, Any]) -> tuple[PoissonProtocol, dict[str, Any]]:
+def _resolved(protocol: str | PoissonProtocol | None, choices: dict[str, Any]) -> tuple[PoissonProtocol, dict[str, Any]]:
     """Return the protocol with what was chosen of it, and the choices that are the net's."""
+    protocol = PROTOCOL if protocol is None else protocol
     if isinstance(protocol, str):
         protocol = PROTOCOLS[choose(protocol, PROTOCOLS, "protocol for Poisson problems")]
     if not isinstance(protocol, PoissonProtocol):

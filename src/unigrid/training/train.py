@@ -151,7 +151,7 @@ def train(
         _refuse_for_poisson(of_images)
         given = {"epochs": epochs, "learning_rate": learning_rate, **choices}
         return train_poisson(
-            problems, model, "fourier" if protocol is None else protocol, seed=seed,
+            problems, model, protocol, seed=seed,
             out=None if out is None else Path(out), resume=resume, callback=callback,
             progress=sys.stderr.isatty() if progress is None else progress, **given,
         )  # fmt: skip
