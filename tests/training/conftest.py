@@ -22,6 +22,30 @@ def as_many_levels_as_fit():
 
 
 @pytest.fixture
+def one_thread():
+    """Networks for Poisson problems are tiny."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def noisy():
+    """noisy(seed, size, **config): a `PoissonNet` whose every number is something else than where it begins."""
+    return _noisy
+
+
+def _noisy(seed=0, size=0.03, **config):
+    torch, training = pytest.importorskip("torch"), pytest.importorskip("unigrid.training")
+    net, generator = training.PoissonNet(**config), torch.Generator().manual_seed(seed)
+    for parameter in net.parameters():
+        parameter.data += size * torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
+    return net
+
+
+@pytest.fixture
 def python2_pickle():
     """python2_pickle({"data": array, "labels": [3, 1]}) -> what Python 2 wrote, opcode by opcode."""
     return _pickle
