@@ -93,6 +93,54 @@ def _across(j, base, axis, rows, neighbors, coefficients):
     return back - base, back_weight, front - base, front_weight, diagonal
 
 
+@inlined
+def _write_residuals(out, grid, r, first, stop):
+    """Write f - A u on rows first to stop of slab r into `out`, (rows, 2, length), the first of which is row `base`."""
+    ring, slabs, rows, n, base, axis, periodic, ends, neighbors, coefficients = grid
+    sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
+    for j in range(first, stop):
+        across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
+        residual_row(out[j - base], ring, r, j - base, n, sides, across, ends, coefficients)
+
+
+@inlined
+def _relax_stages(grid, front, k, count, shade, backward, watched, strip, omega, scratch, u, f, next_slab):
+    """Do stages k to k + count, one slab behind the other; return the sum of squares that the watched ones have seen."""
+    ring, slabs, rows, n, base, axis, periodic, ends, neighbors, coefficients = grid
+    low, high, low_slope, high_slope = strip[0], strip[1], strip[2], strip[3]
+    first, stop = max(low - (k + count - 1) * low_slope, 0), high - k * high_slope
+    total = 0.0
+    for number in range(stop - first):
+        j = stop - 1 - number if backward else first + number
+        # At a slope, the first rows begin with a later stage, the last ones end with an earlier one.
+        early = max(k, low - j) if low_slope else k
+        late = min(k + count, high - j) if high_slope else k + count
+        if early < late:
+            r = front - early
+            sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
+            across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
+            ahead, q = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2
+            total += relax_row(ring, r, j - base, n, q, late - early, watched - early, sides, across, ends, omega, coefficients,
+                               scratch, ahead)  # fmt: skip
+    return total
+
+
+@inlined
+def _restrict_ready(
+    coarse, coarse_slab, coarse_end, r, slabs, values, shape, n, coarse_rows, around, room, restriction, starts
+):
+    """Write the coarse slabs that need no residual beyond slab r; return the next one."""
+    width, count = restriction[0].shape[1], starts.shape[0]
+    while coarse_slab < coarse_end:
+        begin, number = starts[coarse_slab % count] + slabs * (coarse_slab // count), coarse_slab % count
+        if begin + width - 1 > r:
+            break
+        restrict_slab(coarse[number], coarse_rows, values, shape, n, begin, around, room, restriction[0][number],
+                      *restriction[1:])  # fmt: skip
+        coarse_slab += 1
+    return coarse_slab
+
+
 @kernel
 def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, neighbors, coefficients, rings, part, strip):
     """Run the stages of a leg over the grid in one pass; return the sum of squares of f - A u where it is wanted.
@@ -114,15 +162,16 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     start, color, backward, before, norm, after, axis, periodic, around = plan
     watched, norm = before if norm == BY_CHANGES else -LONGEST, int(norm == BY_STAGE)
     low, high, low_slope, high_slope, coarse_slab, coarse_end = part
+    row_low, row_high, row_low_slope, row_high_slope, base, coarse_row, coarse_row_end = strip
     slots, data, residuals, scratch, _ = rings
     room = rings[3:]
-    places, held = slots.shape[0], residuals.shape[0] - 1  # the last place is for the norm
     slabs, rows, n = u.shape
-    row_low, row_high, row_low_slope, row_high_slope, base, coarse_row, coarse_row_end = strip
-    loaded, first_residual = (base, row_low, row_high), base + 1 if base > 0 else 0
-    ring = (slots.reshape(-1), data.reshape(-1), places, slots.shape[1], slots.shape[3], places)
-    flat, values, held_shape = source.reshape(-1), residuals.reshape(-1), (held, slots.shape[1], residuals.shape[3])
+    places, height, length = slots.shape[0], slots.shape[1], slots.shape[3]
+    held = residuals.shape[0] - 1  # the last place is for the norm
+    ring = slots.reshape(-1), data.reshape(-1), places, height, length, places
     ends = _along(0, 2, n, neighbors, coefficients), _along(n - 1, 2, n, neighbors, coefficients)
+    grid = ring, slabs, rows, n, base, axis, periodic, ends, neighbors, coefficients
+    flat, values = source.reshape(-1), residuals.reshape(-1)
     middle = before + norm
     last = middle + after + 1
     restricts = coarse_slab < coarse_end
@@ -133,57 +182,34 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
     for front in range(first_slab, last_slab + last + 2):
         if first_slab <= front < last_slab:
             own_start = start if start == AS_IT_IS or low <= front < high else AS_IT_IS
-            place, slab = front % places, front % slabs
-            begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, loaded, around, room,
-                       prolongation)  # fmt: skip
+            place, slab, loaded = front % places, front % slabs, (base, row_low, row_high)
+            begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, loaded, around, room, prolongation)
         next_slab = min(front + 1, last_slab - 1) % slabs
         k = 1
         while k < last:
             r = front - k
+            count = 1
             if not low + k * low_slope <= r < high - k * high_slope:
-                k += 1
-                continue
-            slab = r % slabs
-            sides = beside(r, slab, slabs, axis, periodic, neighbors, coefficients)
-            if before < k <= middle:
-                for j in range(max(row_low - k * row_low_slope, 0), row_high - k * row_high_slope):
-                    across, out = _across(j, base, 1 - axis, rows, neighbors, coefficients), residuals[held, j - base]
-                    residual_row(out, ring, r, j - base, n, sides, across, ends, coefficients)
-                    total += sum_of_row(out[0]) + sum_of_row(out[1])
-                k += 1
-                continue
-            end = before + 1 if norm and k <= before else last
-            count = _stages_together(k, end, front, (low, high, low_slope, high_slope), slabs, periodic)
-            shade = color + k - 1 - (middle if k > middle else 0) + slab
-            first, stop = max(row_low - (k + count - 1) * row_low_slope, 0), row_high - k * row_high_slope
-            for number in range(stop - first):
-                j = stop - 1 - number if backward else first + number
-                # At a slope, the first rows begin with a later stage, the last ones end with an earlier one.
-                early = max(k, row_low - j) if row_low_slope else k
-                late = min(k + count, row_high - j) if row_high_slope else k + count
-                if early >= late:
-                    continue
-                r = front - early
-                sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
-                across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
-                ahead, q, watch = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2, watched - early
-                total += relax_row(ring, r, j - base, n, q, late - early, watch, sides, across, ends, omega, coefficients,
-                                   scratch, ahead)  # fmt: skip
+                pass
+            elif before < k <= middle:
+                first, stop = max(row_low - k * row_low_slope, 0), row_high - k * row_high_slope
+                _write_residuals(residuals[held], grid, r, first, stop)
+                for j in range(first - base, stop - base):
+                    total += sum_of_row(residuals[held, j, 0]) + sum_of_row(residuals[held, j, 1])
+            else:
+                end = before + 1 if norm and k <= before else last
+                count = _stages_together(k, end, front, (low, high, low_slope, high_slope), slabs, periodic)
+                shade = color + k - 1 - (middle if k > middle else 0) + r % slabs
+                total += _relax_stages(grid, front, k, count, shade, backward, watched, strip, omega, scratch, u, f, next_slab)
             k += count
         r = front - last
         if restricts and low + last * low_slope - wide <= r < high - last * high_slope + wide:
-            sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
-            for j in range(first_residual, row_high - last * row_high_slope):
-                across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
-                residual_row(residuals[r % held, j - base], ring, r, j - base, n, sides, across, ends, coefficients)
-            width, count = restriction[0].shape[1], starts.shape[0]
-            while coarse_slab < coarse_end:
-                begin = starts[coarse_slab % count] + slabs * (coarse_slab // count)
-                if begin + width - 1 > r:
-                    break
-                restrict_slab(coarse[coarse_slab % count], (coarse_row, coarse_row_end, base), values, held_shape, n, begin,
-                              around, room, restriction[0][coarse_slab % count], *restriction[1:])  # fmt: skip
-                coarse_slab += 1
+            first = base + 1 if base > 0 else 0
+            _write_residuals(residuals[r % held], grid, r, first, row_high - last * row_high_slope)
+            coarse_slab = _restrict_ready(
+                coarse, coarse_slab, coarse_end, r, slabs, values, (held, height, length), n,
+                (coarse_row, coarse_row_end, base), around, room, restriction, starts,
+            )  # fmt: skip
         r = front - last - 1
         if first_slab <= r < last_slab:
             for j in range(base, row_high):
