@@ -64,16 +64,11 @@ class StencilOperator(Operator):
         """Return the diagonal of A, shape of the grid; not constant where a cell-centered or one-unknown axis ends."""
         return self._diagonal.copy()
 
-    @property
+    @cached_property
     def constant_diagonal(self) -> float | None:
         """The diagonal of A where it is the same at every unknown, else None."""
         places = self._diagonal[np.ix_(*((0, n // 2, n - 1) for n in self.grid.shape))]  # ends and middle, in all combinations
         return float(places.flat[0]) if (places == places.flat[0]).all() else None
-
-    def over_diagonal(self, residual: Array) -> Array:
-        """Return D^-1 r."""
-        constant = self.constant_diagonal
-        return residual / (self._diagonal.astype(residual.dtype) if constant is None else residual.dtype.type(constant))
 
     @cached_property
     def _diagonal(self) -> NDArray[np.float64]:

@@ -49,6 +49,7 @@ class FusedSteps(Legs):
         """`schedules` down and up; the rest as of `Legs`."""
         super().__init__(*grids_and_transfers)
         self.down, self.up = schedules
+        self._ready: dict[tuple[int, Schedule, np.dtype], tuple[Any, ...]] = {}
 
     def descend(self, f: Array, u: Array | None) -> tuple[Array, Array]:
         start = waves.ZERO if u is None else waves.AS_IT_IS
@@ -72,22 +73,27 @@ class FusedSteps(Legs):
     ) -> None:
         """Run a cascade over the parts of the grid."""
         dtype = grids[0].dtype
-        typed = self.of_type(dtype)
-        prolongation = typed.nested_prolongation if start == waves.INTERPOLATED else typed.prolongation
-        arrays = [writable(grid).reshape(self.fine) for grid in grids]
-        from_source = typed.nothing if source is None else writable(source).reshape(self.coarse)
-        target = typed.nothing if coarse is None else coarse.reshape(self.coarse)
-        plan = start, self.axis, int(self.periodic), int(self.around)
-        gain, weights = dtype.type(schedule.gain), np.array(schedule.weights, dtype)
-        steps = len(weights)
-        fixed = *arrays, from_source, target, gain, weights, plan, prolongation, typed.restriction, self.transfers.starts
+        fixed = self._ready.get((start, schedule, dtype)) or self._prepare(start, schedule, dtype)
+        nothing, steps = self.of_type(dtype).nothing, len(schedule.weights)
+        from_source = nothing if source is None else writable(source).reshape(self.coarse)
+        target = nothing if coarse is None else coarse.reshape(self.coarse)
+        arrays = *(writable(grid).reshape(self.fine) for grid in grids), from_source, target
 
         def run(*part: int) -> None:
             iterates, *others = self.rings(((steps + 1) * PLACES, steps + 2, self.width + 2), dtype)
             each = iterates.reshape(steps + 1, PLACES, *iterates.shape[1:])
-            cascade(*fixed, *typed.operator, (each, *others), part)
+            cascade(*arrays, *fixed, (each, *others), part)
 
         team.over_parts(run, self._parts(steps, coarse is not None))
+
+    def _prepare(self, start: int, schedule: Schedule, dtype: np.dtype) -> tuple[Any, ...]:
+        """Gather what a leg hands to its cascades besides arrays and parts, once."""
+        typed = self.of_type(dtype)
+        prolongation = typed.nested_prolongation if start == waves.INTERPOLATED else typed.prolongation
+        plan = start, self.axis, int(self.periodic), int(self.around)
+        gain, weights = dtype.type(schedule.gain), np.array(schedule.weights, dtype)
+        fixed = gain, weights, plan, prolongation, typed.restriction, self.transfers.starts, *typed.operator
+        return self._ready.setdefault((start, schedule, dtype), fixed)
 
     def _parts(self, steps: int, restricts: bool) -> list[Part]:
         """Return the parts of the grid, each as `cascade` wants it."""
