@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse.linalg
 
 import unigrid
+from unigrid.stencil import prepared
 
 SIDES = [
     "dirichlet",
@@ -101,6 +102,22 @@ def test_a_prepared_cycle_solves_in_either_precision_in_turn():
     assert np.abs(several.u[1] - 2 * several.u[0]).max() <= 1e-6 * np.abs(first.u).max()
 
 
+def test_a_tolerance_that_float32_believes_met_is_proved_in_float64(monkeypatch):
+    """The second cycle meets it, and the third has begun by then, as more was expected: it ends, and nothing is done again."""
+    f = rough((127, 127))
+    first = unigrid.solve(f, rtol=1e-12)
+    assert first.residuals[2] < 0.008 * first.residuals[1]  # better than is expected of a cycle before any was seen
+
+    def not_again(*arguments):
+        raise AssertionError("solved again in full precision")
+
+    for name in ("solve_in_flow", "_solve_plainly"):
+        monkeypatch.setattr(prepared, name, not_again)
+    mixed = unigrid.solve(f, rtol=0.0, atol=1.2 * first.residuals[2], precision="mixed")
+    assert mixed.residuals[-1] <= 1.2 * first.residuals[2]
+    assert mixed.residuals[-1] == pytest.approx(np.linalg.norm(f - unigrid.Poisson(f.shape).operator(mixed.u)), rel=1e-3)
+
+
 def test_a_zero_source_needs_no_cycle():
     solution = unigrid.solve(np.zeros((65, 65)), precision="mixed")
     assert solution.iterations == 0
@@ -146,9 +163,12 @@ def test_a_wrong_name_is_told_the_right_ones():
 
 def test_divergence_is_found_as_in_full_precision():
     wild = unigrid.RedBlack(1.999)
+    reasons = []
     for precision in ("full", "mixed"):
         solution = unigrid.solve(rough((64, 64)), smoother=wild, precision=precision, raise_on_failure=False, start="zero")
-        assert not solution.converged
+        reasons.append(solution.reason)
+    assert reasons[0] is reasons[1]
+    assert not solution.converged
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])

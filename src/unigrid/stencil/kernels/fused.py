@@ -167,7 +167,7 @@ class FusedLegs(Legs):
         indices, weights = self.transfers.restriction[1]
         ends = np.where(weights != 0, indices, -1).max(axis=1)
         span = int((ends - np.where(weights != 0, indices, rows).min(axis=1)).max()) + 1
-        margin = last + span + 1
+        margin = last + span
         count = (
             1 if self.axis == 1 or self.wraps[1] else max(1, rows // max(STRIP_BYTES // bytes_of_a_row - margin, STRIP_ROWS))
         )
