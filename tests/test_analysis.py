@@ -186,6 +186,7 @@ EXACT = {
     "jacobi": (Poisson((16, 16), **PERIODIC), 2, {"smoother": Jacobi(0.8), "pre": 1, "post": 2}),
     "red-black, three levels": (Poisson((16, 16), **PERIODIC), 3, {"smoother": RedBlack(1.1), "pre": 1, "post": 0}),
     "black-red, W": (Poisson((16, 16), **PERIODIC), 3, {"smoother": RedBlack(1.1, first="black"), "cycle": "W"}),
+    "an omega for each half-sweep": (Poisson((16, 16), **PERIODIC), 2, {"smoother": RedBlack((1.3, 0.8, 1.1, 1.2)), "post": 1}),
     "red-black, F": (Poisson((16, 16), **PERIODIC), 3, {"smoother": RedBlack(1.1), "cycle": "F"}),
     "chebyshev, reaction": (Poisson((16, 16), reaction=50.0, **PERIODIC), 2, {"smoother": Chebyshev(3)}),
     "one axis coarsened, red-black": (Poisson((16, 8), spacing=(1, 4), **PERIODIC), 2, {"smoother": RedBlack(1.2)}),

@@ -106,7 +106,7 @@ def test_slots_are_the_networks_slot_by_slot(rng):
         assert_close(stencil.operator.residual(f, u), f - stencil.operator(u))
 
 
-SMOOTHERS = [unigrid.Jacobi(0.8), unigrid.Chebyshev(4), unigrid.RedBlack(1.15)]
+SMOOTHERS = [unigrid.Jacobi(0.8), unigrid.Chebyshev(4), unigrid.RedBlack(1.15), unigrid.RedBlack((1.2, 0.9))]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ D, N, P = "dirichlet", "neumann", "periodic"
 TOLERANCE = 1e-12
 JACOBI, CHEBYSHEV, RED_BLACK = unigrid.Jacobi(0.8), unigrid.Chebyshev(4), unigrid.RedBlack(1.15)
 SMOOTHERS = pytest.mark.parametrize(
-    "smoother", [JACOBI, CHEBYSHEV, RED_BLACK, unigrid.RedBlack(1.0, first="black"), unigrid.Chebyshev(1)], ids=repr
+    "smoother", [JACOBI, CHEBYSHEV, RED_BLACK, unigrid.RedBlack((1.0, 1.2), first="black"), unigrid.Chebyshev(1)], ids=repr
 )
 SIDES = {  # per axis: the sides, and the unknowns of a grid of 8 and one of 16 intervals
     "vertex": [((D, D), 7, 15), ((D, N), 8, 16), ((N, D), 8, 16), ((N, N), 9, 17), ((P, P), 8, 16)],
@@ -206,7 +206,8 @@ def step_matrices(smoother, matrix, shape):
         return [smoother.omega * inverse]
     color = np.add.outer(np.arange(shape[0]), np.arange(shape[1])).ravel() % 2
     order = (0, 1) if smoother.first == "red" else (1, 0)
-    return [smoother.omega * inverse * (color == each)[:, None] for each in order]
+    omegas = smoother.omega if isinstance(smoother.omega, tuple) else (smoother.omega,) * 2
+    return [omega * inverse * (color == order[number % 2])[:, None] for number, omega in enumerate(omegas)]
 
 
 def dense_smoothing(smoother, matrix, shape, f, u, interval):

@@ -495,6 +495,13 @@ def test_chebyshev_refuses_a_degree_or_interval_without_meaning(arguments):
         unigrid.Chebyshev(**arguments)
 
 
+@pytest.mark.parametrize("omega", [(), (1.0,), (1.0, 1.1, 1.2), (1.0, -1.0), (1.0, None)], ids=str)
+def test_red_black_refuses_omegas_that_are_not_two_for_each_sweep(omega):
+    with pytest.raises(ValueError, match="omega must be") as error:
+        unigrid.RedBlack(omega)
+    one_line(error)
+
+
 def test_red_black_refuses_another_color():
     with pytest.raises(ValueError, match="'red' or 'black'"):
         unigrid.RedBlack(first="green")

@@ -22,6 +22,7 @@ ALL = [
     unigrid.Jacobi(0.5),
     unigrid.RedBlack(),
     unigrid.RedBlack(1.0, "black"),
+    unigrid.RedBlack((1.4, 0.9, 1.1, 1.2), "black"),
     unigrid.GaussSeidel(),
     unigrid.GaussSeidel(1.2, backward=True),
     unigrid.Chebyshev(),
@@ -52,6 +53,19 @@ def test_red_black_relaxes_red_then_black_and_the_adjoint_the_other_way(shape, b
             expected = reference.relax_color(expected, f, 1.1, color, backward, problem.grid, 0.7)
         made = unigrid.RedBlack(1.1, first)(problem.operator, f, u)
         np.testing.assert_allclose(made, expected, rtol=0, atol=1e-13)
+
+
+@EVERY_MIX
+def test_red_black_relaxes_every_half_sweep_with_its_own_omega(shape, boundary, centering, rng):
+    problem = problem_of(shape, boundary, centering)
+    f, u = rng.standard_normal((2, *shape))
+    expected, omegas = u, (1.3, 0.8, 1.1, 1.6)
+    for omega, color in zip(omegas, (0, 1, 0, 1), strict=True):
+        expected = reference.relax_color(expected, f, omega, color, False, problem.grid, 0.7)
+    smoother = unigrid.RedBlack(omegas)
+    np.testing.assert_allclose(smoother(problem.operator, f, u), expected, rtol=0, atol=1e-13)
+    assert smoother.cost == 2
+    assert unigrid.RedBlack(list(omegas)) == smoother
 
 
 @EVERY_MIX

@@ -57,9 +57,9 @@ def _red_black(smoother: RedBlack, operator: OperatorSymbol, errors: Symbols) ->
 
     (-1)^(..) is the wave (pi, .., pi): the mask couples theta with theta + (pi, .., pi), its partner.
     """
-    for color in (-1, 1) if smoother.first == "black" else (1, -1):
-        correction = smoother.omega / 2 * operator.scaled[..., None] * errors
-        errors = errors - correction - color * correction[..., operator.partners, :]
+    for omega, color in zip(smoother.omegas, smoother.colors, strict=True):
+        correction = omega / 2 * operator.scaled[..., None] * errors
+        errors = errors - correction - (-1) ** color * correction[..., operator.partners, :]
     return errors
 
 

@@ -185,9 +185,13 @@ def _red_black(step: RedBlack, operator: StencilOperator, count: int) -> Smoothe
             f"red-black on {operator.grid.shape} unknowns: on a periodic axis of odd length two neighbors share a color, so "
             "the sweep is no masked convolution; take an even number"
         )
-    colors = (0, 1) if step.first == "red" else (1, 0)
-    scale = _over_diagonal(operator, step.omega)
-    return _repeated([Colored(scale, colors[0]), Colored(Borrowed(scale), colors[1])], count)
+    scales: dict[float, nn.Module] = {}
+    half_sweeps = []
+    for omega, color in zip(step.omegas, step.colors, strict=True):
+        known = omega in scales
+        scale = scales.setdefault(omega, _over_diagonal(operator, omega))
+        half_sweeps.append(Colored(Borrowed(scale) if known else scale, color))
+    return _repeated(half_sweeps, count)
 
 
 def _chebyshev(step: Chebyshev, operator: StencilOperator, count: int) -> Smoother:

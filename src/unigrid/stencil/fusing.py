@@ -65,7 +65,7 @@ def _sweeps(smoother: Steps) -> Sweeps | None:
     step = smoother.step
     if not isinstance(step, RedBlack):
         return None
-    return Sweeps(2 * smoother.count, int(step.first == "black"), step.first == "black", step.omega)
+    return Sweeps(step.omegas * smoother.count, step.colors[0], step.first == "black")
 
 
 def _schedule(problem: Poisson, smoother: Steps) -> Schedule | None:

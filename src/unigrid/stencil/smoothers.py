@@ -7,6 +7,7 @@ or a triangle of A solved in some order (Gauss-Seidel). They differ in nothing e
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -54,27 +55,50 @@ class Jacobi(Smoother):
 class RedBlack(Smoother):
     """Red-black Gauss-Seidel with over-relaxation: first all red points (even index sum), then all black, each by
     u <- u + omega D^-1 (f - A u) with the newest values. The adjoint sweeps black first.
+
+    `omega` is a number, or one for each half-sweep in turn, red, black, red, black, ..: two for each sweep of the step.
     """
 
-    omega: float = 1.23
+    omega: float | tuple[float, ...] = 1.23
     first: str = "red"
 
     def __post_init__(self) -> None:
-        _checked_omega(self.omega)
+        if isinstance(self.omega, Sequence) and not isinstance(self.omega, str):
+            object.__setattr__(self, "omega", tuple(self.omega))
+        if len(self.omegas) == 0 or len(self.omegas) % 2:
+            raise ValueError(f"omega must be a number, or two for each sweep, one a half-sweep; got {self.omega!r}")
+        for omega in self.omegas:
+            _checked_omega(omega)
         if self.first not in ("red", "black"):
             raise ValueError(f"first must be 'red' or 'black', got {self.first!r}")
+
+    @property
+    def omegas(self) -> tuple[float, ...]:
+        """The omega of each half-sweep."""
+        return self.omega if isinstance(self.omega, tuple) else (self.omega, self.omega)
+
+    @property
+    def colors(self) -> tuple[int, ...]:
+        """The color of each half-sweep: 0 red, 1 black."""
+        return ((1, 0) if self.first == "black" else (0, 1)) * (len(self.omegas) // 2)
+
+    @property
+    def cost(self) -> float:
+        """Sweeps a step."""
+        return len(self.omegas) / 2
 
     def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
         return self.overwrite(operator, f, _own_copy(f, u))
 
     def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
         u, tables, backward = kernels.writable(u), operator.tables(u.dtype), self.first == "black"
-        for color in (1, 0) if backward else (0, 1):
-            kernels.relax_color(u, f, self.omega, color, backward, tables)
+        for omega, color in zip(self.omegas, self.colors, strict=True):
+            kernels.relax_color(u, f, omega, color, backward, tables)
         return u
 
     def adjoint(self) -> RedBlack:
-        return replace(self, first="red" if self.first == "black" else "black")
+        omega = self.omega[::-1] if isinstance(self.omega, tuple) else self.omega
+        return RedBlack(omega, "red" if self.first == "black" else "black")
 
 
 @final

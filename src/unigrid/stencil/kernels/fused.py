@@ -31,16 +31,15 @@ STRIP_BYTES, STRIP_ROWS = 4 << 20, 16
 
 
 class Sweeps(NamedTuple):
-    """Red-black relaxation: `half_sweeps` of alternating color, the first of `color`."""
+    """Red-black relaxation: a half-sweep for each of `omegas`, of alternating color, the first of `color`."""
 
-    half_sweeps: int
+    omegas: tuple[float, ...]
     color: int
     backward: bool
-    omega: float
 
     def without_steps(self) -> Sweeps:
         """Return the same, to do nothing."""
-        return self._replace(half_sweeps=0)
+        return self._replace(omegas=())
 
 
 class _Leg(NamedTuple):
@@ -72,8 +71,8 @@ class FusedLegs(Legs):
         """`sweeps` down and up; the rest as of `Legs`."""
         super().__init__(*grids_and_transfers)
         self.down, self.up = sweeps
-        self.turns = self.up.half_sweeps > 0 and self.up[1:] == self.down[1:]  # then both are one wave: they relax alike
-        before, after = self.up.half_sweeps, self.down.half_sweeps
+        before, after = len(self.up.omegas), len(self.down.omegas)
+        self.turns = before > 0 and self.up[1:] == self.down[1:]  # then both are one wave: colors go on by turns
         self._from_zero, self._from_copy, self._from_interpolated, self._in_place = (
             _Leg(start, after, 0, 0) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
         )
@@ -90,7 +89,7 @@ class FusedLegs(Legs):
     @property
     def fits(self) -> bool:
         """Whether a grid that is periodic along its slabs has room for the seam."""
-        return not self.periodic or self.fine[0] >= self._room(self.down.half_sweeps + self.up.half_sweeps + 1)
+        return not self.periodic or self.fine[0] >= self._room(len(self.down.omegas) + len(self.up.omegas) + 1)
 
     def descend(self, f: Array, u: Array | None) -> tuple[Array, Array]:
         """Return u after the smoothing steps down, and the restricted residual; the u that comes in stays as it is."""
@@ -151,8 +150,8 @@ class FusedLegs(Legs):
         plan = (leg.start, sweeps.color, int(sweeps.backward), leg.before, leg.norm, leg.after, self.axis, int(self.periodic),
                 int(self.around))  # fmt: skip
         prolongation = typed.nested_prolongation if leg.start == waves.INTERPOLATED else typed.prolongation
-        omega, starts = dtype.type(sweeps.omega), self.transfers.starts
-        fixed = omega, plan, prolongation, typed.restriction, starts, *typed.operator
+        starts, omegas = self.transfers.starts, (*sweeps.omegas[: leg.before], *self.down.omegas[: leg.after])
+        fixed = np.array(omegas, dtype), plan, prolongation, typed.restriction, starts, *typed.operator
         last = leg.before + int(leg.norm == waves.BY_STAGE) + leg.after + 1
         shape = self.fine if leg.start == waves.COPY else self.coarse
         places = last + 3, last + 3, self.width + 2

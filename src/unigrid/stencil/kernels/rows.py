@@ -185,9 +185,9 @@ def _around_end(ring, k, line, length, across, lower, upper, here, ends):
 
 
 @inlined
-def _relax_vectors(u, f, half, at, count, slab, size, weights, crossed, watched, ahead):
-    """Relax a row's half in `count` slabs, each before the last, with vectors; see `relax_row`."""
-    keep, gain, by_side, by_low, by_high, by_back, by_front = weights
+def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched, ahead):
+    """Relax a row's half in as many slabs as there are omegas, each before the last, with vectors; see `relax_row`."""
+    scale, by_side, by_low, by_high, by_back, by_front = weights
     own, sides, behind, before, shift = at
     here, above, below = slab
     lanes = lanes_of(u)
@@ -198,32 +198,33 @@ def _relax_vectors(u, f, half, at, count, slab, size, weights, crossed, watched,
             prefetch(ahead[1], 2 * first + line * lanes * LINE // BYTES)
         place, upper = here + first, above + first
         center, below_it = load(u, place + own), load(u, below + first + own)
-        for stage in range(count):
+        for stage in range(omegas.shape[0]):
             above_it = load(u, upper + own)
-            total = keep * center + gain * load(f, place + own) + by_low * above_it
+            total = scale * load(f, place + own) - center + by_low * above_it
             total = total + by_side * (load(u, place + sides) + load(u, place + sides + shift))
             if crossed:
                 total = total + by_back * load(u, place + behind) + by_front * load(u, place + before)
-            below_it = total + by_high * below_it
+            total = total + by_high * below_it
+            below_it = center + spread(omegas[stage]) * total
             store(u, place + own, below_it)
             if stage == watch:
-                store(left, MARGIN + first, factor * (below_it - center))
+                store(left, MARGIN + first, factor * total)
             elif stage == watch + 1:
-                store(before_last, MARGIN + first, next_factor * (below_it - center))
+                store(before_last, MARGIN + first, next_factor * total)
             center, place = above_it, upper
             upper = upper - size[0] if upper >= size[0] else upper + size[1]
 
 
 @inlined
-def relax_row(ring, r, j, n, q, count, watch, beside, across, ends, omega, coefficients, rooms, ahead):
-    """Relax the points of parity q in row j of slab r of the ring, then of slab r - 1, and so on: `count` stages.
+def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficients, rooms, ahead):
+    """Relax the points of parity q in row j of slab r of the ring, then of slab r - 1, and so on: a stage for each of `omegas`.
 
     `beside` and `across` are what `beside` says of the slabs and `_along` of the rows of a slab, `ends` what that says of the
     ends of a row; `ahead` is (row of u, row of f) to be fetched meanwhile.
 
     Between stage `watch` and the next stands the residual whose norm is wanted, and both tell it by what they change: the first
     leaves (1 - omega) of what omega times changed its points, the next finds what omega times changes its points. Returned is
-    the sum of squares that these stages have seen, if they are among the `count`.
+    the sum of squares that these stages have seen, if they are among these.
     """
     u, f, places, rows, length, _ = ring
     low, low_weight, high, high_weight, outer = beside
@@ -231,8 +232,10 @@ def relax_row(ring, r, j, n, q, count, watch, beside, across, ends, omega, coeff
     size, line = rows * 2 * length, j * 2 * length + MARGIN
     here, above, below = r % places * size, low % places * size, high % places * size
     beyond, own = (places - 1) * size, line + q * length
-    one, kept, changes = omega / omega, rooms[4:6], rooms[6:8]
-    diagonal, scale, keep = outer + middle + coefficients[3, 0], coefficients[2, 0], one - omega
+    count, kept, changes = omegas.shape[0], rooms[4:6], rooms[6:8]
+    one = omegas[0] / omegas[0]
+    left = one - omegas[watch] if 0 <= watch < count else one
+    diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
     # Ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
     for end in range(2):
@@ -244,25 +247,26 @@ def relax_row(ring, r, j, n, q, count, watch, beside, across, ends, omega, coeff
         for stage in range(count):
             around, extra = _around_end(u, k, line, length, crossing, (new, high_weight), (upper, low_weight), place, ends[end])
             old = u[place + at]
-            new = keep * old + omega * (f[place + at] + around) / (diagonal + extra)
+            change = (f[place + at] + around) / (diagonal + extra) - old
+            new = old + omegas[stage] * change
             kept[end, stage] = new
             if stage == watch or stage == watch + 1:
-                share = (diagonal + extra) / omega * (keep if stage == watch else one)
-                kept[end, count + stage - watch] = share * (new - old)
+                kept[end, count + stage - watch] = (diagonal + extra) * (left if stage == watch else one) * change
             place, upper = upper, upper - size if upper >= size else beyond
-    gain = omega / (diagonal + scale + scale)
+    whole = diagonal + scale + scale
+    share = one / whole
     weights = (
-        spread(keep), spread(gain), spread(gain * scale), spread(gain * low_weight), spread(gain * high_weight),
-        spread(gain * back_weight), spread(gain * front_weight),
+        spread(share), spread(share * scale), spread(share * low_weight), spread(share * high_weight),
+        spread(share * back_weight), spread(share * front_weight),
     )  # fmt: skip
     # The other neighbor along the row is one to the left or to the right in the half of the other parity.
     at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1
     slab, around_ring = (here, above, below), (size, beyond)
-    watched = watch, changes[0], changes[1], spread(keep / gain), spread(one / gain)
+    watched = watch, changes[0], changes[1], spread(left * whole), spread(whole)
     if rows > 1:
-        _relax_vectors(u, f, (n + 1) // 2, at, count, slab, around_ring, weights, True, watched, ahead)
+        _relax_vectors(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, True, watched, ahead)
     else:
-        _relax_vectors(u, f, (n + 1) // 2, at, count, slab, around_ring, weights, False, watched, ahead)
+        _relax_vectors(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, False, watched, ahead)
     for end in range(2):
         k = end * (n - 1)
         if k % 2 == q:

@@ -104,8 +104,8 @@ def _write_residuals(out, grid, r, first, stop):
 
 
 @inlined
-def _relax_stages(grid, front, k, count, shade, backward, watched, strip, omega, scratch, u, f, next_slab):
-    """Do stages k to k + count, one slab behind the other; return the sum of squares that the watched ones have seen."""
+def _relax_stages(grid, front, k, count, shade, backward, watched, strip, omegas, scratch, u, f, next_slab):
+    """Do stages k to k + count, one slab behind the other, each with its omega; return the watched ones' sum of squares."""
     ring, slabs, rows, n, base, axis, periodic, ends, neighbors, coefficients = grid
     low, high, low_slope, high_slope = strip[0], strip[1], strip[2], strip[3]
     first, stop = max(low - (k + count - 1) * low_slope, 0), high - k * high_slope
@@ -120,8 +120,8 @@ def _relax_stages(grid, front, k, count, shade, backward, watched, strip, omega,
             sides = beside(r, r % slabs, slabs, axis, periodic, neighbors, coefficients)
             across = _across(j, base, 1 - axis, rows, neighbors, coefficients)
             ahead, q = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2
-            total += relax_row(ring, r, j - base, n, q, late - early, watched - early, sides, across, ends, omega, coefficients,
-                               scratch, ahead)  # fmt: skip
+            total += relax_row(ring, r, j - base, n, q, watched - early, sides, across, ends, omegas[early - k : late - k],
+                               coefficients, scratch, ahead)  # fmt: skip
     return total
 
 
@@ -142,13 +142,13 @@ def _restrict_ready(
 
 
 @kernel
-def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, neighbors, coefficients, rings, part, strip):
+def wave(u, f, source, coarse, omegas, plan, prolongation, restriction, starts, neighbors, coefficients, rings, part, strip):
     """Run the stages of a leg over the grid in one pass; return the sum of squares of f - A u where it is wanted.
 
     Stage 0 takes a slab of u, as it is, zero, a copy of `source`, with P source added, or P source; `before` half-sweeps
     follow, the norm of the residual where it is wanted (`norm`), `after` half-sweeps, the residual and its restriction where
-    `coarse` has slabs; then the slab goes back. A half-sweep reads of the neighboring slabs only the other color, which the
-    stage behind it has not changed yet: so all is as if each stage had been a pass of its own.
+    `coarse` has slabs; then the slab goes back. A half-sweep, each with an omega of its own, reads of the neighboring slabs
+    only the other color, which the stage behind it has not changed yet: so all is as if each stage had been a pass of its own.
 
     u, f, source and coarse are (slabs, rows, n). `plan` is (start, first color, backward, before, norm, after, axis of the
     slabs, whether it is periodic, whether the rows are); `part` is (low, high, slope at low, slope at high, first coarse slab,
@@ -200,7 +200,9 @@ def wave(u, f, source, coarse, omega, plan, prolongation, restriction, starts, n
                 end = before + 1 if norm and k <= before else last
                 count = _stages_together(k, end, front, (low, high, low_slope, high_slope), slabs, periodic)
                 shade = color + k - 1 - (middle if k > middle else 0) + r % slabs
-                total += _relax_stages(grid, front, k, count, shade, backward, watched, strip, omega, scratch, u, f, next_slab)
+                first = k - 1 - (norm if k > middle else 0)
+                own = omegas[first : first + count]
+                total += _relax_stages(grid, front, k, count, shade, backward, watched, strip, own, scratch, u, f, next_slab)
             k += count
         r = front - last
         if restricts and low + last * low_slope - wide <= r < high - last * high_slope + wide:
