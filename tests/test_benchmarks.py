@@ -53,6 +53,17 @@ def check_smoothers_and_cycles(record: Record) -> None:
     assert record["default"] in record["rankings"]["all"]
 
 
+def check_omega_of_each_half_sweep(record: Record) -> None:
+    defaults = [row for row in record["rows"] if row["smoothing"] == "default"]
+    assert {len(row["shape"]) for row in defaults} == {2, 3}
+    for row in record["rows"]:
+        own = next(each for each in defaults if each["shape"] == row["shape"] and each["grid"] == row["grid"])
+        assert own["to_loose"] <= row["to_loose"], row
+        assert own["to_tight"] <= row["to_tight"], row
+    for search in record["searches"]:
+        assert search["found"] <= search["defaults"] < min(search["single"].values())
+
+
 def check_faster_than_algebraic_multigrid(record: Record) -> None:
     for row in record["rows"]:
         assert row["relative_residual"] <= 1.01e-8, row

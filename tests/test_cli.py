@@ -128,7 +128,7 @@ class TestSolve:
     def test_the_report(self, command):
         printed = command("solve f.npy -o u.csv")
         assert printed.err == ""
-        for text in ("12 x 17 unknowns", "V(2,2)", "levels", "Converged", "Factor", "to solve", "Wrote u.csv"):
+        for text in ("12 x 17 unknowns", "V(3,2)", "levels", "Converged", "Factor", "to solve", "Wrote u.csv"):
             assert text in printed.out
         assert "u is not stored; -o u.npy stores it." in command("solve f.npy").out
 
@@ -367,7 +367,8 @@ class TestCompare:
         printed = command("compare --shape 31,31 --smoothers red-black,jacobi=0.7 --cycles V,W")
         assert printed.code == 0
         rows = [line.split() for line in printed.out.splitlines()[4:8]]
-        assert [row[:2] for row in rows] == [[s, c] for s in ("red-black", "jacobi=0.7") for c in ("V(2,2)", "W(2,2)")]
+        sweeps = {"red-black": "3,2", "jacobi=0.7": "2,2"}
+        assert [row[:2] for row in rows] == [[s, f"{kind}({count})"] for s, count in sweeps.items() for kind in "VW"]
         cycle = StencilCycle(unigrid.Poisson((31, 31)), smoother=unigrid.Jacobi(0.7), cycle="W")
         solution = cycle.solve(np.random.default_rng(0).standard_normal((31, 31)), start="zero")
         assert int(rows[3][2]) == solution.iterations

@@ -80,7 +80,7 @@ def photograph_part(directory: Path, timer: Timer) -> list[str]:
     return [
         f"A photograph of {rows + 2} x {columns + 2} pixels, recovered from its Laplacian and its outermost pixels:",
         f"  problem        -Laplace(u) = f, {cycle.problem.grid.size:,} unknowns, Dirichlet",
-        f"  cycle          {cycle.kind}({cycle.pre},{cycle.post}), {cycle.smoother!r}, {len(cycle.levels)} levels",
+        f"  cycle          {cycle.title}, {len(cycle.levels)} levels",
         f"  iterations     {solution.iterations}, the first of them full multigrid",
         f"  residual       {solution.residuals[-1] / solution.residuals[0]:.1e} of the initial one ({solution.reason})",
         f"  factor         {solution.rate:.3f} an iteration",
@@ -184,7 +184,7 @@ def draw(recovered: Recovered) -> Figure:
         axes.set(title=title, xlabel="column", ylabel="" if number else "row")
     left, right = below.subfigures(1, 2, width_ratios=(5.0, 9.0))
     axes = left.subplots()
-    plots.draw_history(axes, {f"{cycle.kind}({cycle.pre},{cycle.post})": solution})
+    plots.draw_history(axes, {cycle.name: solution})
     axes.set_title("residuals")
     plots.draw_hierarchy(right.subplots(), cycle)
     return figure

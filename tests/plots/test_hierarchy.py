@@ -33,7 +33,7 @@ def test_the_path_of_each_cycle(kind, path, texts):
     assert colors == [plots.DOWN if step > 0 else plots.UP for step in steps]
     assert plots.DOWN != plots.UP
     assert [line.get_marker() for line in axes.lines] == ["s" if level == 3 else "o" for level in path]
-    assert f"one {kind}(2,2)-cycle" in texts(axes)
+    assert f"one {kind}(3,2)-cycle" in texts(axes)
 
 
 def test_the_table_of_grids(texts):
@@ -56,7 +56,8 @@ def test_long_paths_are_shortened_and_say_so(kind, shape, texts):
     most = plots.MOST_LEVELS[kind]
     assert len(cycle.levels) > most
     axes = plots.plot_hierarchy(cycle).axes[0]
-    assert f"one {kind}(2,2)-cycle, drawn with {most} of {len(cycle.levels)} levels" in texts(axes)
+    sweeps = "2,2" if len(shape) == 1 else "3,2"
+    assert f"one {kind}({sweeps})-cycle, drawn with {most} of {len(cycle.levels)} levels" in texts(axes)
     assert max(drawn_path(axes)) == most - 1
     assert f"{cycle.levels[-1].problem.grid.size:,}" in texts(axes)  # the coarsest is always there
 

@@ -22,7 +22,7 @@ def test_the_signature_is_that_of_the_contract():
     given = {name: p.default for name, p in inspect.signature(unigrid.solve).parameters.items() if name != "f"}
     assert given == {
         "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "coefficient": None, "reaction": 0.0,
-        "u0": None, "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "pre": 2, "post": 2, "smoother": "red-black",
+        "u0": None, "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "pre": None, "post": None, "smoother": "red-black",
         "restriction": "full-weighting", "prolongation": "linear", "start": "fmg", "accelerate": None,
         "compatibility": "error", "callback": None, "raise_on_failure": True, "precision": "full",
         "threads": None,

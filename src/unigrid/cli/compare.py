@@ -163,7 +163,7 @@ def table(outcomes: list[Outcome]) -> list[str]:
     lines = [f"{first.problem!r}, {len(first.levels)} levels", "", head, units]
     for outcome in outcomes:
         cycle, solution = outcome.cycle, outcome.solution
-        kind = f"{cycle.kind}({cycle.pre},{cycle.post})"
+        kind = cycle.name
         lines.append(
             f"{outcome.smoother:<{width}}  {kind:<6}  {solution.iterations:10}  {_number(solution.rate, 6, 3)}  "
             f"{cycle.work_units:10.2f}  {outcome.seconds:7.4f}  {_number(outcome.work_per_digit, 10, 2)}  {solution.reason}"

@@ -147,8 +147,10 @@ def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
 
 
 def add_transfer_options(group: Any) -> None:
-    group.add_argument("--pre", type=int, default=2, metavar="N", help="smoothing steps before the correction, default 2")
-    group.add_argument("--post", type=int, default=2, metavar="N", help="smoothing steps after it, default 2")
+    group.add_argument(
+        "--pre", type=int, metavar="N", help="smoothing steps before the correction, default 2; by default red-black is tuned"
+    )
+    group.add_argument("--post", type=int, metavar="N", help="smoothing steps after it, default 2; likewise")
     group.add_argument(
         "--restriction",
         default="full-weighting",
@@ -281,13 +283,13 @@ def _side_of(text: str) -> Condition:
     return Dirichlet(number) if kind is Dirichlet else Neumann(number)
 
 
-def smoother_of(name: str, omega: float | None) -> Smoother:
-    """Return the smoother of that name, with that omega. Raises ValueError."""
+def smoother_of(name: str, omega: float | None) -> Smoother | str:
+    """Return the smoother of that name, with that omega; the name itself without one. Raises ValueError."""
     from ..stencil.smoothers import SMOOTHERS
 
     kind: Any = SMOOTHERS[choose(name, SMOOTHERS, "smoother")]
     if omega is None:
-        return kind()  # type: ignore[no-any-return]
+        return name
     if not hasattr(kind(), "omega"):
         raise ValueError(f"smoother {name!r} has no omega")
     return kind(omega=omega)  # type: ignore[no-any-return]

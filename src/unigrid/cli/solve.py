@@ -154,7 +154,7 @@ def _write(ended: Run) -> list[str]:
         picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
         figures[arguments.plot] = plots.plot_solution(u, ended.cycle.problem, picture=picture)
     if arguments.plot_history:
-        label = f"{ended.cycle.kind}({ended.cycle.pre},{ended.cycle.post}), {arguments.smoother}"
+        label = f"{ended.cycle.name}, {arguments.smoother}"
         figures[arguments.plot_history] = plots.plot_history({label: ended.solution}, rtol=_rtol(arguments, ended.f))
     if arguments.plot_hierarchy:
         figures[arguments.plot_hierarchy] = plots.plot_hierarchy(ended.cycle)
@@ -198,8 +198,7 @@ def report(ended: Run, written: list[str]) -> list[str]:
     compiled = f", {seconds['compile']:.1f} s to compile kernels, this once" * (seconds["compile"] > 0)
     lines = [
         f"{ended.arguments.rhs}: {str(cycle.problem)[1:-1]}, {ended.f.dtype}",
-        f"{cycle.kind}({cycle.pre},{cycle.post}), {cycle.smoother!r}, {len(cycle.levels)} levels, "
-        f"{cycle.work_units:.2f} work units a cycle",
+        f"{cycle.title}, {len(cycle.levels)} levels, {cycle.work_units:.2f} work units a cycle",
         f"{solution.message[:1].upper()}{solution.message[1:]}{rate}",
         f"{seconds['setup']:.3f} s to set up, {seconds['solve']:.3f} s to solve{compiled}",
     ]

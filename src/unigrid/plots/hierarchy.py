@@ -96,7 +96,7 @@ def _path(kind: str, depth: int) -> list[tuple[int, frozenset[str]]]:
 
 def _draw_table(axes: Axes, cycle: StencilCycle, layout: _HierarchyLayout) -> None:
     top = layout.size[1] - 0.3
-    name = f"one {cycle.kind}({cycle.pre},{cycle.post})-cycle"
+    name = f"one {cycle.name}-cycle"
     if layout.shortened:
         name += f", drawn with {len(layout.levels)} of {len(cycle.levels)} levels"
     heads = (0.45, "level", "center"), (layout.shape_right, "grid", "right"), (layout.unknowns_right, "unknowns", "right")
@@ -174,7 +174,7 @@ def _path_handles(cycle: StencilCycle) -> list[Line2D]:
     if len(cycle.levels) == 1:
         return [coarsest]
     dot: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": "", "markersize": 6}
-    steps = ", ".join(f"{count} {way}" for count, way in ((cycle.pre, "down"), (cycle.post, "up")) if count)
+    steps = ", ".join(f"{count} {way}" for count, way in zip(cycle.sweeps, ("down", "up"), strict=True) if count)
     handles = [handle(f"smoothing steps, {steps}", **dot), coarsest]
     if not (cycle.pre and cycle.post):
         handles.append(handle("no smoothing", markerfacecolor="white", **dot))

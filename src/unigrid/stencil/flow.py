@@ -56,7 +56,8 @@ class Flow:
 
     def __post_init__(self) -> None:
         self.norms: list[float] = []
-        self._target = self.tolerance.target(self.system.residual_norm(None))
+        self._first = self.system.residual_norm(None)
+        self._target = self.tolerance.target(self._first)
         self._own: Array | None = None  # the array that is iterated, ours to write over
         self._coarse_f: Array | None = None  # after a turn: the next level's data, u being smoothed for it already
 
@@ -107,9 +108,10 @@ class Flow:
         """Say whether the cycle that is about to end will leave more than is asked for, and another one is allowed."""
         if len(self.norms) + 1 >= self.tolerance.maxiter:
             return False
-        norm = self.norms[-1] if self.norms else self.system.residual_norm(None)
-        rate = self.norms[-1] / self.norms[-2] if len(self.norms) > 1 else FIRST_RATE
-        return norm * rate > self._target
+        if not self.norms:
+            return self._first * FIRST_RATE > self._target
+        before, last = [self._first, *self.norms][-2:]
+        return last * last > self._target * before
 
     def _residual_norm(self, u: Array | None) -> float:
         """Return |b - A u|: as the last step measured it, or anew."""

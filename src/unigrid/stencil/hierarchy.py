@@ -26,6 +26,7 @@ from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
 from .custom import between, fitted
+from .defaults import SWEEPS, Smoothing, tuned
 from .fusing import fused_legs
 from .kernels.legs import Legs
 from .kernels.workspace import Workspace
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 Array = NDArray[np.floating]
+DEFAULT = "red-black"  # the smoother
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
 # Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
 # Where the number of levels is asked for it goes on, down to as few unknowns as are worth a level at all.
@@ -136,13 +138,14 @@ class StencilCycle(MultigridCycle):
         What to solve.
     cycle : "V", "W" or "F"
         How often a level visits the next.
-    pre, post : int
-        Steps of the smoother before and after the coarse-grid correction, >= 0, not both 0. `post=0` is the backslash cycle.
+    pre, post : int, optional
+        Steps of the smoother before and after the coarse-grid correction, >= 0, not both 0; 2 if not given. `post=0` is the
+        backslash cycle.
     smoother : str or Smoother
         "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object: `RedBlack(omega=1.2)`, a class of your own. The
-        default, red-black with omega 1.23 and two sweeps on either side, took the least time to 1e-8 of all combinations of
-        omega (1 to 1.3) and sweeps (1 to 3) on random right-hand sides of six sizes in 2-D and 3-D: at each size at most a
-        twentieth more than the best there, in the geometric mean (benchmarks/smoothers_and_cycles.py).
+        default, with neither `pre` nor `post`, is red-black with an omega for each half-sweep, tuned together: one step of
+        three sweeps before, and one of two (in 3-D, three) after the correction (`unigrid.stencil.defaults`). In 1-D it is
+        red-black with omega 1.23 and two sweeps on either side.
     post_smoother : str or Smoother, optional
         Another smoother after the correction; the same one if not given.
     restriction : str or Restriction
@@ -180,9 +183,9 @@ class StencilCycle(MultigridCycle):
         problem: Poisson,
         *,
         cycle: str = "V",
-        pre: int = 2,
-        post: int = 2,
-        smoother: str | Smoother = "red-black",
+        pre: int | None = None,
+        post: int | None = None,
+        smoother: str | Smoother = DEFAULT,
         post_smoother: str | Smoother | None = None,
         restriction: str | TransferRecipe | Restriction = "full-weighting",
         prolongation: str | TransferRecipe | Prolongation = "linear",
@@ -192,6 +195,8 @@ class StencilCycle(MultigridCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
+        untold = isinstance(smoother, str) and smoother == DEFAULT and all(each is None for each in (pre, post, post_smoother))
+        pre, post = SWEEPS if pre is None else pre, SWEEPS if post is None else post
         checked_count("pre", pre, 0)
         checked_count("post", post, 0)
         if pre == post == 0:
@@ -199,9 +204,11 @@ class StencilCycle(MultigridCycle):
         if max_levels is not None:
             checked_count("max_levels", max_levels, 1)
         self.kind = choose(cycle, VISITS, "cycle")
-        self.problem, self.pre, self.post = problem, pre, post
-        self.smoother = _smoother(smoother)
-        self.post_smoother = self.smoother if post_smoother is None else _smoother(post_smoother)
+        self.problem, first = problem, _smoother(smoother)
+        given = Smoothing(first, pre, first if post_smoother is None else _smoother(post_smoother), post)
+        by_default = tuned(problem) if untold else None
+        self._tuned_from = None if by_default is None else given
+        self.smoother, self.pre, self.post_smoother, self.post = by_default or given
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
         self.state_transfer = (
@@ -264,8 +271,11 @@ class StencilCycle(MultigridCycle):
     def symmetric(self) -> StencilCycle:
         """Return this cycle with the adjoint smoother after the correction, so that one cycle is a symmetric operator.
 
+        The smoothing by default is tuned, not symmetric: plain red-black, two sweeps on either side, stands for it.
         Raises ValueError, in one line, where the slots cannot be symmetric.
         """
+        if self._tuned_from is not None:
+            return self._smoothed_by(self._tuned_from).symmetric()
         adjoint = self.smoother.adjoint()
         problems = [
             (self.kind == "F", "the F-cycle is not symmetric: take cycle='V' or 'W'"),
@@ -291,6 +301,15 @@ class StencilCycle(MultigridCycle):
         twin = self.twin()
         for level in twin.levels[:-1]:
             level.post_smoother = Steps(fitted(adjoint), self.post)
+        return twin
+
+    def _smoothed_by(self, smoothing: Smoothing) -> StencilCycle:
+        """Return this cycle with another smoothing."""
+        twin = self.twin()
+        twin.smoother, twin.pre, twin.post_smoother, twin.post = smoothing
+        twin._tuned_from = None
+        for level, coarser in zip(twin.levels, twin.levels[1:], strict=False):
+            twin._fill(level, coarser.problem)
         return twin
 
     def composed(self) -> StencilCycle:
@@ -358,10 +377,27 @@ class StencilCycle(MultigridCycle):
         """Unknowns of all levels over those of the finest: the memory of the hierarchy."""
         return sum(level.problem.grid.size for level in self.levels) / self.problem.grid.size
 
-    def __repr__(self) -> str:
+    @property
+    def sweeps(self) -> tuple[int, int]:
+        """How often a level is smoothed before and after the correction: steps, by default those of red-black."""
+        if self._tuned_from is None:
+            return self.pre, self.post
+        return round(self.smoother.cost), round(self.post_smoother.cost)
+
+    @property
+    def name(self) -> str:
+        """V(3,2), say: the kind of cycle, and its sweeps."""
+        return "{}({},{})".format(self.kind, *self.sweeps)
+
+    @property
+    def title(self) -> str:
+        """What kind of cycle this is, and how it smooths, in words."""
         smoothers = f"{self.smoother!r}" + f", then {self.post_smoother!r}" * (self.post_smoother is not self.smoother)
+        return f"{self.name}, {smoothers if self._tuned_from is None else 'red-black with an omega for each half-sweep'}"
+
+    def __repr__(self) -> str:
         head = (
-            f"StencilCycle: {self.kind}({self.pre},{self.post}), {smoothers}, {len(self.levels)} levels, "
+            f"StencilCycle: {self.title}, {len(self.levels)} levels, "
             f"{self.work_units:.2f} work units a cycle, operator complexity {self.operator_complexity:.2f}"
         )
         rows = [f"{'level':>6} {'grid':>18} {'unknowns':>12}   spacing"]

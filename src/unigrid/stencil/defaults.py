@@ -1,0 +1,41 @@
+"""Which smoothing a cycle does where nothing is said: red-black, an omega for each half-sweep, three sweeps down and two
+(3-D: three) up.
+
+The half-sweeps of a cycle work together: what one leaves, another takes. So their omegas were sought together, such that full
+multigrid and two cycles leave the least of the residual of a random right-hand side, on grids of equal spacing, nested and not,
+with sides of all kinds. On others too, of unequal spacing, with a reaction, they leave less than one omega for all does
+(benchmarks/omega_of_each_half_sweep.py).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..cycle import Smoother
+from .problem import Poisson
+from .smoothers import RedBlack
+
+SWEEPS = 2  # of any other smoother, before and after the correction
+# By dimension: the omegas before the correction, and those after it.
+OMEGAS = {
+    2: ((1.0, 1.186, 1.799, 1.62, 1.121, 1.38), (1.038, 0.891, 1.693, 0.918)),
+    3: ((1.4, 1.523, 1.61, 1.611, 1.057, 1.477), (1.344, 0.999, 1.203, 1.229, 1.445, 0.832)),
+}
+
+
+class Smoothing(NamedTuple):
+    """A smoother and its steps before the correction, and those after it."""
+
+    smoother: Smoother
+    pre: int
+    post_smoother: Smoother
+    post: int
+
+
+def tuned(problem: Poisson) -> Smoothing | None:
+    """Return the smoothing that is tuned for grids of that dimension; None in 1-D."""
+    omegas = OMEGAS.get(problem.grid.ndim)
+    if omegas is None:
+        return None
+    down, up = (RedBlack(each) for each in omegas)
+    return Smoothing(down, 1, up, 1)

@@ -1,0 +1,86 @@
+"""The smoothing that a cycle does by default: when it is the tuned one, and that it is worth it on grids of all kinds."""
+
+import pytest
+
+import unigrid
+from unigrid.cycle import Steps
+from unigrid.stencil.defaults import OMEGAS
+
+PLAIN = unigrid.RedBlack()
+
+
+def omegas_of(cycle):
+    return cycle.smoother.omegas, cycle.post_smoother.omegas
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (9, 10, 11)])
+def test_nothing_said_is_the_tuned_smoothing(shape):
+    cycle = unigrid.StencilCycle(unigrid.Poisson(shape))
+    assert omegas_of(cycle) == OMEGAS[len(shape)]
+    assert (cycle.pre, cycle.post) == (1, 1)
+    level = cycle.levels[0]
+    assert isinstance(level.smoother, Steps)
+    assert (level.smoother.step, level.post_smoother.step) == (cycle.smoother, cycle.post_smoother)
+    sweeps = f"{len(OMEGAS[len(shape)][0]) // 2},{len(OMEGAS[len(shape)][1]) // 2}"
+    assert cycle.title.startswith(f"V({sweeps}), red-black")
+    assert cycle.title in repr(cycle)
+
+
+@pytest.mark.parametrize(
+    ("options", "pre", "post"),
+    [({"pre": 2}, 2, 2), ({"post": 0}, 2, 0), ({"smoother": PLAIN}, 2, 2), ({"pre": 1, "post": 3}, 1, 3)],
+)
+def test_anything_said_of_smoothing_is_plain_red_black(options, pre, post):
+    cycle = unigrid.StencilCycle(unigrid.Poisson((20, 30)), **options)
+    assert (cycle.smoother, cycle.post_smoother, cycle.pre, cycle.post) == (PLAIN, PLAIN, pre, post)
+    assert cycle.title == f"V({pre},{post}), {PLAIN!r}"
+
+
+def test_one_dimension_is_plain_red_black():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((100,)))
+    assert (cycle.smoother, cycle.pre, cycle.post) == (PLAIN, 2, 2)
+
+
+def test_conjugate_gradients_take_plain_red_black_which_is_symmetric(rng):
+    problem = unigrid.Poisson((33, 40))
+    found = unigrid.StencilCycle(problem, cycle="W", restriction="cell-average", prolongation="constant").symmetric()
+    assert (found.smoother, found.pre, found.post) == (PLAIN, 2, 2)
+    assert (found.levels[0].post_smoother.step, found.kind) == (PLAIN.adjoint(), "W")
+    preconditioner = unigrid.StencilCycle(problem).aspreconditioner()
+    x, y = rng.standard_normal((2, problem.grid.size))
+    assert y @ (preconditioner @ x) == pytest.approx(x @ (preconditioner @ y), rel=1e-10)
+
+
+GRIDS = [
+    ((63, 63), {}),
+    ((70, 90), {"spacing": 1.0}),
+    ((64, 64), {"boundary": "periodic"}),
+    ((65, 65), {"boundary": "neumann"}),
+    ((64, 64), {"centering": "cell", "boundary": ["neumann", "dirichlet"]}),
+    ((63, 63), {"spacing": (1.0, 1.5)}),
+    ((63, 63), {"spacing": (1.0, 30.0)}),
+    ((63, 63), {"reaction": 1000.0}),
+    ((31, 31, 31), {}),
+    ((20, 30, 25), {"spacing": 1.0}),
+    ((24, 24, 24), {"centering": "cell", "boundary": "periodic"}),
+]
+
+
+@pytest.mark.parametrize(("shape", "options"), GRIDS, ids=str)
+@pytest.mark.parametrize("start", ["fmg", "zero"])
+def test_it_leaves_less_than_one_omega_does(shape, options, start, rng):
+    problem = unigrid.Poisson(shape, **options)
+    f = problem.compatible(rng.standard_normal(shape))
+    tuned, plain = (
+        unigrid.StencilCycle(problem, **slots).solve(f, rtol=1e-15, maxiter=4, start=start, raise_on_failure=False).residuals
+        for slots in ({}, {"smoother": PLAIN})
+    )
+    assert tuned[3] < plain[3]
+    assert tuned[4] < plain[4]
+
+
+@pytest.mark.parametrize(("shape", "iterations"), [((127, 127), 3), ((100, 150), 4), ((31, 31, 31), 3), ((40, 40, 40), 4)])
+def test_iterations_to_1e_8(shape, iterations, rng):
+    f = rng.standard_normal(shape)
+    assert unigrid.solve(f, rtol=1e-8, spacing=1.0).iterations == iterations
+    assert unigrid.solve(f, rtol=1e-8, spacing=1.0, precision="mixed").iterations == iterations
