@@ -35,7 +35,7 @@ def check_converges_independently_of_h(record: Record) -> None:
     for row in record["rows"]:
         bar = 0.16 if "3-D" in row["group"] else 0.15 if "mixed" in row["group"] or "cells" in row["group"] else 0.11
         assert 0 < row["factor"] <= bar, row
-        assert 0 < row["factor_default_omega"] < 0.2, row
+        assert 0 < row["factor_default"] < 0.2, row
         assert row["fmg_iterations"] <= 8, row
         assert row["cg_iterations"] <= 10, row
 
