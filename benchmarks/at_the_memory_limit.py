@@ -34,6 +34,7 @@ import numba
 import numpy as np
 import scipy.fft
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from record import COLORS, arguments, interleaved_seconds, seconds, show, table, write
 
 import unigrid
@@ -367,6 +368,7 @@ def draw(rows: list[dict[str, Any]], triads: dict[int, float]) -> Figure:
         chosen = [
             row for row in rows if len(row["shape"]) == ndim and row["threads"] == most and row["boundary"] == "dirichlet"
         ]
+        chosen.sort(key=lambda row: float(np.prod(row["shape"])))
         names = [name for name in LABELS if all(name in row["seconds"] for row in chosen)]
         sizes = [float(np.prod(row["shape"])) for row in chosen]
         for number, name in enumerate(names):
@@ -377,6 +379,7 @@ def draw(rows: list[dict[str, Any]], triads: dict[int, float]) -> Figure:
             axes.text(sizes[0], triads[most] / SOLVE_MODEL / 1e6 * 1.05, "memory's limit, FMG + 4 V", color="0.4", fontsize=8)
         axes.set(title=f"{ndim}-D Dirichlet box, {most} threads", xlabel="unknowns")
         axes.grid(alpha=0.3, which="both")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     figure.axes[0].set_ylabel("million unknowns a second")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9)
     return figure
