@@ -188,9 +188,11 @@ def _red_black(step: RedBlack, operator: StencilOperator, count: int) -> Smoothe
     scales: dict[float, nn.Module] = {}
     half_sweeps = []
     for omega, color in zip(step.omegas, step.colors, strict=True):
-        known = omega in scales
-        scale = scales.setdefault(omega, _over_diagonal(operator, omega))
-        half_sweeps.append(Colored(Borrowed(scale) if known else scale, color))
+        if omega in scales:
+            half_sweeps.append(Colored(Borrowed(scales[omega]), color))
+        else:
+            scales[omega] = _over_diagonal(operator, omega)
+            half_sweeps.append(Colored(scales[omega], color))
     return _repeated(half_sweeps, count)
 
 
