@@ -187,7 +187,7 @@ def _around_end(ring, k, line, length, across, lower, upper, here, ends):
 @inlined
 def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched, ahead):
     """Relax a row's half in as many slabs as there are omegas, each before the last, with vectors; see `relax_row`."""
-    scale, by_side, by_low, by_high, by_back, by_front = weights
+    by_data, by_side, by_low, by_high, by_back, by_front = weights
     own, sides, behind, before, shift = at
     here, above, below = slab
     lanes = lanes_of(u)
@@ -200,7 +200,7 @@ def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched
         center, below_it = load(u, place + own), load(u, below + first + own)
         for stage in range(omegas.shape[0]):
             above_it = load(u, upper + own)
-            total = scale * load(f, place + own) - center + by_low * above_it
+            total = by_data * load(f, place + own) - center + by_low * above_it
             total = total + by_side * (load(u, place + sides) + load(u, place + sides + shift))
             if crossed:
                 total = total + by_back * load(u, place + behind) + by_front * load(u, place + before)
@@ -222,9 +222,9 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
     `beside` and `across` are what `beside` says of the slabs and `_along` of the rows of a slab, `ends` what that says of the
     ends of a row; `ahead` is (row of u, row of f) to be fetched meanwhile.
 
-    Between stage `watch` and the next stands the residual whose norm is wanted, and both tell it by what they change: the first
-    leaves (1 - omega) of what omega times changed its points, the next finds what omega times changes its points. Returned is
-    the sum of squares that these stages have seen, if they are among these.
+    Between stage `watch` and the next stands the residual whose norm is wanted, and both tell it by what D^-1 times it would
+    change, of which they take omega: the first leaves 1 - omega of it on its points, the next finds all of it on its own.
+    Returned is the sum of squares that the two have seen, as far as they are among these stages.
     """
     u, f, places, rows, length, _ = ring
     low, low_weight, high, high_weight, outer = beside
@@ -234,7 +234,7 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
     beyond, own = (places - 1) * size, line + q * length
     count, kept, changes = omegas.shape[0], rooms[4:6], rooms[6:8]
     one = omegas[0] / omegas[0]
-    left = one - omegas[watch] if 0 <= watch < count else one
+    remaining = one - omegas[watch] if 0 <= watch < count else one
     diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
     # Ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
@@ -251,7 +251,7 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
             new = old + omegas[stage] * change
             kept[end, stage] = new
             if stage == watch or stage == watch + 1:
-                kept[end, count + stage - watch] = (diagonal + extra) * (left if stage == watch else one) * change
+                kept[end, count + stage - watch] = (diagonal + extra) * (remaining if stage == watch else one) * change
             place, upper = upper, upper - size if upper >= size else beyond
     whole = diagonal + scale + scale
     share = one / whole
@@ -262,7 +262,7 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
     # The other neighbor along the row is one to the left or to the right in the half of the other parity.
     at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1
     slab, around_ring = (here, above, below), (size, beyond)
-    watched = watch, changes[0], changes[1], spread(left * whole), spread(whole)
+    watched = watch, changes[0], changes[1], spread(remaining * whole), spread(whole)
     if rows > 1:
         _relax_vectors(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, True, watched, ahead)
     else:
