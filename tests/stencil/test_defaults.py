@@ -28,12 +28,23 @@ def test_nothing_said_is_the_tuned_smoothing(shape):
 
 @pytest.mark.parametrize(
     ("options", "pre", "post"),
-    [({"pre": 2}, 2, 2), ({"post": 0}, 2, 0), ({"smoother": PLAIN}, 2, 2), ({"pre": 1, "post": 3}, 1, 3)],
+    [
+        ({"post_smoother": PLAIN}, 2, 2),
+        ({"pre": 2}, 2, 2),
+        ({"post": 0}, 2, 0),
+        ({"smoother": PLAIN}, 2, 2),
+        ({"pre": 1, "post": 3}, 1, 3),
+    ],
 )
 def test_anything_said_of_smoothing_is_plain_red_black(options, pre, post):
     cycle = unigrid.StencilCycle(unigrid.Poisson((20, 30)), **options)
     assert (cycle.smoother, cycle.post_smoother, cycle.pre, cycle.post) == (PLAIN, PLAIN, pre, post)
-    assert cycle.title == f"V({pre},{post}), {PLAIN!r}"
+    assert cycle.title.startswith(f"V({pre},{post}), {PLAIN!r}")
+
+
+def test_sweeps_are_counted_by_half_sweeps():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((20, 30)), smoother=unigrid.RedBlack((1.0, 1.1, 1.2, 1.3)), pre=1, post=2)
+    assert (cycle.sweeps, cycle.name, cycle.work_units > 6) == ((2, 4), "V(2,4)", True)
 
 
 def test_one_dimension_is_plain_red_black():

@@ -148,9 +148,12 @@ def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
 
 def add_transfer_options(group: Any) -> None:
     group.add_argument(
-        "--pre", type=int, metavar="N", help="smoothing steps before the correction, default 2; by default red-black is tuned"
+        "--pre",
+        type=int,
+        metavar="N",
+        help="smoothing steps before the correction, default 2; for red-black, without --pre, --post and --omega, tuned ones",
     )
-    group.add_argument("--post", type=int, metavar="N", help="smoothing steps after it, default 2; likewise")
+    group.add_argument("--post", type=int, metavar="N", help="the same after it")
     group.add_argument(
         "--restriction",
         default="full-weighting",

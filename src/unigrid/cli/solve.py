@@ -174,6 +174,7 @@ def summary(ended: Run, written: list[str]) -> dict[str, Any]:
         "problem": {**options.describe_problem(cycle.problem), "dtype": str(ended.f.dtype)},
         "cycle": {
             "kind": cycle.kind, "pre": cycle.pre, "post": cycle.post, "smoother": repr(cycle.smoother),
+            "post_smoother": repr(cycle.post_smoother),
             "accelerate": ended.arguments.accelerate, "work_units": cycle.work_units,
             "operator_complexity": cycle.operator_complexity,
         },

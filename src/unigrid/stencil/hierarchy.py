@@ -32,7 +32,7 @@ from .kernels.legs import Legs
 from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
-from .smoothers import SMOOTHERS
+from .smoothers import SMOOTHERS, RedBlack
 from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SeparableTransfer, SourceWeighting, TransferRecipe
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 Array = NDArray[np.floating]
-DEFAULT = "red-black"  # the smoother
+DEFAULT = "red-black"  # the smoother, by name
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
 # Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
 # Where the number of levels is asked for it goes on, down to as few unknowns as are worth a level at all.
@@ -195,19 +195,14 @@ class StencilCycle(MultigridCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
-        untold = isinstance(smoother, str) and smoother == DEFAULT and all(each is None for each in (pre, post, post_smoother))
-        pre, post = SWEEPS if pre is None else pre, SWEEPS if post is None else post
-        checked_count("pre", pre, 0)
-        checked_count("post", post, 0)
-        if pre == post == 0:
-            raise ValueError("pre and post are both 0: a cycle without smoothing does not converge; give at least one sweep")
+        given = _smoothing(smoother, pre, post_smoother, post)
+        says_nothing = isinstance(smoother, str) and smoother == DEFAULT and (pre, post_smoother, post) == (None, None, None)
+        by_default = tuned(problem) if says_nothing else None
         if max_levels is not None:
             checked_count("max_levels", max_levels, 1)
         self.kind = choose(cycle, VISITS, "cycle")
-        self.problem, first = problem, _smoother(smoother)
-        given = Smoothing(first, pre, first if post_smoother is None else _smoother(post_smoother), post)
-        by_default = tuned(problem) if untold else None
-        self._tuned_from = None if by_default is None else given
+        self.problem = problem
+        self._tuned_from = None if by_default is None else given  # what the tuned smoothing stands for
         self.smoother, self.pre, self.post_smoother, self.post = by_default or given
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
@@ -379,10 +374,8 @@ class StencilCycle(MultigridCycle):
 
     @property
     def sweeps(self) -> tuple[int, int]:
-        """How often a level is smoothed before and after the correction: steps, by default those of red-black."""
-        if self._tuned_from is None:
-            return self.pre, self.post
-        return round(self.smoother.cost), round(self.post_smoother.cost)
+        """How often a level is swept before and after the correction: steps; of red-black, as many as its omegas ask for."""
+        return _sweeps(self.smoother, self.pre), _sweeps(self.post_smoother, self.post)
 
     @property
     def name(self) -> str:
@@ -392,8 +385,9 @@ class StencilCycle(MultigridCycle):
     @property
     def title(self) -> str:
         """What kind of cycle this is, and how it smooths, in words."""
-        smoothers = f"{self.smoother!r}" + f", then {self.post_smoother!r}" * (self.post_smoother is not self.smoother)
-        return f"{self.name}, {smoothers if self._tuned_from is None else 'red-black with an omega for each half-sweep'}"
+        if self._tuned_from is not None:
+            return f"{self.name}, red-black with an omega for each half-sweep"
+        return f"{self.name}, {self.smoother!r}" + f", then {self.post_smoother!r}" * (self.post_smoother is not self.smoother)
 
     def __repr__(self) -> str:
         head = (
@@ -425,6 +419,21 @@ def _copy(level: StencilLevel) -> StencilLevel:
     twin = StencilLevel.__new__(StencilLevel)
     vars(twin).update(vars(level))
     return twin
+
+
+def _smoothing(smoother: str | Smoother, pre: int | None, post_smoother: str | Smoother | None, post: int | None) -> Smoothing:
+    """Return what was said of smoothing, completed."""
+    pre, post = (SWEEPS if count is None else count for count in (pre, post))
+    checked_count("pre", pre, 0)
+    checked_count("post", post, 0)
+    if pre == post == 0:
+        raise ValueError("pre and post are both 0: a cycle without smoothing does not converge; give at least one sweep")
+    first = _smoother(smoother)
+    return Smoothing(first, pre, first if post_smoother is None else _smoother(post_smoother), post)
+
+
+def _sweeps(smoother: Smoother, steps: int) -> int:
+    return steps * len(smoother.omegas) // 2 if isinstance(smoother, RedBlack) else steps
 
 
 def _smoother(smoother: str | Smoother) -> Smoother:
