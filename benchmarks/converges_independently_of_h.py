@@ -137,8 +137,8 @@ def main() -> None:
     columns = ["group", "problems", "levels", "factor", "factor_default", "fmg_iterations", "cg_iterations"]
     headings = ["problem (worst of its group)", "problems", "levels", "factor", "default", "FMG to 1e-8", "CG to 1e-10"]
     show(table(headings, [[row[column] for column in columns] for row in summary]))
-    settings = {"cycles": [FIRST, LAST]}
-    write("converges_independently_of_h", CLAIM, options, {**settings, "summary": summary, "rows": rows})
+    result = {"cycles": [FIRST, LAST], "summary": summary, "rows": rows}
+    write("converges_independently_of_h", CLAIM, options, result)
     draw(summary).savefig(options.output / "converges_independently_of_h.png", dpi=150)
 
 

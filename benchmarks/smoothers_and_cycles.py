@@ -2,9 +2,9 @@
 
 Two measurements on random right-hand sides to rtol 1e-8, Dirichlet sides:
 
-- comparison: the default, V(3,2) with an omega for each half-sweep; every smoother in V(1,1), V(2,2), V(3,3), F(1,1) and W(1,1)
-  (Gauss-Seidel, which runs on one core, in V alone), beside PyAMG (Ruge-Stueben and smoothed aggregation, each with CG) and
-  plain CG: iterations, convergence rate, work units, seconds;
+- comparison: the default, red-black with an omega for each half-sweep; every smoother in V(1,1), V(2,2), V(3,3), F(1,1) and
+  W(1,1) (Gauss-Seidel, which runs on one core, in V alone), beside PyAMG (Ruge-Stueben and smoothed aggregation, each with
+  CG) and plain CG: iterations, convergence rate, work units, seconds;
 - defaults: the same default beside red-black with omega from 1 to 1.3 in V(1,1) to V(3,3), over sizes in 2-D and 3-D.
   `relative` is the geometric mean, over the sizes, of the time to 1e-8 over the best time at that size; since whole
   iterations make that jump, `per digit` does the same with the time of one cycle over the digits that it gains.
@@ -46,7 +46,7 @@ SMOOTHERS: dict[str, unigrid.Smoother] = {
 OMEGAS = sorted({1.0, 1.1, 1.15, 1.2, 1.25, 1.3, unigrid.RedBlack().omega})
 SWEEPS = ((1, 1), (2, 1), (2, 2), (3, 3))
 CYCLES = (("V", 1), ("V", 2), ("V", 3), ("F", 1), ("W", 1))
-DEFAULT, TUNED, DEFAULT_SWEEPS = "default", "each its own", (3, 2)  # its name, its omegas
+DEFAULT, TUNED = "default", "each its own"  # the default smoothing, and its omegas
 CG_LOOKS_EVERY = 25  # iterations
 SLOW = 5.0  # seconds; who needs more in all is not measured again
 Array = np.ndarray
@@ -160,7 +160,7 @@ def compare(shape: tuple[int, ...], repeats: int, small: bool) -> list[dict[str,
             return sharing(problem, shared, cycle=kind, pre=sweeps, post=sweeps, smoother=smoother)
 
         add({"method": name, "cycle": f"{kind}({sweeps},{sweeps})"}, build, run_unigrid)
-    add({"method": DEFAULT, "cycle": "V({},{})".format(*DEFAULT_SWEEPS)}, lambda: sharing(problem, shared), run_unigrid)
+    add({"method": DEFAULT, "cycle": unigrid.StencilCycle(problem).name}, lambda: sharing(problem, shared), run_unigrid)
     times = interleaved_seconds(calls, repeats, SLOW)
 
     import pyamg
@@ -188,13 +188,16 @@ def tune(shape: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
     shared = Workspace()
     solves: dict[int, Callable[[], Any]] = {}
     cycles: dict[int, Callable[[], Any]] = {}
-    settings: list[tuple[Any, tuple[int, int]]] = [*itertools.product(OMEGAS, SWEEPS), (TUNED, DEFAULT_SWEEPS)]
-    for number, (omega, sweeps) in enumerate(settings):
-        slots = {"pre": sweeps[0], "post": sweeps[1], "smoother": unigrid.RedBlack(omega)} if omega != TUNED else {}
+    settings: list[tuple[Any, dict[str, Any]]] = [(TUNED, {})]
+    for omega, (pre, post) in itertools.product(OMEGAS, SWEEPS):
+        settings.append((omega, {"pre": pre, "post": post, "smoother": unigrid.RedBlack(omega)}))
+    for number, (omega, slots) in enumerate(settings):
         cycle = sharing(problem, shared, **slots)
         iterations = cycle.solve(f, rtol=RTOL).iterations
         rate = cycle.solve(f, rtol=1e-11, start="zero").rate
-        rows.append({"shape": list(shape), "omega": omega, "sweeps": list(sweeps), "iterations": iterations, "rate": rate})
+        rows.append(
+            {"shape": list(shape), "omega": omega, "sweeps": list(cycle.sweeps), "iterations": iterations, "rate": rate}
+        )
         solves[number] = functools.partial(cycle.solve, f, rtol=RTOL)
         cycles[number] = functools.partial(cycle, f, u)
     whole, single = interleaved_seconds(solves, repeats), interleaved_seconds(cycles, repeats)
@@ -214,7 +217,7 @@ def ranking(rows: list[dict[str, Any]], dimensions: tuple[int, ...]) -> list[dic
         group = list(members)
         best = [min(row[name] for row in group) for name in ("solve_seconds", "seconds_per_digit")]
         for row in group:
-            key = row["omega"], "V({},{})".format(*row["sweeps"])
+            key = row["omega"], DEFAULT if row["omega"] == TUNED else "V({},{})".format(*row["sweeps"])
             found = row["solve_seconds"] / best[0], row["seconds_per_digit"] / best[1], row["iterations"]
             relative.setdefault(key, []).append(found)
     ranked = [
@@ -232,11 +235,7 @@ def ranking(rows: list[dict[str, Any]], dimensions: tuple[int, ...]) -> list[dic
 
 def defaults(ranked: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the row of the settings that a user gets who names none."""
-    title = unigrid.StencilCycle(unigrid.Poisson((3, 3))).title
-    found = next(row for row in ranked if row["omega"] == TUNED)
-    if not title.startswith(found["cycle"]):
-        raise SystemExit(f"the defaults, {title}, are not those that were measured, {found['cycle']}: correct DEFAULT_SWEEPS")
-    return found
+    return next(row for row in ranked if row["omega"] == TUNED)
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
@@ -308,7 +307,7 @@ def main() -> None:
     best, default = rankings["all"][0], defaults(rankings["all"])
     excess = default["relative"] / best["relative"]
     show(f"least time over all sizes: {best['cycle']} with omega {best['omega']}", end="; ")
-    show(f"the defaults, {default['cycle']} with omega {default['omega']}: {excess:.3f} times that")
+    show(f"the defaults: {excess:.3f} times that")
     found = {"best": best, "default": default, "default_over_best": excess, "holds": excess <= 1.1}
     result = {"rtol": RTOL, "comparison": comparison, "tuning": tuning, "rankings": rankings, **found}
     write("smoothers_and_cycles", CLAIM, options, result)

@@ -1,5 +1,4 @@
-"""Which smoothing a cycle does where nothing is said: red-black, an omega for each half-sweep, three sweeps down and two
-(3-D: three) up.
+"""Which smoothing a cycle does where nothing is said: red-black with an omega for each half-sweep.
 
 The half-sweeps of a cycle work together: what one leaves, another takes. So their omegas were sought together, such that full
 multigrid and two cycles leave the least of the residual of a random right-hand side, on grids of equal spacing, nested and not,

@@ -22,8 +22,8 @@ from .kernels.fused import FusedLegs
 from .task import Task
 
 Array = NDArray[np.floating]
-# What one cycle is expected to leave of the residual before any was seen; then it is what the last one has left, of the residual
-# of zero if it was the first. A turn too many costs a cycle, one too few a pass.
+# What one cycle is expected to leave of the residual before any was seen; then it is what the last one has left, of the
+# residual of zero if it was the first. A turn too many costs a cycle, one too few a pass.
 FIRST_RATE = 0.01
 
 
