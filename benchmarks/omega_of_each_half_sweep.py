@@ -1,4 +1,4 @@
-"""Claim: with an omega for each half-sweep red-black needs fewer cycles than with the best single omega, on grids of all kinds.
+"""Claim: with an omega for each half-sweep red-black needs no more cycles than with any single omega, on grids of all kinds.
 
 The default smoothing is V(3,2) in 2-D and V(3,3) in 3-D with an omega for each half-sweep. It is compared, by iterations and by
 what three and four of them leave of the residual (the first is full multigrid), with single omegas in V(2,2), V(3,2) and
@@ -26,7 +26,8 @@ import unigrid
 from unigrid.stencil.defaults import OMEGAS
 
 CLAIM = (
-    "an omega for each half-sweep saves an iteration to 1e-8 and to 1e-10, over one omega, on most grids, and costs none on any"
+    "an omega for each half-sweep needs no more iterations to 1e-8 and 1e-10 than any single omega with up to three sweeps, "
+    "on any grid, and fewer than V(2,2) with omega 1.23 on most"
 )
 LOOSE, TIGHT = 1e-8, 1e-10
 SINGLE, SWEEPS = (1.15, 1.2, 1.23), ((2, 2), (3, 2), (3, 3))
@@ -134,7 +135,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     names = [(name, len(shape)) for name, shape, _ in GRIDS if name in SMALL]
     for axes, (name, ndim) in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
         chosen = [row for row in rows if row["grid"] == name and len(row["shape"]) == ndim]
-        for number, row in enumerate(row for row in chosen if row["smoothing"] in ("default", "V(2,2) 1.23", "V(3,2) 1.2")):
+        for number, row in enumerate(row for row in chosen if row["smoothing"] in ("default", "V(2,2) 1.23", "V(3,3) 1.2")):
             history = row["residuals"][:8]
             axes.semilogy(history, marker="osv"[number], color=COLORS[number], label=row["smoothing"])
         axes.axhline(LOOSE, color="0.5", ls="--", lw=1)

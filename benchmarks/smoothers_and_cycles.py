@@ -253,6 +253,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
         ]
         for row, color, marker in zip(chosen, COLORS, "osD^vP.", strict=True):
             label = f"{row['method']} + CG" if row["cycle"] == "CG" else f"{row['method']}, {row['cycle']}"
+            label = DEFAULT if row["method"] == DEFAULT else label
             label = "plain CG" if row["method"] == "plain" else label
             style = {
                 "color": color,

@@ -2,8 +2,9 @@
 
 The half-sweeps of a cycle work together: what one leaves, another takes. So their omegas were sought together, such that full
 multigrid and two cycles leave the least of the residual of a random right-hand side, on grids of equal spacing, nested and not,
-with sides of all kinds. On others too, of unequal spacing, with a reaction, they leave less than one omega for all does
-(benchmarks/omega_of_each_half_sweep.py).
+with sides of all kinds. On others too, of unequal spacing, with a reaction, they take no more cycles than any single omega
+(benchmarks/omega_of_each_half_sweep.py). In time they are within a twentieth of the best of those, over sizes where they save
+a cycle and sizes where they do not (benchmarks/smoothers_and_cycles.py).
 """
 
 from __future__ import annotations
