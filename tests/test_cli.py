@@ -93,6 +93,13 @@ class TestSolve:
         assert np.abs(np.load("u.npy") - wanted).max() <= 1e-12 * np.abs(wanted).max()
         assert "'full', 'mixed'" in command("solve f.npy --precision single").err
 
+    def test_one_pass_names_the_cycle_that_it_does(self, command):
+        printed = command("solve f.npy -o u.npy --rtol discretization --plot-history history.png")
+        assert "V(1,1), RedBlack" in printed.out
+        assert "one pass of full multigrid" in printed.out
+        assert np.array_equal(np.load("u.npy"), unigrid.solve(np.load("f.npy"), rtol="discretization").u)
+        assert "V(1,1)" in command("compare f.npy --smoothers red-black --cycles V --start fmg --rtol discretization --plot both.png").out
+
     def test_conjugate_gradients(self, command):
         printed = command("solve f.npy --accelerate cg --json")
         expected = unigrid.solve(np.load("f.npy"), accelerate="cg")
@@ -235,7 +242,8 @@ class TestFailures:
             ("solve f.npy --lengths 1 --spacing 1", "not both"),
             ("solve f.npy --reaction=-1", "reaction must be a finite number >= 0"),
             ("solve f.npy --rtol=-1", "rtol must be a finite number >= 0"),
-            ("solve f.npy --rtol tiny", "argument --rtol"),
+            ("solve f.npy --rtol tiny", "argument --rtol: must be a number or 'discretization', got 'tiny'"),
+            ("solve f.npy --rtol discretization --start zero", "start is 'zero'"),
             ("solve f.npy --maxiter 0", "maxiter must be an integer >= 1"),
             ("solve f.npy --pre 0 --post 0", "give at least one sweep"),
             ("solve f.npy --omega 0", "omega must be a finite number > 0"),

@@ -19,6 +19,8 @@ from .solution import Array, ConvergenceError, Reason, Solution
 Step = Callable[[Array, Array], Array]
 Callback = Callable[[Solution], Any]
 
+DISCRETIZATION = "discretization"  # in place of a relative tolerance: one pass of full multigrid, which is as exact as that
+
 # A residual this many times the initial one, or one that rose this often in a row, will not come back.
 DIVERGED_GROWTH, DIVERGED_RISES = 1e4, 5
 # No gain of a percent on the smallest residual in this many iterations, or, at round-off level, no halving in one.

@@ -31,7 +31,7 @@ class Reason(enum.Enum):
 
 
 _TEXTS = {
-    Reason.CONVERGED: "The residual is at or below the tolerance.",
+    Reason.CONVERGED: "The residual is at or below the tolerance, or the one pass that was asked for is done.",
     Reason.MAXITER: "The allowed number of iterations is used up before the tolerance was met. If the residuals still fall, "
     "raise maxiter; if they fall slowly, take more sweeps (pre, post), the W-cycle, or accelerate='cg'.",
     Reason.DIVERGED: "The residual grows from cycle to cycle: the smoother amplifies the error. Take a smaller omega "
@@ -54,7 +54,8 @@ class Solution:
     u : array
         The last iterate (for `nonfinite`: the last finite one).
     converged : bool
-        Whether the stopping test held: ||b - A u|| <= max(rtol ||b||, atol), or the round-off level where rtol is None.
+        Whether the stopping test held: ||b - A u|| <= max(rtol ||b||, atol), or the round-off level where rtol is None; or
+        the pass of full multigrid that rtol="discretization" asks for is done.
     reason : Reason
         Why the iteration ended; `reason.text` explains it, `message` adds this run's numbers.
     iterations : int

@@ -1,10 +1,11 @@
 """The smoothing that a cycle does by default: when it is the tuned one, and that it is worth it on grids of all kinds."""
 
+import numpy as np
 import pytest
 
 import unigrid
 from unigrid.cycle import Steps
-from unigrid.stencil.defaults import OMEGAS
+from unigrid.stencil.defaults import OMEGAS, ONE_PASS
 
 PLAIN = unigrid.RedBlack()
 
@@ -45,6 +46,64 @@ def test_anything_said_of_smoothing_is_plain_red_black(options, pre, post):
 def test_sweeps_are_counted_by_half_sweeps():
     cycle = unigrid.StencilCycle(unigrid.Poisson((20, 30)), smoother=unigrid.RedBlack((1.0, 1.1, 1.2, 1.3)), pre=1, post=2)
     assert (cycle.sweeps, cycle.name, cycle.work_units > 6) == ((2, 4), "V(2,4)", True)
+
+
+def test_one_pass_takes_less_smoothing_where_nothing_is_said():
+    cycle = unigrid.StencilCycle(unigrid.Poisson((20, 30)))
+    once = cycle.for_one_pass()
+    assert (once.smoother, once.post_smoother) == (unigrid.RedBlack(ONE_PASS[2]),) * 2
+    assert (once.pre, once.post) == (1, 1)
+    assert once is cycle.for_one_pass()
+    assert once.for_one_pass() is once
+    assert cycle.composed().for_one_pass().levels[0].legs is None
+    assert omegas_of(cycle) == OMEGAS[2]  # left as it was
+    for other in (
+        unigrid.StencilCycle(unigrid.Poisson((20, 30)), pre=1),
+        unigrid.StencilCycle(unigrid.Poisson((9, 10, 11))),
+        unigrid.StencilCycle(unigrid.Poisson((100,))),
+    ):
+        assert other.for_one_pass() is other
+
+
+def test_rtol_discretization_is_one_pass(rng):
+    f = rng.standard_normal((40, 50))
+    cycle = unigrid.StencilCycle(unigrid.Poisson((40, 50)))
+    solution = cycle.solve(f, rtol="discretization", maxiter=7)
+    assert (solution.converged, solution.reason, solution.iterations) == (True, unigrid.Reason.CONVERGED, 1)
+    assert "one pass of full multigrid" in solution.message
+    assert solution.residuals[-1] == pytest.approx(cycle.problem.operator.residual_norm(f, solution.u), rel=1e-10)
+    plain = cycle.for_one_pass().solve(f, rtol=0.0, maxiter=1, raise_on_failure=False)
+    assert np.array_equal(solution.u, plain.u)
+    assert np.array_equal(unigrid.solve(f, spacing=cycle.problem.spacing, rtol="discretization").u, plain.u)
+    several = cycle.solve(np.stack([f, 2 * f]), rtol="discretization")
+    assert (several.converged, [part.iterations for part in several.parts]) == (True, [1, 1])
+    mixed = cycle.solve(f, rtol="discretization", precision="mixed")
+    assert (mixed.converged, mixed.iterations) == (True, 1)
+    assert np.allclose(mixed.u, plain.u, atol=1e-4 * np.abs(plain.u).max())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rtol": "discretisation"}, "rtol must be a finite number >= 0, 'discretization' or None, got 'discretisation'"),
+        ({"rtol": "discretization", "u0": np.zeros((20, 30))}, "u0 has no place in it"),
+        ({"rtol": "discretization", "start": "zero"}, "start is 'zero'"),
+        ({"rtol": "discretization", "accelerate": "cg"}, "accelerate is 'cg'"),
+        ({"rtol": "discretization", "maxiter": 0}, "maxiter"),
+    ],
+)
+def test_one_pass_refuses_what_it_has_no_place_for(options, said):
+    with pytest.raises(ValueError, match=said):
+        unigrid.StencilCycle(unigrid.Poisson((20, 30))).solve(np.ones((20, 30)), **options)
+
+
+def test_a_cycle_without_transfers_for_solutions_refuses_one_pass():
+    class Foreign(unigrid.MultigridCycle):
+        def __call__(self, f, u=None):
+            return f
+
+    with pytest.raises(ValueError, match="needs a StencilCycle; this is a Foreign"):
+        unigrid.solve(np.ones((20, 30)), cycle=Foreign(), rtol="discretization")
 
 
 def test_one_dimension_is_plain_red_black():

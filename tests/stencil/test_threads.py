@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -138,6 +139,47 @@ def test_each_thread_recycles_its_own_memory():
         assert address() == first
     held = [empty((100, 100), np.float64) for _ in range(3)]
     assert first not in [array.ctypes.data for array in held]
+
+
+def test_the_last_array_that_left_is_used_again_once_nobody_holds_it():
+    workspace, size = Workspace(), 400_000
+
+    def made(count):
+        with workspace:
+            return [empty((size // 8,), np.float64) for _ in range(count)]
+
+    (first,) = made(1)
+    first[:] = 1.0
+    (second,) = made(1)
+    assert not np.shares_memory(first, second)
+    address = second.ctypes.data
+    view = second[5:]
+    del second
+    assert made(1)[0].ctypes.data != address  # a view holds it
+    assert np.all(first == 1.0)
+    del first, view
+    tracemalloc.start()
+    try:
+        several = made(5)
+        last = several[-1].ctypes.data
+        assert len({array.ctypes.data for array in several}) == 5
+        del several
+        assert size < tracemalloc.get_traced_memory()[0] < 2 * size  # one is kept, the others went
+        assert made(1)[0].ctypes.data == last
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_solution_that_is_held_outlives_later_ones():
+    cycle, rng = unigrid.StencilCycle(unigrid.Poisson((80, 90))), np.random.default_rng(3)
+    held, copies = [], []
+    for number in range(6):
+        held.append(cycle.solve(rng.standard_normal((80, 90))).u)
+        copies.append(held[-1].copy())
+        if number % 2:
+            del held[0], copies[0]
+        for array, copy in zip(held, copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

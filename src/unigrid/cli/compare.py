@@ -114,7 +114,7 @@ def _cycles(arguments: argparse.Namespace, shape: tuple[int, ...]) -> list[tuple
     with user_errors():
         smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
         return [
-            (text, StencilCycle(problem, cycle=kind.upper(), smoother=smoother, **slots))
+            (text, options.in_use(StencilCycle(problem, cycle=kind.upper(), smoother=smoother, **slots), arguments))
             for text, smoother in smoothers.items()
             for kind in arguments.cycles
         ]
@@ -152,7 +152,7 @@ def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
     from .. import plots
 
     histories = {(outcome.smoother, f"{outcome.cycle.kind}-cycle"): outcome.solution for outcome in outcomes}
-    plots.save(plots.plot_history(histories, rtol=arguments.rtol), arguments.plot)
+    plots.save(plots.plot_history(histories, rtol=options.numeric(arguments.rtol)), arguments.plot)
 
 
 def table(outcomes: list[Outcome]) -> list[str]:

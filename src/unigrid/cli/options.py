@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..files import PICTURES, FileError, checked_output, read_array
+from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..cycle import Smoother
     from ..stencil.boundary import Condition
+    from ..stencil.hierarchy import StencilCycle
     from ..stencil.problem import Poisson
 
 
@@ -136,10 +138,31 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--array", metavar="NAME", help="which array of an .npz file")
 
 
+def _tolerance(text: str) -> float | str:
+    """Return a number, or the word for one pass."""
+    try:
+        return text if text == DISCRETIZATION else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or {DISCRETIZATION!r}, got {text!r}") from None
+
+
+def in_use(cycle: StencilCycle, arguments: argparse.Namespace) -> StencilCycle:
+    """Return the cycle that a solve with these tolerances does."""
+    return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
+
+
+def numeric(rtol: float | str | None) -> float | None:
+    """Return the number that a picture can show."""
+    return None if isinstance(rtol, str) else rtol
+
+
 def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
     group = parser.add_argument_group("stopping")
     group.add_argument(
-        "--rtol", type=float, help="stop at ||b - A u|| <= rtol ||b||; default 1e-8 (float32: 1e-4), or what rounding allows"
+        "--rtol",
+        type=_tolerance,
+        help="stop at ||b - A u|| <= rtol ||b||; default 1e-8 (float32: 1e-4), or what rounding allows; 'discretization': one "
+        "pass of full multigrid, as exact as the discretization",
     )
     group.add_argument("--atol", type=float, default=0.0, help="or at ||b - A u|| <= atol; default 0")
     group.add_argument("--maxiter", type=int, default=50, metavar="N", help="most iterations, default 50")

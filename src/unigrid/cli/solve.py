@@ -110,7 +110,7 @@ def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycl
     slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
     with user_errors():
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
-        return StencilCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother, **slots)
+        return options.in_use(StencilCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother, **slots), arguments)
 
 
 def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
@@ -122,11 +122,11 @@ def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, 
         return cycle.solve(f, callback=watch, raise_on_failure=False, **given)
 
 
-def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float:
-    """Return the tolerance that holds, the default one included."""
+def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
+    """Return the tolerance that holds, the default one included; None where it is no number."""
     from ..stencil.prepared import DEFAULT_RTOL
 
-    return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else float(arguments.rtol)
+    return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
 
 
 @contextlib.contextmanager
@@ -135,6 +135,9 @@ def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> Iterator[Watch | N
         yield line_per_iteration(sys.stderr if arguments.json else sys.stdout)
         return
     rtol = _rtol(arguments, f)
+    if rtol is None:
+        yield None  # one iteration: nothing to wait for
+        return
     with progress_bar(lambda initial: max(rtol * initial, arguments.atol)) as watch:
         yield watch
 

@@ -55,6 +55,13 @@ class AdoptedCycle(MultigridCycle):
             f"accelerate='cg' needs a StencilCycle, whose symmetry is known; this is a {type(self.adopted).__name__}"
         )
 
+    def for_one_pass(self) -> NoReturn:
+        """Refuse: it has no transfers for solutions."""
+        raise ValueError(
+            f"rtol='discretization' is one pass of full multigrid, which needs a StencilCycle; this is a "
+            f"{type(self.adopted).__name__}; give a number"
+        )
+
 
 def adopted(cycle: MultigridCycle, problem: Poisson) -> StencilCycle | AdoptedCycle:
     """Return what `solve` can run: the cycle's own hierarchy for the problem where it makes one, else the cycle itself."""

@@ -26,7 +26,7 @@ from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
 from .custom import between, fitted
-from .defaults import SWEEPS, Smoothing, tuned
+from .defaults import SWEEPS, Smoothing, for_one_pass, tuned
 from .fusing import fused_legs
 from .kernels.legs import Legs
 from .kernels.workspace import Workspace
@@ -203,6 +203,7 @@ class StencilCycle(MultigridCycle):
         self.kind = choose(cycle, VISITS, "cycle")
         self.problem = problem
         self._tuned_from = None if by_default is None else given  # what the tuned smoothing stands for
+        self._for_one_pass: StencilCycle | None = None
         self.smoother, self.pre, self.post_smoother, self.post = by_default or given
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
@@ -298,6 +299,18 @@ class StencilCycle(MultigridCycle):
             level.post_smoother = Steps(fitted(adjoint), self.post)
         return twin
 
+    def for_one_pass(self) -> StencilCycle:
+        """Return this cycle with as much smoothing by default as a single pass of full multigrid needs, no more.
+
+        Where smoothing was given, it stays.
+        """
+        smoothing = None if self._tuned_from is None else for_one_pass(self.problem)
+        if smoothing is None:
+            return self
+        if self._for_one_pass is None:
+            self._for_one_pass = self._smoothed_by(smoothing)
+        return self._for_one_pass
+
     def _smoothed_by(self, smoothing: Smoothing) -> StencilCycle:
         """Return this cycle with another smoothing."""
         twin = self.twin()
@@ -322,6 +335,7 @@ class StencilCycle(MultigridCycle):
         twin = StencilCycle.__new__(StencilCycle)
         vars(twin).update(vars(self))
         twin.levels = [_copy(level) for level in self.levels]
+        twin._for_one_pass = None
         return twin
 
     def aspreconditioner(self) -> LinearOperator:

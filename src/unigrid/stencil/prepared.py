@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..iterate import System, Tolerance, iterate, raise_unless_converged
+from ..iterate import DISCRETIZATION, System, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, choose, reject_unknown_keywords
-from ..solution import Solution, stacked
+from ..solution import Reason, Solution, stacked
 from . import kernels
 from .arrays import finite_array, real_array
 from .conjugate_gradients import ConjugateGradients
@@ -41,7 +41,7 @@ class SolveOptions(TypedDict, total=False):
     """What a solve with a prepared cycle can be told; as of `solve`."""
 
     u0: ArrayLike | None
-    rtol: float | None
+    rtol: float | Literal["discretization"] | None
     atol: float
     maxiter: int
     start: Literal["fmg", "zero"]
@@ -70,7 +70,7 @@ def solve_prepared(
     /,
     *,
     u0: ArrayLike | None = None,
-    rtol: float | None = None,
+    rtol: float | str | None = None,
     atol: float = 0.0,
     maxiter: int = 50,
     start: str = "fmg",
@@ -106,12 +106,19 @@ def solve_prepared(
     choose(compatibility, ("error", "project"), "compatibility")
     if accelerate is not None:
         choose(accelerate, ("cg",), "accelerate")
-    tolerance = Tolerance(rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
     options = _Options(start, accelerate, compatibility, callback, precision)
+    one_pass = isinstance(rtol, str)
+    if one_pass and rtol != DISCRETIZATION:
+        raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {rtol!r}")
+    tolerance = Tolerance(0.0 if isinstance(rtol, str) else rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
+    if one_pass:
+        cycle, tolerance = _for_one_pass(cycle, u0, options), replace(tolerance, maxiter=1)
 
     def run(source: Array, first: Array | None) -> Solution:
         task, note = _task(cycle, source, first, tolerance, options)
         solution = _solve_one(task, options)
+        if one_pass and solution.reason is Reason.MAXITER:
+            solution = replace(solution, converged=True, reason=Reason.CONVERGED, message=_passed(solution))
         return solution if not note else replace(solution, message=f"{solution.message} {note}")
 
     with cycle.workspace, limited_to(threads):
@@ -125,6 +132,26 @@ def solve_prepared(
             parts = [replace(part, u=own) for part, own in zip(parts, u, strict=True)]  # views: nothing is held twice
             solution = stacked(parts, u.reshape(f.shape))
     return raise_unless_converged(solution) if raise_on_failure else solution
+
+
+def _for_one_pass(cycle: StencilCycle | AdoptedCycle, u0: ArrayLike | None, options: _Options) -> StencilCycle:
+    """Return the cycle for a single pass of full multigrid; raise ValueError where something else was asked for as well."""
+    problems = [
+        (u0 is not None, "u0 has no place in it"),
+        (options.start != "fmg", f"start is {options.start!r}"),
+        (options.accelerate is not None, f"accelerate is {options.accelerate!r}"),
+    ]
+    for wrong, what in problems:
+        if wrong:
+            raise ValueError(f"rtol={DISCRETIZATION!r} is one pass of full multigrid, and {what}; leave it out")
+    return cycle.for_one_pass()
+
+
+def _passed(solution: Solution) -> str:
+    return (
+        f"converged: one pass of full multigrid, to the accuracy of the discretization if f is smooth; residual "
+        f"{solution.residuals[-1] / solution.residuals[0]:.1e} ||b||."
+    )
 
 
 def _task(

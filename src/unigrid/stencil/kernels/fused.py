@@ -12,6 +12,7 @@ W. Karl, M. Kowarschik, U. Ruede, Memory characteristics of iterative methods, S
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -42,13 +43,15 @@ class Sweeps(NamedTuple):
         return self._replace(omegas=())
 
 
-class _Leg(NamedTuple):
-    """How a wave begins, and its stages: half-sweeps, how a norm is found after them, if at all, and half-sweeps again."""
+@final
+@dataclass(frozen=True, eq=False)
+class _Leg:
+    """How a wave begins, and its stages: omegas of half-sweeps, how a norm is found after them, and half-sweeps again."""
 
     start: int
-    before: int
-    norm: int
-    after: int
+    before: tuple[float, ...]
+    norm: int = waves.NO_NORM
+    after: tuple[float, ...] = ()
 
 
 class _Ready(NamedTuple):
@@ -71,18 +74,19 @@ class FusedLegs(Legs):
         """`sweeps` down and up; the rest as of `Legs`."""
         super().__init__(*grids_and_transfers)
         self.down, self.up = sweeps
-        before, after = len(self.up.omegas), len(self.down.omegas)
-        self.turns = before > 0 and self.up[1:] == self.down[1:]  # then both are one wave: colors go on by turns
+        up, down = self.up.omegas, self.down.omegas
+        self.turns = len(up) > 0 and self.up[1:] == self.down[1:]  # then both are one wave: colors go on by turns
         self._from_zero, self._from_copy, self._from_interpolated, self._in_place = (
-            _Leg(start, after, 0, 0) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
+            _Leg(start, down) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
         )
-        # Around an odd axis points of one color touch, and what one leaves is not what it has left when the other is done.
+        # What relaxation changes tells the residual, half of it in the half-sweep that comes next: one that changes nothing,
+        # where none does. But around an odd axis points of one color touch, and changing one changes what another has left.
         touching = any(wraps and n % 2 for wraps, n in zip(self.wraps, self.shapes[0], strict=True))
+        by_changes = len(up) > 0 and not touching
+        norm, nothing = (waves.BY_CHANGES, (0.0,)) if by_changes else (waves.BY_STAGE, ())
         self._upward, self._measured, self._turning = (
-            _Leg(waves.CORRECTED, before, 0, 0),
-            _Leg(waves.CORRECTED, before, waves.BY_STAGE, 0),
-            _Leg(waves.CORRECTED, before, waves.BY_STAGE if touching else waves.BY_CHANGES, after),
-        )
+            _Leg(waves.CORRECTED, up), _Leg(waves.CORRECTED, up, norm, nothing), _Leg(waves.CORRECTED, up, norm, down)
+        )  # fmt: skip
         self._ready: dict[tuple[_Leg, np.dtype], _Ready] = {}
         self._made: dict[tuple[int, bool, int], tuple[list[Part], list[Part]]] = {}
 
@@ -147,12 +151,12 @@ class FusedLegs(Legs):
         """Gather what a leg hands to its waves, once: on small grids that would take longer than they do."""
         typed = self.of_type(dtype)
         sweeps = self.up if leg.start == waves.CORRECTED else self.down
-        plan = (leg.start, sweeps.color, int(sweeps.backward), leg.before, leg.norm, leg.after, self.axis, int(self.periodic),
+        omegas, before, after = np.array(leg.before + leg.after, dtype), len(leg.before), len(leg.after)
+        plan = (leg.start, sweeps.color, int(sweeps.backward), before, leg.norm, after, self.axis, int(self.periodic),
                 int(self.around))  # fmt: skip
         prolongation = typed.nested_prolongation if leg.start == waves.INTERPOLATED else typed.prolongation
-        starts, omegas = self.transfers.starts, (*sweeps.omegas[: leg.before], *self.down.omegas[: leg.after])
-        fixed = np.array(omegas, dtype), plan, prolongation, typed.restriction, starts, *typed.operator
-        last = leg.before + int(leg.norm == waves.BY_STAGE) + leg.after + 1
+        fixed = omegas, plan, prolongation, typed.restriction, self.transfers.starts, *typed.operator
+        last = before + int(leg.norm == waves.BY_STAGE) + after + 1
         shape = self.fine if leg.start == waves.COPY else self.coarse
         places = last + 3, last + 3, self.width + 2
         strips = self._strips(last, sum(places) * self.row_bytes(dtype))

@@ -166,13 +166,13 @@ def beside(r, slab, slabs, axis, periodic, neighbors, coefficients):
 
 
 @inlined
-def _around_end(ring, k, line, length, across, lower, upper, here, ends):
-    """Return the weighted sum of an end's neighbors, and what the end adds to the diagonal.
+def _around_end(ring, k, line, length, across, upper, here, ends):
+    """Return the weighted sum of an end's neighbors but the one below.
 
-    `here` and `upper` say where their slabs begin in the ring, `line` is the row's place in a slab; `lower` is the neighbor
-    below, a value with its weight; `ends` is what `_along` says of the row's two ends.
+    `here` and `upper` say where their slabs begin in the ring, `line` is the row's place in a slab; `ends` is what `_along`
+    says of the row's end.
     """
-    left, left_weight, right, right_weight, own = ends
+    left, left_weight, right, right_weight, _ = ends
     place = here + line
     total = left_weight * ring[place + left % 2 * length + left // 2]
     total += right_weight * ring[place + right % 2 * length + right // 2]
@@ -181,7 +181,7 @@ def _around_end(ring, k, line, length, across, lower, upper, here, ends):
         total += across[1] * ring[here + across[0] + at]
     if across[3] != 0:
         total += across[3] * ring[here + across[2] + at]
-    return total + upper[1] * ring[upper[0] + line + at] + lower[1] * lower[0], own
+    return total + upper[1] * ring[upper[0] + line + at]
 
 
 @inlined
@@ -233,7 +233,7 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
     here, above, below = r % places * size, low % places * size, high % places * size
     beyond, own = (places - 1) * size, line + q * length
     count, kept, changes = omegas.shape[0], rooms[4:6], rooms[6:8]
-    one = omegas[0] / omegas[0]
+    one = omegas.dtype.type(1)
     remaining = one - omegas[watch] if 0 <= watch < count else one
     diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
@@ -243,15 +243,18 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
         if k % 2 != q:
             continue
         place, upper, at = here, above, own + k // 2
-        new = u[below + at]
+        new, whole = u[below + at], diagonal + ends[end][4]
+        share = one / whole
+        by_new = share * high_weight
         for stage in range(count):
-            around, extra = _around_end(u, k, line, length, crossing, (new, high_weight), (upper, low_weight), place, ends[end])
             old = u[place + at]
-            change = (f[place + at] + around) / (diagonal + extra) - old
+            around = _around_end(u, k, line, length, crossing, (upper, low_weight), place, ends[end])
+            # A stage waits for the one before only here, at the end: what takes longest is not in that chain.
+            change = by_new * new + (share * (f[place + at] + around) - old)
             new = old + omegas[stage] * change
             kept[end, stage] = new
             if stage == watch or stage == watch + 1:
-                kept[end, count + stage - watch] = (diagonal + extra) * (remaining if stage == watch else one) * change
+                kept[end, count + stage - watch] = whole * (remaining if stage == watch else one) * change
             place, upper = upper, upper - size if upper >= size else beyond
     whole = diagonal + scale + scale
     share = one / whole
@@ -327,9 +330,9 @@ def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
     for end in range(2):
         k = end * (n - 1)
         m = k % 2 * length + k // 2
-        lower, upper = (u[below + line + m], high_weight), (above, low_weight)
-        around, extra = _around_end(u, k, line, length, crossing, lower, upper, here, ends[end])
-        out[k % 2, MARGIN + k // 2] = f[data + m] - (diagonal + extra) * u[here + line + m] + around
+        around = _around_end(u, k, line, length, crossing, (above, low_weight), here, ends[end])
+        around += high_weight * u[below + line + m]
+        out[k % 2, MARGIN + k // 2] = f[data + m] - (diagonal + ends[end][4]) * u[here + line + m] + around
     _end_with_zeros(out, n)
 
 

@@ -27,7 +27,7 @@ from .rows import (
 )
 
 AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
-BY_STAGE, BY_CHANGES = 1, 2  # how the norm of a residual is found: by reckoning it, or by what relaxation changes
+NO_NORM, BY_STAGE, BY_CHANGES = 0, 1, 2  # how the norm of a residual is found: by reckoning it, or by what relaxation changes
 LONGEST = 1 << 20  # more stages than any wave has
 
 
