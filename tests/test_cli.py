@@ -98,7 +98,10 @@ class TestSolve:
         assert "V(1,1), RedBlack" in printed.out
         assert "one pass of full multigrid" in printed.out
         assert np.array_equal(np.load("u.npy"), unigrid.solve(np.load("f.npy"), rtol="discretization").u)
-        assert "V(1,1)" in command("compare f.npy --smoothers red-black --cycles V --start fmg --rtol discretization --plot both.png").out
+        assert (
+            "V(1,1)"
+            in command("compare f.npy --smoothers red-black --cycles V --start fmg --rtol discretization --plot both.png").out
+        )
 
     def test_conjugate_gradients(self, command):
         printed = command("solve f.npy --accelerate cg --json")

@@ -38,8 +38,11 @@ class DirectSolver(Smoother):
             ones = np.ones((len(self._weights), 1))
             matrix = scipy.sparse.block_array([[matrix, ones], [self._weights[None, :], None]], format="csr")
         self._solve: Callable[[Array], Array]
+        self.inverse: NDArray[np.float64] | None = None  # u = inverse f, where it is dense
         if matrix.shape[0] <= DENSE_UNKNOWNS:
-            self._solve = np.linalg.inv(matrix.toarray()).__matmul__
+            whole = np.linalg.inv(matrix.toarray())
+            self._solve, unknowns = whole.__matmul__, len(self._weights)
+            self.inverse = whole[:unknowns, :unknowns]
         else:
             from scipy.sparse.linalg import splu
 

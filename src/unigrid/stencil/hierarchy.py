@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, final
@@ -29,6 +30,7 @@ from .custom import between, fitted
 from .defaults import SWEEPS, Smoothing, for_one_pass, tuned
 from .fusing import fused_legs
 from .kernels.legs import Legs
+from .kernels.visits import SmallVisits
 from .kernels.workspace import Workspace
 from .operator import StencilOperator
 from .problem import Poisson
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 DEFAULT = "red-black"  # the smoother, by name
+PRECISIONS = {np.dtype(np.float32), np.dtype(np.float64)}
 COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "fft": FourierSolver}
 # Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
 # Where the number of levels is asked for it goes on, down to as few unknowns as are worth a level at all.
@@ -56,13 +59,20 @@ class StencilLevel(SlotLevel, NestedLevel):
     operator: StencilOperator
     coarser: Poisson  # the next level's problem; the coarsest level has none
 
+    _MAKE_LEGS = frozenset({"smoother", "post_smoother", "restriction", "prolongation", "state_transfer", "coarser", "fuses"})
+
     def __init__(self, problem: Poisson) -> None:
         self.problem = problem
         self.operator = problem.operator
         self.smoother = self.post_smoother = None
         self.prolongation = self.state_transfer = None
         self.fuses = True  # whether fused legs may stand for the slots
-        self._fused: tuple[tuple[Any, ...], Legs | None] | None = None
+        self._fused: tuple[Legs | None] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self._MAKE_LEGS:
+            self._fused = None
 
     def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
         legs = None if coarser is None else self.legs
@@ -80,26 +90,19 @@ class StencilLevel(SlotLevel, NestedLevel):
     @property
     def legs(self) -> Legs | None:
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
+        if self._fused is None:
+            self._fused = (self._make_legs(),)
+        return self._fused[0]
+
+    def _make_legs(self) -> Legs | None:
         if not self.fuses or not hasattr(self, "coarser"):
             return None
-        if self._fused is not None:
-            made_for, legs = self._fused
-            if (
-                made_for[0] is self.smoother
-                and made_for[1] is self.post_smoother
-                and made_for[2] is self.restriction
-                and made_for[3] is self.prolongation
-                and made_for[4] is self.state_transfer
-            ):
-                return legs
         slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
-        self._fused = slots, fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
-        return self._fused[1]
+        return fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
 
     def exchange_legs(self, legs: Any) -> None:
         """Use these in place of the fused legs, as long as the slots stay the same."""
-        assert self._fused is not None
-        self._fused = self._fused[0], legs
+        self._fused = (legs,)
 
     def right_hand_side(self, f: Array) -> Array:
         return self.problem.compatible(self.problem.folded(f))
@@ -204,6 +207,8 @@ class StencilCycle(MultigridCycle):
         self.problem = problem
         self._tuned_from = None if by_default is None else given  # what the tuned smoothing stands for
         self._for_one_pass: StencilCycle | None = None
+        self.joins_levels = True  # whether one call may stand for the visits to all small levels
+        self._joined: dict[int, tuple[list[Any], SmallVisits | None]] = {}
         self.smoother, self.pre, self.post_smoother, self.post = by_default or given
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
@@ -232,13 +237,33 @@ class StencilCycle(MultigridCycle):
         for name, array in (("f", f), ("u", u)):
             if array is None:
                 continue
-            if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64) or array.dtype != f.dtype:
+            if not isinstance(array, np.ndarray) or array.dtype not in PRECISIONS or array.dtype != f.dtype:
                 kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
                 raise TypeError(f"f and u must be arrays, both float32 or float64; {name} is {kind}")
             if array.shape != self.problem.shape:
                 raise ValueError(f"{name} must have the problem's shape {self.problem.shape}, got {array.shape}")
         with self.workspace:
             return self.cycle(f, u)
+
+    def visit(self, f: Array, u: Array | None, kind: str, at: int) -> Array:
+        small = self._small_visits(at) if u is None and kind == "V" and self.joins_levels else None
+        return super().visit(f, u, kind, at) if small is None else small(f)
+
+    def _small_visits(self, at: int) -> SmallVisits | None:
+        """Return what does the visits from level `at` down in one call, if there is that; made anew where slots changed."""
+        made_of: list[Any] = [level.legs for level in self.levels[at:-1]]
+        made_of.append(self.levels[-1].smoother)
+        made_for, small = self._joined.get(at, ([], None))
+        if len(made_for) == len(made_of) and all(map(operator.is_, made_for, made_of)):
+            return small
+        *legs, solver = made_of
+        inverse = solver.inverse if isinstance(solver, DirectSolver) else None
+        small = SmallVisits(legs, inverse) if inverse is not None and SmallVisits.fit(legs) else None
+        self._joined[at] = made_of, small
+        return small
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_joined": {}, "_for_one_pass": None}  # made anew when first used
 
     def solve(self, f: ArrayLike, **options: Unpack[SolveOptions]) -> Solution:
         """Return the Solution for a source f; leading axes of f are independent right-hand sides.
@@ -335,7 +360,7 @@ class StencilCycle(MultigridCycle):
         twin = StencilCycle.__new__(StencilCycle)
         vars(twin).update(vars(self))
         twin.levels = [_copy(level) for level in self.levels]
-        twin._for_one_pass = None
+        twin._for_one_pass, twin._joined = None, {}
         return twin
 
     def aspreconditioner(self) -> LinearOperator:

@@ -71,6 +71,7 @@ def profile(cycle: StencilCycle, f: ArrayLike, **options: Any) -> Profile:
     """Solve twice, and return where the second time went; options as of `StencilCycle.solve`."""
     cycle.solve(f, **options)
     twin = cycle.twin()
+    twin.joins_levels = False  # or the small ones could not be told apart
     clock = _Clock([LevelProfile(level.problem.shape) for level in twin.levels])
     for number, level in enumerate(twin.levels):
         if number == 0 and len(twin.levels) > 1 and level.legs is not None:

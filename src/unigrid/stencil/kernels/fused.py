@@ -66,6 +66,16 @@ class _Ready(NamedTuple):
     nothing: Array
 
 
+class Run(NamedTuple):
+    """What a leg is to a single thread: its tables, and which waves over which strips it takes."""
+
+    fixed: tuple[Any, ...]
+    parts: list[Part]
+    strips: list[Strip]
+    places: tuple[int, int, int]
+    rows: int
+
+
 @final
 class FusedLegs(Legs):
     """What a level needs to run its legs in waves."""
@@ -129,6 +139,15 @@ class FusedLegs(Legs):
         coarse = empty(self.shapes[1], f.dtype)
         return math.sqrt(self._run(self._turning, u, f, correction, coarse)), coarse
 
+    def runs(self, dtype: np.dtype) -> tuple[Run, Run]:
+        """Return the ways down from zero and up, as they are for a single thread."""
+        return self._alone(self._from_zero, dtype, restricts=True), self._alone(self._upward, dtype, restricts=False)
+
+    def _alone(self, leg: _Leg, dtype: np.dtype, restricts: bool) -> Run:
+        ready = self._ready.get((leg, dtype)) or self._prepare(leg, dtype)
+        legs, seams = self._cut(ready.last, restricts, 1)
+        return Run(ready.fixed, legs + seams, ready.strips, ready.places, ready.rows)
+
     def _run(self, leg: _Leg, u: Array, f: Array, source: Array | None, coarse: Array | None) -> float:
         """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
         dtype = u.dtype
@@ -188,11 +207,11 @@ class FusedLegs(Legs):
 
     def _parts(self, last: int, restricts: bool) -> tuple[list[Part], list[Part]]:
         """Return the parts of the grid and the seams between them, each as `waves.wave` wants it; made once."""
-        threads = team.threads_for(self.unknowns)
-        key = last, restricts, threads
-        if key not in self._made:
-            self._made[key] = self._cut(last, restricts, threads)
-        return self._made[key]
+        key = last, restricts, team.threads_for(self.unknowns)
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self._cut(*key)
+        return made
 
     def _cut(self, last: int, restricts: bool, threads: int) -> tuple[list[Part], list[Part]]:
         slabs, coarse = self.fine[0], self.coarse[0] if restricts else 0

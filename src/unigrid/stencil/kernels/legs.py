@@ -207,12 +207,13 @@ class Legs(ABC):
         It is zero where rows end. Of a slab it holds `height` rows, or all.
         """
         made = self._local.__dict__.setdefault("rings", {})
-        if (places, dtype, height) not in made:
+        key = places, dtype, height
+        rings: tuple[Any, ...] | None = made.get(key)
+        if rings is None:
             length = self.row_bytes(dtype) // (2 * dtype.itemsize)
-            slabs = [_zeros((count, height or self.fine[1], 2, length), dtype) for count in places]
-            scratch = _zeros((8, max(length, max(places) + 2, rows.TERMS)), dtype)
-            made[places, dtype, height] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
-        rings: tuple[Any, ...] = made[places, dtype, height]
+            slabs = [aligned_zeros((count, height or self.fine[1], 2, length), dtype) for count in places]
+            scratch = aligned_zeros((8, max(length, max(places) + 2, rows.TERMS)), dtype)
+            rings = made[key] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
         return rings
 
     def row_bytes(self, dtype: np.dtype) -> int:
@@ -240,7 +241,7 @@ def _in_precision(tables: Any, dtype: np.dtype) -> Any:
     return tables if tables.dtype == np.int64 else tables.astype(dtype)
 
 
-def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Return zeros that begin on a cache line, as vectors would otherwise lie across two."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.zeros(size + rows.LINE, np.uint8)

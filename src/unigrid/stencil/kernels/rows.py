@@ -17,6 +17,7 @@ from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store
 # nothing here makes an array, so views need not be counted (_nrt): on short rows that took half of the time.
 _ordered = {**_options, "fastmath": {"contract", "nsz"}, "_nrt": False}
 kernel = numba.njit(**_ordered)
+counting = numba.njit(**{**_ordered, "_nrt": True})  # for what returns a view: nothing that is done for every row
 inlined = numba.njit(**_ordered, forceinline=True)  # saves handing over a dozen numbers; a constant argument is one inside
 MARGIN = 16  # numbers before the first and after the last vector of a row: whole cache lines, in either precision
 LINE = 64  # bytes of a cache line
@@ -334,6 +335,16 @@ def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
         around += high_weight * u[below + line + m]
         out[k % 2, MARGIN + k // 2] = f[data + m] - (diagonal + ends[end][4]) * u[here + line + m] + around
     _end_with_zeros(out, n)
+
+
+@numba.njit(**_options, _nrt=False)
+def multiply(out, matrix, vector):
+    """Write matrix times vector, in the precision of the matrix."""
+    for i in range(out.shape[0]):
+        total = 0.0
+        for k in range(vector.shape[0]):
+            total += matrix[i, k] * vector[k]
+        out[i] = total
 
 
 @numba.njit(**_options, _nrt=False)

@@ -1,4 +1,4 @@
-"""The compiled half of `fused`: a wave of stages over a grid, slab by slab (rows in 2-D, planes in 3-D).
+"""The compiled half of `fused` and `visits`: a wave of stages over a grid, slab by slab (rows in 2-D, planes in 3-D).
 
 Slabs on their way through the wave stand in rings. A stage is one slab behind the one before, so at any time all stages relax
 points of one parity, and a row's stages follow each other in one loop (`rows.relax_row`): what one stage has made of a point
@@ -15,10 +15,12 @@ from .rows import (
     WRAPPED,
     add_correction,
     beside,
+    counting,
     gather,
     inlined,
     kernel,
     merge,
+    multiply,
     relax_row,
     residual_row,
     restrict_slab,
@@ -217,3 +219,70 @@ def wave(u, f, source, coarse, omegas, plan, prolongation, restriction, starts, 
             for j in range(base, row_high):
                 merge(u[r % slabs, j], slots[r % places, j - base])
     return total
+
+
+@counting
+def _table(pool, place):
+    """Return the table that begins at place[0], of the shape that follows there."""
+    return pool[place[0] : place[0] + place[1] * place[2]].reshape(place[1], place[2])
+
+
+@counting
+def _row(pool, place):
+    return pool[place[0] : place[0] + place[2]]
+
+
+@counting
+def _grid(room, grid, which):
+    """Return the level's u (0) or f (1) in the room."""
+    start = grid[3 + which]
+    return room[start : start + grid[0] * grid[1] * grid[2]].reshape(grid[0], grid[1], grid[2])
+
+
+@counting
+def _ring(room, start, places, grid):
+    """Return a ring of so many places in the room."""
+    height, length = grid[6], grid[7]
+    return room[start : start + places * height * 2 * length].reshape(places, height, 2, length)
+
+
+@counting
+def visit(u, f, places, grids, integers, numbers, room, lines, inverse):
+    """Write into u what a V-cycle from zero makes of A u = f on this level, the ones below, and the coarsest, A^-1 = `inverse`.
+
+    `places` is (leg, table, (where it begins, rows, columns)): in order of the legs, down and up again, and in the order of
+    `wave`'s arguments, the arrays that it is told of; then its parts, and its strips. `grids` is a row for each level: slabs,
+    rows, n, where u and f begin in `room`, then of the rings how many places, rows and numbers a half row, places for
+    residuals, numbers of a row of scratch, and where each begins.
+    """
+    levels = grids.shape[0] - 1
+    for step in range(2 * levels):
+        level = step if step < levels else 2 * levels - 1 - step
+        own, coarser = grids[level], grids[level + 1]
+        here_u, here_f = (u, f) if level == 0 else (_grid(room, own, 0), _grid(room, own, 1))
+        coarse_u, coarse_f = _grid(room, coarser, 0), _grid(room, coarser, 1)
+        if step == levels:
+            multiply(coarse_u.reshape(-1), inverse, coarse_f.reshape(-1))
+        slots, width = own[5], own[9]
+        rings = (
+            _ring(room, own[10], slots, own), _ring(room, own[11], slots, own), _ring(room, own[12], own[8], own),
+            room[own[13] : own[13] + 8 * width].reshape(8, width), lines,
+        )  # fmt: skip
+        t = places[step]
+        omegas, k = _row(numbers, t[0]), _row(integers, t[1])
+        plan = k[0], k[1], k[2], k[3], k[4], k[5], k[6], k[7], k[8]
+        prolongation = (
+            (_table(integers, t[2]), _table(numbers, t[3])), (_table(integers, t[4]), _table(numbers, t[5])),
+            _row(integers, t[6]), _row(numbers, t[7]), _row(numbers, t[8]),
+        )  # fmt: skip
+        restriction = (
+            _table(numbers, t[9]), (_table(integers, t[10]), _table(numbers, t[11])), _row(integers, t[12]),
+            _row(numbers, t[13]), _row(numbers, t[14]),
+        )  # fmt: skip
+        starts, neighbors, coefficients = _row(integers, t[15]), _table(integers, t[16]), _table(numbers, t[17])
+        parts, strips = _table(integers, t[18]), _table(integers, t[19])
+        for number in range(parts.shape[0] * strips.shape[0]):
+            p, s = parts[number // strips.shape[0]], strips[number % strips.shape[0]]
+            part, strip = (p[0], p[1], p[2], p[3], p[4], p[5]), (s[0], s[1], s[2], s[3], s[4], s[5], s[6])
+            wave(here_u, here_f, coarse_u, coarse_f, omegas, plan, prolongation, restriction, starts, neighbors, coefficients,
+                 rings, part, strip)  # fmt: skip

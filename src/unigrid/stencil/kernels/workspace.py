@@ -47,10 +47,12 @@ class Workspace:
 
         That is the solution, most likely, and no longer needed when the next one has been found.
         """
-        for owners in self._local.buffers.values():
+        for owners, starts in self._local.buffers.values():
+            if len(owners) == 1:
+                continue
             outside = [index for index in range(len(owners)) if _references(owners, index) != _UNUSED]
             for index in reversed(outside[:-1]):
-                del owners[index]
+                del owners[index], starts[index]
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
         return Workspace, ()  # memory stays; the copy begins without
@@ -62,12 +64,16 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     buffers = getattr(_active, "buffers", None) if size >= SMALLEST else None
     if buffers is None:
         return np.empty(shape, dtype)
-    owners = buffers.setdefault(size, [])
+    if size not in buffers:
+        buffers[size] = [], []
+    owners, starts = buffers[size]
     for index in range(len(owners)):
         if _references(owners, index) == _UNUSED:
-            return _view(owners[index], size).view(dtype).reshape(shape)
-    owners.append(np.empty(size + _boundary(size), np.uint8))
-    return _view(owners[-1], size).view(dtype).reshape(shape)
+            return np.ndarray(shape, dtype, owners[index], starts[index])
+    boundary = HUGE_PAGE if size >= HUGE_PAGES * HUGE_PAGE else LINE
+    owners.append(np.empty(size + boundary, np.uint8))
+    starts.append(-owners[-1].ctypes.data % boundary)
+    return np.ndarray(shape, dtype, owners[-1], starts[-1])
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -82,15 +88,6 @@ def copy(array: NDArray[Any]) -> NDArray[Any]:
     fresh = empty(array.shape, array.dtype)
     fresh[...] = array
     return fresh
-
-
-def _view(owner: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    start = -owner.ctypes.data % _boundary(size)
-    return owner[start : start + size]
-
-
-def _boundary(size: int) -> int:
-    return HUGE_PAGE if size >= HUGE_PAGES * HUGE_PAGE else LINE
 
 
 def _references(owners: list[NDArray[Any]], index: int) -> int:
