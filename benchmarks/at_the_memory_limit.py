@@ -163,7 +163,8 @@ def measure(shape: tuple[int, ...], boundary: str, triads: dict[int, float], rep
         plain_composed = plain.composed()
         calls: dict[str, Callable[[], Any]] = {
             "solve": partial(cycle.solve, f, rtol=RTOL), "mixed": partial(cycle.solve, f, rtol=RTOL, precision="mixed"),
-            "tight": partial(cycle.solve, f, rtol=TIGHT), "FMG": partial(cycle.solve, f, rtol="discretization"), "one": iterated(plain, f, 1),
+            "tight": partial(cycle.solve, f, rtol=TIGHT), "FMG": partial(cycle.solve, f, rtol="discretization"),
+            "one": iterated(plain, f, 1),
             "four": iterated(plain, f, 4), "unfused": partial(composed.solve, f, rtol=RTOL),
             "unfused one": iterated(plain_composed, f, 1), "unfused four": iterated(plain_composed, f, 4),
             "DST": partial(fast, f),

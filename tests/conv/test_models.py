@@ -122,7 +122,9 @@ def test_the_first_loss_at_full_width(name):
 )
 @pytest.mark.parametrize("family", ["mgnet", "resnet"])
 def test_a_compiled_model_is_the_same_function(family):
-    model = MgNet(features=4, steps=(1, 1)) if family == "mgnet" else ResNet(channels=4, blocks=(1, 1))
+    # Not 4: compiled, the 1x1 convolution of stride 2 is channels last, and backward, with fewer than 8 channels and without
+    # AVX-512, torch 2.13's writes beyond its memory.
+    model = MgNet(features=4, steps=(1, 1)) if family == "mgnet" else ResNet(channels=8, blocks=(1, 1))
     images = torch.randn(4, 3, 8, 8)
     eager = copy.deepcopy(model)
     compiled = torch.compile(model)
