@@ -42,13 +42,15 @@ class System:
 class Tolerance:
     """Stop when ||b - A u|| <= max(rtol ||b||, atol).
 
-    With `rtol=None` the relative tolerance is `default_rtol`, or the round-off level where that is larger.
+    With `rtol=None` the relative tolerance is `default_rtol`, or the round-off level where that is larger. With `one_pass` the
+    `maxiter` iterations are enough, whatever they leave.
     """
 
     rtol: float | None
     atol: float
     maxiter: int
     default_rtol: float
+    one_pass: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
@@ -152,6 +154,8 @@ def _verdict(
         return Reason.STAGNATED, f": the tolerance {wanted} is not reachable, rounding alone leaves about {left}"
     if _stagnates(residuals):
         return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {_relative(target, b_norm)})"
+    if iterations >= tolerance.maxiter and tolerance.one_pass:
+        return Reason.CONVERGED, ": one pass of full multigrid, to the accuracy of the discretization if f is smooth"
     if iterations >= tolerance.maxiter:
         return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {_relative(target, b_norm)})"
     return None

@@ -65,6 +65,28 @@ def test_one_pass_takes_less_smoothing_where_nothing_is_said():
         assert other.for_one_pass() is other
 
 
+def test_slots_put_in_by_hand_stay_in_one_pass(rng):
+    f = rng.standard_normal((127, 100))
+    cycle = unigrid.StencilCycle(unigrid.Poisson(f.shape))
+    plain = cycle.solve(f, rtol="discretization").u
+    weak = unigrid.cycle.Steps(unigrid.RedBlack(0.5), 1)
+    for level, slot in ((1, "post_smoother"), (-1, "smoother"), (0, "smoother")):
+        setattr(cycle.levels[level], slot, weak)
+        changed = cycle.solve(f, rtol="discretization").u
+        assert np.abs(changed - plain).max() > 1e-6 * np.abs(plain).max()
+        assert getattr(cycle.for_one_pass().levels[level], slot) is weak
+        plain = changed
+    restriction = cycle.levels[0].restriction
+    cycle.levels[0].restriction = lambda residual: 0.5 * restriction(residual)
+    assert np.abs(cycle.solve(f, rtol="discretization").u - plain).max() > 1e-6 * np.abs(plain).max()
+
+
+def test_a_callback_sees_one_pass_end_well():
+    seen = []
+    solution = unigrid.solve(np.ones((20, 30)), rtol="discretization", callback=seen.append)
+    assert [(each.converged, each.reason, each.message) for each in seen] == [(True, solution.reason, solution.message)]
+
+
 def test_rtol_discretization_is_one_pass(rng):
     f = rng.standard_normal((40, 50))
     cycle = unigrid.StencilCycle(unigrid.Poisson((40, 50)))

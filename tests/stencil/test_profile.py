@@ -28,6 +28,16 @@ def test_calls_are_those_of_the_cycles(options):
         assert level.calls["down"] == solved.iterations + extra
 
 
+@pytest.mark.parametrize("options", [{"rtol": "discretization"}, {"accelerate": "cg"}], ids=str)
+def test_the_cycle_that_is_watched_is_the_one_that_solves(options):
+    cycle, f = unigrid.StencilCycle(unigrid.Poisson((127, 127))), source((127, 127))
+    profile, solved = cycle.profile(f, **options), cycle.solve(f, **options)
+    assert profile.solution.iterations == solved.iterations
+    np.testing.assert_allclose(profile.solution.u, solved.u, rtol=0.0, atol=1e-12 * np.abs(solved.u).max())
+    for level in profile.levels[1:-1]:
+        assert level.calls["down"] == level.calls["up"] > 0
+
+
 @pytest.mark.parametrize("smoother", ["red-black", "jacobi"])
 def test_all_of_the_time_is_accounted_for(smoother):
     cycle = unigrid.StencilCycle(unigrid.Poisson((255, 255)), smoother=smoother)

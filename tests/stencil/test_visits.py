@@ -122,6 +122,15 @@ def test_slots_that_are_exchanged_are_noticed(calls, rng):
     assert np.abs(weak - changed).max() > 1e-6 * np.abs(plain).max()
 
 
+def test_a_direct_solver_of_another_problem_is_refused(calls):
+    other = unigrid.StencilCycle(unigrid.Poisson((5, 5)), max_levels=1).levels[0].smoother
+    cycle = unigrid.StencilCycle(unigrid.Poisson((127, 127)))
+    cycle.levels[-1].smoother = other
+    with pytest.raises(ValueError, match="mismatch"):
+        cycle(np.ones((127, 127)))
+    assert calls.total() == 0
+
+
 def test_it_can_be_pickled_after_use(rng):
     f = rng.standard_normal((127, 127))
     cycle = unigrid.StencilCycle(unigrid.Poisson(f.shape))

@@ -43,8 +43,9 @@ from ..reflection import Depths, Sides, extended
 from ..stencil.coarse import DirectSolver, FourierSolver
 from ..stencil.custom import FittedSmoother, FittedTransfer
 from ..stencil.grid import Axis, Grid
-from ..stencil.hierarchy import StencilCycle, StencilLevel
+from ..stencil.hierarchy import StencilCycle
 from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
+from ..stencil.level import StencilLevel
 from ..stencil.operator import StencilOperator
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from ..stencil.transfers import SeparableTransfer

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import (
-    VISITS,
-    Level,
-    MultigridCycle,
-    NestedLevel,
-    Prolongation,
-    Restriction,
-    SlotLevel,
-    Smoother,
-    StateTransfer,
-    Steps,
-)
+from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother, StateTransfer, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
 from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
 from .custom import between, fitted
 from .defaults import SWEEPS, Smoothing, for_one_pass, tuned
-from .fusing import fused_legs
-from .kernels.legs import Legs
 from .kernels.visits import SmallVisits
 from .kernels.workspace import Workspace
-from .operator import StencilOperator
+from .level import StencilLevel
 from .problem import Poisson
 from .smoothers import SMOOTHERS, RedBlack
-from .transfers import PROLONGATIONS, RESTRICTIONS, Cubic, SeparableTransfer, SourceWeighting, TransferRecipe
+from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -50,81 +36,6 @@ COARSEST: dict[str, Callable[[Poisson], Smoother]] = {"direct": DirectSolver, "f
 # Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
 # Where the number of levels is asked for it goes on, down to as few unknowns as are worth a level at all.
 COARSEST_UNKNOWNS, FEWEST_UNKNOWNS = 350, 32
-
-
-@final
-class StencilLevel(SlotLevel, NestedLevel):
-    """One grid of the hierarchy, its problem and its slots."""
-
-    operator: StencilOperator
-    coarser: Poisson  # the next level's problem; the coarsest level has none
-
-    _MAKE_LEGS = frozenset({"smoother", "post_smoother", "restriction", "prolongation", "state_transfer", "coarser", "fuses"})
-
-    def __init__(self, problem: Poisson) -> None:
-        self.problem = problem
-        self.operator = problem.operator
-        self.smoother = self.post_smoother = None
-        self.prolongation = self.state_transfer = None
-        self.fuses = True  # whether fused legs may stand for the slots
-        self._fused: tuple[Legs | None] | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in self._MAKE_LEGS:
-            self._fused = None
-
-    def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
-        legs = None if coarser is None else self.legs
-        if legs is None:
-            return super().descend(f, u, coarser)
-        return *legs.descend(f, u), None
-
-    def ascend(self, f: Array, u: Array, start: Array | None, coarse: Array) -> Array:
-        legs = self.legs
-        return super().ascend(f, u, start, coarse) if legs is None else legs.ascend(f, u, coarse)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_fused": None}  # made anew when first used
-
-    @property
-    def legs(self) -> Legs | None:
-        """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
-        if self._fused is None:
-            self._fused = (self._make_legs(),)
-        return self._fused[0]
-
-    def _make_legs(self) -> Legs | None:
-        if not self.fuses or not hasattr(self, "coarser"):
-            return None
-        slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
-        return fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
-
-    def exchange_legs(self, legs: Any) -> None:
-        """Use these in place of the fused legs, as long as the slots stay the same."""
-        self._fused = (legs,)
-
-    def right_hand_side(self, f: Array) -> Array:
-        return self.problem.compatible(self.problem.folded(f))
-
-    def nested_restriction(self, f: Array) -> Array:
-        legs = self.legs
-        return self._nested_transfers[0](f) if legs is None or not legs.nests else legs.restrict_source(f)
-
-    def nested_prolongation(self, u: Array) -> Array:
-        return self._nested_transfers[1](u)
-
-    def descend_nested(self, f: Array, coarse: Array, coarser: Level) -> tuple[Array, Array, Array | None]:
-        legs = self.legs
-        if legs is None or not legs.nests:
-            return super().descend_nested(f, coarse, coarser)
-        return *legs.descend_nested(f, coarse), None
-
-    @cached_property
-    def _nested_transfers(self) -> tuple[SeparableTransfer, SeparableTransfer]:
-        """What nested iteration carries down and up, f and u; made when it first runs, as not every use does."""
-        fine, coarse = self.problem.grid, self.coarser.grid
-        return SourceWeighting().between(fine, coarse), Cubic().between(fine, coarse)
 
 
 @final
@@ -206,7 +117,7 @@ class StencilCycle(MultigridCycle):
         self.kind = choose(cycle, VISITS, "cycle")
         self.problem = problem
         self._tuned_from = None if by_default is None else given  # what the tuned smoothing stands for
-        self._for_one_pass: StencilCycle | None = None
+        self._for_one_pass: tuple[list[Any], StencilCycle] | None = None
         self.joins_levels = True  # whether one call may stand for the visits to all small levels
         self._joined: dict[int, tuple[list[Any], SmallVisits | None]] = {}
         self.smoother, self.pre, self.post_smoother, self.post = by_default or given
@@ -254,11 +165,12 @@ class StencilCycle(MultigridCycle):
         made_of: list[Any] = [level.legs for level in self.levels[at:-1]]
         made_of.append(self.levels[-1].smoother)
         made_for, small = self._joined.get(at, ([], None))
-        if len(made_for) == len(made_of) and all(map(operator.is_, made_for, made_of)):
+        if _same(made_for, made_of):
             return small
         *legs, solver = made_of
         inverse = solver.inverse if isinstance(solver, DirectSolver) else None
-        small = SmallVisits(legs, inverse) if inverse is not None and SmallVisits.fit(legs) else None
+        fits = inverse is not None and len(inverse) == self.levels[-1].problem.grid.size and SmallVisits.fit(legs)
+        small = SmallVisits(legs, inverse) if inverse is not None and fits else None
         self._joined[at] = made_of, small
         return small
 
@@ -332,17 +244,21 @@ class StencilCycle(MultigridCycle):
         smoothing = None if self._tuned_from is None else for_one_pass(self.problem)
         if smoothing is None:
             return self
-        if self._for_one_pass is None:
-            self._for_one_pass = self._smoothed_by(smoothing)
-        return self._for_one_pass
+        made_of = [self.joins_levels, *(part for level in self.levels for part in level.parts)]
+        if self._for_one_pass is None or not _same(self._for_one_pass[0], made_of):
+            self._for_one_pass = made_of, self._smoothed_by(smoothing)
+        return self._for_one_pass[1]
 
     def _smoothed_by(self, smoothing: Smoothing) -> StencilCycle:
-        """Return this cycle with another smoothing."""
+        """Return this cycle with another smoothing; what was put into a level by hand stays there."""
         twin = self.twin()
         twin.smoother, twin.pre, twin.post_smoother, twin.post = smoothing
         twin._tuned_from = None
-        for level, coarser in zip(twin.levels, twin.levels[1:], strict=False):
-            twin._fill(level, coarser.problem)
+        for level in twin.levels[:-1]:
+            if _repeats(level.smoother, self.smoother):
+                level.smoother = Steps(fitted(twin.smoother), twin.pre)
+            if _repeats(level.post_smoother, self.post_smoother):
+                level.post_smoother = Steps(fitted(twin.post_smoother), twin.post)
         return twin
 
     def composed(self) -> StencilCycle:
@@ -359,7 +275,7 @@ class StencilCycle(MultigridCycle):
         """Return a cycle with levels of its own that hold the same slots."""
         twin = StencilCycle.__new__(StencilCycle)
         vars(twin).update(vars(self))
-        twin.levels = [_copy(level) for level in self.levels]
+        twin.levels = [level.twin() for level in self.levels]
         twin._for_one_pass, twin._joined = None, {}
         return twin
 
@@ -454,10 +370,13 @@ def _levels(problem: Poisson, max_levels: int | None) -> list[StencilLevel]:
     return levels
 
 
-def _copy(level: StencilLevel) -> StencilLevel:
-    twin = StencilLevel.__new__(StencilLevel)
-    vars(twin).update(vars(level))
-    return twin
+def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Say whether both hold the very same objects."""
+    return len(one) == len(other) and all(map(operator.is_, one, other))
+
+
+def _repeats(smoother: Smoother | None, step: Smoother) -> bool:
+    return isinstance(smoother, Steps) and smoother.step == step
 
 
 def _smoothing(smoother: str | Smoother, pre: int | None, post_smoother: str | Smoother | None, post: int | None) -> Smoothing:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..iterate import DISCRETIZATION, System, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, choose, reject_unknown_keywords
-from ..solution import Reason, Solution, stacked
+from ..solution import Solution, stacked
 from . import kernels
 from .arrays import finite_array, real_array
 from .conjugate_gradients import ConjugateGradients
@@ -70,7 +70,7 @@ def solve_prepared(
     /,
     *,
     u0: ArrayLike | None = None,
-    rtol: float | str | None = None,
+    rtol: float | Literal["discretization"] | None = None,
     atol: float = 0.0,
     maxiter: int = 50,
     start: str = "fmg",
@@ -107,18 +107,15 @@ def solve_prepared(
     if accelerate is not None:
         choose(accelerate, ("cg",), "accelerate")
     options = _Options(start, accelerate, compatibility, callback, precision)
-    one_pass = isinstance(rtol, str)
-    if one_pass and rtol != DISCRETIZATION:
+    if isinstance(rtol, str) and rtol != DISCRETIZATION:
         raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {rtol!r}")
     tolerance = Tolerance(0.0 if isinstance(rtol, str) else rtol, atol, maxiter, DEFAULT_RTOL[f.dtype])
-    if one_pass:
-        cycle, tolerance = _for_one_pass(cycle, u0, options), replace(tolerance, maxiter=1)
+    if rtol == DISCRETIZATION:
+        cycle, tolerance = _for_one_pass(cycle, u0, options), replace(tolerance, maxiter=1, one_pass=True)
 
     def run(source: Array, first: Array | None) -> Solution:
         task, note = _task(cycle, source, first, tolerance, options)
         solution = _solve_one(task, options)
-        if one_pass and solution.reason is Reason.MAXITER:
-            solution = replace(solution, converged=True, reason=Reason.CONVERGED, message=_passed(solution))
         return solution if not note else replace(solution, message=f"{solution.message} {note}")
 
     with cycle.workspace, limited_to(threads):
@@ -145,13 +142,6 @@ def _for_one_pass(cycle: StencilCycle | AdoptedCycle, u0: ArrayLike | None, opti
         if wrong:
             raise ValueError(f"rtol={DISCRETIZATION!r} is one pass of full multigrid, and {what}; leave it out")
     return cycle.for_one_pass()
-
-
-def _passed(solution: Solution) -> str:
-    return (
-        f"converged: one pass of full multigrid, to the accuracy of the discretization if f is smooth; residual "
-        f"{solution.residuals[-1] / solution.residuals[0]:.1e} ||b||."
-    )
 
 
 def _task(

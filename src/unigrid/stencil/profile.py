@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from numpy.typing import ArrayLike
@@ -70,17 +71,29 @@ class Profile:
 def profile(cycle: StencilCycle, f: ArrayLike, **options: Any) -> Profile:
     """Solve twice, and return where the second time went; options as of `StencilCycle.solve`."""
     cycle.solve(f, **options)
+    clock = _Clock([LevelProfile(level.problem.shape) for level in cycle.levels])
+    twin = _watched(cycle, clock)
+    start = time.perf_counter()
+    solution = twin.solve(f, **options)
+    return Profile(time.perf_counter() - start, clock.levels, solution)
+
+
+def _watched(cycle: StencilCycle, clock: _Clock) -> StencilCycle:
+    """Return a twin whose legs are noted, and those of the cycles that a solve derives from it."""
     twin = cycle.twin()
     twin.joins_levels = False  # or the small ones could not be told apart
-    clock = _Clock([LevelProfile(level.problem.shape) for level in twin.levels])
+    for derive in ("symmetric", "for_one_pass"):
+        setattr(twin, derive, partial(_derived, getattr(cycle, derive), clock))
     for number, level in enumerate(twin.levels):
         if number == 0 and len(twin.levels) > 1 and level.legs is not None:
             level.exchange_legs(_Watched(level.legs, clock, number, LEGS))
         for name, kind in METHODS.items():
             setattr(level, name, clock.timed(getattr(level, name), number, kind))
-    start = time.perf_counter()
-    solution = twin.solve(f, **options)
-    return Profile(time.perf_counter() - start, clock.levels, solution)
+    return twin
+
+
+def _derived(derive: Callable[[], StencilCycle], clock: _Clock) -> StencilCycle:
+    return _watched(derive(), clock)
 
 
 @final

@@ -89,14 +89,13 @@ class FusedLegs(Legs):
         self._from_zero, self._from_copy, self._from_interpolated, self._in_place = (
             _Leg(start, down) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
         )
-        # What relaxation changes tells the residual, half of it in the half-sweep that comes next: one that changes nothing,
-        # where none does. But around an odd axis points of one color touch, and changing one changes what another has left.
+        # Around an odd axis points of one color touch, and what one leaves is not what it has left when the other is done.
         touching = any(wraps and n % 2 for wraps, n in zip(self.wraps, self.shapes[0], strict=True))
-        by_changes = len(up) > 0 and not touching
-        norm, nothing = (waves.BY_CHANGES, (0.0,)) if by_changes else (waves.BY_STAGE, ())
         self._upward, self._measured, self._turning = (
-            _Leg(waves.CORRECTED, up), _Leg(waves.CORRECTED, up, norm, nothing), _Leg(waves.CORRECTED, up, norm, down)
-        )  # fmt: skip
+            _Leg(waves.CORRECTED, up),
+            _Leg(waves.CORRECTED, up, waves.BY_STAGE),
+            _Leg(waves.CORRECTED, up, waves.BY_STAGE if touching else waves.BY_CHANGES, down),
+        )
         self._ready: dict[tuple[_Leg, np.dtype], _Ready] = {}
         self._made: dict[tuple[int, bool, int], tuple[list[Part], list[Part]]] = {}
 

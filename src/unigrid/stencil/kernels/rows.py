@@ -186,6 +186,12 @@ def _around_end(ring, k, line, length, across, upper, here, ends):
 
 
 @inlined
+def _is_plain(beyond_weight, inner_weight, own, scale):
+    """Say whether an end is a point like any other, with zero beyond it: a Dirichlet side's, on vertices."""
+    return beyond_weight == 0 and inner_weight == scale and own == scale + scale
+
+
+@inlined
 def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched, ahead):
     """Relax a row's half in as many slabs as there are omegas, each before the last, with vectors; see `relax_row`."""
     by_data, by_side, by_low, by_high, by_back, by_front = weights
@@ -238,14 +244,19 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
     remaining = one - omegas[watch] if 0 <= watch < count else one
     diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
-    # Ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
+    whole = diagonal + scale + scale
+    (_, low_beyond, _, low_inner, low_own), (_, high_inner, _, high_beyond, high_own) = ends
+    own_ends = (
+        not _is_plain(low_beyond, low_inner, low_own, scale), not _is_plain(high_beyond, high_inner, high_own, scale)
+    )  # fmt: skip
+    # Such ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
     for end in range(2):
         k = end * (n - 1)
-        if k % 2 != q:
+        if k % 2 != q or not own_ends[end]:
             continue
         place, upper, at = here, above, own + k // 2
-        new, whole = u[below + at], diagonal + ends[end][4]
-        share = one / whole
+        new, own_whole = u[below + at], diagonal + ends[end][4]
+        share = one / own_whole
         by_new = share * high_weight
         for stage in range(count):
             old = u[place + at]
@@ -255,9 +266,8 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
             new = old + omegas[stage] * change
             kept[end, stage] = new
             if stage == watch or stage == watch + 1:
-                kept[end, count + stage - watch] = whole * (remaining if stage == watch else one) * change
+                kept[end, count + stage - watch] = own_whole * (remaining if stage == watch else one) * change
             place, upper = upper, upper - size if upper >= size else beyond
-    whole = diagonal + scale + scale
     share = one / whole
     weights = (
         spread(share), spread(share * scale), spread(share * low_weight), spread(share * high_weight),
@@ -273,12 +283,17 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
         _relax_vectors(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, False, watched, ahead)
     for end in range(2):
         k = end * (n - 1)
-        if k % 2 == q:
+        if k % 2 == q and own_ends[end]:
             place = here
             for stage in range(count):
                 u[place + own + k // 2] = kept[end, stage]
                 place = above if stage == 0 else (place - size if place >= size else beyond)
             changes[0, MARGIN + k // 2], changes[1, MARGIN + k // 2] = kept[end, count], kept[end, count + 1]
+    if not own_ends[1]:  # the last point sees what lies beyond it
+        place = here
+        for stage in range(count):
+            u[place + own + (n + 1 - q) // 2] = 0
+            place = above if stage == 0 else (place - size if place >= size else beyond)
     total = 0.0
     for stage in range(max(watch, 0), min(watch + 2, count)):
         total += sum_of_row(changes[stage - watch, MARGIN : MARGIN + (n + 1 - q) // 2])

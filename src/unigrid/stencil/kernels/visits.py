@@ -77,13 +77,14 @@ class SmallVisits:
             size += -(-int(np.prod(shape)) // line) * line
             return start
 
-        for legs, (down, up) in zip(self._legs, runs, strict=True):
+        for number, (legs, (down, up)) in enumerate(zip(self._legs, runs, strict=True)):
             length = legs.row_bytes(dtype) // (2 * dtype.itemsize)
             places, held = max(down.places[0], up.places[0]), down.places[2]
             height = max(down.rows, up.rows)
             width = max(length, places + 2, rows.TERMS)
+            own = legs.fine if number else (0,)  # the first level's u and f come from outside
             grids.append([
-                *legs.fine, begins(*legs.fine), begins(*legs.fine), places, height, length, held, width,
+                *legs.fine, begins(*own), begins(*own), places, height, length, held, width,
                 begins(places, height, 2, length), begins(places, height, 2, length), begins(held, height, 2, length),
                 begins(8, width),
             ])  # fmt: skip
@@ -105,15 +106,26 @@ def _flattened(tables: Any) -> Iterator[NDArray[Any]]:
 
 def _laid_out(tables: list[list[NDArray[Any]]], dtype: np.dtype) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
     """Return where each table begins in its row, and its shape; the row of integers, and the row of numbers."""
-    pools: dict[bool, list[NDArray[Any]]] = {True: [], False: []}
-    sizes, places = {True: 0, False: 0}, list[list[list[int]]]()
-    for of_leg in tables:
-        places.append([])
-        for table in of_leg:
-            whole = np.atleast_2d(table)
-            kind = whole.dtype == np.int64
-            places[-1].append([sizes[kind], *whole.shape])
-            pools[kind].append(whole.ravel())
-            sizes[kind] += whole.size
-    numbers = np.concatenate(pools[False]).astype(dtype)
-    return np.array(places, np.int64), np.concatenate(pools[True]), numbers
+    integers, numbers = _Pool(np.dtype(np.int64)), _Pool(dtype)
+    places = [
+        [(integers if table.dtype == np.int64 else numbers).begin(np.atleast_2d(table)) for table in of_leg]
+        for of_leg in tables
+    ]
+    return np.array(places, np.int64), integers.whole(), numbers.whole()
+
+
+class _Pool:
+    """Tables one after the other in one row."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype, self._rows, self._size = dtype, list[NDArray[Any]](), 0
+
+    def begin(self, table: NDArray[Any]) -> tuple[int, int, int]:
+        """Append a table; return where it begins, and its shape."""
+        start = self._size
+        self._rows.append(table.ravel())
+        self._size += table.size
+        return (start, *table.shape)
+
+    def whole(self) -> NDArray[Any]:
+        return np.concatenate(self._rows).astype(self._dtype)

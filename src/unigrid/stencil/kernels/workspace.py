@@ -4,8 +4,8 @@ A cycle makes and drops a handful of arrays a level. Fresh memory is dear: the s
 that can take longer than the arithmetic on it. So inside `with workspace:` an array's memory comes from one that nobody
 refers to any more. Whether somebody does is asked of the interpreter's own reference count, as every view of an array
 counts as a reference to its owner; so nothing has to be given back, and an array that leaves the cycle (a solution) is safe:
-its memory is used again only when its user has let it go. (Of a full-multigrid pass at 4095^2
-fresh memory for the solution was a tenth.) Each thread recycles its own: two threads may use one hierarchy.
+its memory is used again only when its user has let it go. (In a pass of full multigrid at 4095^2, fresh memory for the solution
+took a tenth of the time.) Each thread recycles its own: two threads may use one hierarchy.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Workspace:
         """
         for owners, starts in self._local.buffers.values():
             if len(owners) == 1:
-                continue
+                continue  # nothing to forget, as mostly on small grids, where counting would be noticed
             outside = [index for index in range(len(owners)) if _references(owners, index) != _UNUSED]
             for index in reversed(outside[:-1]):
                 del owners[index], starts[index]
