@@ -4,7 +4,7 @@ Every row is split into its even and its odd points: all points of one color in 
 reads and writes without gaps. Rows stand in a ring, (places, rows, 2, length), places being slabs under way: a half begins
 behind `MARGIN` zeros, and zeros follow it, so that vectors may run over its end.
 
-The functions of `cpu` and `vectors` are compiled in; numba's cache does not notice a change there: touch `waves` as well.
+The functions of other files are compiled in, and numba's cache sees changes in this file alone: so it names theirs.
 """
 
 import numba
@@ -13,6 +13,7 @@ import numpy as np
 from .cpu import _along, _options
 from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store, zip_high, zip_low
 
+COMPILED_IN = {"cpu": "f3fa85ae6164", "vectors": "be7f5729359f"}
 # Sums keep the order in which they are written, wherever the compiler puts them: a grid in parts gives the same numbers. And
 # nothing here makes an array, so views need not be counted (_nrt): on short rows that took half of the time.
 _ordered = {**_options, "fastmath": {"contract", "nsz"}, "_nrt": False}

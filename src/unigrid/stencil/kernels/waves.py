@@ -4,8 +4,7 @@ Slabs on their way through the wave stand in rings. A stage is one slab behind t
 points of one parity, and a row's stages follow each other in one loop (`rows.relax_row`): what one stage has made of a point
 is, still in a register, the lower neighbor that the next stage wants. Meanwhile the next slab is fetched.
 
-The functions of `rows`, `cpu` and `vectors` are compiled in; numba's cache does not notice a change there: touch this file as
-well.
+The functions of other files are compiled in, and numba's cache sees changes in this file alone: so it names theirs.
 """
 
 from .cpu import _along
@@ -28,6 +27,7 @@ from .rows import (
     sum_of_row,
 )
 
+COMPILED_IN = {"cpu": "f3fa85ae6164", "rows": "d83c7a33b8ea"}
 AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
 NO_NORM, BY_STAGE, BY_CHANGES = 0, 1, 2  # how the norm of a residual is found: by reckoning it, or by what relaxation changes
 LONGEST = 1 << 20  # more stages than any wave has
