@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, Literal, final
 
 import numpy as np
@@ -183,7 +183,7 @@ class Poisson:
 
     def folded(self, f: NDArray[Any]) -> NDArray[Any]:
         """Return `rhs(f)`, but f itself, not a copy, where every boundary value is zero."""
-        if not any(value.any() for pair in self.side_values for value in pair):
+        if self._homogeneous:
             return f
         b = np.array(f, order="C")
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
@@ -192,6 +192,10 @@ class Poisson:
                 if value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         return b
+
+    @cached_property
+    def _homogeneous(self) -> bool:
+        return not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""

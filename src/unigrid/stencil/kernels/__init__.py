@@ -6,6 +6,7 @@ compute and is the oracle of their tests. A new target is a new file beside them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,13 +70,13 @@ def residual_norm(f: Array, u: Array, tables: Tables) -> float:
     """Return the 2-norm of f - A u, summed in double precision."""
     box, data = _box(u), _box(f)
     sums = over_slabs(lambda first, last: cpu.residual_sum_of_squares(data, box, *tables[:2], first, last), _slabs(box), u.size)
-    return float(np.sqrt(np.sum(sums)))
+    return math.sqrt(sum(sums))
 
 
 def norm(u: Array) -> float:
     """Return the 2-norm, summed in double precision. Not BLAS: its threads would go on spinning on our workers' cores."""
     box = _box(u)
-    return float(np.sqrt(np.sum(over_slabs(lambda first, last: cpu.sum_of_squares(box, first, last), _slabs(box), u.size))))
+    return math.sqrt(sum(over_slabs(lambda first, last: cpu.sum_of_squares(box, first, last), _slabs(box), u.size)))
 
 
 def convert(out: Array, u: Array) -> Array:
@@ -89,7 +90,7 @@ def restate(out: Array, f: Array, u: Array, tables: Tables) -> float:
     """Write f - A u into `out`, which may be of lower precision; return its norm in double precision."""
     boxes = _box(out), _box(u), _box(f)
     sums = over_slabs(lambda first, last: cpu.restate(*boxes, *tables[:2], first, last), _slabs(boxes[0]), u.size)
-    return float(np.sqrt(np.sum(sums)))
+    return math.sqrt(sum(sums))
 
 
 def correct(out: Array, f: Array, u: Array, correction: Array, fresh: bool, tables: Tables) -> float:
@@ -99,21 +100,21 @@ def correct(out: Array, f: Array, u: Array, correction: Array, fresh: bool, tabl
     total = sum(over_parts(lambda first, last: cpu.correct(*boxes, fresh, *tables[:2], first, last), parts))
     for slab in {end for first, last in parts for end in (first, last - 1)}:  # next to them others were at work
         total += cpu.restate(boxes[0], boxes[1], boxes[3], *tables[:2], slab, slab + 1)
-    return float(np.sqrt(total))
+    return math.sqrt(total)
 
 
 def weighted_sum(u: Array, weights: Weights) -> float:
     """Return the sum of w u, w the product of one weight an axis."""
     box, factors = _box(u), _three(weights)
     parts = over_slabs(lambda first, last: cpu.weighted_sum(box, *factors, first, last), _slabs(box), u.size)
-    return float(np.sum(parts))
+    return float(sum(parts))
 
 
 def weighted_inner(u: Array, v: Array, weights: Weights) -> float:
     """Return the sum of w u v, w the product of one weight an axis."""
     box, other, factors = _box(u), _box(v), _three(weights)
     parts = over_slabs(lambda first, last: cpu.weighted_inner(box, other, *factors, first, last), _slabs(box), u.size)
-    return float(np.sum(parts))
+    return float(sum(parts))
 
 
 def _three(weights: Weights) -> list[NDArray[np.float64]]:
