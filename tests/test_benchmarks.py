@@ -114,9 +114,9 @@ def check_at_the_memory_limit(record: Record) -> None:
         assert row["iterations_mixed"] <= row["iterations"] + 1, row
     assert 0.99 < record["fmg_error"] < 1.2
     assert set(record["cycle_over_dirichlet"]) == {"neumann", "periodic"}
-    assert record["python_seconds"] > 0 < record["solve_63_seconds"]
+    assert min(record[name] for name in ("python_seconds", "python_seconds_in_cache", "solve_63_seconds")) > 0
     # In small, none of the sizes with a bar is there, but two kinds of sides, memory, accuracy and the abstraction are.
-    assert len(record["verdicts"]) == 2 + 1 + 1 + 3
+    assert len(record["verdicts"]) == 2 + 1 + 1 + 4
 
 
 def check_parallel_pays_from_here(record: Record) -> None:
