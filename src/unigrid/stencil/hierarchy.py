@@ -244,7 +244,7 @@ class StencilCycle(MultigridCycle):
         smoothing = None if self._tuned_from is None else for_one_pass(self.problem)
         if smoothing is None:
             return self
-        made_of = [self.joins_levels, *(part for level in self.levels for part in level.parts)]
+        made_of = [self.joins_levels, *(part for level in self.levels for part in (level.fuses, *level.slots))]
         if self._for_one_pass is None or not _same(self._for_one_pass[0], made_of):
             self._for_one_pass = made_of, self._smoothed_by(smoothing)
         return self._for_one_pass[1]

@@ -18,14 +18,16 @@ from .transfers import Cubic, SeparableTransfer, SourceWeighting
 Array = NDArray[np.floating]
 
 
+SLOTS = ("smoother", "post_smoother", "restriction", "prolongation", "state_transfer")
+MAKE_LEGS = {*SLOTS, "coarser", "fuses"}  # what the fused legs are made of
+
+
 @final
 class StencilLevel(SlotLevel, NestedLevel):
     """One grid of the hierarchy, its problem and its slots."""
 
     operator: StencilOperator
     coarser: Poisson  # the next level's problem; the coarsest level has none
-
-    _MAKE_LEGS = frozenset({"smoother", "post_smoother", "restriction", "prolongation", "state_transfer", "coarser", "fuses"})
 
     def __init__(self, problem: Poisson) -> None:
         self.problem = problem
@@ -37,7 +39,7 @@ class StencilLevel(SlotLevel, NestedLevel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name in self._MAKE_LEGS:
+        if name in MAKE_LEGS:
             self._fused = None
 
     def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
@@ -62,18 +64,14 @@ class StencilLevel(SlotLevel, NestedLevel):
         return made[0]
 
     @property
-    def parts(self) -> tuple[Any, ...]:
-        """The slots, and whether fused legs may stand for them."""
-        return (
-            self.smoother, self.post_smoother, getattr(self, "restriction", None), self.prolongation, self.state_transfer,
-            self.fuses,
-        )  # fmt: skip
+    def slots(self) -> tuple[Any, ...]:
+        """What is in the slots, in the order of SLOTS."""
+        return tuple(getattr(self, name, None) for name in SLOTS)  # the coarsest level has no restriction
 
     def _make_legs(self) -> Legs | None:
         if not self.fuses or not hasattr(self, "coarser"):
             return None
-        slots = self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer
-        return fused_legs(self.problem, self.coarser, slots, lambda: self._nested_transfers)
+        return fused_legs(self.problem, self.coarser, self.slots, lambda: self._nested_transfers)
 
     def exchange_legs(self, legs: Any) -> None:
         """Use these in place of the fused legs, as long as the slots stay the same."""
