@@ -168,9 +168,7 @@ class StencilCycle(MultigridCycle):
         if _same(made_for, made_of):
             return small
         *legs, solver = made_of
-        inverse = solver.inverse if isinstance(solver, DirectSolver) else None
-        fits = inverse is not None and len(inverse) == self.levels[-1].problem.grid.size and SmallVisits.fit(legs)
-        small = SmallVisits(legs, inverse) if inverse is not None and fits else None
+        small = SmallVisits.of(legs, solver.inverse if isinstance(solver, DirectSolver) else None)
         self._joined[at] = made_of, small
         return small
 
@@ -189,6 +187,8 @@ class StencilCycle(MultigridCycle):
 
     def profile(self, f: ArrayLike, **options: Unpack[SolveOptions]) -> Profile:
         """Solve, and return where the time went, level by level; printed, it is a table. Options as of `solve`.
+
+        The small levels, otherwise one call, are visited one by one for it.
 
         Examples
         --------

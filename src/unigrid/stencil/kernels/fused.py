@@ -54,7 +54,7 @@ class _Leg:
     after: tuple[float, ...] = ()
 
 
-class _Ready(NamedTuple):
+class Ready(NamedTuple):
     """What a leg hands to its waves in one precision, besides arrays and parts."""
 
     fixed: tuple[Any, ...]
@@ -64,16 +64,6 @@ class _Ready(NamedTuple):
     strips: list[Strip]
     source_shape: tuple[int, int, int]
     nothing: Array
-
-
-class Run(NamedTuple):
-    """What a leg is to a single thread: its tables, and which waves over which strips it takes."""
-
-    fixed: tuple[Any, ...]
-    parts: list[Part]
-    strips: list[Strip]
-    places: tuple[int, int, int]
-    rows: int
 
 
 @final
@@ -96,7 +86,7 @@ class FusedLegs(Legs):
             _Leg(waves.CORRECTED, up, waves.BY_STAGE),
             _Leg(waves.CORRECTED, up, waves.BY_STAGE if touching else waves.BY_CHANGES, down),
         )
-        self._ready: dict[tuple[_Leg, np.dtype], _Ready] = {}
+        self._ready: dict[tuple[_Leg, np.dtype], Ready] = {}
         self._made: dict[tuple[int, bool, int], tuple[list[Part], list[Part]]] = {}
 
     @property
@@ -138,14 +128,11 @@ class FusedLegs(Legs):
         coarse = empty(self.shapes[1], f.dtype)
         return math.sqrt(self._run(self._turning, u, f, correction, coarse)), coarse
 
-    def runs(self, dtype: np.dtype) -> tuple[Run, Run]:
-        """Return the ways down from zero and up, as they are for a single thread."""
-        return self._alone(self._from_zero, dtype, restricts=True), self._alone(self._upward, dtype, restricts=False)
-
-    def _alone(self, leg: _Leg, dtype: np.dtype, restricts: bool) -> Run:
-        ready = self._ready.get((leg, dtype)) or self._prepare(leg, dtype)
-        legs, seams = self._cut(ready.last, restricts, 1)
-        return Run(ready.fixed, legs + seams, ready.strips, ready.places, ready.rows)
+    def alone(self, dtype: np.dtype) -> tuple[tuple[Ready, list[Part]], tuple[Ready, list[Part]]]:
+        """Return the ways down from zero and up, and their parts, as a single thread does them."""
+        down, up = (self._ready.get((leg, dtype)) or self._prepare(leg, dtype) for leg in (self._from_zero, self._upward))
+        (down_legs, down_seams), (up_legs, up_seams) = self._cut(down.last, True, 1), self._cut(up.last, False, 1)
+        return (down, down_legs + down_seams), (up, up_legs + up_seams)
 
     def _run(self, leg: _Leg, u: Array, f: Array, source: Array | None, coarse: Array | None) -> float:
         """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
@@ -165,7 +152,7 @@ class FusedLegs(Legs):
 
         return float(sum(team.over_parts(wave, legs)) + sum(team.over_parts(wave, seams)))
 
-    def _prepare(self, leg: _Leg, dtype: np.dtype) -> _Ready:
+    def _prepare(self, leg: _Leg, dtype: np.dtype) -> Ready:
         """Gather what a leg hands to its waves, once: on small grids that would take longer than they do."""
         typed = self.of_type(dtype)
         sweeps = self.up if leg.start == waves.CORRECTED else self.down
@@ -179,7 +166,7 @@ class FusedLegs(Legs):
         places = last + 3, last + 3, self.width + 2
         strips = self._strips(last, sum(places) * self.row_bytes(dtype))
         rows = max(strip[1] - strip[4] for strip in strips)
-        self._ready[leg, dtype] = _Ready(fixed, last, places, rows, strips, shape, typed.nothing)
+        self._ready[leg, dtype] = Ready(fixed, last, places, rows, strips, shape, typed.nothing)
         return self._ready[leg, dtype]
 
     def _strips(self, last: int, bytes_of_a_row: int) -> list[Strip]:

@@ -7,6 +7,7 @@ where each begins: handing over an array takes a fifth of a microsecond, and the
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import rows, waves, writable
 from . import threads as team
-from .fused import FusedLegs, Run
+from .fused import FusedLegs, Ready
 from .legs import aligned_zeros
 from .workspace import empty
 
@@ -42,9 +43,13 @@ class SmallVisits:
         self._local = threading.local()  # rings, and the arrays of the levels below: a set for each thread
 
     @staticmethod
-    def fit(legs: Sequence[Any]) -> bool:
-        """Whether levels with these legs can be visited so: small enough for one thread, relaxing in waves."""
-        return len(legs) > 0 and all(isinstance(each, FusedLegs) for each in legs) and legs[0].unknowns < team.PARALLEL_FROM
+    def of(legs: Sequence[Any], inverse: NDArray[np.float64] | None) -> SmallVisits | None:
+        """Return them; None unless all levels relax in waves, one thread is enough, and the inverse is of the coarsest."""
+        if not legs or not all(isinstance(each, FusedLegs) for each in legs) or legs[0].unknowns >= team.PARALLEL_FROM:
+            return None
+        if inverse is None or len(inverse) != math.prod(legs[-1].coarse):
+            return None
+        return SmallVisits(legs, inverse)
 
     def __call__(self, f: Array) -> Array:
         """Return what a V-cycle from zero makes of A u = f."""
@@ -58,15 +63,15 @@ class SmallVisits:
 
     def _prepare(self, dtype: np.dtype) -> tuple[_Tables, int]:
         """Gather the tables of all legs, and lay out the room for what is under way; return both, the room by its size."""
-        runs = [each.runs(dtype) for each in self._legs]
+        runs = [each.alone(dtype) for each in self._legs]
         in_order = [down for down, _ in runs] + [up for _, up in reversed(runs)]
-        tables = [list(_flattened((run.fixed, run.parts, run.strips))) for run in in_order]
+        tables = [list(_flattened((ready.fixed, parts, ready.strips))) for ready, parts in in_order]
         places, integers, numbers = _laid_out(tables, dtype)
-        grids, size = self._rooms(runs, dtype)
+        grids, size = self._rooms([(down, up) for (down, _), (up, _) in runs], dtype)
         self._tables[dtype] = _Tables(places, grids, integers, numbers), size
         return self._tables[dtype]
 
-    def _rooms(self, runs: list[tuple[Run, Run]], dtype: np.dtype) -> tuple[NDArray[np.int64], int]:
+    def _rooms(self, ways: list[tuple[Ready, Ready]], dtype: np.dtype) -> tuple[NDArray[np.int64], int]:
         """Return a row for each level, as `waves.visit` unpacks it, and the size of all."""
         grids, size = [], 0
         line = rows.LINE // dtype.itemsize
@@ -74,10 +79,10 @@ class SmallVisits:
         def begins(*shape: int) -> int:
             nonlocal size
             start = size
-            size += -(-int(np.prod(shape)) // line) * line
+            size += -(-math.prod(shape) // line) * line
             return start
 
-        for number, (legs, (down, up)) in enumerate(zip(self._legs, runs, strict=True)):
+        for number, (legs, (down, up)) in enumerate(zip(self._legs, ways, strict=True)):
             length = legs.row_bytes(dtype) // (2 * dtype.itemsize)
             places, held = max(down.places[0], up.places[0]), down.places[2]
             height = max(down.rows, up.rows)
