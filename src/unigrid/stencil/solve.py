@@ -64,7 +64,7 @@ def solve(
         Stop when ||b - A u|| <= max(rtol ||b||, atol), plain 2-norm, b the right-hand side with boundary values folded in.
         `rtol=None` is 1e-8 in float64 and 1e-4 in float32, or what rounding allows if that is larger.
         `rtol="discretization"` is one pass of full multigrid. Where f is smooth, more cycles bring u little nearer to the exact
-        solution: the error is that of the discretization and at most a tenth more (measured, float64, default smoothing).
+        solution: the error is that of the discretization and at most 15 % more (measured, float64, default smoothing).
     maxiter : int
         Most iterations; a full-multigrid start is the first.
     cycle : "V", "W", "F" or a MultigridCycle
