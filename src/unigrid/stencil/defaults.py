@@ -24,7 +24,7 @@ OMEGAS = {
     3: ((1.4, 1.523, 1.61, 1.611, 1.057, 1.477), (1.344, 0.999, 1.203, 1.229, 1.445, 0.832)),
 }
 # One sweep before and after. The error of a pass over that of the discretization (tests/stencil/test_accuracy.py, all mixes of
-# sides): on vertices 1.00 to 1.05, on cells up to 1.14, with the omegas above 1.09. On vertices 1 : 10 it is 1.10 (1.3: 1.19);
+# sides): on vertices 1.00 to 1.06, on cells up to 1.14, with the omegas above 1.09. On vertices 1 : 10 it is 1.10 (1.3: 1.19);
 # on cells a larger omega would do better. In 3-D one sweep is not enough: up to 5.5.
 ONE_PASS = {2: 1.28}
 
