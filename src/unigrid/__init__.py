@@ -20,14 +20,15 @@ _HOMES = {
     "stencil.boundary": ["Dirichlet", "Neumann", "Periodic"],
     "stencil.operator": ["StencilOperator"],
     "stencil.problem": ["Poisson"],
-    "stencil.hierarchy": ["StencilCycle"],
-    "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack"],
+    "stencil.cycle": ["StencilCycle"],
+    "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack", "Smoothing"],
     "stencil.transfers": [
         "CellAverage", "Constant", "Cubic", "FullWeighting", "HalfWeighting", "Injection", "Linear", "TransferRecipe",
     ],
     "stencil.learned": ["LearnedSmoother"],
     "stencil.kernels.threads": ["get_num_threads", "set_num_threads"],
-    "stencil.solve": ["solve"],
+    "stencil.solve": ["clear_cache", "solve"],
+    "stencil.solving": ["SolveOptions"],
     "conv.levels": ["ConvCycle"],
     "conv.mgnet": ["MgNet", "MgNetConfig"],
     "conv.models": ["create_model", "list_models"],
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
     from .stencil.boundary import Dirichlet as Dirichlet
     from .stencil.boundary import Neumann as Neumann
     from .stencil.boundary import Periodic as Periodic
-    from .stencil.hierarchy import StencilCycle as StencilCycle
+    from .stencil.cycle import StencilCycle as StencilCycle
     from .stencil.kernels.threads import get_num_threads as get_num_threads
     from .stencil.kernels.threads import set_num_threads as set_num_threads
     from .stencil.learned import LearnedSmoother as LearnedSmoother
@@ -81,7 +82,10 @@ if TYPE_CHECKING:
     from .stencil.smoothers import GaussSeidel as GaussSeidel
     from .stencil.smoothers import Jacobi as Jacobi
     from .stencil.smoothers import RedBlack as RedBlack
+    from .stencil.smoothers import Smoothing as Smoothing
+    from .stencil.solve import clear_cache as clear_cache
     from .stencil.solve import solve as solve
+    from .stencil.solving import SolveOptions as SolveOptions
     from .stencil.transfers import CellAverage as CellAverage
     from .stencil.transfers import Constant as Constant
     from .stencil.transfers import Cubic as Cubic

@@ -1,16 +1,17 @@
-"""One multigrid cycle for A u = f, the full approximation scheme: on grids of values and on grids of features.
+"""One multigrid cycle for A u = b, the full approximation scheme: on grids of values and on grids of features.
 
-    descend    u  <- S(A, f, u)                     smoothing   = feature extraction
-               r' <- R (f - A u)                    restriction = pooling
-               u' <- Pi u,   f' <- r' + A' u'       state transfer; Pi = 0 is the correction scheme
+    descend    u  <- S(A, b, u)                     smoothing   = feature extraction
+               r' <- R (b - A u)                    restriction = pooling
+               u' <- Pi u,   b' <- r' + A' u'       state transfer; Pi = 0 is the correction scheme
     visit      the next level once (V), twice (W), F then V (F); the last level only smooths: a direct solver is a smoother
     ascend     u  <- u + P (u' - Pi u),  then smooth        or, where nothing ascends (MgNet),  u <- u'
+    turn       ascend, measure b - A u, and descend for the next cycle: one pass over memory where a level fuses it
 
-The state `u` (solution, features) and the data `f` (right-hand side, image) are dual: A carries the one to the other.
+The state `u` (solution, features) and the data `b` (right-hand side, image) are dual: A maps the one to the other.
 This file names neither numpy nor torch. It calls slots and uses + and -, so whatever has these runs through it.
 
-`None` is the zero state: never stored, read or subtracted. No leg changes what it is given, but `ascend` may overwrite the
-u which `descend` of the same level returned.
+`None` is the zero state: never stored, read or subtracted. No method of a level changes its arguments, but for one case:
+`ascend` may overwrite the u that `descend` of the same level returned.
 
 Source: A. Brandt, Multi-level adaptive solutions to boundary-value problems, Math. Comp. 31 (1977), section 5 (FAS);
 J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithms 1 and 3 (the same descent, with convolutions in the slots).
@@ -18,28 +19,34 @@ J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithms 1 and 3 (the same d
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 Array = Any  # whatever has + and -: an ndarray, a tensor
-VISITS = {"V": "V", "W": "WW", "F": "FV"}  # how a visit of each kind visits the next level
+VISITS = {"V": "V", "W": "WW", "F": "FV"}  # the visits to the next level that a visit of each kind makes
 
 
 class Operator(ABC):
-    """The slot A: carries a state to the data that it explains."""
+    """The slot A: maps a state u to data b (A in A u = b)."""
 
     @abstractmethod
     def __call__(self, u: Array) -> Array:
         """Return A u."""
 
-    def residual(self, f: Array, u: Array | None) -> Array:
-        """Return f - A u: what of the data the state does not explain yet."""
-        return f if u is None else f - self(u)
+    def residual(self, b: Array, u: Array | None) -> Array:
+        """Return b - A u: the part of the data that the state does not explain yet."""
+        return b if u is None else b - self(u)
+
+    def residual_norm(self, b: Array, u: Array | None) -> float:
+        """Return the 2-norm of b - A u."""
+        residual = self.residual(b, u)
+        return float((residual * residual).sum()) ** 0.5
 
 
 class Smoother(ABC):
-    """The slot S: all its steps u <- u + B (f - A u) at once. It is handed its operator at the call and owns none.
+    """The slot S: all its steps u <- u + B (b - A u) at once. It receives its operator at the call and owns none.
 
-    The operator is an `Operator`; a smoother that needs more of it may ask for its backend's, in its annotation.
+    The operator is an `Operator`; a smoother that needs more of it names its backend's operator in its annotation.
     """
 
     @property
@@ -48,12 +55,12 @@ class Smoother(ABC):
         return 1
 
     @abstractmethod
-    def __call__(self, operator: Any, f: Array, u: Array | None) -> Array:
-        """Return an improved u, always a new array: the u that came in stays as it is. None stands for zero."""
+    def __call__(self, operator: Any, b: Array, u: Array | None) -> Array:
+        """Return an improved u, always a new array: the argument stays as it is. None stands for zero."""
 
-    def overwrite(self, operator: Any, f: Array, u: Array) -> Array:
-        """Return what the call returns, where the u that came in is no longer needed and may be written over."""
-        return self(operator, f, u)
+    def overwrite(self, operator: Any, b: Array, u: Array) -> Array:
+        """Return the same, where the argument u is no longer needed and may be overwritten."""
+        return self(operator, b, u)
 
     def adjoint(self) -> "Smoother | None":
         """Return the smoother whose error matrix is the adjoint, in the inner product of A; None where there is none."""
@@ -61,7 +68,7 @@ class Smoother(ABC):
 
 
 class Restriction(ABC):
-    """The slot R: carries a residual to the next level (pooling)."""
+    """The slot R: restricts a residual to the next level (pooling)."""
 
     @abstractmethod
     def __call__(self, residual: Array) -> Array:
@@ -69,7 +76,7 @@ class Restriction(ABC):
 
 
 class StateTransfer(ABC):
-    """The slot Pi: carries the state itself to the next level. Classical correction: no Pi at all."""
+    """The slot Pi: transfers the state itself to the next level. The correction scheme has no Pi at all."""
 
     @abstractmethod
     def __call__(self, u: Array) -> Array:
@@ -77,59 +84,81 @@ class StateTransfer(ABC):
 
 
 class Prolongation(ABC):
-    """The slot P: carries a correction back to the finer level."""
+    """The slot P: interpolates a correction to the finer level."""
 
     @abstractmethod
     def __call__(self, correction: Array) -> Array:
         """Return P e on the finer level."""
 
     def add_to(self, u: Array, correction: Array) -> Array:
-        """Return u + P e, where the u that came in is no longer needed and may be written over."""
+        """Return u + P e, where the argument u is no longer needed and may be overwritten."""
         return u + self(correction)
 
 
 @final
+@dataclass(frozen=True)
 class Steps(Smoother):
     """A smoother applied `count` times: the nu of V(nu, nu), the nu_l of MgNet with shared B."""
 
-    def __init__(self, step: Smoother, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"count must be >= 1, got {count!r}; no smoothing at all is a smoother None")
-        self.step, self.count = step, count
+    step: Smoother
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be >= 1, got {self.count!r}; no smoothing at all is a smoother None")
 
     @property
     def cost(self) -> float:
         """Work of all steps."""
         return self.count * self.step.cost
 
-    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        return self._continue(operator, f, self.step(operator, f, u), self.count - 1)
+    def __call__(self, operator: Operator, b: Array, u: Array | None) -> Array:
+        return self._continue(operator, b, self.step(operator, b, u), self.count - 1)
 
-    def overwrite(self, operator: Operator, f: Array, u: Array) -> Array:
-        return self._continue(operator, f, u, self.count)
+    def overwrite(self, operator: Operator, b: Array, u: Array) -> Array:
+        return self._continue(operator, b, u, self.count)
 
     def adjoint(self) -> Smoother | None:
         step = self.step.adjoint()
         return None if step is None else Steps(step, self.count)
 
-    def _continue(self, operator: Operator, f: Array, u: Array, count: int) -> Array:
+    def _continue(self, operator: Operator, b: Array, u: Array, count: int) -> Array:
         for _ in range(count):
-            u = self.step.overwrite(operator, f, u)
+            u = self.step.overwrite(operator, b, u)
         return u
 
 
+Descent = tuple[Array, Array, Array | None]  # the improved u, and the coarse problem: its right-hand side and its start
+
+
 class Level(ABC):
-    """One level of a cycle: its operator, and the two legs that pass through it."""
+    """One level of a cycle: its operator, and how a cycle passes through it on the way down and on the way up."""
 
     operator: Operator
+    turns: bool = False  # whether `turn` takes less than its parts
 
     @abstractmethod
-    def descend(self, f: Array, u: Array | None, coarser: "Level | None") -> tuple[Array, Array, Array | None]:
-        """Return the improved u and the coarse problem f', u'."""
+    def descend(self, b: Array, u: Array | None, coarser: "Level | None") -> Descent:
+        """Return the improved u and the coarse problem b', u'."""
 
     @abstractmethod
-    def ascend(self, f: Array, u: Array, start: Array | None, coarse: Array) -> Array:
-        """Return u, improved by what the coarser levels made of `start`."""
+    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+        """Return u, improved by `coarse`, which the coarser levels made of `start`."""
+
+    def ascend_measured(self, b: Array, u: Array, start: Array | None, coarse: Array) -> tuple[float, Array]:
+        """Ascend; return the norm of b - A u, and u."""
+        u = self.ascend(b, u, start, coarse)
+        return self.operator.residual_norm(b, u), u
+
+    def turn(
+        self, b: Array, u: Array, start: Array | None, coarse: Array, coarser: "Level", keep: bool
+    ) -> tuple[float, Array | None, Descent]:
+        """Ascend, measure, and descend for the next cycle.
+
+        Return the norm of b - A u before the descent; that u, which may be None unless it is to be kept; the descent.
+        """
+        norm, u = self.ascend_measured(b, u, start, coarse)
+        return norm, u, self.descend(b, u, coarser)
 
 
 class SlotLevel(Level):
@@ -141,32 +170,32 @@ class SlotLevel(Level):
     prolongation: Prolongation | None  # P;   None: nothing ascends
     post_smoother: Smoother | None  # None: the backslash cycle
 
-    def descend(self, f: Array, u: Array | None, coarser: Level | None) -> tuple[Array, Array, Array | None]:
+    def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
         if self.smoother is not None:
-            u = self.smoother(self.operator, f, u)
+            u = self.smoother(self.operator, b, u)
         if coarser is None:
             return u, None, None
-        residual = self.restriction(self.operator.residual(f, u))
+        residual = self.restriction(self.operator.residual(b, u))
         if self.state_transfer is None or u is None:
             return u, residual, None
         start = self.state_transfer(u)
         return u, residual + coarser.operator(start), start
 
-    def ascend(self, f: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
         if self.prolongation is None:
             return coarse
         correction = coarse if start is None else coarse - start
         if u is None:
             u = self.prolongation(correction)
-        elif self.smoother is None:  # then u is still the one that descend was given
+        elif self.smoother is None:  # then u is still the argument of descend
             u = u + self.prolongation(correction)
         else:
             u = self.prolongation.add_to(u, correction)
-        return u if self.post_smoother is None else self.post_smoother.overwrite(self.operator, f, u)
+        return u if self.post_smoother is None else self.post_smoother.overwrite(self.operator, b, u)
 
 
 class NestedLevel(Level):
-    """A level that also takes part in nested iteration, which carries solutions, not corrections, to the finer level.
+    """A level that also takes part in nested iteration, which interpolates solutions, not corrections, to the finer level.
 
     So here, and only here, boundary values matter: each level folds its own into its right-hand side.
     """
@@ -177,15 +206,15 @@ class NestedLevel(Level):
 
     @abstractmethod
     def nested_restriction(self, f: Array) -> Array:
-        """Return the source f as the next level sees it."""
+        """Return the source f restricted to the next level."""
 
     @abstractmethod
     def nested_prolongation(self, u: Array) -> Array:
         """Return the next level's solution, interpolated to a higher order than the discretization's."""
 
-    def descend_nested(self, f: Array, coarse: Array, coarser: Level) -> tuple[Array, Array, Array | None]:
+    def descend_nested(self, b: Array, coarse: Array, coarser: Level) -> Descent:
         """Descend from the next level's solution, interpolated."""
-        return self.descend(f, self.nested_prolongation(coarse), coarser)
+        return self.descend(b, self.nested_prolongation(coarse), coarser)
 
 
 class MultigridCycle:
@@ -194,18 +223,23 @@ class MultigridCycle:
     levels: Sequence[Level]
     kind: str  # "V", "W" or "F"
 
-    def cycle(self, f: Array, u: Array | None = None, kind: str | None = None, at: int = 0) -> Array:
-        """Return u after one cycle for A u = f from level `at` down."""
-        level, coarser = self.levels[at], self.levels[at + 1] if at + 1 < len(self.levels) else None
-        u, coarse_f, start = level.descend(f, u, coarser)
-        if coarser is None:
-            return u
-        return level.ascend(f, u, start, self.visit(coarse_f, start, kind or self.kind, at + 1))
+    def cycle(self, b: Array, u: Array | None = None, kind: str | None = None, at: int = 0) -> Array:
+        """Return u after one cycle for A u = b from level `at` down."""
+        level = self.levels[at]
+        if at + 1 == len(self.levels):
+            return level.descend(b, u, None)[0]
+        descent = level.descend(b, u, self.levels[at + 1])
+        return level.ascend(b, *self.below(descent, kind or self.kind, at + 1))
 
-    def visit(self, f: Array, u: Array | None, kind: str, at: int) -> Array:
-        """Return what the cycles of a visit from the finer level, of this kind, make of u on level `at`."""
+    def below(self, descent: Descent, kind: str, at: int) -> tuple[Array, Array | None, Array]:
+        """Visit the levels below a descent; return its u, the coarse start, and the coarse u: the arguments of `ascend`."""
+        u, coarse_b, start = descent
+        return u, start, self.visit(coarse_b, start, kind, at)
+
+    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
+        """Return u after the cycles that a visit of this kind, from the finer level, makes on level `at`."""
         for each in VISITS[kind]:
-            u = self.cycle(f, u, each, at)
+            u = self.cycle(b, u, each, at)
         return u
 
     def nested(self, f: Array, at: int = 0) -> Array:
@@ -216,9 +250,13 @@ class MultigridCycle:
         b = level.right_hand_side(f)
         if at + 1 == len(self.levels):
             return self.cycle(b, at=at)
+        return level.ascend(b, *self.below(self.descend_nested(f, b, at), self.kind, at + 1))
+
+    def descend_nested(self, f: Array, b: Array, at: int = 0) -> Descent:
+        """Full multigrid up to level `at`: solve the coarser problem, interpolate its solution, descend from there."""
+        level: Any = self.levels[at]
         coarse = self.nested(level.nested_restriction(f), at + 1)
-        u, coarse_f, start = level.descend_nested(b, coarse, self.levels[at + 1])
-        return level.ascend(b, u, start, self.visit(coarse_f, start, self.kind, at + 1))
+        return level.descend_nested(b, coarse, self.levels[at + 1])  # type: ignore[no-any-return]
 
     @property
     def nests(self) -> bool:

@@ -1,22 +1,25 @@
-"""The driver: repeats a step until the residual is small enough, or until that is hopeless, and says which.
+"""The driver: repeats an iteration until the residual is small enough, or until that is hopeless, and reports which.
 
-A step is any `(b, u) -> u`: one multigrid cycle, one iteration of conjugate gradients. Everything about *when* to stop
-lives here and nowhere else; everything about arrays lives in the functions of a `System`. So both backends share it.
+Everything about *when* to stop is here and nowhere else; everything about arrays is in an `Iteration`. So both backends share it.
+
+An iteration may begin the next cycle before the residual of this one is known, as ascending and descending again are one pass
+over memory (`cycle.Level.turn`). Whether it should look ahead is decided here, from the residuals so far and the iterations that
+are left, and never depends on whether somebody watches. A run ends only where no cycle is under way.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, final
 
 from .messages import checked_count
 from .solution import Array, ConvergenceError, Reason, Solution
 
-Step = Callable[[Array, Array], Array]
 Callback = Callable[[Solution], Any]
 
 DISCRETIZATION = "discretization"  # in place of a relative tolerance: one pass of full multigrid, which is as exact as that
@@ -25,17 +28,81 @@ DISCRETIZATION = "discretization"  # in place of a relative tolerance: one pass 
 DIVERGED_GROWTH, DIVERGED_RISES = 1e4, 5
 # No gain of a percent on the smallest residual in this many iterations, or, at round-off level, no halving in one.
 STAGNATED_GAIN, STAGNATED_ITERATIONS, ROUND_OFF_RANGE = 0.99, 5, 10.0
+# The expected factor of the first iteration. Looking ahead in vain costs a cycle, not looking ahead a pass over memory.
+FIRST_RATE = 0.01
 
 
 @dataclass(frozen=True)
 class System:
-    """A u = b as the driver sees it: the right-hand side, two measurements, and how a state is shown or made."""
+    """A u = b as the driver needs it: two measurements, and how a state is shown or made."""
 
     b: Array
     residual_norm: Callable[[Array | None], float]  # u -> ||b - A u||
-    round_off: Callable[[Array], float]  # u -> the residual that rounding of u and b leaves
-    view: Callable[[Array], Array] = lambda u: u  # what a callback may see: read-only where the backend can
+    round_off: Callable[[Array | None], float]  # u -> the residual that rounding of u and b leaves
+    view: Callable[[Array], Array] = lambda u: u  # what a callback receives: read-only where the backend can
     zero: Callable[[], Array | None] = lambda: None  # the state that None stands for
+
+
+class Iteration(ABC):
+    """A state that improves step by step."""
+
+    under_way: bool = False  # whether the next cycle has begun
+    nested_start: bool = False  # whether the first step is full multigrid
+
+    @abstractmethod
+    def start(self, u: Array | None) -> None:
+        """Begin at u, which is never changed; None is zero."""
+
+    @abstractmethod
+    def step(self, look_ahead: bool) -> float:
+        """Do one iteration; return the norm of its residual. With `look_ahead` the next one may be begun as well."""
+
+    @abstractmethod
+    def current(self) -> Array | None:
+        """Return the iterate of the last finite norm; None where it is zero, or was overwritten as nobody keeps iterates."""
+
+    @property
+    @abstractmethod
+    def state(self) -> Array | None:
+        """What is held of the iterate, under way or not: only its size counts."""
+
+
+@final
+class Repeated(Iteration):
+    """Any step (b, u) -> u, repeated.
+
+    Parameters
+    ----------
+    step : (b, u) -> u
+        One iteration. It must not change its arguments, so that the last finite iterate can be returned.
+    system : System
+    nested : () -> u, optional
+        Full multigrid: the first iteration, in place of `step`.
+    """
+
+    def __init__(
+        self, step: Callable[[Array, Array], Array], system: System, nested: Callable[[], Array] | None = None
+    ) -> None:
+        self._step, self._system, self._nested = step, system, nested
+        self.nested_start = nested is not None
+
+    def start(self, u: Array | None) -> None:
+        self._u, self._begins = u, True
+
+    def step(self, look_ahead: bool) -> float:
+        nested, self._begins = self._nested if self._begins else None, False
+        u = self._step(self._system.b, self._u) if nested is None else nested()
+        norm = self._system.residual_norm(u)
+        if math.isfinite(norm):
+            self._u = u
+        return norm
+
+    def current(self) -> Array | None:
+        return self._u
+
+    @property
+    def state(self) -> Array | None:
+        return self._u
 
 
 @dataclass(frozen=True)
@@ -54,10 +121,11 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            may_be_none = " or None" if name == "rtol" else ""
             if (name, value) != ("rtol", None) and not (
                 isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0
             ):
-                raise ValueError(f"{name} must be a finite number >= 0{' or None' * (name == 'rtol')}, got {value!r}")
+                raise ValueError(f"{name} must be a finite number >= 0{may_be_none}, got {value!r}")
         checked_count("maxiter", self.maxiter)
 
     def target(self, b_norm: float) -> float:
@@ -66,26 +134,18 @@ class Tolerance:
 
 
 def iterate(
-    step: Step,
-    u: Array | None,
-    system: System,
-    tolerance: Tolerance,
-    *,
-    nested: Callable[[], Array] | None = None,
-    callback: Callback | None = None,
+    iteration: Iteration, u: Array | None, system: System, tolerance: Tolerance, callback: Callback | None = None
 ) -> Solution:
-    """Return the Solution that repeating `step` leads to, converged or not; nothing is raised for a failure.
+    """Return the Solution that an iteration leads to, converged or not; nothing is raised for a failure.
 
     Parameters
     ----------
-    step : (b, u) -> u
-        One iteration. It must leave the u it is given as it is, so that the last finite iterate can be returned.
+    iteration : Iteration
+        With a callback, it must keep its iterates.
     u : array or None
         The start; None is zero.
-    nested : () -> u, optional
-        Full multigrid: the first iteration, in place of `step`.
     callback : Solution -> None, optional
-        Sees the Solution so far after each iteration. StopIteration ends the run as `stopped`; any other exception passes.
+        Receives the Solution so far after each iteration. StopIteration ends the run as `stopped`; any other exception passes.
     """
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable with a Solution, or None, got {callback!r}")
@@ -93,42 +153,54 @@ def iterate(
     u = None if b_norm == 0.0 else u  # b = 0 has the solution 0, whatever the start
     residuals = [b_norm if u is None else system.residual_norm(u)]
 
-    def solution(reason: Reason, detail: str) -> Solution:
-        state = system.zero() if u is None else u
-        return _outcome(state, reason, detail, tuple(residuals), b_norm, nested is not None)
+    def outcome(state: Array | None, reason: Reason, detail: str) -> Solution:
+        state = system.zero() if state is None else state
+        return _outcome(state, reason, detail, tuple(residuals), b_norm, iteration.nested_start)
 
     met = _met(residuals[-1], b_norm, tolerance, (lambda: 0.0) if u is None else partial(system.round_off, u))
     if met is not None:
-        return solution(Reason.CONVERGED, f"{met}: the start is already the solution")
+        return outcome(u, Reason.CONVERGED, f"{met}: the start is already the solution")
+    iteration.start(u)
+    verdict = None
     while True:
-        first = len(residuals) == 1
-        new = nested() if first and nested is not None else step(system.b, u)
-        norm = system.residual_norm(new)
+        norm = iteration.step(verdict is None and _expects_more(residuals, tolerance, b_norm))
         if not math.isfinite(norm):
-            return solution(Reason.NONFINITE, f"; iteration {len(residuals)} made NaN or infinity")
-        u = new
+            state = _last_finite(iteration, u, len(residuals) - 1)
+            return outcome(state, Reason.NONFINITE, f"; iteration {len(residuals)} made NaN or infinity")
         residuals.append(norm)
-        ended = _verdict(residuals, b_norm, tolerance, cache(partial(system.round_off, u)))
+        verdict = _verdict(residuals, b_norm, tolerance, cache(lambda: system.round_off(iteration.state)))
+        ended = None if iteration.under_way else verdict
         if callback is not None:
-            shown = solution(*(ended or (Reason.MAXITER, ", still running")))
+            shown = outcome(iteration.current(), *(ended or (Reason.MAXITER, ", still running")))
             try:
                 callback(replace(shown, u=system.view(shown.u)))
             except StopIteration:
-                return solution(*(ended or (Reason.STOPPED, ", by the callback")))
+                return outcome(iteration.current(), *(ended or (Reason.STOPPED, ", by the callback")))
         if ended is not None:
-            return solution(*ended)
+            return outcome(iteration.current(), *ended)
 
 
-def after_one_more(solution: Solution, u: Array, system: System, tolerance: Tolerance) -> Solution | None:
-    """Return the outcome of a run that had converged and did another iteration, to u; None if that misses the tolerance.
+def predicted(residuals: Sequence[float]) -> float:
+    """Return the residual expected after one more iteration: the last factor again, FIRST_RATE where there is none."""
+    return residuals[-1] * (residuals[-1] / residuals[-2] if len(residuals) > 1 else FIRST_RATE)
 
-    For a step that had begun the iteration before it was known that no more were needed.
-    """
-    b_norm, norm = system.residual_norm(None), system.residual_norm(u)
-    met = _met(norm, b_norm, tolerance, partial(system.round_off, u))
-    if met is None:
-        return None
-    return _outcome(u, solution.reason, met, (*solution.residuals, norm), b_norm, solution.nested_start)
+
+def _expects_more(residuals: list[float], tolerance: Tolerance, b_norm: float) -> bool:
+    """Whether the iteration that begins will gain, but leave more than the tolerance, and another one is allowed."""
+    return len(residuals) < tolerance.maxiter and tolerance.target(b_norm) < predicted(residuals) < residuals[-1]
+
+
+def _last_finite(iteration: Iteration, u: Array | None, count: int) -> Array | None:
+    """Return the iterate after so many iterations from u: the one at hand, or repeated with every iterate kept."""
+    if count == 0:
+        return u
+    at_hand = iteration.current()
+    if at_hand is not None:
+        return at_hand
+    iteration.start(u)
+    for _ in range(count):
+        iteration.step(look_ahead=False)
+    return iteration.current()
 
 
 def _outcome(
@@ -142,7 +214,7 @@ def _outcome(
 def _verdict(
     residuals: list[float], b_norm: float, tolerance: Tolerance, round_off: Callable[[], float]
 ) -> tuple[Reason, str] | None:
-    """Say whether and why to stop after these residuals. Tests are written so that NaN can never pass one."""
+    """Return whether and why to stop after these residuals. Tests are written so that NaN can never pass one."""
     norm, iterations, target = residuals[-1], len(residuals) - 1, tolerance.target(b_norm)
     met = _met(norm, b_norm, tolerance, round_off)
     if met is not None:
@@ -162,7 +234,7 @@ def _verdict(
 
 
 def _stagnates(residuals: list[float]) -> bool:
-    """Say whether the last iterations brought nothing: no new smallest residual, and no fall either, as it may have begun to
+    """Return whether the last iterations brought nothing: no new smallest residual, and no fall either, as it may have begun to
     fall from above all that came before (full multigrid can begin above ||b||).
     """
     if len(residuals) < STAGNATED_ITERATIONS + 2:
@@ -177,7 +249,7 @@ def _relative(norm: float, b_norm: float) -> str:
 
 
 def _met(norm: float, b_norm: float, tolerance: Tolerance, round_off: Callable[[], float]) -> str | None:
-    """Say which tolerance the residual meets, None where it meets none."""
+    """Return which tolerance the residual meets, None where it meets none."""
     target = tolerance.target(b_norm)
     if norm <= target:
         return f" (tolerance {_relative(target, b_norm)})"

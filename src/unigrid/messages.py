@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -52,3 +53,35 @@ def reject_unknown_keywords(function: Callable[P, T], label: str | None = None) 
         return function(*positional, **keywords)
 
     return checked
+
+
+def takes_options(options: type, label: str | None = None) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a function take the fields of a frozen dataclass as keywords: it receives the rest of its keywords as one object.
+
+    The signature that users and tools see lists them, so that the dataclass is the only list of options.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        signature = inspect.signature(function)
+        own = [found for found in signature.parameters.values() if found.name != "options"]
+        fields = [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            for field in dataclasses.fields(options)
+        ]
+        names = {field.name for field in fields}
+        known = [found.name for found in own if found.name != "self" and found.kind is not found.POSITIONAL_ONLY]
+        known += [field.name for field in fields]
+        called = label or function.__qualname__
+
+        @functools.wraps(function)
+        def checked(*positional: Any, **keywords: Any) -> T:
+            for name in keywords:
+                if name not in known:
+                    raise TypeError(f"{called} knows no argument {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+            given = {name: keywords.pop(name) for name in names & keywords.keys()}
+            return function(*positional, **keywords, options=options(**given))
+
+        checked.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
+        return checked
+
+    return decorate

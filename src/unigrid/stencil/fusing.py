@@ -1,63 +1,68 @@
-"""Which slots have legs in fused form: red-black, Jacobi, Chebyshev, transfers of one tensor product, in 2-D and 3-D."""
+"""Slots that have fused half-cycles: red-black, Jacobi, Chebyshev, transfers of one tensor product, in 2-D and 3-D."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from scipy import sparse
-
-from ..cycle import Steps
+from ..cycle import Prolongation, Restriction, Smoother, StateTransfer, Steps
 from .grid import Grid
+from .bands import Band
 from .interpolation import lagrange
 from .kernels.fused import FusedLegs, Sweeps
 from .kernels.fused_steps import FusedSteps, Schedule
 from .kernels.legs import EXTRAPOLATED, Transfers
 from .problem import Poisson
 from .smoothers import Chebyshev, Jacobi, RedBlack
-from .transfers import SeparableTransfer
+from .transfers import Cubic, SeparableTransfer, SourceWeighting
 
 
-def fused_legs(
-    problem: Poisson,
-    coarser: Poisson,
-    slots: tuple[Any, ...],
-    nested: Callable[[], tuple[SeparableTransfer, SeparableTransfer]],
-) -> FusedLegs | FusedSteps | None:
-    """Return the fused legs of a level with these slots: smoothers, R, P and Pi; None where they have none.
+class Slots(NamedTuple):
+    """The slots of one level."""
 
-    `nested` makes R and P of nested iteration.
-    """
-    smoother, post_smoother, restriction, prolongation, state_transfer = slots
+    smoother: Smoother | None
+    post_smoother: Smoother | None
+    restriction: Restriction
+    prolongation: Prolongation | None
+    state_transfer: StateTransfer | None
+
+
+def fused_half_cycles(problem: Poisson, coarser: Poisson, slots: Slots) -> FusedLegs | FusedSteps | None:
+    """Return the fused half-cycles of a level with these slots, None where there are none."""
     axes = problem.grid.axes
-    if not 2 <= len(axes) <= 3 or axes[0].n < 2 or state_transfer is not None:
+    if not 2 <= len(axes) <= 3 or axes[0].n < 2 or slots.state_transfer is not None:
         return None
-    transfers = _transfers(restriction, prolongation, (axes[0].periodic, axes[-1].periodic))
+    transfers = _transfers(slots.restriction, slots.prolongation)
     if transfers is None:
         return None
     common = (
         (problem.shape, coarser.shape),
         problem.operator.tables,
         transfers,
-        lambda: _nested_transfers(nested(), problem.grid, coarser.grid),
+        partial(_nested_transfers, problem.grid, coarser.grid),
         tuple(axis.periodic for axis in axes),
     )
-    sweeps = _both(smoother, post_smoother, _sweeps)
+    sweeps = _both(slots, _sweeps)
     if sweeps is not None:
         # Along an odd periodic axis neighbors share a color, and the order of slabs would matter.
-        legs = None if axes[0].periodic and axes[0].n % 2 else FusedLegs(sweeps, *common)
-        return legs if legs is not None and legs.fits else None
-    schedules = _both(smoother, post_smoother, partial(_schedule, problem))
+        fused = None if axes[0].periodic and axes[0].n % 2 else FusedLegs(sweeps, *common)
+        return fused if fused is not None and fused.fits else None
+    schedules = _both(slots, partial(_schedule, problem))
     return None if schedules is None else FusedSteps(schedules, *common)
 
 
-def _both(smoother: Any, post_smoother: Any, read: Callable[[Steps], Any]) -> tuple[Any, Any] | None:
-    """Return what `read` makes of both smoothers, of no steps where there is no second; None if it does not know one."""
-    down = read(smoother) if isinstance(smoother, Steps) else None
-    if post_smoother is None:
+def nested_transfers(fine: Grid, coarse: Grid) -> tuple[SeparableTransfer, SeparableTransfer]:
+    """Return R and P of nested iteration: of a source, and of a solution."""
+    return SourceWeighting().between(fine, coarse), Cubic().between(fine, coarse)
+
+
+def _both(slots: Slots, read: Callable[[Steps], Any]) -> tuple[Any, Any] | None:
+    """Return what `read` makes of both smoothers, of no steps where there is no second; None where it reads one as None."""
+    down = read(slots.smoother) if isinstance(slots.smoother, Steps) else None
+    if slots.post_smoother is None:
         return None if down is None else (down, down.without_steps())
-    up = read(post_smoother) if isinstance(post_smoother, Steps) else None
+    up = read(slots.post_smoother) if isinstance(slots.post_smoother, Steps) else None
     return None if down is None or up is None else (down, up)
 
 
@@ -78,21 +83,18 @@ def _schedule(problem: Poisson, smoother: Steps) -> Schedule | None:
     return None
 
 
-def _nested_transfers(transfers: tuple[SeparableTransfer, SeparableTransfer], fine: Grid, coarse: Grid) -> Transfers | None:
-    """Return those of nested iteration; None where the rows are too short, or not coarsened."""
-    (first, last), coarse_last = (fine.axes[0], fine.axes[-1]), coarse.axes[-1]
+def _nested_transfers(fine: Grid, coarse: Grid) -> Transfers | None:
+    """Return the fused transfers of nested iteration; None where the rows are too short, or not coarsened."""
+    last, coarse_last = fine.axes[-1], coarse.axes[-1]
     if coarse_last.n < 4 or last == coarse_last:
         return None
     extended = None if last.periodic else lagrange(coarse_last, last.positions, beyond=EXTRAPOLATED)
-    return _transfers(*transfers, (first.periodic, last.periodic), extended)
+    return _transfers(*nested_transfers(fine, coarse), extended)
 
 
-def _transfers(
-    restriction: Any, prolongation: Any, periodic: tuple[bool, bool], extended: sparse.csr_array | None = None
-) -> Transfers | None:
+def _transfers(restriction: Any, prolongation: Any, extended: Band | None = None) -> Transfers | None:
     if not isinstance(restriction, SeparableTransfer) or not isinstance(prolongation, SeparableTransfer):
         return None
-    down, up = restriction.axis_matrices(), prolongation.axis_matrices()
-    if len(down) > 1 or len(up) > 1:
+    if len(restriction.products) > 1 or len(prolongation.products) > 1:
         return None
-    return Transfers.of(down[0], up[0], restriction.tables[0], prolongation.tables[0], periodic, extended)
+    return Transfers.of(restriction.products[0], prolongation.products[0], extended)

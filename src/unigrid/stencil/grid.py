@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ..reflection import Reflection, Sides
 from .boundary import Condition, Dirichlet, Ghost, Neumann, Periodic
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 # An axis whose spacing is at least this many times the finest is left alone: point smoothers see only the strong axes, so
 # coarsening the weak ones would lose errors that nothing has smoothed (at spacings 1:2,
@@ -97,10 +99,21 @@ class Axis:
 
     def second_difference(self) -> sparse.csr_array:
         """Return the (n, n) matrix of -u'' along this axis."""
+        from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
+
         inner = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(self.n, self.n))
         ends, ghosts = [0, self.n - 1], self.ghosts()
         entries = [-ghost.weight for ghost in ghosts], (ends, [ghost.inward for ghost in ghosts])
         return sparse.csr_array((inner + sparse.coo_array(entries, shape=(self.n, self.n))) / self.h**2)
+
+    @property
+    def diagonal(self) -> NDArray[np.float64]:
+        """The diagonal of `second_difference`, shape (n,): 2/h^2, less where a ghost is made of the end itself."""
+        diagonal = np.full(self.n, 2.0)
+        for end, ghost in zip((0, self.n - 1), self.ghosts(), strict=True):
+            if ghost.inward == end:
+                diagonal[end] -= ghost.weight
+        return diagonal / self.h**2
 
     def coarsened(self) -> Axis | None:
         """Return the axis of ceil(intervals / 2) intervals over the same length, or None where one unknown is left."""

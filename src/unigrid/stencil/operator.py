@@ -74,8 +74,7 @@ class StencilOperator(Operator):
     def _diagonal(self) -> NDArray[np.float64]:
         diagonal = np.full(self.grid.shape, self.reaction)
         for number, axis in enumerate(self.grid.axes):
-            along = axis.second_difference().diagonal()
-            diagonal += along.reshape([-1 if number == other else 1 for other in range(self.grid.ndim)])
+            diagonal += axis.diagonal.reshape([-1 if number == other else 1 for other in range(self.grid.ndim)])
         return diagonal
 
     @property

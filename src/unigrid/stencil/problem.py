@@ -6,11 +6,10 @@ import math
 import numbers
 from collections.abc import Iterable, Sequence
 from functools import cached_property, reduce
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from ..messages import choose, reject_unknown_keywords
 from . import kernels
@@ -19,6 +18,9 @@ from .boundary import CENTERINGS, Neumann, Periodic, parse_boundary, side_values
 from .grid import Axis, Grid
 from .interpolation import lagrange
 from .operator import StencilOperator
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
@@ -40,8 +42,6 @@ class Poisson:
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
-    coefficient : None
-        The place of a variable coefficient a in -div(a grad u); only None (a = 1) is there so far.
     reaction : float
         c >= 0.
 
@@ -74,12 +74,9 @@ class Poisson:
         spacing: float | Sequence[float] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
-        coefficient: None = None,
         reaction: float = 0.0,
     ) -> None:
         shape = _checked_shape(shape)
-        if coefficient is not None:
-            raise NotImplementedError("a variable coefficient is not implemented yet: coefficient must be None (a = 1)")
         choose(centering, CENTERINGS, "centering")
         if not isinstance(reaction, numbers.Real) or not math.isfinite(reaction) or reaction < 0:
             raise ValueError(f"reaction must be a finite number >= 0, got {reaction!r}")
@@ -107,6 +104,12 @@ class Poisson:
             )
             for axis, pair in enumerate(conditions)
         )
+
+    @classmethod
+    def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
+        """Return the problem on a grid with all boundary values zero."""
+        zero = np.zeros(())
+        return cls._of(grid, reaction, ((zero, zero),) * grid.ndim)
 
     @classmethod
     def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
@@ -161,6 +164,8 @@ class Poisson:
 
         A is symmetric in the inner product of `weights`: diag(weights) A is a symmetric matrix.
         """
+        from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
+
         identities = [sparse.eye_array(n) for n in self.shape]
         matrix = self.reaction * sparse.eye_array(self.grid.size)
         for number, axis in enumerate(self.grid.axes):
@@ -183,7 +188,7 @@ class Poisson:
 
     def folded(self, f: NDArray[Any]) -> NDArray[Any]:
         """Return `rhs(f)`, but f itself, not a copy, where every boundary value is zero."""
-        if self._homogeneous:
+        if self.homogeneous:
             return f
         b = np.array(f, order="C")
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
@@ -194,7 +199,8 @@ class Poisson:
         return b
 
     @cached_property
-    def _homogeneous(self) -> bool:
+    def homogeneous(self) -> bool:
+        """Whether every boundary value is zero."""
         return not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
-from numpy.typing import ArrayLike
-
+from ..cycle import Descent, Level, NestedLevel
 from ..solution import Solution
+from .problem import Poisson
 
-if TYPE_CHECKING:
-    from .hierarchy import StencilCycle
-
-# What a level does, by the methods that do it. In flow the finest level is asked for its fused legs themselves.
-DOWN, UP, TURN, NESTED = "down", "up", "turn", "source"
-METHODS = {"descend": DOWN, "descend_nested": DOWN, "ascend": UP, "nested_restriction": NESTED}
-LEGS = {"descend": DOWN, "descend_in_place": DOWN, "descend_nested": DOWN, "ascend_measured": UP, "turn": TURN}
+Array = Any
+Watch = Callable[[int, Any], Level]  # puts something in the place of a level, given its number
+DOWN, UP, TURN, SOURCE = "down", "up", "turn", "source"
 
 
 @final
@@ -42,7 +37,7 @@ class LevelProfile:
 class Profile:
     """What `StencilCycle.profile` has measured. Printed, it is a table.
 
-    seconds : of the whole solve; what the levels leave of it is checks, norms and the driver
+    seconds : of the whole solve; what the levels do not account for is checks, norms and the driver
     levels : finest first
     solution : the Solution
     """
@@ -57,7 +52,7 @@ class Profile:
         return self.seconds - sum(level.total for level in self.levels)
 
     def __str__(self) -> str:
-        kinds = [kind for kind in (NESTED, DOWN, TURN, UP) if any(kind in level.calls for level in self.levels)]
+        kinds = [kind for kind in (SOURCE, DOWN, TURN, UP) if any(kind in level.calls for level in self.levels)]
         head = f"{'level':>6} {'grid':>18}" + "".join(f"{kind + ' ms':>12} {'calls':>5}" for kind in kinds) + f"{'share':>8}"
         lines = [f"{self.seconds * 1e3:.3g} ms, {self.solution.iterations} iterations, {self.solution.reason.value}", head]
         for number, level in enumerate(self.levels):
@@ -68,70 +63,69 @@ class Profile:
         return "\n".join([*lines, rest])
 
 
-def profile(cycle: StencilCycle, f: ArrayLike, **options: Any) -> Profile:
-    """Solve twice, and return where the second time went; options as of `StencilCycle.solve`."""
-    cycle.solve(f, **options)
-    clock = _Clock([LevelProfile(level.problem.shape) for level in cycle.levels])
-    twin = _watched(cycle, clock)
-    start = time.perf_counter()
-    solution = twin.solve(f, **options)
-    return Profile(time.perf_counter() - start, clock.levels, solution)
+@final
+class Clock:
+    """Measures what levels do, through `TimedLevel`s in their place."""
 
+    def __init__(self, shapes: Iterable[tuple[int, ...]]) -> None:
+        self.levels = [LevelProfile(shape) for shape in shapes]
 
-def _watched(cycle: StencilCycle, clock: _Clock) -> StencilCycle:
-    """Return a twin whose legs are noted, and those of the cycles that a solve derives from it."""
-    twin = cycle.twin()
-    twin.joins_levels = False  # or the small ones could not be told apart
-    for derive in ("symmetric", "for_one_pass"):
-        setattr(twin, derive, partial(_derived, getattr(cycle, derive), clock))
-    for number, level in enumerate(twin.levels):
-        if number == 0 and len(twin.levels) > 1 and level.legs is not None:
-            level.exchange_legs(_Watched(level.legs, clock, number, LEGS))
-        for name, kind in METHODS.items():
-            setattr(level, name, clock.timed(getattr(level, name), number, kind))
-    return twin
+    def watched(self, number: int, level: NestedLevel) -> TimedLevel:
+        """Return a level that does the same, and is timed."""
+        return TimedLevel(level, self.levels[number])
 
-
-def _derived(derive: Callable[[], StencilCycle], clock: _Clock) -> StencilCycle:
-    return _watched(derive(), clock)
+    def profile(self, run: Callable[[], Solution]) -> Profile:
+        """Run; return where the time went."""
+        start = time.perf_counter()
+        solution = run()
+        return Profile(time.perf_counter() - start, self.levels, solution)
 
 
 @final
-class _Clock:
-    """Notes what levels do. A method that calls another of the same level is noted once."""
+class TimedLevel(NestedLevel):
+    """A level, every pass through which is timed."""
 
-    def __init__(self, levels: list[LevelProfile]) -> None:
-        self.levels = levels
-        self._busy = [False] * len(levels)
+    problem: Poisson
+
+    def __init__(self, level: NestedLevel, times: LevelProfile) -> None:
+        self._level, self._times = level, times
+        self.operator, self.problem, self.turns = level.operator, level.problem, level.turns  # type: ignore[attr-defined]
+
+    def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
+        with self._timed(DOWN):
+            return self._level.descend(b, u, coarser)
+
+    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+        with self._timed(UP):
+            return self._level.ascend(b, u, start, coarse)
+
+    def ascend_measured(self, b: Array, u: Array, start: Array | None, coarse: Array) -> tuple[float, Array]:
+        with self._timed(UP):
+            return self._level.ascend_measured(b, u, start, coarse)
+
+    def turn(
+        self, b: Array, u: Array, start: Array | None, coarse: Array, coarser: Level, keep: bool
+    ) -> tuple[float, Array | None, Descent]:
+        with self._timed(TURN):
+            return self._level.turn(b, u, start, coarse, coarser, keep)
+
+    def right_hand_side(self, f: Array) -> Array:
+        return self._level.right_hand_side(f)
+
+    def nested_restriction(self, f: Array) -> Array:
+        with self._timed(SOURCE):
+            return self._level.nested_restriction(f)
+
+    def nested_prolongation(self, u: Array) -> Array:
+        return self._level.nested_prolongation(u)
+
+    def descend_nested(self, b: Array, coarse: Array, coarser: Level) -> Descent:
+        with self._timed(DOWN):
+            return self._level.descend_nested(b, coarse, coarser)
 
     @contextmanager
-    def noting(self, number: int, kind: str) -> Iterator[None]:
-        if self._busy[number]:
-            yield
-            return
-        level, self._busy[number], start = self.levels[number], True, time.perf_counter()
-        try:
-            yield
-        finally:
-            level.seconds[kind] = level.seconds.get(kind, 0.0) + time.perf_counter() - start
-            level.calls[kind] = level.calls.get(kind, 0) + 1
-            self._busy[number] = False
-
-    def timed(self, method: Callable[..., Any], number: int, kind: str) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            with self.noting(number, kind):
-                return method(*arguments)
-
-        return call
-
-
-@final
-class _Watched:
-    """An object, some of whose methods are noted."""
-
-    def __init__(self, watched: Any, clock: _Clock, number: int, methods: dict[str, str]) -> None:
-        self._watched, self._clock, self._number, self._methods = watched, clock, number, methods
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._watched, name)
-        return self._clock.timed(found, self._number, self._methods[name]) if name in self._methods else found
+    def _timed(self, kind: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._times.seconds[kind] = self._times.seconds.get(kind, 0.0) + time.perf_counter() - start
+        self._times.calls[kind] = self._times.calls.get(kind, 0) + 1

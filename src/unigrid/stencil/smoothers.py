@@ -7,14 +7,15 @@ or a triangle of A solved in some order (Gauss-Seidel). They differ in nothing e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import Smoother
+from ..cycle import Smoother, Steps
+from ..messages import checked_count, choose
 from . import kernels
 from .kernels.workspace import copy, zeros
 from .operator import StencilOperator
@@ -182,3 +183,105 @@ SMOOTHERS: dict[str, type[Smoother]] = {
     "gauss-seidel": GaussSeidel,
     "chebyshev": Chebyshev,
 }
+
+
+SWEEPS = 2  # before and after the correction, where none are given
+# The half-sweeps of a cycle work together: one leaves errors that another removes. So their omegas were optimised together, to
+# minimise the residual after full multigrid and two cycles for a random right-hand side, on grids of equal spacing, nested and
+# not, with sides of all kinds. On others too, of unequal spacing, with a reaction, they take no more cycles than any single
+# omega (benchmarks/omega_of_each_half_sweep.py). In time they are within a twentieth of the best of those, over sizes where
+# they save a cycle and sizes where they do not (benchmarks/smoothers_and_cycles.py).
+# By dimension: the omegas before the correction, and those after it.
+OMEGAS = {
+    2: ((1.0, 1.186, 1.799, 1.62, 1.121, 1.38), (1.038, 0.891, 1.693, 0.918)),
+    3: ((1.4, 1.523, 1.61, 1.611, 1.057, 1.477), (1.344, 0.999, 1.203, 1.229, 1.445, 0.832)),
+}
+# One sweep before and after. The error of a pass over that of the discretization (tests/stencil/test_accuracy.py, all mixes of
+# sides): on vertices 1.00 to 1.06, on cells up to 1.14, with the omegas above 1.09. On vertices 1 : 10 it is 1.10 (1.3: 1.19);
+# on cells a larger omega would do better. In 3-D one sweep is not enough: up to 5.5.
+ONE_PASS_OMEGA = {2: 1.28}
+
+
+@final
+@dataclass(frozen=True)
+class Smoothing:
+    """The smoothing of a cycle: `pre` steps of a smoother before the correction, `post` steps of another, or the same, after it.
+
+    `Smoothing(RedBlack(1.15), 1, RedBlack(1.15), 1)` is that of V(1,1). The default of a cycle is `Smoothing.tuned(ndim)`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For counts below 0, or both 0, and for what is no smoother.
+    """
+
+    smoother: Smoother
+    pre: int
+    post_smoother: Smoother
+    post: int
+
+    def __post_init__(self) -> None:
+        checked_count("pre", self.pre, 0)
+        checked_count("post", self.post, 0)
+        if self.pre == self.post == 0:
+            raise ValueError("pre and post are both 0: a cycle without smoothing does not converge; give at least one sweep")
+
+    @staticmethod
+    def of(
+        smoother: str | Smoother | None, pre: int | None, post_smoother: str | Smoother | None, post: int | None
+    ) -> Smoothing:
+        """Return the smoothing that these arguments describe: red-black, two steps before and after, where they are None."""
+        first = named_smoother("red-black" if smoother is None else smoother)
+        second = first if post_smoother is None else named_smoother(post_smoother)
+        return Smoothing(first, SWEEPS if pre is None else pre, second, SWEEPS if post is None else post)
+
+    @staticmethod
+    def tuned(ndim: int) -> Smoothing:
+        """Return the fastest smoothing for grids of so many axes: red-black with one omega per half-sweep, tuned together,
+        three sweeps before the correction and two (3-D: three) after it. In 1-D it is red-black with omega 1.23, two and two.
+        """
+        if ndim not in OMEGAS:
+            return Smoothing.of(None, None, None, None)
+        down, up = (RedBlack(omegas) for omegas in OMEGAS[ndim])
+        return Smoothing(down, 1, up, 1)
+
+    @staticmethod
+    def one_pass(ndim: int) -> Smoothing:
+        """Return as much smoothing as one pass of full multigrid needs to reach the accuracy of the discretization."""
+        if ndim not in ONE_PASS_OMEGA:
+            return Smoothing.tuned(ndim)
+        smoother = RedBlack(ONE_PASS_OMEGA[ndim])
+        return Smoothing(smoother, 1, smoother, 1)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether this is the tuned smoothing of 2-D or 3-D."""
+        return any(self == Smoothing.tuned(ndim) for ndim in OMEGAS)
+
+    def before(self, wrap: Callable[[Smoother], Smoother]) -> Smoother | None:
+        """Return the slot before the correction; `wrap` prepares a smoother for it."""
+        return Steps(wrap(self.smoother), self.pre) if self.pre else None
+
+    def after(self, wrap: Callable[[Smoother], Smoother]) -> Smoother | None:
+        """Return the slot after the correction."""
+        return Steps(wrap(self.post_smoother), self.post) if self.post else None
+
+
+def named_smoother(given: str | Smoother) -> Smoother:
+    """Return a smoother given by its name or itself. Raises ValueError or TypeError, with what is allowed."""
+    if isinstance(given, str):
+        return SMOOTHERS[choose(given, SMOOTHERS, "smoother")]()
+    if isinstance(given, Smoother):
+        return given
+    raise TypeError(
+        f"smoother must be one of {', '.join(map(repr, SMOOTHERS))} or an object of a unigrid.Smoother subclass (with a method "
+        f"__call__(self, operator, b, u)), got {given!r}"
+    )
+
+
+def sweeps_of(smoother: Smoother | None) -> int:
+    """Return how often a slot sweeps the grid: its steps; for red-black, as many as its omegas make."""
+    if isinstance(smoother, Steps):
+        per_step = len(smoother.step.omegas) // 2 if isinstance(smoother.step, RedBlack) else 1
+        return smoother.count * per_step
+    return 0 if smoother is None else 1

@@ -1,28 +1,46 @@
-"""`unigrid.solve`: one call from a source to its Solution. It prepares the hierarchy; `prepared` does the rest."""
+"""`unigrid.solve`: one call from a source to its Solution. It finds the hierarchy; `solving` does the rest."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
-from ..messages import reject_unknown_keywords
+from ..messages import takes_options
 from ..solution import Solution
-from .adopted import AdoptedCycle, adopted
+from . import coarse, interpolation
 from .arrays import real_array
-from .hierarchy import StencilCycle
-from .prepared import solve_prepared
+from .cycle import StencilCycle
+from .external import on_problem
+from .grid import Grid
+from .kernels.workspace import pool
 from .problem import Poisson
-from .transfers import TransferRecipe
+from .smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack, Smoothing
+from .solving import ProblemCycle, SolveOptions, solve_with
+from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 
 Array = NDArray[np.floating]
+KEPT = 16  # hierarchies
+VALUES = (
+    str,
+    int,
+    type(None),
+    Smoothing,
+    RedBlack,
+    Jacobi,
+    GaussSeidel,
+    Chebyshev,
+    *RESTRICTIONS.values(),
+    *PROLONGATIONS.values(),
+)
 
 
-@reject_unknown_keywords
+@takes_options(SolveOptions)
 def solve(
     f: ArrayLike,
     *,
@@ -30,25 +48,15 @@ def solve(
     spacing: float | Sequence[float] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
-    coefficient: None = None,
     reaction: float = 0.0,
-    u0: ArrayLike | None = None,
-    rtol: float | Literal["discretization"] | None = None,
-    atol: float = 0.0,
-    maxiter: int = 50,
     cycle: str | MultigridCycle = "V",
+    smoothing: str | Smoothing = "tuned",
+    smoother: str | Smoother | None = None,
     pre: int | None = None,
     post: int | None = None,
-    smoother: str | Smoother = "red-black",
     restriction: str | TransferRecipe | Restriction = "full-weighting",
     prolongation: str | TransferRecipe | Prolongation = "linear",
-    start: Literal["fmg", "zero"] = "fmg",
-    accelerate: Literal["cg"] | None = None,
-    compatibility: Literal["error", "project"] = "error",
-    callback: Callable[[Solution], Any] | None = None,
-    raise_on_failure: bool = True,
-    precision: Literal["full", "mixed"] = "full",
-    threads: int | None = None,
+    options: SolveOptions,
 ) -> Solution:
     """Solve -Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
 
@@ -56,7 +64,7 @@ def solve(
     ----------
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64.
-    lengths, spacing, boundary, centering, coefficient, reaction
+    lengths, spacing, boundary, centering, reaction
         The problem: as of `Poisson`.
     u0 : array_like, optional
         Where to begin; replaces `start`. Never changed.
@@ -71,7 +79,7 @@ def solve(
         A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
         `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
         `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
-    pre, post, smoother, restriction, prolongation
+    smoothing, smoother, pre, post, restriction, prolongation
         The slots: as of `StencilCycle`.
     start : "fmg" or "zero"
         Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
@@ -81,14 +89,16 @@ def solve(
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned.
     callback : Solution -> None, optional
-        Called after each iteration; its `u` is read-only. StopIteration ends the run.
+        Called after each iteration with the Solution so far, whose `u` is read-only. StopIteration ends the run. It costs a
+        copy of u per iteration and changes nothing.
     raise_on_failure : bool
         Whether a run that does not converge raises ConvergenceError, which carries the Solution, or returns it.
-    precision : "full" or "mixed"
+    precision : "auto", "full" or "mixed"
         "mixed" runs the cycles in float32 on corrections, and keeps u and its residual in float64: the same accuracy, faster
-        on large grids. Between two float64 residuals, `residuals` holds what float32 saw.
+        on large grids. Between two float64 residuals, `residuals` holds float32 ones. "auto" is mixed where that is faster and
+        reaches the same tolerance: for float64 f on large 2-D and 3-D grids; `message` names it.
     threads : int, optional
-        Cores to use for this call; by default as `set_num_threads` or the variable UNIGRID_NUM_THREADS says, or all.
+        Cores to use for this call; by default those of `set_num_threads` or the variable UNIGRID_NUM_THREADS, or all.
 
     Returns
     -------
@@ -114,28 +124,51 @@ def solve(
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapters 2 and 7.8.
     """
     problem_options = {
-        "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "coefficient": coefficient,
-        "reaction": reaction,
+        "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
     }  # fmt: skip
-    slots = {"pre": pre, "post": post, "smoother": smoother, "restriction": restriction, "prolongation": prolongation}
+    slots = {
+        "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
+        "prolongation": prolongation,
+    }  # fmt: skip
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
-    prepared: StencilCycle | AdoptedCycle
     if isinstance(cycle, StencilCycle):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
-        prepared = cycle
-    else:
-        f = real_array(f, "f")
-        problem = Poisson(_solvable_shape(f), **problem_options)  # type: ignore[arg-type]
-        if isinstance(cycle, MultigridCycle):
-            _refuse_beside("a cycle brings its own slots", slots)
-            prepared = adopted(cycle, problem)
-        else:
-            prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
-    return solve_prepared(
-        prepared, f, u0=u0, rtol=rtol, atol=atol, maxiter=maxiter, start=start, accelerate=accelerate,
-        compatibility=compatibility, callback=callback, raise_on_failure=raise_on_failure, precision=precision, threads=threads,
-    )  # fmt: skip
+        return solve_with(cycle, f, options)
+    f = real_array(f, "f")
+    problem = Poisson(_solvable_shape(f), **problem_options)  # type: ignore[arg-type]
+    prepared: ProblemCycle
+    if isinstance(cycle, MultigridCycle):
+        _refuse_beside("a cycle brings its own slots", slots)
+        prepared = on_problem(cycle, problem)
+    elif all(isinstance(slot, VALUES) for slot in slots.values()):
+        prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
+        prepared = prepared if problem.homogeneous else prepared.rebound(problem)
+    else:  # an object of the user's own may change, and may hold arrays
+        prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
+    return solve_with(prepared, f, options)
+
+
+@lru_cache(KEPT, typed=True)
+def _kept_hierarchy(grid: Grid, reaction: float, cycle: str, **slots: Any) -> StencilCycle:
+    """Return the hierarchy for a grid, whatever the boundary values, kept for the next call."""
+    return StencilCycle(Poisson.homogeneous_on(grid, reaction), cycle=cycle, **slots)
+
+
+def clear_cache() -> None:
+    """Free what repeated calls share: hierarchies of recent `solve` calls, tables of axes, and memory for grid arrays.
+
+    Nothing of it belongs to the user's arrays or problems; the next solve computes anew what it needs.
+
+    Examples
+    --------
+    >>> import unigrid
+    >>> unigrid.clear_cache()
+    """
+    _kept_hierarchy.cache_clear()
+    interpolation.clear_cache()
+    coarse.clear_cache()
+    pool.clear()
 
 
 def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:

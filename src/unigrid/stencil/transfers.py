@@ -1,4 +1,4 @@
-"""The slots R, Pi and P of the stencil backend: tensor products of one small sparse matrix an axis.
+"""The slots R, Pi and P of the stencil backend: tensor products of one small banded matrix per axis.
 
 What a user names is a recipe, `FullWeighting()`; `between(fine, coarse)` makes of it the slot of one level. A recipe that is
 the adjoint of another, in the inner product of the cell volumes, R = W_c^-1 P^T W_f, says so.
@@ -7,79 +7,91 @@ the adjoint of another, in the inner product of the cell volumes, R = W_c^-1 P^T
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import cached_property
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ..cycle import Prolongation, Restriction, StateTransfer
 from . import kernels
-from .grid import Axis, Grid
-from .interpolation import constant, exact_for_linear, lagrange, linear, nearest
+from .bands import Band
+from .grid import Grid
+from .interpolation import (
+    AxisMatrix,
+    cell_average,
+    constant,
+    cubic,
+    full_weighting,
+    linear,
+    nearest,
+    source_weighting,
+)
 from .kernels.workspace import zeros
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 Array = NDArray[np.floating]
-AxisMatrix = Callable[[Axis, Axis], sparse.csr_array]
 
 
 @final
 class SeparableTransfer(Restriction, StateTransfer, Prolongation):
-    """T = scale (T_0 x T_1 x T_2), added up over `products`: any transfer that is a sum of tensor products."""
+    """T = scale (T_0 x T_1 x T_2), added up over `products`: any transfer that is a sum of tensor products.
 
-    def __init__(self, shape: tuple[int, ...], products: Sequence[Sequence[sparse.csr_array]], scale: float = 1.0) -> None:
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the arrays that it returns.
+    products : sequence of sequences of Band
+        For each product its matrices, one per axis.
+    scale : float
+    """
+
+    def __init__(self, shape: tuple[int, ...], products: Sequence[Sequence[Band]], scale: float = 1.0) -> None:
         self.shape = shape
-        self._products = [[scale * matrices[0], *matrices[1:]] for matrices in products]
-        self._double = [_tables(matrices) for matrices in self._products]
-        self._single: list[kernels.SeparableTables] | None = None  # made when first needed, as most never need it
+        self.products = tuple((matrices[0].scaled(scale), *matrices[1:]) for matrices in products)
+
+    def __repr__(self) -> str:
+        source = " x ".join(str(band.columns) for band in self.products[0])
+        return f"<SeparableTransfer: {source} to {' x '.join(map(str, self.shape))} unknowns>"
 
     def axis_matrices(self) -> list[list[sparse.csr_array]]:
-        """Return, for each product, its matrices, one an axis; the scale is in the first."""
-        return [list(matrices) for matrices in self._products]
-
-    @property
-    def tables(self) -> list[kernels.SeparableTables]:
-        """The products row by row, in double precision, leading axes of one point included."""
-        return self._double
-
-    def _tables(self, dtype: np.dtype) -> list[kernels.SeparableTables]:
-        if dtype == np.float64:
-            return self._double
-        if self._single is None:
-            self._single = [
-                kernels.SeparableTables(indices, tuple(weight.astype(np.float32) for weight in weights))
-                for indices, weights in self._double
-            ]
-        return self._single
+        """Return, for each product, its matrices, one per axis; the scale is in the first."""
+        return [[band.tosparse() for band in matrices] for matrices in self.products]
 
     def __call__(self, array: Array) -> Array:
         return self.add_to(zeros(self.shape, array.dtype), array)
 
     def add_to(self, u: Array, correction: Array) -> Array:
-        for tables in self._tables(correction.dtype):
+        for tables in self._single if correction.dtype == np.float32 else self._double:
             u = kernels.add_separable(u, correction, tables)
         return u
 
+    @cached_property
+    def _double(self) -> list[kernels.SeparableTables]:
+        return [_tables(matrices) for matrices in self.products]
 
-def _tables(matrices: Sequence[sparse.csr_array]) -> kernels.SeparableTables:
-    """Store each matrix by rows, padded with zeros to its longest row, missing leading axes as [1]."""
-    indices, weights = zip(*([_ONE] * (3 - len(matrices)) + [_padded(matrix) for matrix in matrices]), strict=True)
+    @cached_property
+    def _single(self) -> list[kernels.SeparableTables]:
+        return [
+            kernels.SeparableTables(indices, tuple(weight.astype(np.float32) for weight in weights))
+            for indices, weights in self._double
+        ]
+
+
+def _tables(matrices: Sequence[Band]) -> kernels.SeparableTables:
+    """Return the matrices row by row, (width, rows) each, missing leading axes as [1]."""
+    padded = [_ONE] * (3 - len(matrices)) + [
+        (np.ascontiguousarray(band.indices.T), np.ascontiguousarray(band.weights.T)) for band in matrices
+    ]
+    indices, weights = zip(*padded, strict=True)
     return kernels.SeparableTables(indices, weights)
 
 
 _ONE = np.zeros((1, 1), np.int64), np.ones((1, 1))
-
-
-def _padded(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    lengths = np.diff(matrix.indptr)
-    width, rows = max(1, int(lengths.max())), matrix.shape[0]
-    indices, weights = np.zeros((width, rows), np.int64), np.zeros((width, rows))
-    row = np.repeat(np.arange(rows), lengths)
-    place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], lengths)
-    indices[place, row], weights[place, row] = matrix.indices, matrix.data
-    return indices, weights
 
 
 class TransferRecipe(ABC):
@@ -128,7 +140,7 @@ class Cubic(TransferRecipe):
     """P: cubic interpolation of solutions, one-sided at the sides; of full multigrid, which needs more than second order."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        return SeparableTransfer(fine.shape, [_each_axis(lambda f, c: lagrange(c, f.positions), fine, coarse)])
+        return SeparableTransfer(fine.shape, [_each_axis(cubic, fine, coarse)])
 
 
 @final
@@ -137,7 +149,7 @@ class FullWeighting(TransferRecipe):
     """R: the adjoint of linear interpolation; on nested vertices 1/4 [1 2 1] along each axis."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        return SeparableTransfer(coarse.shape, [_each_axis(_adjoint(linear), fine, coarse)])
+        return SeparableTransfer(coarse.shape, [_each_axis(full_weighting, fine, coarse)])
 
     def adjoint(self) -> TransferRecipe:
         return Linear()
@@ -153,9 +165,7 @@ class SourceWeighting(TransferRecipe):
     """
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        full_weighting = _adjoint(linear)
-        matrices = _each_axis(lambda f, c: exact_for_linear(full_weighting(f, c), f, c), fine, coarse)
-        return SeparableTransfer(coarse.shape, [matrices])
+        return SeparableTransfer(coarse.shape, [_each_axis(source_weighting, fine, coarse)])
 
 
 @final
@@ -164,7 +174,7 @@ class CellAverage(TransferRecipe):
     """R: the mean over each coarse cell (average pooling); the adjoint of `Constant`."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
-        return SeparableTransfer(coarse.shape, [_each_axis(_adjoint(constant), fine, coarse)])
+        return SeparableTransfer(coarse.shape, [_each_axis(cell_average, fine, coarse)])
 
     def adjoint(self) -> TransferRecipe:
         return Constant()
@@ -191,33 +201,17 @@ class HalfWeighting(TransferRecipe):
                     f"half weighting needs nested vertices; axis {number} with {f.n} unknowns ({f.centering} centering, "
                     f"{f.intervals} intervals) does not nest. Take restriction='full-weighting', which needs nothing of it"
                 )
-        weighted = _each_axis(_adjoint(linear), fine, coarse)
+        weighted = _each_axis(full_weighting, fine, coarse)
         injected = _each_axis(nearest, fine, coarse)
         coarsened = [axis for axis in range(fine.ndim) if fine.axes[axis] != coarse.axes[axis]]
         products = [[*injected[:axis], weighted[axis], *injected[axis + 1 :]] for axis in coarsened]
         return SeparableTransfer(coarse.shape, products, 1.0 / len(coarsened))
 
 
-def _each_axis(matrix: AxisMatrix, fine: Grid, coarse: Grid) -> list[sparse.csr_array]:
-    """Make the axis' matrix wherever the axis is coarsened, the identity elsewhere; like axes share one."""
-    made: dict[tuple[Axis, Axis], sparse.csr_array] = {}
-    pairs = list(zip(fine.axes, coarse.axes, strict=True))
-    for f, c in pairs:
-        if (f, c) not in made:
-            made[f, c] = sparse.eye_array(f.n, format="csr") if f == c else matrix(f, c)
-    return [made[pair] for pair in pairs]
-
-
-def _adjoint(matrix: AxisMatrix) -> AxisMatrix:
-    """Return what makes W_c^-1 P^T W_f, axis by axis: the weights are a product as well."""
-
-    def adjoint(fine: Axis, coarse: Axis) -> sparse.csr_array:
-        transposed = matrix(fine, coarse).T.tocsr()
-        row = np.repeat(np.arange(coarse.n), np.diff(transposed.indptr))
-        transposed.data = transposed.data * fine.weights[transposed.indices] / coarse.weights[row]
-        return transposed
-
-    return adjoint
+def _each_axis(matrix: AxisMatrix, fine: Grid, coarse: Grid) -> list[Band]:
+    """Return the matrix of each axis that is coarsened, the identity for the others."""
+    pairs = zip(fine.axes, coarse.axes, strict=True)
+    return [Band.identity(f.n) if f == c else matrix(f, c) for f, c in pairs]
 
 
 RESTRICTIONS: dict[str, type[TransferRecipe]] = {

@@ -79,6 +79,18 @@ def norm(u: Array) -> float:
     return math.sqrt(sum(over_slabs(lambda first, last: cpu.sum_of_squares(box, first, last), _slabs(box), u.size)))
 
 
+def norm_and_blocks(u: Array, blocks: tuple[int, ...]) -> tuple[float, NDArray[np.float64]]:
+    """Return the 2-norm, and the sums of u over so many blocks along each axis: index i is in block i * blocks // n."""
+    box, shape = _box(u), (1,) * (3 - u.ndim) + blocks
+
+    def part(first: int, last: int) -> tuple[float, NDArray[np.float64]]:
+        sums = np.zeros(shape)
+        return cpu.sum_of_squares_and_blocks(box, sums, first, last), sums
+
+    parts = over_slabs(part, _slabs(box), u.size)
+    return math.sqrt(sum(total for total, _ in parts)), np.sum([sums for _, sums in parts], axis=0).reshape(blocks)
+
+
 def convert(out: Array, u: Array) -> Array:
     """Copy u into `out`, which may be of another precision, and return that."""
     boxes = _box(out), _box(u)

@@ -201,6 +201,28 @@ def sum_of_squares(u, first, last):
 
 
 @kernel
+def sum_of_squares_and_blocks(u, sums, first, last):
+    """Return the sum of u^2 over the slab, in double precision; add the sums of u over blocks to `sums`, one per block."""
+    blocks0, blocks1, blocks2 = sums.shape
+    n0, n1, n2 = u.shape
+    total = 0.0
+    start, stop, rows = _rows(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // rows, row % rows
+        u_row, own = u[i, j], sums[i * blocks0 // n0, j * blocks1 // n1]
+        row_total = 0.0
+        for block in range(blocks2):
+            block_total = 0.0
+            for k in range(-(-block * n2 // blocks2), -(-(block + 1) * n2 // blocks2)):
+                value = np.float64(u_row[k])
+                block_total += value
+                row_total += value * value
+            own[block] += block_total
+        total += row_total
+    return total
+
+
+@kernel
 def weighted_sum(u, weights0, weights1, weights2, first, last):
     """Return the sum of w0 w1 w2 u over the slab, in double precision."""
     total = 0.0

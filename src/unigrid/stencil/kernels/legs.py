@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from . import SeparableTables, Tables, rows, vectors, waves, writable
+from ..bands import Band
+from . import Tables, rows, vectors, waves, writable
 from . import threads as team
 from .workspace import empty
 
@@ -40,89 +40,89 @@ class Transfers:
     starts: NDArray[np.int64]
 
     @staticmethod
-    def of(
-        restriction: Sequence[sparse.csr_array],
-        prolongation: Sequence[sparse.csr_array],
-        restriction_tables: SeparableTables,
-        prolongation_tables: SeparableTables,
-        periodic: tuple[bool, bool],
-        extended: sparse.csr_array | None,
-    ) -> Transfers | None:
-        """Return them from the matrices of all axes, slabs first; None where a row of them has no such bands.
+    def of(restriction: Sequence[Band], prolongation: Sequence[Band], extended: Band | None) -> Transfers | None:
+        """Return them from the matrices of all axes, slabs first; None where a row of the grid has no such bands.
 
-        The tables are the same transfers, row by row; `periodic` says so of the slabs and of the rows; `extended`, if any,
-        stands for P along a row, from a row with EXTRAPOLATED values more at both ends.
+        `extended`, if given, stands for P along a row, from a row with EXTRAPOLATED further values at both ends.
         """
-        along_row = _by_parity(prolongation[-1], periodic[1]) if extended is None else _by_parity(extended, False, EXTRAPOLATED)
-        columns = _by_parity(restriction[-1].T.tocsr(), periodic[1], transposed=True)
+        along_row = _by_parity(prolongation[-1]) if extended is None else _by_parity(extended, EXTRAPOLATED)
+        columns = _gathered_by_parity(restriction[-1])
         if along_row is None or columns is None:
             return None
-        starts, weights = _bands(restriction[0], periodic[0])
-        along, cross, _ = _slab_tables(prolongation_tables, len(prolongation))
-        _, coarse_cross, _ = _slab_tables(restriction_tables, len(restriction))
-        return Transfers((weights, coarse_cross, *columns), (along, cross, *along_row), starts)
+        slabs = restriction[0]
+        along, cross = _slab_tables(prolongation)
+        _, coarse_cross = _slab_tables(restriction)
+        return Transfers((slabs.weights, coarse_cross, *columns), (along, cross, *along_row), slabs.starts)
 
 
-def _slab_tables(tables: SeparableTables, ndim: int) -> list[tuple[NDArray[np.int64], Array]]:
-    """Return indices and weights, (length, width), of the axis of slabs, of the rows in a slab, and along a row."""
-    pairs = [
-        (np.ascontiguousarray(indices.T), np.ascontiguousarray(weights.T))
-        for indices, weights in zip(tables.indices, tables.weights, strict=True)
-    ]
-    return [pairs[1], pairs[0], pairs[2]] if ndim == 2 else pairs
+_ONE_ROW = np.zeros((1, 1), np.int64), np.ones((1, 1))
 
 
-def _bands(matrix: sparse.csr_array, periodic: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return where each row begins, and its weights from there on; rows across the end of a periodic axis go on beyond it."""
-    rows, columns = matrix.shape
-    row, column = matrix.tocoo().coords
-    if periodic:
-        center = row * columns // rows
-        column = center + (column - center + columns // 2) % columns - columns // 2
-    starts = np.full(rows, columns, dtype=np.int64)
-    np.minimum.at(starts, row, column)
-    width = int((column - starts[row]).max()) + 1
-    if not periodic:
-        starts = np.minimum(starts, max(columns - width, 0))
-    weights = np.zeros((rows, width))
-    weights[row, column - starts[row]] = matrix.tocoo().data
-    return starts, weights
+def _slab_tables(matrices: Sequence[Band]) -> list[tuple[NDArray[np.int64], Array]]:
+    """Return indices and weights, (length, width), along the axis of slabs, and along that of the rows in a slab."""
+    tables = [(band.indices, band.weights) for band in matrices[:-1]]
+    return [*tables, _ONE_ROW] if len(tables) == 1 else tables
 
 
-def _by_parity(
-    matrix: sparse.csr_array, periodic: bool, beyond: int = 0, transposed: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
+Parities = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _by_parity(band: Band, beyond: int = 0) -> Parities | None:
     """Return a (fine, coarse) matrix as bands of the even and of the odd fine points, in one row each.
 
-    Fine point 2 m + q has weights[t, m] at the coarse points m + shift + t; transposed, coarse point m has weights[t, m]
-    at the fine points 2 (m + shift + t) + q. First comes (shift and number of t for q = 0, the same for q = 1, length of a
-    band, which ends in zeros). None where it takes more than a few t. A row of the coarse grid has `beyond` values more at
-    both ends.
+    Fine point 2 m + q has weights[t, m] at the coarse points m + shift + t. First comes (shift and number of t for q = 0, the
+    same for q = 1, length of a band, which ends in zeros). None where it takes more than a few t. A row of the coarse grid has
+    `beyond` further values at both ends.
     """
-    fine, coarse = matrix.shape
-    entries = matrix.tocoo()
-    k, c = entries.coords
-    q, m = k % 2, k // 2
-    distance = m - c if transposed else c - beyond - m
-    if periodic:
-        if fine % 2:
-            return None
-        distance = (distance + coarse // 2) % coarse - coarse // 2
-    if len(distance) == 0 or coarse < (BEYOND if periodic else 2) or np.abs(distance).max() > BEYOND:
+    fine, coarse = band.shape
+    if band.wraps and fine % 2:
         return None
-    length = _whole_vectors(coarse if transposed else (fine + 1) // 2, np.dtype(np.float32))
-    sizes, bands = [], []
-    for parity in (0, 1):
-        chosen = q == parity
-        shift = int(distance[chosen].min()) if chosen.any() else 0
-        place = distance[chosen] - shift
-        terms = int(place.max(initial=0)) + 1
-        if terms > MOST_TERMS:
+    m = np.arange(fine) // 2
+    halves = [
+        (
+            band.nodes[q::2] - beyond - m[q::2, None],
+            np.broadcast_to(m[q::2, None], band.weights[q::2].shape),
+            band.weights[q::2],
+        )
+        for q in (0, 1)
+    ]
+    return _laid_out(halves, (fine + 1) // 2, coarse, band.wraps)
+
+
+def _gathered_by_parity(band: Band) -> Parities | None:
+    """Return a (coarse, fine) matrix as bands in the even and in the odd fine points: coarse point m has weights[t, m] at the
+    fine points 2 (m + shift + t) + q; otherwise as `_by_parity`.
+    """
+    coarse, fine = band.shape
+    if band.wraps and fine % 2:
+        return None
+    nodes, m = band.nodes, np.broadcast_to(np.arange(coarse)[:, None], band.weights.shape)
+    halves = []
+    for q in (0, 1):
+        chosen = nodes % 2 == q
+        halves.append(((nodes // 2 - m)[chosen], m[chosen], band.weights[chosen]))
+    return _laid_out(halves, coarse, coarse, band.wraps)
+
+
+def _laid_out(
+    halves: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]], count: int, coarse: int, wraps: bool
+) -> Parities | None:
+    """Return (distance, m, weight) of either parity as bands of `count` columns m, and their sizes; None where there are none."""
+    if coarse < (BEYOND if wraps else 2):
+        return None
+    length = _whole_vectors(count, np.dtype(np.float32))
+    sizes: list[int] = []
+    bands = []
+    for distance, m, weight in halves:
+        kept = weight != 0.0
+        distance, m, weight = distance[kept], m[kept], weight[kept]
+        shift, last = (int(distance.min()), int(distance.max())) if len(distance) else (0, 0)
+        terms = last - shift + 1
+        if max(-shift, last) > BEYOND or terms > MOST_TERMS:
             return None
-        weights = np.zeros((terms, length))
-        np.add.at(weights, (place, (c if transposed else m)[chosen]), entries.data[chosen])
+        band = np.bincount((distance - shift) * length + m, weight, terms * length)
+        bands.append(band.astype(np.float64, copy=False))  # of no weights at all, bincount returns integers
         sizes += [shift, terms]
-        bands.append(weights.ravel())
     return np.array([*sizes, length], np.int64), bands[0], bands[1]
 
 

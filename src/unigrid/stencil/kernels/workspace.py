@@ -1,97 +1,145 @@
-"""Recycles the memory of grid arrays.
+"""Memory for grid arrays, recycled.
 
-A cycle makes and drops a handful of arrays a level. Fresh memory is dear: the system hands it out page by page, zeroed, and
-that can take longer than the arithmetic on it. So inside `with workspace:` an array's memory comes from one that nobody
-refers to any more. Whether somebody does is asked of the interpreter's own reference count, as every view of an array
-counts as a reference to its owner; so nothing has to be given back, and an array that leaves the cycle (a solution) is safe:
-its memory is used again only when its user has let it go. (In a pass of full multigrid at 4095^2, fresh memory for the solution
-took a tenth of the time.) Each thread recycles its own: two threads may use one hierarchy.
+Newly allocated memory is expensive: the system hands it out page by page, zeroed, which can take longer than the arithmetic on
+it (a tenth of a pass of full multigrid at 4095^2). So the memory of large arrays comes from a pool, and an array's memory goes
+back to the pool when the array is dropped. Nobody has to give anything back: the array's base is a `_Lease`, which every view of
+the array keeps alive and whose end returns the memory. An array that leaves the solver, a solution, is therefore safe for as
+long as its user holds it.
+
+The pool belongs to the process and serves all hierarchies and threads. It keeps at most `KEPT_BYTES`; `unigrid.clear_cache()`
+empties it.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import threading
+from collections import OrderedDict, deque
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 SMALLEST = 1 << 15  # bytes; below it the allocator of the C library recycles by itself
-# A large array that begins on the boundary of a huge page needs few page faults; of a smaller one it would waste too much.
+KEPT_BYTES = 1 << 30
+CLASSES = 8  # block sizes per power of two: a block serves every array that it is at most an eighth too large for
+# A large array that begins on the boundary of a huge page needs few page faults; a smaller one would waste too much memory.
 LINE, HUGE_PAGE, HUGE_PAGES = 64, 1 << 21, 16
-_active = threading.local()
 
 
 @final
-class Workspace:
-    """Memory that one owner's arrays use in turn; a context manager, which may be entered again within itself."""
+class _Lease(np.ndarray):
+    """A block in use: the base of an array, and so kept alive by all of its views. Its end returns the block."""
+
+    block: _Block | None = None  # a view of a lease is a _Lease too, and holds none
+
+    def __del__(self) -> None:
+        if self.block is not None:
+            pool.give(self.block)
+
+
+@final
+class _Block:
+    """Memory for one array at a time; `start` bytes from its beginning lies the boundary that arrays begin on."""
+
+    __slots__ = ("memory", "size", "start")
+
+    def __init__(self, size: int) -> None:
+        boundary = HUGE_PAGE if size >= HUGE_PAGES * HUGE_PAGE else LINE
+        self.size = size
+        # A _Lease, though of no block: NumPy would skip a plain array's view when it looks for an array's base.
+        self.memory = np.empty(size + boundary, np.uint8).view(_Lease)
+        self.start = -self.memory.ctypes.data % boundary
+
+
+@final
+class Pool:
+    """Blocks of memory that no array uses.
+
+    A block may come back in any thread and at any moment, inside `take` even, where the garbage collector runs. So blocks are
+    returned to a queue, whose operations are atomic, and sorted in by whoever holds the lock.
+    """
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self._returned: deque[_Block] = deque()
+        self._free: OrderedDict[int, list[_Block]] = OrderedDict()  # by size; the size that came back last is the last
+        self._lock = threading.Lock()
+        self.kept_bytes = 0  # of the memory that no array uses
 
-    def __enter__(self) -> None:
-        if not hasattr(self._local, "buffers"):
-            self._local.buffers, self._local.outer = {}, []
-        self._local.outer.append(getattr(_active, "buffers", None))
-        _active.buffers = self._local.buffers
+    def take(self, size: int) -> _Block:
+        """Return a block for `size` bytes."""
+        size = _block_size(size)
+        with self._lock:
+            if self._returned:
+                self._sort_in()
+            blocks = self._free.get(size)
+            if blocks:
+                self.kept_bytes -= size
+                return blocks.pop()
+        return _Block(size)
 
-    def __exit__(self, *exception: object) -> None:
-        _active.buffers = self._local.outer.pop()
-        if not self._local.outer:
-            self._let_go()
+    def give(self, block: _Block) -> None:
+        """Take a block back."""
+        self._returned.append(block)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._sort_in()
+            finally:
+                self._lock.release()
 
-    def _let_go(self) -> None:
-        """Forget the memory of arrays that somebody outside still uses, which goes when they are done; but of the last one.
+    def clear(self) -> None:
+        """Free the memory that no array uses."""
+        with self._lock:
+            self._sort_in()
+            self._free.clear()
+            self.kept_bytes = 0
 
-        That is the solution, most likely, and no longer needed when the next one has been found.
-        """
-        for owners, starts in self._local.buffers.values():
-            if len(owners) == 1:
-                continue  # nothing to forget, as mostly on small grids, where counting would be noticed
-            outside = [index for index in range(len(owners)) if _references(owners, index) != _UNUSED]
-            for index in reversed(outside[:-1]):
-                del owners[index], starts[index]
+    def _sort_in(self) -> None:
+        """Take up what was returned; beyond KEPT_BYTES, free the sizes that have not come back for longest."""
+        while self._returned:
+            block = self._returned.popleft()
+            self._free.setdefault(block.size, []).append(block)
+            self._free.move_to_end(block.size)
+            self.kept_bytes += block.size
+        while self.kept_bytes > KEPT_BYTES:
+            size, blocks = next(iter(self._free.items()))
+            if blocks:
+                blocks.pop()
+                self.kept_bytes -= size
+            else:
+                del self._free[size]
 
-    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
-        return Workspace, ()  # memory stays; the copy begins without
+
+pool = Pool()
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of any content, as np.empty, from the active workspace where there is one."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    buffers = getattr(_active, "buffers", None) if size >= SMALLEST else None
-    if buffers is None:
+    """Return an array of any content, as np.empty, in recycled memory where it is large."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < SMALLEST:
         return np.empty(shape, dtype)
-    if size not in buffers:
-        buffers[size] = [], []
-    owners, starts = buffers[size]
-    for index in range(len(owners)):
-        if _references(owners, index) == _UNUSED:
-            return np.ndarray(shape, dtype, owners[index], starts[index])
-    boundary = HUGE_PAGE if size >= HUGE_PAGES * HUGE_PAGE else LINE
-    owners.append(np.empty(size + boundary, np.uint8))
-    starts.append(-owners[-1].ctypes.data % boundary)
-    return np.ndarray(shape, dtype, owners[-1], starts[-1])
+    block = pool.take(size)
+    lease = block.memory.view(_Lease)
+    lease.block = block
+    return np.ndarray(shape, dtype, lease, block.start)
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of zeros, as np.zeros, from the active workspace where there is one."""
+    """Return an array of zeros, as np.zeros, in recycled memory where it is large."""
     array = empty(shape, dtype)
     array.fill(0)
     return array
 
 
 def copy(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a C-contiguous copy, from the active workspace where there is one."""
+    """Return a C-contiguous copy, in recycled memory where it is large."""
     fresh = empty(array.shape, array.dtype)
     fresh[...] = array
     return fresh
 
 
-def _references(owners: list[NDArray[Any]], index: int) -> int:
-    return sys.getrefcount(owners[index])
-
-
-_UNUSED = _references([np.empty(1)], 0)  # counted the same way, so that it fits the interpreter at hand
+def _block_size(size: int) -> int:
+    """Return the size of the blocks that serve arrays of `size` bytes."""
+    step = 1 << max(size.bit_length() - 1 - CLASSES.bit_length() + 1, 0)
+    return -(-size // step) * step

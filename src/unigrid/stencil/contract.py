@@ -1,22 +1,24 @@
-"""Slots of the user's own, held to what the cycle relies on: shape, precision, and a new array for a new state.
+"""The slot contract: wrappers that enforce shape, precision and a new array for a new state on user-defined slots.
 
-So a class of ten lines may be written in plain NumPy, where float64 creeps in and an array is easily handed back as it came.
+So a class of ten lines may be written in plain NumPy, where results easily become float64 or alias an argument.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
+from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer, Steps
 from .coarse import DirectSolver, FourierSolver
 from .grid import Grid
 from .kernels.workspace import copy
 from .learned import LearnedSmoother
-from .smoothers import SMOOTHERS
+from .problem import Poisson
+from .smoothers import SMOOTHERS, named_smoother
 from .transfers import SeparableTransfer, TransferRecipe
 
 Array = NDArray[np.floating]
@@ -52,7 +54,7 @@ class FittedSmoother(Smoother):
 
 @final
 class FittedTransfer(Restriction, StateTransfer, Prolongation):
-    """A user's transfer, its result in the precision that came in and in the shape of the level it leads to."""
+    """A user's transfer, its result in the precision of its argument and in the shape of the level it leads to."""
 
     def __init__(self, transfer: Restriction | StateTransfer | Prolongation, shape: tuple[int, ...]) -> None:
         self.transfer, self.shape = transfer, shape
@@ -62,7 +64,9 @@ class FittedTransfer(Restriction, StateTransfer, Prolongation):
 
 
 def fitted(smoother: Smoother) -> Smoother:
-    """Return a smoother that the cycle can rely on: one of this backend as it is, a user's held to its duties."""
+    """Return a smoother that keeps the contract: one of this backend as it is, a user's in a wrapper."""
+    if isinstance(smoother, Steps):
+        return Steps(fitted(smoother.step), smoother.count)
     return smoother if isinstance(smoother, OWN_SMOOTHERS) else FittedSmoother(smoother)
 
 
@@ -70,6 +74,26 @@ def between(given: Any, fine: Grid, coarse: Grid, shape: tuple[int, ...]) -> Sep
     """Return the slot between two grids that a recipe makes, or that the user's own slot is; it leads to `shape`."""
     transfer = given.between(fine, coarse) if isinstance(given, TransferRecipe) else given
     return transfer if isinstance(transfer, SeparableTransfer) else FittedTransfer(transfer, shape)
+
+
+def prepared_slots(fine: Poisson, coarser: Poisson | None, slots: Mapping[str, Any]) -> dict[str, Any]:
+    """Return slots for the level of problem `fine`, as a user gave them, such that they keep the contract.
+
+    A smoother that is no `Steps` becomes one step, but for the coarsest level, which has no `coarser`.
+    """
+    prepared: dict[str, Any] = {}
+    for name, given in slots.items():
+        if given is None:
+            prepared[name] = None
+        elif name in ("smoother", "post_smoother"):
+            smoother = fitted(named_smoother(given))
+            prepared[name] = smoother if coarser is None or isinstance(smoother, Steps) else Steps(smoother, 1)
+        elif coarser is None:
+            raise ValueError(f"the coarsest level has no {name}: there is no level below it")
+        else:
+            shape = fine.shape if name == "prolongation" else coarser.shape
+            prepared[name] = between(given, fine.grid, coarser.grid, shape)
+    return prepared
 
 
 def _fitted(array: Any, shape: tuple[int, ...], dtype: np.dtype, slot: Any) -> Array:

@@ -1,4 +1,4 @@
-"""Cycles of another make on a Poisson problem: any `MultigridCycle` that maps arrays to arrays, a network among them."""
+"""External cycles: any `MultigridCycle` on arrays, a network for example, applied to a Poisson problem."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import MultigridCycle
-from .hierarchy import StencilCycle
-from .kernels.workspace import Workspace
 from .problem import Poisson
+from .solving import ProblemCycle
 
 Array = NDArray[np.floating]
 
@@ -20,53 +19,55 @@ class SlotsForAnyGrid(MultigridCycle):
     """A cycle whose slots fit grids of any size: for each problem it makes a hierarchy of its own."""
 
     @abstractmethod
-    def on(self, problem: Poisson) -> StencilCycle:
+    def on(self, problem: Poisson) -> ProblemCycle:
         """Return the hierarchy with these slots for a problem."""
 
 
 @final
-class AdoptedCycle(MultigridCycle):
-    """A cycle of another make, on a problem of this backend: what it returns is held to the problem's shape and precision.
+class ExternalCycle(ProblemCycle):
+    """An external cycle on a problem: what it returns must have the problem's shape, and is brought to its precision.
 
-    It knows nothing of the boundary values and has no transfers for solutions, so it begins at zero.
+    Boundary values are not part of it and it has no transfers for solutions, so it begins at zero.
     """
 
+    is_stencil = False
+
     def __init__(self, cycle: MultigridCycle, problem: Poisson) -> None:
-        self.adopted, self.problem = cycle, problem
-        self.levels, self.kind, self.workspace = getattr(cycle, "levels", ()), getattr(cycle, "kind", "V"), Workspace()
+        self.cycled, self.problem = cycle, problem
+        self.levels, self.kind = getattr(cycle, "levels", ()), getattr(cycle, "kind", "V")
 
     @property
     def nests(self) -> bool:
-        """Never: its levels are of another make, and perhaps of another size."""
+        """Never: its levels are not of this backend, and perhaps of another size."""
         return False
 
-    def __call__(self, f: Array, u: Array | None = None) -> Array:
-        given = f.copy(), None if u is None else u.copy()  # a cycle that writes into them must not spoil the iteration
-        result = self.adopted(*given)  # type: ignore[operator]
+    def __call__(self, b: Array, u: Array | None = None) -> Array:
+        given = b.copy(), None if u is None else u.copy()  # a cycle that writes into them must not spoil the iteration
+        result = self.cycled(*given)  # type: ignore[operator]
         if not isinstance(result, np.ndarray) or result.shape != self.problem.shape:
             got = f"shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
-            name, shape = type(self.adopted).__name__, self.problem.shape
+            name, shape = type(self.cycled).__name__, self.problem.shape
             raise ValueError(f"cycle(f, u) of this {name} must map arrays of shape {shape} to such, got {got}")
-        return result.astype(f.dtype)  # a copy: the cycle may use its array again
+        return result.astype(b.dtype)  # a copy: the cycle may use its array again
 
     def symmetric(self) -> NoReturn:
         """Refuse: whether it is symmetric is not known."""
         raise ValueError(
-            f"accelerate='cg' needs a StencilCycle, whose symmetry is known; this is a {type(self.adopted).__name__}"
+            f"accelerate='cg' needs a StencilCycle, whose symmetry is known; this is a {type(self.cycled).__name__}"
         )
 
     def for_one_pass(self) -> NoReturn:
         """Refuse: it has no transfers for solutions."""
         raise ValueError(
             f"rtol='discretization' is one pass of full multigrid, which needs a StencilCycle; this is a "
-            f"{type(self.adopted).__name__}; give a number"
+            f"{type(self.cycled).__name__}; give a number"
         )
 
 
-def adopted(cycle: MultigridCycle, problem: Poisson) -> StencilCycle | AdoptedCycle:
+def on_problem(cycle: MultigridCycle, problem: Poisson) -> ProblemCycle:
     """Return what `solve` can run: the cycle's own hierarchy for the problem where it makes one, else the cycle itself."""
     if isinstance(cycle, SlotsForAnyGrid):
         return cycle.on(problem)
     if not callable(cycle):
         raise TypeError(f"cycle must be callable as cycle(f, u) -> u with arrays, which {type(cycle).__name__} is not")
-    return AdoptedCycle(cycle, problem)
+    return ExternalCycle(cycle, problem)

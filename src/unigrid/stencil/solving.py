@@ -1,0 +1,311 @@
+"""From a source to its Solution with a prepared cycle: options, checks, the right-hand side, the choice of the iteration."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..cycle import MultigridCycle
+from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
+from ..messages import checked_count, choose
+from ..solution import Solution, stacked
+from . import kernels
+from .arrays import finite_array, real_array
+from .coarse import block_counts, solution_norm
+from .iterations import ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
+from .kernels.threads import limited_to
+from .problem import Poisson
+
+Array = NDArray[np.floating]
+DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
+# Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
+ROUND_OFF = 0.5
+# The mean of b relative to max|b| that the discretization itself may leave in a singular problem; beyond it, f is wrong.
+COMPATIBILITY_DEFECT = 1e-3
+COMPATIBILITY_PART = 3e-2  # the same relative to the mean of |b|; measured 2.9e-3 at n = 8, falling as h^2
+SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
+# Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, 2e-3 is left by full
+# multigrid in any precision, and 1.4e-5 (1023^2) to 5.6e-5 (4095^2) by rounding; of a smooth one, 6e-3 (1023^2).
+SINGLE_ROUND_OFF = 2.5e-4
+MIXED_FROM = {2: 200**2, 3: 48**3}  # unknowns from which mixed precision is the faster one, by dimension
+
+
+@final
+@dataclass(frozen=True)
+class SolveOptions:
+    """The options of a solve with a prepared cycle; see `unigrid.solve`."""
+
+    u0: ArrayLike | None = None
+    rtol: float | Literal["discretization"] | None = None
+    atol: float = 0.0
+    maxiter: int = 50
+    start: Literal["fmg", "zero"] = "fmg"
+    accelerate: Literal["cg"] | None = None
+    compatibility: Literal["error", "project"] = "error"
+    callback: Callable[[Solution], Any] | None = None
+    raise_on_failure: bool = True
+    precision: Literal["auto", "full", "mixed"] = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        choose(self.start, ("fmg", "zero"), "start")
+        choose(self.precision, ("auto", "full", "mixed"), "precision")
+        choose(self.compatibility, ("error", "project"), "compatibility")
+        if self.accelerate is not None:
+            choose(self.accelerate, ("cg",), "accelerate")
+        if self.precision == "mixed" and self.accelerate is not None:
+            raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
+        if self.threads is not None:
+            checked_count("threads", self.threads)
+        if isinstance(self.rtol, str) and self.rtol != DISCRETIZATION:
+            raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {self.rtol!r}")
+        if self.rtol == DISCRETIZATION:
+            self._refuse_beside_one_pass()
+
+    def _refuse_beside_one_pass(self) -> None:
+        problems = [
+            (self.u0 is not None, "u0 has no place in it"),
+            (self.start != "fmg", f"start is {self.start!r}"),
+            (self.accelerate is not None, f"accelerate is {self.accelerate!r}"),
+        ]
+        for wrong, what in problems:
+            if wrong:
+                raise ValueError(f"rtol={DISCRETIZATION!r} is one pass of full multigrid, and {what}; leave it out")
+
+    @property
+    def is_one_pass(self) -> bool:
+        """Whether one pass of full multigrid is all that is asked for."""
+        return self.rtol == DISCRETIZATION
+
+    def tolerance(self, dtype: np.dtype) -> Tolerance:
+        """Return when to stop, for arrays of this precision."""
+        if isinstance(self.rtol, str):
+            tolerance = Tolerance(0.0, self.atol, self.maxiter, DEFAULT_RTOL[dtype])
+            return replace(tolerance, maxiter=1, one_pass=True)
+        return Tolerance(self.rtol, self.atol, self.maxiter, DEFAULT_RTOL[dtype])
+
+
+class ProblemCycle(MultigridCycle):
+    """A cycle for one Poisson problem, as solving needs it."""
+
+    problem: Poisson
+    is_stencil: bool  # whether its levels hold this backend's arrays, of any precision
+
+    @abstractmethod
+    def __call__(self, b: Array, u: Array | None = None) -> Array:
+        """Return u after one cycle."""
+
+    @abstractmethod
+    def symmetric(self) -> ProblemCycle:
+        """Return the symmetric cycle that preconditions conjugate gradients. Raises ValueError where there is none."""
+
+    @abstractmethod
+    def for_one_pass(self) -> ProblemCycle:
+        """Return the cycle for a single pass of full multigrid. Raises ValueError where there is none."""
+
+
+def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
+    """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
+    shape = cycle.problem.shape
+    f = _source(cycle.problem, f)
+    u0 = None if options.u0 is None else _start(options.u0, f)
+    tolerance = options.tolerance(f.dtype)
+    cycle = cycle.for_one_pass() if options.is_one_pass else cycle
+    with limited_to(options.threads):
+        if f.shape == shape:
+            solution = _solve_one(cycle, f, u0, tolerance, options)
+        else:
+            solution = _solve_stack(cycle, f, u0, tolerance, options)
+    return raise_unless_converged(solution) if options.raise_on_failure else solution
+
+
+def _source(problem: Poisson, f: ArrayLike) -> Array:
+    """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
+    f = real_array(f, "f")
+    if not np.isfinite(problem.operator.tables(f.dtype).coefficients).all():
+        raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
+    shape = problem.shape
+    if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
+        raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
+    return kernels.writable(f)  # copied once, if at all, and not by every kernel
+
+
+def _start(u0: ArrayLike, f: Array) -> Array:
+    """Return u0 in the precision of f."""
+    u0 = finite_array(u0, "u0")
+    if u0.shape != f.shape:
+        raise ValueError(f"u0 must have the shape of f, {f.shape}, got {u0.shape}")
+    with np.errstate(over="ignore"):
+        u0 = u0.astype(f.dtype)
+    if not np.isfinite(u0).all():
+        raise ValueError(f"u0 leaves the range of {f.dtype}, the precision of f; scale it, or give f in float64")
+    return u0
+
+
+def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
+    """Solve for every source in a stack, one after the other."""
+    sources = finite_array(f, "f").reshape(-1, *cycle.problem.shape)  # all of them, before the first is solved
+    starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *cycle.problem.shape)
+    parts = [_solve_one(cycle, source, first, tolerance, options) for source, first in zip(sources, starts, strict=True)]
+    u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
+    parts = [replace(part, u=own) for part, own in zip(parts, u, strict=True)]  # views: nothing is held twice
+    return stacked(parts, u.reshape(f.shape))
+
+
+def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
+    """Solve for one source."""
+    problem, operator = cycle.problem, cycle.problem.operator
+    may_mix = prefers_mixed(cycle, f.dtype, options)
+    b, b_norm, blocks, note = _right_hand_side(problem, f, options.compatibility, may_mix)
+    if u is not None:
+        u = problem.compatible(u)
+        if not math.isfinite(operator.residual_norm(b, u)):
+            raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
+    system = _system(problem, b, b_norm)
+    nested = u is None and options.start == "fmg" and cycle.nests
+    run = Run(problem, f, b, nested, keeps=options.callback is not None)
+    mixed = may_mix and _single_is_enough(problem, b_norm, blocks)
+    if options.precision == "mixed":
+        mixed = _checked_for_single(problem, b, b_norm)
+    begin = partial(_iteration, cycle, options)
+    iteration = MixedCycles(begin, run, system, tolerance.target(b_norm)) if mixed else begin(run)
+    solution = iterate(iteration, u, system, tolerance, options.callback)
+    notes = " ".join(each for each in (solution.message, "Precision: mixed." if mixed else "", note) if each)
+    return replace(solution, message=notes)
+
+
+def _system(problem: Poisson, b: Array, b_norm: float) -> System:
+    """Return A u = b as the driver needs it."""
+    return System(
+        b,
+        lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
+        partial(_round_off, problem, b.dtype, b_norm),
+        view=_read_only,
+        zero=lambda: np.zeros_like(b),
+    )
+
+
+def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteration:
+    """Return the iteration in the precision of the run's arrays."""
+    if cycle.is_stencil and options.accelerate is None:
+        return Cycles(cycle, run)
+    problem = run.problem
+    step: Callable[[Array, Array | None], Array] = cycle
+    if options.accelerate == "cg":
+        step = ConjugateGradients(problem.operator, cycle.symmetric(), problem.compatible)
+
+    @np.errstate(over="ignore", invalid="ignore")  # divergence is reported by the driver, not by a warning
+    def iteration(b: Array, u: Array | None) -> Array:
+        return problem.compatible(step(b, u))
+
+    nested = (lambda: problem.compatible(cycle.nested(run.f))) if run.nested else None
+    return Repeated(iteration, _system(problem, run.b, kernels.norm(run.b)), nested)
+
+
+def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
+    """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
+    if b.dtype != np.float64:
+        raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
+    size = b_norm / math.sqrt(b.size)
+    if not holds_in_single(problem, size):
+        raise ValueError(
+            f"precision='mixed' needs numbers that float32 holds, and f is of size {size:.1e}; scale f, and u after it"
+        )
+    return True
+
+
+def _single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float64]) -> bool:
+    """Whether full multigrid in float32 leaves about what it leaves in float64.
+
+    It does for a rough source. For a smooth one, full multigrid in float64 leaves far less than rounding in float32 does, which
+    costs cycles: 2 iterations become 5 at 1023^2.
+    """
+    if not holds_in_single(problem, b_norm / math.sqrt(problem.grid.size)):
+        return False
+    u_norm = solution_norm(problem.grid, problem.reaction, blocks)
+    eps = float(np.finfo(np.float32).eps)
+    return ROUND_OFF * eps * problem.operator.norm_bound * u_norm < SINGLE_ROUND_OFF * b_norm
+
+
+def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -> bool:
+    """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`_single_is_enough`).
+
+    Not on small grids; not where a single pass in float32 would leave more than the discretization's error.
+    """
+    problem = cycle.problem
+    if (
+        options.precision != "auto"
+        or dtype != np.float64
+        or not cycle.is_stencil
+        or options.accelerate is not None
+        or options.is_one_pass
+    ):
+        return False
+    nearly_singular = problem.reaction > 0.0 and all(axis.singular for axis in problem.grid.axes)
+    return not nearly_singular and problem.grid.size >= MIXED_FROM.get(problem.grid.ndim, math.inf)
+
+
+def _right_hand_side(
+    problem: Poisson, f: Array, compatibility: str, with_blocks: bool
+) -> tuple[Array, float, NDArray[np.float64], str]:
+    """Return b, boundary values folded in and, where the problem is singular, its mean removed; its norm; its sums over blocks,
+    for `solution_norm`, where they are needed; a note on b.
+    """
+    b, blocks = problem.folded(f), np.zeros(())
+    if with_blocks:
+        b_norm, blocks = kernels.norm_and_blocks(b, block_counts(problem.grid))
+    else:
+        b_norm = kernels.norm(b)
+    if not math.isfinite(b_norm):
+        finite_array(f, "f")
+    if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
+        raise ValueError(
+            f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
+        )
+    if not problem.singular:
+        return b, b_norm, blocks, ""
+    mean, eps = problem.mean(b), float(np.finfo(b.dtype).eps)
+    if compatibility == "error":
+        _check_compatible(problem, b, mean)
+    if abs(mean) <= eps * b_norm / math.sqrt(b.size):
+        return b, b_norm, blocks, ""  # as near to zero as rounding brings it
+    projected = problem.compatible(b)
+    projected_norm = kernels.norm(projected)
+    if not projected_norm > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
+        projected, projected_norm = np.zeros_like(b), 0.0
+    seen = abs(mean) > 10.0 * eps * float(np.abs(b).max())
+    note = f"A mean of {mean:.3g} was taken out of the right-hand side." if seen else ""
+    return projected, projected_norm, blocks, note
+
+
+def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
+    """Return the residual that remains when u and b are exact but for rounding."""
+    u_norm = 0.0 if u is None else kernels.norm(u)
+    return ROUND_OFF * float(np.finfo(dtype).eps) * (problem.operator.norm_bound * u_norm + b_norm)
+
+
+def _check_compatible(problem: Poisson, b: Array, mean: float) -> None:
+    """Raise ValueError where the mean of b is more than the discretization of a compatible problem leaves.
+
+    Measured by the mean of |b| as well as by its maximum: a point source, or a flux folded into few unknowns, has a maximum
+    beside which any mean is small.
+    """
+    sizes = np.abs(b)
+    if abs(mean) > min(COMPATIBILITY_DEFECT * float(sizes.max()), COMPATIBILITY_PART * problem.mean(sizes)):
+        raise ValueError(
+            f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
+            f"included; its mean is {mean:.6g} (largest value {sizes.max():.3g}). compatibility='project' takes the mean out"
+        )
+
+
+def _read_only(u: Array) -> Array:
+    view = u.view()
+    view.flags.writeable = False
+    return view
