@@ -1,21 +1,21 @@
-"""Sets of waves that look alike on the coarser grids of a cycle."""
+"""Harmonics: sets of Fourier modes that coincide on the coarser grids of a cycle."""
 
 from __future__ import annotations
 
-import itertools
+import math
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .symbols import Reals, Symbols
+from .symbols import Reals
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Waves:
-    """Sets of H waves: theta + 2 pi k / M for all index vectors 0 <= k < M, in the order of memory.
+class Harmonics:
+    """Sets of H modes: theta + 2 pi k / M for all index vectors 0 <= k < M, in row-major order.
 
     Attributes
     ----------
@@ -28,38 +28,29 @@ class Waves:
     counts: tuple[int, ...]
 
     @staticmethod
-    def of(base: Reals, counts: tuple[int, ...]) -> Waves:
+    def of(base: Reals, counts: tuple[int, ...]) -> Harmonics:
         """Return the sets to which the base frequencies (..., axes) belong."""
-        return Waves(base[..., None, :] + 2 * np.pi * _indices(counts) / counts, counts)
+        return Harmonics(base[..., None, :] + 2 * np.pi * _indices(counts) / counts, counts)
 
     @property
     def partners(self) -> NDArray[np.int64]:
-        """The place of theta + (pi, .., pi), (H,); where M is odd it is not there, and nobody may ask."""
+        """The index of theta + (pi, .., pi), (H,); meaningless where M is odd, as the set does not contain it."""
         shifted = (_indices(self.counts) + np.array(self.counts) // 2) % self.counts
         return np.ravel_multi_index(tuple(shifted.T), self.counts)
 
-    def coarsened(self, factors: tuple[int, ...]) -> Waves:
-        """Return the waves of the grid coarser by m. There theta is m theta: all k that are equal modulo M / m look alike."""
-        counts = self._coarse(factors)
+    def coarsened(self, factors: tuple[int, ...]) -> Harmonics:
+        """Return the harmonics of the grid coarsened by m: theta becomes m theta, and all k equal modulo M / m coincide."""
+        counts = self._coarse_counts(factors)
         first = np.ravel_multi_index(tuple(_indices(counts).T), self.counts)
-        return Waves(self.frequencies[..., first, :] * factors, counts)
+        return Harmonics(self.frequencies[..., first, :] * factors, counts)
 
-    def folded(self, amplitudes: Symbols, factors: tuple[int, ...]) -> Symbols:
-        """Return amplitudes (..., H, any number) on the coarser grid: the sums over the waves that look alike."""
-        axes = list(zip(factors, self._coarse(factors), strict=True))
-        columns = amplitudes.shape[-1]
-        split = amplitudes.reshape(*amplitudes.shape[:-2], *itertools.chain(*axes), columns)
-        first = amplitudes.ndim - 2
-        summed: Symbols = split.sum(axis=tuple(range(first, first + 2 * len(axes), 2)))
-        return summed.reshape(*amplitudes.shape[:-2], -1, columns)
-
-    def repeated(self, amplitudes: Symbols, factors: tuple[int, ...]) -> Symbols:
-        """Return amplitudes of the coarser grid (..., coarse H, any number) for each wave that looks so there."""
-        counts = self._coarse(factors)
+    def aliasing(self, factors: tuple[int, ...]) -> Reals:
+        """Return the matrix, (coarse H, H), of 1 where a mode coincides with the mode of the coarser grid, 0 elsewhere."""
+        counts = self._coarse_counts(factors)
         alias = np.ravel_multi_index(tuple((_indices(self.counts) % counts).T), counts)
-        return amplitudes[..., alias, :]
+        return np.asarray(alias == np.arange(math.prod(counts))[:, None], dtype=np.float64)
 
-    def _coarse(self, factors: tuple[int, ...]) -> tuple[int, ...]:
+    def _coarse_counts(self, factors: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(count // factor for count, factor in zip(self.counts, factors, strict=True))
 
 
