@@ -186,6 +186,11 @@ def test_no_smoothing_at_all_never_converges():
     assert FourierAnalysis(FIVE_POINTS, smoother="red-black", pre=0, post=0).two_grid_factor > 0.999
 
 
+def test_the_constant_of_a_singular_coarse_operator_is_not_corrected():
+    coarse_constants = FourierAnalysis(FIVE_POINTS, pre=0, post=0, restriction="injection").cycle_symbol(0.0, 0.0)[1]
+    assert coarse_constants == pytest.approx(np.eye(4), abs=1e-14)
+
+
 @pytest.mark.parametrize(("kind", "visited"), [("V", [0, 1, 2]), ("W", [0, 1, 2, 2, 1, 2, 2]), ("F", [0, 1, 2, 2, 1, 2])])
 def test_the_cycle_is_that_of_the_solver(kind, visited, monkeypatch):
     found, cycle = [], unigrid.MultigridCycle.cycle

@@ -161,7 +161,7 @@ class FourierAnalysis:
     def __repr__(self) -> str:
         sweeps = f"{_sweeps(self.smoother, self.pre)},{_sweeps(self.post_smoother, self.post)}"
         smoothing = "no smoothing" if self.smoother is None else repr(self.smoother)
-        if self.post_smoother is not self.smoother:
+        if self.post_smoother != self.smoother:
             smoothing += f", then {self.post_smoother!r}"
         stencil, factors = " x ".join(map(str, self.stencil.shape)), " x ".join(map(str, self.factors))
         return f"<FourierAnalysis: {self.kind}({sweeps}), {smoothing}, {stencil} stencil, coarsening {factors}>"
