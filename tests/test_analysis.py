@@ -639,12 +639,12 @@ def kernel_symbol(*kernels):
         (np.zeros((3, 3)), "mixed"),
     ],
 )
-def test_filters_are_called_by_what_they_pass(kernel, kind):
+def test_kinds_of_filters(kernel, kind):
     assert kernel_symbol(kernel).kind == kind
 
 
 @pytest.mark.parametrize(("share", "kind"), [(0.41, "low-pass"), (0.39, "mixed"), (0.145, "mixed"), (0.141, "high-pass")])
-def test_the_names_begin_where_mean_energies_differ_by_two(share, kind):
+def test_filters_are_named_from_a_ratio_of_mean_energies_of_two(share, kind):
     found = kernel_symbol(np.ones((3, 3)))
     vars(found)["low_share"] = share
     assert found.kind == kind
@@ -663,7 +663,7 @@ def test_the_low_share_is_the_integral(rng):
     assert found.flat_share == 0.25
 
 
-def test_the_largest_singular_value_is_how_much_a_wave_grows(rng):
+def test_the_largest_singular_value_is_the_norm_of_the_matrix_symbol(rng):
     kernel = rng.standard_normal((4, 3, 3, 3))
     found = analysis.KernelSymbol("B", (0,), (0.1 * kernel, kernel)).largest_singular_value([0.3, 1.0], [-2.0, 0.0])
     matrix = np.array([[symbol(kernel[o, i], 0.3, -2.0) for i in range(3)] for o in range(4)])
@@ -672,7 +672,7 @@ def test_the_largest_singular_value_is_how_much_a_wave_grows(rng):
 
 
 class TestNetworks:
-    """What stands in the slots of networks is found, shared or borrowed, on every level."""
+    """The kernels in the slots of networks are found on every level, shared or borrowed."""
 
     @pytest.fixture(autouse=True)
     def needs_torch(self):
@@ -687,11 +687,11 @@ class TestNetworks:
         first = analysis.network_symbols(model)[0]
         assert first.kernels[0] == pytest.approx(model.cycle.levels[0].operator.convolution.weight.detach().numpy())
 
-    def test_what_is_shared_stands_there_once(self):
+    def test_shared_kernels_are_listed_once(self):
         model = unigrid.MgNet(features=4, steps=(2, 1), operator_sharing="global", extractor_sharing="step")
         assert self.found(model) == [("A", (0, 1), 1), ("B", (0,), 2), ("B", (1,), 1)]
         model = unigrid.MgNet(features=4, steps=(3, 2), operator_sharing="step", semi_iteration="multi-step")
-        assert self.found(model)[:2] == [("A", (0,), 2), ("B", (0,), 1)]  # A of the first step never sees a state
+        assert self.found(model)[:2] == [("A", (0,), 2), ("B", (0,), 1)]  # A of the first step is never applied
 
     @pytest.mark.parametrize(("choice", "slot"), [({"operator": "nonlinear"}, "A"), ({"extractor": "bottleneck"}, "B")])
     def test_several_convolutions_are_one_kernel(self, choice, slot):
@@ -714,14 +714,14 @@ class TestNetworks:
         expected = analysis.networks.matrix_symbol(kernel, 6 * np.pi / 8, 2 * np.pi / 8) @ image[:, 0, 0]
         assert linear(image.real)[:, 0, 0] + 1j * linear(image.imag)[:, 0, 0] == pytest.approx(expected, abs=1e-12)
 
-    def test_other_networks_have_symbols_too(self):
+    def test_other_networks_have_symbols(self):
         from unigrid import conv
 
         residual = conv.ResNet(channels=(4, 4), blocks=(1, 2))
         assert [slot for slot, _, _ in self.found(residual)] == ["A", "B", "A", "B"]
         assert [slot for slot, _, _ in self.found(conv.PlainNet(steps=(2, 2), channels=4))] == ["B", "B"]
 
-    def test_what_has_no_levels_or_no_kernels_is_refused(self):
+    def test_models_without_levels_or_kernels_are_refused(self):
         import torch
 
         from unigrid import conv
