@@ -12,7 +12,8 @@ PROBLEM = unigrid.Poisson((31, 31))
 
 
 def analyses(*smoothers, problem=PROBLEM):
-    return [FourierAnalysis(problem, smoother=smoother) for smoother in smoothers]
+    unsmoothed = {"pre": 0, "post": 0}
+    return [FourierAnalysis(problem, **({"smoother": smoother} if smoother else unsmoothed)) for smoother in smoothers]
 
 
 def values_of(axes):

@@ -1,17 +1,17 @@
-"""Local Fourier analysis: what smoothers and cycles do to errors, frequency by frequency, and what networks have learned.
+"""Local Fourier analysis: error propagation of smoothers and cycles per frequency, and the symbols of trained networks.
 
-On an infinite grid a constant stencil multiplies the wave exp(i theta j) by a number, its symbol. Smoothers are functions of
-symbols; a cycle couples the few waves that look alike on the coarser grids, so its error propagation is a small matrix for
-each base frequency. The largest spectral radius over the frequencies predicts the factor by which a cycle reduces errors,
-without running it.
+On an infinite grid a constant stencil multiplies the Fourier mode exp(i theta j) by a number, its symbol. The error symbols
+of smoothers are functions of it; a cycle couples the few modes that coincide on the coarser grids, so its error propagation is
+a small matrix per base frequency. The largest spectral radius over the frequencies predicts the convergence factor of the
+cycle. The matrices come from `unigrid.cycle.MultigridCycle` itself, its slots filled with symbols.
 
     symbols.py      the symbol of a stencil, and of an operator on the frequencies of a level
     smoothers.py    the error symbol of every smoother
-    stencils.py     levels of stencils: the transfers, read off what they make of unit impulses, and the coarse operators
-    waves.py        sets of waves that look alike on coarser grids
-    arguments.py    what users give, checked
+    stencils.py     stencils per level: the transfers, from their impulse responses, and the coarse operators
+    harmonics.py    sets of Fourier modes that coincide on coarser grids
+    levels.py       the levels of a cycle on Fourier modes
     cycles.py       `FourierAnalysis`: smoothing factor, two-grid factor, and the factor of a cycle of more levels
-    measured.py     the factor of a cycle that runs, to stand beside the predicted one
+    measured.py     the measured factor of a cycle, for comparison
     networks.py     the symbols of the A^l and B^l of a trained network
 
 Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapter 4; R. Wienands, W. Joppich, Practical Fourier

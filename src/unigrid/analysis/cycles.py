@@ -3,57 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, Smoother, Steps
+from ..cycle import VISITS, Prolongation, Restriction, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
+from ..stencil.defaults import SWEEPS, tuned
 from ..stencil.hierarchy import StencilCycle
 from ..stencil.problem import Poisson
-from ..stencil.smoothers import RedBlack
+from ..stencil.smoothers import SMOOTHERS, RedBlack
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
-from .arguments import COARSE, checked_stencils, finest_operator, named_recipe, named_smoother
-from .smoothers import smoothed
+from .harmonics import Harmonics
+from .levels import SmootherSymbol, SymbolCycle, SymbolLevel, transfer_symbols
+from .smoothers import couples, error_symbol
 from .stencils import StencilOnGrid, TransferStencils, galerkin
-from .symbols import OperatorSymbol, Reals, Symbols, is_low, wrapped
-from .waves import Waves
+from .symbols import OperatorSymbol, Reals, Symbols, checked_stencil, is_low, wrapped
 
+COARSE = ("rediscretized", "galerkin")
 SAMPLES = {1: 512, 2: 128, 3: 32}  # frequencies along each axis of the finest grid, by the number of axes
 NEAR_ZERO = 1e-3  # radians: the limit theta -> 0, where the coarse operator itself vanishes
 
 
 @final
 class FourierAnalysis:
-    """Local Fourier analysis of a multigrid cycle: its smoothing, two-grid and V-cycle factors, on a grid without sides.
+    """Local Fourier analysis of a multigrid cycle: its smoothing, two-grid and V-cycle factors, on a grid without boundaries.
 
-    A cycle of L levels couples, on its finest grid, the waves theta + 2 pi k / M, M = 2^(L-1) along each axis that is always
-    coarsened. On each such set its error propagation is a matrix,
+    A cycle of L levels couples, on its finest grid, the modes exp(i theta j) of theta + 2 pi k / M, M = 2^(L-1) along each axis
+    that is coarsened on every level. On each such set its error propagation is a matrix,
 
         E_l = S_post^post (I - P (I - E_(l+1)) A_(l+1)^-1 R A_l) S_pre^pre,    E = 0 on the coarsest level, solved exactly,
 
-    and the factor is the largest spectral radius over the sampled base frequencies. Sides are not seen: what they do to a
-    cycle vanishes on large grids for most smoothers, lexicographic Gauss-Seidel being the exception.
+    and the factor is the largest spectral radius over the sampled base frequencies. E comes from the same `MultigridCycle` as
+    a solve, run on Fourier symbols for b = 0 from u = I. Boundaries are left out: their effect vanishes on large grids for most
+    smoothers, lexicographic Gauss-Seidel being the exception.
 
     Parameters
     ----------
     operator : Poisson or array_like
         A problem, of which spacing, centering and reaction count; or any constant stencil, an array of odd sides.
-    smoother : str, Smoother or None
-        "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object; None smooths nothing. One of your own needs a method
-        `error_symbol(operator)` that is given an `OperatorSymbol` and returns an array of the shape of `operator.values`.
-    pre, post : int
+    smoother : str or Smoother, optional
+        "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object. For your own, write a method
+        `error_symbol(operator)`, called with an `OperatorSymbol`, that returns the factor of each frequency, an array of the
+        shape of `operator.values`, or, where it couples frequencies, matrices (see `unigrid.analysis.smoothers`).
+    pre, post : int, optional
         Steps before and after the coarse-grid correction.
-    post_smoother : Smoother, optional
+    post_smoother : str or Smoother, optional
         The smoother after the correction where it is another one.
+
+        Without these four the default cycle is analyzed: of a problem that of `StencilCycle(problem)`, with its tuned
+        smoothing; of a bare stencil `RedBlack()`, two sweeps on either side, since the tuned omegas were found for Poisson's
+        equation. With some of them, the others are `RedBlack()` and 2. `pre=0, post=0` alone is a cycle without smoothing.
     restriction, prolongation : str or TransferRecipe
         As of `StencilCycle`.
     coarse : "rediscretized", "galerkin", or a sequence of stencils
-        Where the operators of the coarser levels come from: the same differences on the coarser grid (of a bare stencil, its
-        scaling as second derivatives), R A P, or stencils as given.
+        The operators of the coarser levels: the same differences on the coarser grid (of a bare stencil, its scaling as second
+        derivatives), R A P, or the stencils given.
     cycle : "V", "W" or "F"
     spacing : float or sequence of float, optional
         Of a bare stencil: the distance of the points along each axis, 1 if not given. An axis whose spacing is 1.5 times the
@@ -66,8 +74,8 @@ class FourierAnalysis:
     Raises
     ------
     ValueError, TypeError
-        For what is not as above, with what is allowed; where a factor is asked for, also for a smoother or a transfer that has
-        no symbol.
+        For arguments that are not as above, with the allowed ones; when a factor is computed, also for a smoother or a transfer
+        that has no symbol.
 
     Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), sections 4.3 to 4.6; Wienands, Joppich, Practical Fourier
     Analysis for Multigrid Methods (2005), chapters 5 and 6 (three-grid analysis).
@@ -75,12 +83,33 @@ class FourierAnalysis:
     Examples
     --------
     >>> import unigrid
-    >>> analysis = FourierAnalysis(unigrid.Poisson((63, 63)), smoother=unigrid.RedBlack(omega=1.0), pre=1, post=1)
+    >>> problem = unigrid.Poisson((63, 63))
+    >>> analysis = FourierAnalysis(problem, smoother=unigrid.RedBlack(omega=1.0), pre=1, post=1)
     >>> round(analysis.smoothing_factor, 3), round(analysis.two_grid_factor, 3), round(analysis.cycle_factor(levels=3), 3)
     (0.25, 0.074, 0.106)
+
+    The default cycle of `unigrid.solve`:
+
+    >>> round(FourierAnalysis(problem).cycle_factor(levels=3), 4)
+    0.0092
+
+    Any constant stencil:
+
     >>> nine_points = [[-1, -4, -1], [-4, 20, -4], [-1, -4, -1]]
     >>> round(FourierAnalysis(nine_points, smoother=unigrid.Jacobi(0.9)).smoothing_factor, 3)
     0.46
+
+    A smoother of your own:
+
+    >>> class Damped(unigrid.Smoother):
+    ...     def __call__(self, operator, b, u):
+    ...         step = 0.8 * operator.residual(b, u) / operator.diagonal()
+    ...         return step if u is None else u + step
+    ...
+    ...     def error_symbol(self, operator):
+    ...         return 1 - 0.8 * operator.values / operator.diagonal
+    >>> round(FourierAnalysis(problem, smoother=Damped(), pre=1, post=1).two_grid_factor, 2)
+    0.36
     """
 
     @reject_unknown_keywords
@@ -88,9 +117,9 @@ class FourierAnalysis:
         self,
         operator: Poisson | ArrayLike,
         *,
-        smoother: str | Smoother | None = "red-black",
-        pre: int = 2,
-        post: int = 2,
+        smoother: str | Smoother | None = None,
+        pre: int | None = None,
+        post: int | None = None,
         post_smoother: str | Smoother | None = None,
         restriction: str | TransferRecipe = "full-weighting",
         prolongation: str | TransferRecipe = "linear",
@@ -100,14 +129,13 @@ class FourierAnalysis:
         centering: str | None = None,
         samples: int | None = None,
     ) -> None:
-        finest = finest_operator(operator, spacing, centering)
+        finest = _finest(operator, spacing, centering)
         self.ndim = finest.grid.ndim
-        self.smoother = named_smoother(smoother)
-        self.post_smoother = self.smoother if post_smoother is None else named_smoother(post_smoother)
-        self.pre, self.post = checked_count("pre", pre, 0), checked_count("post", post, 0)
-        self.restriction = named_recipe(restriction, RESTRICTIONS, "restriction")
-        self.prolongation = named_recipe(prolongation, PROLONGATIONS, "prolongation")
-        self.coarse = choose(coarse, COARSE, "coarse") if isinstance(coarse, str) else checked_stencils(coarse, self.ndim)
+        smoothing = _smoothing(operator, smoother, pre, post_smoother, post)
+        self.smoother, self.pre, self.post_smoother, self.post = smoothing
+        self.restriction = _recipe(restriction, RESTRICTIONS, "restriction")
+        self.prolongation = _recipe(prolongation, PROLONGATIONS, "prolongation")
+        self.coarse = choose(coarse, COARSE, "coarse") if isinstance(coarse, str) else _checked_stencils(coarse, self.ndim)
         self.kind = choose(cycle, VISITS, "cycle")
         self.samples = SAMPLES[self.ndim] if samples is None else checked_count("samples", samples, 4)
         self._operators = [finest]
@@ -131,9 +159,12 @@ class FourierAnalysis:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        stencil = " x ".join(map(str, self.stencil.shape))
-        kind, factors = f"{self.kind}({self.pre},{self.post})", " x ".join(map(str, self.factors))
-        return f"<FourierAnalysis: {kind}, {self.smoother!r}, {stencil} stencil, coarsening {factors}>"
+        sweeps = f"{_sweeps(self.smoother, self.pre)},{_sweeps(self.post_smoother, self.post)}"
+        smoothing = "no smoothing" if self.smoother is None else repr(self.smoother)
+        if self.post_smoother != self.smoother:
+            smoothing += f", then {self.post_smoother!r}"
+        stencil, factors = " x ".join(map(str, self.stencil.shape)), " x ".join(map(str, self.factors))
+        return f"<FourierAnalysis: {self.kind}({sweeps}), {smoothing}, {stencil} stencil, coarsening {factors}>"
 
     @property
     def stencil(self) -> Reals:
@@ -142,20 +173,20 @@ class FourierAnalysis:
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """By how much the second grid is coarser along each axis: 2, or 1 where the axis is not coarsened."""
+        """The coarsening factor of the second grid along each axis: 2, or 1 where the axis is not coarsened."""
         return self._operators[0].factors
 
     @cached_property
     def smoothing_factor(self) -> float:
-        """The factor by which one step of the smoother reduces what the coarser grid cannot see: the largest spectral radius of
-        Q S, Q what keeps the high frequencies, |theta| >= pi/2 along some coarsened axis.
+        """The factor by which one step of the smoother reduces errors that the coarser grid does not represent: the largest
+        spectral radius of Q S, Q the projection on the high frequencies, |theta| >= pi/2 along some coarsened axis.
         """
         return self.smoothing_factor_of(1)
 
     def smoothing_factor_of(self, steps: int) -> float:
-        """Return the factor a step if `steps` of them stand together, (spectral radius of Q S^steps)^(1/steps).
+        """Return the factor per step of `steps` consecutive steps, (spectral radius of Q S^steps)^(1/steps).
 
-        For smoothers that couple no frequencies it is the same for any number; for red-black it grows.
+        It is the same for any number for smoothers that couple no frequencies; for red-black it grows.
         """
         checked_count("steps", steps, 1)
         theta = _circle(4 * math.ceil(self.samples / 4))  # pi/2, where many smoothers are at their worst, is one of them
@@ -163,9 +194,9 @@ class FourierAnalysis:
         return float(factor[~low].max()) ** (1 / steps)
 
     def smoothing_symbol(self, resolution: int = 64) -> tuple[Reals, Reals]:
-        """Return theta, (resolution,), the middles of so many cells of -pi to pi, and what one step multiplies the wave by.
+        """Return theta, (resolution,), the midpoints of as many cells of [-pi, pi], and the factor of one step at each.
 
-        That is |S(theta)|, (resolution, .., resolution), an axis of the array an axis of the grid. Red-black couples theta with
+        That is |S(theta)|, (resolution, .., resolution), one axis per axis of the grid. Red-black couples theta with
         theta + (pi, .., pi): there it is the spectral radius of S on those of the two that are high frequencies like theta, or
         low ones like theta; so its largest value at high frequencies is the smoothing factor, to within the resolution.
         """
@@ -179,42 +210,58 @@ class FourierAnalysis:
         return self.cycle_factor(levels=2)
 
     def cycle_factor(self, levels: int = 3) -> float:
-        """Return the factor of a cycle of so many levels, the coarsest solved exactly.
+        """Return the factor of a cycle of that many levels, the coarsest solved exactly.
 
-        Three levels show most of what the inexact coarse solves of a V-cycle cost; the limit is its factor on many levels, to
-        which four come close. H waves are coupled, 2^(axes (levels - 1)), and the work grows like H^2: three levels take a
-        fifth of a second in 2-D, two seconds in 3-D.
+        Three levels show most of the effect of the inexact coarse solves of a V-cycle; four come close to the limit of many
+        levels. H modes are coupled, 2^(axes (levels - 1)), and the work per set grows like H^3: three levels take a tenth of a
+        second in 2-D, a second in 3-D.
         """
         blocks = self.cycle_symbol(*self._base_frequencies(levels).T, levels=levels)[1]
         return float(np.abs(np.linalg.eigvals(blocks)).max())
 
     def cycle_symbol(self, *frequencies: ArrayLike, levels: int = 2) -> tuple[Reals, Symbols]:
-        """Return the sets of waves that a cycle couples, and the matrices by which it multiplies errors made of them.
+        """Return the sets of harmonics that a cycle couples, and its error propagation matrix on each.
 
         Parameters
         ----------
         *frequencies : array_like
-            Base frequencies, one array an axis, of one shape: theta and theta + 2 pi / M belong to the same set.
+            Base frequencies, one array per axis, of one shape: theta and theta + 2 pi / M belong to the same set.
         levels : int
             At least 2.
 
         Returns
         -------
-        waves : ndarray, (..., H, axes)
+        harmonics : ndarray, (..., H, axes)
             The frequencies of each set, in [-pi, pi).
         matrices : ndarray of complex, (..., H, H)
-            E, in that order. Where a wave is constant on the coarsest grid and its operator vanishes, its part of the coarse
+            E, in that order. Where a mode is constant on the coarsest grid and its operator vanishes, its part of the coarse
             correction is zero.
         """
         checked_count("levels", levels, 2)
         if len(frequencies) != self.ndim:
             raise ValueError(f"{self.ndim} axes need as many frequencies, got {len(frequencies)}")
         base = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
-        waves = Waves.of(base, self._harmonics(levels))
-        identity = np.zeros((*base.shape[:-1], 1, 1)) + np.eye(waves.frequencies.shape[-2], dtype=np.complex128)
-        return wrapped(waves.frequencies), self._left(identity, 0, levels, waves, self.kind)
+        harmonics = Harmonics.of(base, self._coupled(levels))
+        cycle = SymbolCycle(self._levels(harmonics, levels), self.kind)
+        identity = np.zeros((*base.shape[:-1], 1, 1)) + np.eye(math.prod(harmonics.counts), dtype=np.complex128)
+        return wrapped(harmonics.frequencies), cycle.cycle(np.zeros_like(identity), identity)
 
-    # how the matrices come about
+    def _levels(self, harmonics: Harmonics, count: int) -> list[SymbolLevel]:
+        """Return the levels of a cycle on these harmonics of the finest grid."""
+        levels = []
+        for at in range(count - 1):
+            operator, transfers = self._symbol(at, harmonics), self._transfer(at)
+            before, after = _slot(self.smoother, self.pre, operator), _slot(self.post_smoother, self.post, operator)
+            levels.append(SymbolLevel(operator, before, after, transfer_symbols(transfers, operator, harmonics)))
+            harmonics = harmonics.coarsened(transfers.factors)
+        coarsest = self._symbol(count - 1, harmonics)
+        return [*levels, SymbolLevel(coarsest, SmootherSymbol(np.zeros_like(coarsest.values)))]  # solved exactly: S = 0
+
+    def _symbol(self, at: int, harmonics: Harmonics) -> OperatorSymbol:
+        operator = self._operator(at)
+        return OperatorSymbol(
+            operator.stencil, harmonics.frequencies, harmonics.partners, operator.geometry, operator.smoothing_interval
+        )
 
     def _operator(self, at: int) -> StencilOnGrid:
         """Return the operator of a level, made when it is first needed."""
@@ -227,7 +274,7 @@ class FourierAnalysis:
         if not isinstance(self.coarse, str):
             if at > len(self.coarse):
                 raise ValueError(
-                    f"coarse holds {len(self.coarse)} stencils, level {at} needs another: give one a coarser level"
+                    f"coarse holds {len(self.coarse)} stencils, level {at} needs another: give one per coarser level"
                 )
             return finer.replaced(self.coarse[at - 1])
         return galerkin(finer, self._transfer(at - 1)) if self.coarse == "galerkin" else finer.rediscretized()
@@ -239,46 +286,18 @@ class FourierAnalysis:
             self._transfers.append(TransferStencils.between(grid, self.restriction, self.prolongation))
         return self._transfers[at]
 
-    def _harmonics(self, levels: int) -> tuple[int, ...]:
-        """Return how many waves are coupled along each axis of the finest grid.
+    def _coupled(self, levels: int) -> tuple[int, ...]:
+        """Return how many modes are coupled along each axis of the finest grid.
 
-        A red-black step couples theta with theta + (pi, .., pi) on each level that it smooths, an axis that is not coarsened
-        included.
+        At least 2 on the last level that is smoothed, where a red-black step couples theta with theta + (pi, .., pi).
         """
         counts = np.prod([self._operator(at).factors for at in range(levels - 1)], axis=0)
         last = np.array(self._operator(levels - 2).factors)
-        if _couples(self.smoother) or _couples(self.post_smoother):
-            counts = np.where(last == 1, 2 * counts, counts)
-        return tuple(int(count) for count in counts)
-
-    def _symbols(self, at: int, waves: Waves) -> OperatorSymbol:
-        operator = self._operator(at)
-        return OperatorSymbol(
-            operator.stencil, waves.frequencies, waves.partners, operator.geometry, operator.smoothing_interval
-        )
-
-    def _left(self, errors: Symbols, at: int, levels: int, waves: Waves, kind: str) -> Symbols:
-        """Return what a cycle from level `at` leaves of errors (..., H, any number): the cycle itself, on waves."""
-        if at == levels - 1:
-            return np.zeros_like(errors)
-        operator, transfer = self._symbols(at, waves), self._transfer(at)
-        coarse_waves = waves.coarsened(transfer.factors)
-        for _ in range(self.pre):
-            errors = smoothed(self.smoother, operator, errors)
-        defects = operator.of(transfer.restriction)[..., None] * operator.values[..., None] * errors
-        exact = _inverse(self._symbols(at + 1, coarse_waves)) * waves.folded(defects, transfer.factors)
-        left = exact
-        for visit in VISITS[kind]:
-            left = self._left(left, at + 1, levels, coarse_waves, visit)
-        weights = operator.of(np.flip(transfer.prolongation)) / math.prod(transfer.factors)
-        errors = errors - weights[..., None] * waves.repeated(exact - left, transfer.factors)
-        for _ in range(self.post):
-            errors = smoothed(self.post_smoother, operator, errors)
-        return errors
+        return tuple(int(count) for count in np.where(last == 1, 2 * counts, counts))
 
     def _base_frequencies(self, levels: int) -> Reals:
-        """Return sampled base frequencies, (their number, axes), without 0, of theta and -theta only one."""
-        counts = self._harmonics(checked_count("levels", levels, 2))
+        """Return sampled base frequencies, (count, axes), without 0, and only one of theta and -theta."""
+        counts = self._coupled(checked_count("levels", levels, 2))
         axes = []
         for axis, count in enumerate(counts):
             half = max(1, math.ceil(self.samples / count / 2))
@@ -292,20 +311,82 @@ class FourierAnalysis:
 
         S couples theta at most with theta + (pi, .., pi): pairs suffice.
         """
-        frequencies = np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1)
-        waves = Waves(np.stack([frequencies, frequencies + np.pi], axis=-2), (2,))  # each the other's partner
-        operator = self._symbols(0, waves)
-        matrices = np.zeros((*frequencies.shape[:-1], 1, 1)) + np.eye(2, dtype=np.complex128)
-        for _ in range(steps):
-            matrices = smoothed(self.smoother, operator, matrices)
-        low = is_low(waves.frequencies, self.factors)
+        pairs = _pairs(np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1))
+        operator = self._symbol(0, pairs)
+        error = error_symbol(Steps(self.smoother, steps), operator)
+        low = is_low(pairs.frequencies, self.factors)
+        if not couples(error, operator):
+            return np.abs(error[..., 0]), low[..., 0]
         same = low == low[..., :1]
-        own = matrices * (same[..., :, None] & same[..., None, :])
-        factor = np.abs(own[..., 0, 0])
-        if _couples(self.smoother):
-            together = same[..., 1]
-            factor[together] = np.abs(np.linalg.eigvals(own[together])).max(axis=-1)
+        own = error * (same[..., :, None] & same[..., None, :])
+        factor, together = np.abs(own[..., 0, 0]), same[..., 1]
+        factor[together] = np.abs(np.linalg.eigvals(own[together])).max(axis=-1)
         return factor, low[..., 0]
+
+
+def _finest(operator: Any, spacing: Any, centering: str | None) -> StencilOnGrid:
+    """Return the operator of the finest level from a problem or a bare stencil."""
+    if isinstance(operator, StencilCycle):
+        raise TypeError("operator must be a problem or a stencil; a StencilCycle goes to FourierAnalysis.of()")
+    if not isinstance(operator, Poisson):
+        return StencilOnGrid.of_bare(operator, spacing, centering)
+    if spacing is not None or centering is not None:
+        raise ValueError("spacing and centering belong to a bare stencil; a problem has its own")
+    return StencilOnGrid.of_poisson(operator.grid, operator.reaction)
+
+
+def _smoothing(
+    operator: Any, smoother: str | Smoother | None, pre: int | None, post_smoother: str | Smoother | None, post: int | None
+) -> tuple[Any, int, Any, int]:
+    """Return smoother, pre, post_smoother and post, defaults filled in; a smoother None does nothing."""
+    nothing_given = all(each is None for each in (smoother, pre, post_smoother, post))
+    default = tuned(operator) if nothing_given and isinstance(operator, Poisson) else None
+    if default is not None:
+        return default.smoother, default.pre, default.post_smoother, default.post
+    pre, post = (checked_count(name, SWEEPS if n is None else n, 0) for name, n in (("pre", pre), ("post", post)))
+    if smoother is None and (pre or post or post_smoother is not None):
+        smoother = RedBlack()
+    first = _smoother(smoother)
+    return first, pre, first if post_smoother is None else _smoother(post_smoother), post
+
+
+def _smoother(smoother: Any) -> Any:
+    """Return the smoother of that name; of an object, whether it has a symbol is checked when the symbol is needed."""
+    return SMOOTHERS[choose(smoother, SMOOTHERS, "smoother")]() if isinstance(smoother, str) else smoother
+
+
+def _sweeps(smoother: Any, steps: int) -> int:
+    """Return the number of sweeps; a red-black step has one per two omegas."""
+    return steps * len(smoother.omegas) // 2 if isinstance(smoother, RedBlack) else steps
+
+
+def _recipe(given: Any, named: Any, what: str) -> TransferRecipe:
+    """Return the recipe, made if it is named."""
+    if isinstance(given, str):
+        recipe: TransferRecipe = named[choose(given, named, what)]()
+        return recipe
+    if isinstance(given, TransferRecipe):
+        return given
+    slot = " that fits one size only" if isinstance(given, Restriction | Prolongation) else ""
+    raise TypeError(
+        f"{what} must be one of {', '.join(map(repr, named))} or a unigrid.TransferRecipe, whose between(fine, coarse) makes "
+        f"the transfer on the grid of the analysis; got {type(given).__name__}{slot}"
+    )
+
+
+def _checked_stencils(stencils: Sequence[ArrayLike], ndim: int) -> list[Reals]:
+    """Return the operators of the coarser levels, given as stencils."""
+    if not isinstance(stencils, Iterable):
+        raise TypeError(f"coarse must be {', '.join(map(repr, COARSE))}, or a sequence of stencils, got {stencils!r}")
+    checked = [checked_stencil(stencil) for stencil in stencils]
+    if not checked or any(stencil.ndim != ndim for stencil in checked):
+        raise ValueError(f"coarse must be {', '.join(map(repr, COARSE))}, or a stencil of {ndim} axes for each coarser level")
+    return checked
+
+
+def _slot(smoother: Any, steps: int, operator: OperatorSymbol) -> SmootherSymbol | None:
+    """Return that many steps of a smoother as a slot, None for no steps."""
+    return SmootherSymbol(error_symbol(Steps(smoother, steps), operator)) if steps else None
 
 
 def _circle(count: int) -> Reals:
@@ -313,14 +394,6 @@ def _circle(count: int) -> Reals:
     return np.arange(count) * 2 * np.pi / count - np.pi
 
 
-def _inverse(operator: OperatorSymbol) -> Symbols:
-    """Return 1 / A, (..., H, 1), and 0 where A vanishes: for the constant, which is not corrected."""
-    vanishes = np.abs(operator.values) < 1e-13 * np.abs(operator.stencil).sum()
-    inverse: Symbols = np.where(vanishes, 0.0, 1.0 / np.where(vanishes, 1.0, operator.values))[..., None]
-    return inverse
-
-
-def _couples(smoother: Any) -> bool:
-    """Say whether a smoother couples theta with theta + (pi, .., pi)."""
-    inner = getattr(smoother, "step", getattr(smoother, "smoother", None))
-    return isinstance(smoother, RedBlack) or (inner is not None and _couples(inner))
+def _pairs(theta: Reals) -> Harmonics:
+    """Return sets of theta and theta + (pi, .., pi), for theta of (..., axes)."""
+    return Harmonics(np.stack([theta, theta + np.pi], axis=-2), (2,))

@@ -1,4 +1,4 @@
-"""The convergence factor of a cycle as it is measured: what Fourier analysis predicts."""
+"""The measured convergence factor of a cycle, which Fourier analysis predicts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import numpy as np
 def measured_factor(
     cycle: Callable[[Any, Any], Any], shape: tuple[int, ...] | None = None, *, cycles: int = 40, last: int = 3, seed: int = 0
 ) -> float:
-    """Return the asymptotic convergence factor: by how much one late cycle shrinks the error.
+    """Return the asymptotic convergence factor: the factor by which one late cycle reduces the norm of the error.
 
-    f = 0 and a random start, so that u itself is the error; the geometric mean of its last `last` of `cycles` ratios, the error
-    scaled back to size 1 after each, so that it never vanishes. On a singular problem the mean is taken out.
+    The right-hand side is 0 and the start random, so u is the error. The factor is the geometric mean of the last `last` of
+    `cycles` ratios; the error is rescaled to norm 1 after each cycle, so that it never underflows. On a singular problem its
+    mean is removed.
 
     Parameters
     ----------
     cycle : callable
-        A cycle that is called as `cycle(f, u)` with arrays: a `StencilCycle`, a network of `unigrid.equivalence.to_conv`.
+        Called as `cycle(b, u)` with arrays: a `StencilCycle`, or a network of `unigrid.equivalence.to_conv`.
     shape : tuple of int, optional
-        Of the grid; if not given, that of the cycle's problem.
+        Shape of the grid, by default that of the cycle's problem.
     cycles, last : int
-        How many cycles are done, and how many of the last ones count. cycles > last >= 1.
+        Number of cycles, and of the last ones that count. cycles > last >= 1.
     seed : int
-        Of the start.
+        Seed of the random start.
 
     Raises
     ------
     ValueError
-        For counts that are not as above, or a cycle without a problem and no shape.
+        For counts that are not as above, or if neither a shape nor a cycle with a problem is given.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """The symbols of a trained network's A^l and B^l: low-pass or high-pass.
 
-A convolution carries c_in channels to c_out, so its symbol at a frequency is a matrix, K^(theta), (c_out, c_in). Its mean
-square over the pairs of channels says how much of each frequency passes. Batch norms and activations are left out.
+A convolution maps c_in channels to c_out, so its symbol at a frequency is a matrix, K^(theta), (c_out, c_in). Its mean square
+over the pairs of channels is the gain at each frequency. Batch norms and activations are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..conv.classifier import Classifier
 
 SLOTS = {"operator": "A", "smoother": "B"}
-PASSES = 2.0  # mean energies, low and high, that differ by this factor or more (3 decibels) give a filter its name
+PASSES = 2.0  # least ratio of the mean energies, low and high, of a filter that is called low-pass or high-pass (3 decibels)
 
 
 @final
@@ -36,8 +36,8 @@ class KernelSymbol:
     levels : tuple of int
         The levels that use it: several where it is shared.
     kernels : tuple of ndarray, (c_out, c_in, side, side)
-        One of each smoothing step that has its own; a kernel through several convolutions (a bottleneck, xi sigma eta) is
-        their product.
+        One per smoothing step with its own; the kernel of several convolutions in turn (a bottleneck, xi sigma eta) is their
+        product.
     """
 
     slot: str
@@ -46,12 +46,12 @@ class KernelSymbol:
 
     @property
     def flat_share(self) -> float:
-        """The low share of a filter that passes all frequencies alike: 1/4 in 2-D."""
+        """The low share of a filter with the same gain at all frequencies: 1/4 in 2-D."""
         return 0.5 ** (self.kernels[0].ndim - 2)
 
     @cached_property
     def low_share(self) -> float:
-        """The share of sum |K^|^2 that lies in |theta| < pi/2 along every axis, exactly, by the integral."""
+        """The share of the integral of |K^|^2 in |theta| < pi/2 along every axis, integrated exactly."""
         low = total = 0.0
         for offset, energy in self._correlations:
             low += energy * math.prod(0.5 * float(np.sinc(s / 2)) for s in offset)
@@ -60,8 +60,8 @@ class KernelSymbol:
 
     @property
     def kind(self) -> str:
-        """What the filter lets pass: "low-pass" if the mean of |K^|^2 over the low frequencies is at least twice that over the
-        high ones, 3 decibels more (in 2-D a low share of 0.4 or more), "high-pass" if at most half (1/7 or less), else "mixed".
+        """The kind of filter: "low-pass" if the mean of |K^|^2 over the low frequencies is at least twice that over the high
+        ones, 3 decibels more (in 2-D a low share of 0.4 or more), "high-pass" if at most half (1/7 or less), else "mixed".
         """
         low, high = self.low_share / self.flat_share, (1.0 - self.low_share) / (1.0 - self.flat_share)
         if low >= PASSES * high:
@@ -80,9 +80,9 @@ class KernelSymbol:
         return np.sqrt(np.maximum(square, 0.0) / pairs)
 
     def largest_singular_value(self, *frequencies: Any) -> Reals:
-        """Return the largest singular value of K^(theta), the largest over the steps: by how much a wave is amplified at most.
+        """Return the largest singular value of K^(theta), maximized over the steps: the largest amplification of a mode.
 
-        One singular value decomposition a frequency: 256 channels take a tenth of a second each.
+        One singular value decomposition per frequency: 256 channels take a tenth of a second each.
         """
         thetas = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
         largest = [
@@ -115,7 +115,7 @@ def matrix_symbol(kernel: NDArray[np.float64], *frequencies: float) -> NDArray[n
 
 
 def network_symbols(model: Classifier) -> list[KernelSymbol]:
-    """Return the symbols of the A^l and the B^l of a network, level by level, A first; what levels share stands there once.
+    """Return the symbols of the A^l and the B^l of a network, level by level, A first; one for each kernel that levels share.
 
     Parameters
     ----------
@@ -124,18 +124,18 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
     Raises
     ------
     TypeError
-        If the model does not run through levels.
+        If the model has no cycle with levels.
     ValueError
         If no level has convolutions in A or B.
 
-    Source: J. He, J. Xu, MgNet, Sci. China Math. 62 (2019), where B is a smoother, which is to damp high frequencies; chapter 4
-    of Trottenberg, Oosterlee, Schueller, Multigrid (2001), for symbols.
+    Source: J. He, J. Xu, MgNet, Sci. China Math. 62 (2019), where B is a smoother, which damps high frequencies; chapter 4 of
+    Trottenberg, Oosterlee, Schueller, Multigrid (2001), for symbols.
 
     Examples
     --------
     >>> from unigrid.conv import MgNet
     >>> symbols = network_symbols(MgNet(features=16, steps=(2, 2)))
-    >>> [(symbol.slot, symbol.levels, symbol.kind) for symbol in symbols]  # untrained: as much of every frequency
+    >>> [(symbol.slot, symbol.levels, symbol.kind) for symbol in symbols]  # untrained: the same gain at all frequencies
     [('A', (0,), 'mixed'), ('B', (0,), 'mixed'), ('A', (1,), 'mixed'), ('B', (1,), 'mixed')]
     """
     levels = getattr(getattr(model, "cycle", None), "levels", None)

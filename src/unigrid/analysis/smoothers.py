@@ -1,77 +1,108 @@
-"""The error symbol of every smoother: what one step makes of waves."""
+"""The error symbols of smoothers: the error propagation of one step, frequency by frequency.
+
+One short function per class of smoother; a class of your own has a method `error_symbol(operator)` instead.
+"""
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
 from ..cycle import Steps
 from ..stencil.custom import FittedSmoother
+from ..stencil.learned import LearnedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from .symbols import OperatorSymbol, Symbols, earlier_part
 
 
-def smoothed(smoother: Any, operator: OperatorSymbol, errors: Symbols) -> Symbols:
-    """Return what one call of a smoother leaves of errors (..., H, any number), given by H waves each; None smooths nothing.
+@singledispatch
+def error_symbol(smoother: Any, operator: OperatorSymbol) -> Symbols:
+    """Return the error symbol S of one call of a smoother: e <- S e for an error e of frequencies theta.
+
+    Parameters
+    ----------
+    smoother : Smoother
+        One of this package, or an object with a method `error_symbol(operator)`.
+    operator : OperatorSymbol
+        A on sets of H frequencies.
+
+    Returns
+    -------
+    ndarray of complex, (..., H), the factor of each frequency, or (..., H, H), a matrix per set
+        A matrix where the smoother couples theta with theta + (pi, .., pi), whose index is in `operator.partners`.
 
     Raises
     ------
     TypeError
         For a smoother whose error symbol is not known.
+    ValueError
+        For a method `error_symbol` that returns another shape.
     """
-    if isinstance(smoother, FittedSmoother):
-        return smoothed(smoother.smoother, operator, errors)
-    if isinstance(smoother, Steps):
-        for _ in range(smoother.count):
-            errors = smoothed(smoother.step, operator, errors)
-        return errors
-    if isinstance(smoother, RedBlack):
-        return _red_black(smoother, operator, errors)
-    return _error_symbol(smoother, operator)[..., None] * errors
+    if not hasattr(smoother, "error_symbol"):
+        raise TypeError(
+            f"the error symbol of {smoother!r} is not known: known are Jacobi, Chebyshev, RedBlack, GaussSeidel, "
+            "LearnedSmoother and Steps of them. Give the class a method error_symbol(operator) that returns, for each "
+            "frequency, the factor by which one step multiplies the error: 1 - omega * operator.values / operator.diagonal "
+            "for damped Jacobi"
+        )
+    values = np.asarray(smoother.error_symbol(operator), dtype=np.complex128)
+    shape = operator.values.shape
+    if values.shape not in (shape, (*shape, shape[-1])):
+        raise ValueError(
+            f"{type(smoother).__name__}.error_symbol must return an array of the shape of operator.values, {shape}, or, where "
+            f"it couples frequencies, {(*shape, shape[-1])}; it returned {values.shape}"
+        )
+    return values
 
 
-def _error_symbol(smoother: Any, operator: OperatorSymbol) -> Symbols:
-    """Return the error symbol (..., H) of a smoother that couples no waves."""
-    if smoother is None:
-        return np.ones_like(operator.values)
-    if isinstance(smoother, Jacobi):
-        return 1.0 - smoother.omega * operator.scaled
-    if isinstance(smoother, GaussSeidel):
-        return _gauss_seidel(smoother, operator)
-    if isinstance(smoother, Chebyshev):
-        return _chebyshev(smoother, operator)
-    if hasattr(smoother, "error_symbol"):
-        return _of_users_own(smoother, operator)
-    if hasattr(smoother, "kernels"):
-        return _learned(smoother, operator)
-    raise TypeError(
-        f"the error symbol of {smoother!r} is not known: known are Jacobi, Chebyshev, RedBlack, GaussSeidel, LearnedSmoother, "
-        "Steps of them and None. Give the class a method error_symbol(operator) that returns, for each frequency, what one "
-        "step multiplies that wave of the error by: 1 - omega * operator.values / operator.diagonal for damped Jacobi"
-    )
+@error_symbol.register
+def _none(smoother: None, operator: OperatorSymbol) -> Symbols:
+    return np.ones_like(operator.values)
 
 
-def _red_black(smoother: RedBlack, operator: OperatorSymbol, errors: Symbols) -> Symbols:
-    """One color's half sweep is I - omega X D^-1 A, X the mask of its points: 1/2 (1 +- (-1)^(sum of the indices)).
-
-    (-1)^(..) is the wave (pi, .., pi): the mask couples theta with theta + (pi, .., pi), its partner.
-    """
-    for omega, color in zip(smoother.omegas, smoother.colors, strict=True):
-        correction = omega / 2 * operator.scaled[..., None] * errors
-        errors = errors - correction - (-1) ** color * correction[..., operator.partners, :]
-    return errors
+@error_symbol.register
+def _steps(smoother: Steps, operator: OperatorSymbol) -> Symbols:
+    step = error_symbol(smoother.step, operator)
+    power: Symbols = np.linalg.matrix_power(step, smoother.count) if couples(step, operator) else step**smoother.count
+    return power
 
 
+@error_symbol.register
+def _fitted(smoother: FittedSmoother, operator: OperatorSymbol) -> Symbols:
+    return error_symbol(smoother.smoother, operator)
+
+
+@error_symbol.register
+def _jacobi(smoother: Jacobi, operator: OperatorSymbol) -> Symbols:
+    return 1.0 - smoother.omega * operator.scaled
+
+
+@error_symbol.register
 def _gauss_seidel(smoother: GaussSeidel, operator: OperatorSymbol) -> Symbols:
-    """The correction solves D / omega + L, L what comes before: S = 1 - A / (D / omega + L)."""
+    """S = 1 - A / (D / omega + L), L the part of A at points that are relaxed earlier."""
     stencil = operator.stencil
     before = np.flip(earlier_part(np.flip(stencil))) if smoother.backward else earlier_part(stencil)
     return 1.0 - operator.values / (operator.diagonal / smoother.omega + operator.of(before))
 
 
+@error_symbol.register
+def _red_black(smoother: RedBlack, operator: OperatorSymbol) -> Symbols:
+    """A half-sweep is I - omega X D^-1 A, X the indicator of its color: (1 +- (-1)^(sum of the indices)) / 2.
+
+    (-1)^(..) is the mode (pi, .., pi): multiplying by it couples theta with its partner theta + (pi, .., pi).
+    """
+    result = np.zeros((*operator.values.shape, 1)) + np.eye(operator.values.shape[-1], dtype=np.complex128)
+    for omega, color in zip(smoother.omegas, smoother.colors, strict=True):
+        correction = omega / 2 * operator.scaled[..., None] * result
+        result = result - correction - (-1) ** color * correction[..., operator.partners, :]
+    return result
+
+
+@error_symbol.register
 def _chebyshev(smoother: Chebyshev, operator: OperatorSymbol) -> Symbols:
-    """The three-term recurrence of the smoother itself, with symbols for vectors."""
+    """The three-term recurrence of the smoother itself, on symbols."""
     low, high = smoother.interval or operator.smoothing_interval
     if not 0.0 < low <= high:
         raise ValueError(
@@ -85,19 +116,15 @@ def _chebyshev(smoother: Chebyshev, operator: OperatorSymbol) -> Symbols:
     return newer
 
 
-def _learned(smoother: Any, operator: OperatorSymbol) -> Symbols:
-    """For each kernel K in turn, u <- u + K * D^-1 (f - A u): S = product of 1 - K D^-1 A."""
+@error_symbol.register
+def _learned(smoother: LearnedSmoother, operator: OperatorSymbol) -> Symbols:
+    """S = product over the kernels K of 1 - K D^-1 A."""
     result = np.ones_like(operator.values)
     for kernel in smoother.kernels(operator.geometry):
         result *= 1.0 - operator.of(np.asarray(kernel, dtype=np.float64)) * operator.scaled
     return result
 
 
-def _of_users_own(smoother: Any, operator: OperatorSymbol) -> Symbols:
-    values = np.asarray(smoother.error_symbol(operator), dtype=np.complex128)
-    if values.shape != operator.values.shape:
-        raise ValueError(
-            f"{type(smoother).__name__}.error_symbol must return an array of the shape of operator.values, "
-            f"{operator.values.shape}, it returned {values.shape}"
-        )
-    return values
+def couples(symbol: Symbols, operator: OperatorSymbol) -> bool:
+    """Return whether an error symbol is a matrix per set of frequencies, not a factor per frequency."""
+    return symbol.ndim > operator.values.ndim

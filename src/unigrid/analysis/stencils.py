@@ -1,7 +1,7 @@
-"""Levels of stencils: the operator of a level, and the transfers to the next, on a grid without sides.
+"""Stencils per level: the operator, and the transfers to the next level, on a grid without boundaries.
 
-Transfers are read off what they do: on a periodic grid, unit impulses show all weights. So every recipe can be analyzed, one of
-a user's own included, whose formula nobody has written down.
+The stencils of transfers are their responses to unit impulses on a periodic grid. So every recipe can be analyzed, your own
+included.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from functools import cached_property
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..messages import choose
 from ..stencil.boundary import Periodic
 from ..stencil.grid import Axis, Grid
 from ..stencil.operator import StencilOperator
 from ..stencil.transfers import TransferRecipe
-from .symbols import Reals, center, entries, is_low, symbol
+from .symbols import Reals, center, checked_stencil, entries, is_low, symbol
 
-SIDE = 32  # points along each axis of the grid on which impulses are sent: wide enough for any product R A P of small stencils
+SIDE = 32  # points along each axis of the periodic grid for impulses: wide enough for any product R A P of small stencils
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class StencilOnGrid:
-    """The operator of one level: a stencil, and the grid without sides whose spacing it belongs to."""
+    """The operator of one level: a stencil, and a grid of its spacing without boundaries."""
 
     stencil: Reals
     grid: Grid
@@ -35,7 +37,7 @@ class StencilOnGrid:
 
     @property
     def geometry(self) -> StencilOperator:
-        """The Poisson operator on this level's grid, of which some smoothers ask the spacing."""
+        """The Poisson operator on this level's grid, for smoothers that depend on the spacing."""
         return StencilOperator(self.grid, self.reaction)
 
     @property
@@ -45,7 +47,7 @@ class StencilOnGrid:
 
     @cached_property
     def smoothing_interval(self) -> tuple[float, float]:
-        """Between which the symbol of D^-1 A lies on the frequencies that the next grid cannot see."""
+        """The range of the symbol of D^-1 A on the frequencies that the next grid does not represent."""
         if self.discretized:
             return self.geometry.smoothing_interval
         thetas = np.stack(np.meshgrid(*[np.linspace(-np.pi, np.pi, SIDE, endpoint=False)] * self.grid.ndim), axis=-1)
@@ -54,15 +56,34 @@ class StencilOnGrid:
         return float(values.min()), float(values.max())
 
     @staticmethod
+    def of_bare(stencil: ArrayLike, spacing: float | Sequence[float] | None, centering: str | None) -> StencilOnGrid:
+        """Return a user's stencil on a grid of that spacing, by default 1.
+
+        Raises TypeError or ValueError for a stencil without a diagonal or of more than three axes, and for a bad spacing.
+        """
+        array = checked_stencil(stencil)
+        if not 1 <= array.ndim <= 3:
+            raise ValueError(f"stencils of 1, 2 or 3 axes can be analyzed, got shape {array.shape}")
+        if center(array) == 0.0:
+            raise ValueError("the middle of the stencil, the diagonal of the operator, is 0: no smoother here can divide by it")
+        distances = np.asarray(1.0 if spacing is None else spacing, dtype=np.float64)
+        if distances.ndim == 0:
+            distances = np.full(array.ndim, float(distances))
+        if distances.shape != (array.ndim,) or not np.isfinite(distances).all() or (distances <= 0).any():
+            raise ValueError(f"spacing must be a positive number, or one for each of {array.ndim} axes, got {spacing!r}")
+        centering = choose(centering or "vertex", ("vertex", "cell"), "centering")
+        return StencilOnGrid(array, endless([float(h) for h in distances], centering), 0.0, False)
+
+    @staticmethod
     def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:
-        """Return the 3-, 5- or 7-point stencil of -Laplace + c on the grid's spacing."""
+        """Return the 3-, 5- or 7-point stencil of -Laplace + c for the grid's spacing."""
         stencil = StencilOperator(grid, reaction).stencil
         return StencilOnGrid(stencil, endless(grid.spacing, grid.axes[0].centering), reaction, True)
 
     def rediscretized(self) -> StencilOnGrid:
         """Return the same operator on the next grid.
 
-        Raises ValueError for a bare stencil of which that is not known.
+        Raises ValueError for a bare stencil whose scaling is not known.
         """
         coarse = next_grid(self.grid)
         if self.discretized:
@@ -79,7 +100,7 @@ class StencilOnGrid:
 class TransferStencils:
     """R and P between a grid and the next.
 
-    (R u)_j = sum over s of r_s u_(m j + s), and P e_j, e_j the impulse at the coarse point j, has p_s at the fine m j + s.
+    (R u)_j = sum over s of r_s u_(m j + s); (P e)_(m j + s) = p_s for e the unit impulse at the coarse point j.
     """
 
     restriction: Reals
@@ -88,7 +109,7 @@ class TransferStencils:
 
     @staticmethod
     def between(fine: Grid, restriction: TransferRecipe, prolongation: TransferRecipe) -> TransferStencils:
-        """Return the stencils that the recipes have between the grid and the next."""
+        """Return the stencils of both recipes between a grid and the next."""
         coarse = _coarsened(fine)
         factors = tuple(f.n // c.n for f, c in zip(fine.axes, coarse.axes, strict=True))
         down: Any = restriction.between(fine, coarse)
@@ -102,8 +123,8 @@ class TransferStencils:
         ):
             if not np.allclose(result, expected, rtol=0.0, atol=1e-9 * max(1.0, float(np.abs(expected).max()))):
                 raise ValueError(
-                    f"{recipe!r} has no symbol: on a periodic grid it must be linear and treat all points alike, and what it "
-                    "makes of noise is not what it makes of the impulses that the noise consists of"
+                    f"{recipe!r} has no symbol: on a periodic grid it must be linear and equal at all points, but its result "
+                    "on random values is not the sum of its results on unit impulses"
                 )
         return stencils
 
@@ -120,10 +141,10 @@ class TransferStencils:
 
 
 def galerkin(fine: StencilOnGrid, transfers: TransferStencils) -> StencilOnGrid:
-    """Return R A P: what it makes of an impulse is its stencil, mirrored."""
+    """Return R A P: its response to a unit impulse is its stencil, mirrored."""
     if max(fine.stencil.shape) // 2 > SIDE // 4:
         raise ValueError(
-            f"R A P is known for stencils that reach {SIDE // 4} points far at most, got shape {fine.stencil.shape}"
+            f"R A P is available for stencils that reach at most {SIDE // 4} points far, got shape {fine.stencil.shape}"
         )
     coarse = [n // factor for n, factor in zip(fine.grid.shape, fine.factors, strict=True)]
     column = transfers.restrict(correlate(fine.stencil, transfers.prolong(_impulse(coarse))))
@@ -131,12 +152,12 @@ def galerkin(fine: StencilOnGrid, transfers: TransferStencils) -> StencilOnGrid:
 
 
 def endless(spacing: Sequence[float], centering: str) -> Grid:
-    """Return a periodic grid that stands for the infinite one."""
+    """Return a periodic grid in place of the infinite one."""
     return Grid(tuple(Axis(SIDE, h, Periodic, Periodic, centering) for h in spacing))
 
 
 def next_grid(grid: Grid) -> Grid:
-    """Return the next coarser grid, as the cycle chooses it, again without end."""
+    """Return the next coarser grid, coarsened as in `StencilCycle`, again without boundaries."""
     coarse = _coarsened(grid)
     return endless(coarse.spacing, coarse.axes[0].centering)
 
@@ -163,7 +184,7 @@ def _impulse(shape: Sequence[int], at: Sequence[int] | None = None) -> Reals:
 
 
 def _around(values: Reals) -> Reals:
-    """Return the values around the middle point n // 2 of a grid as a stencil, cut to the smallest sides that hold them all."""
+    """Return the values around the middle point n // 2 of a grid as the smallest stencil that holds all nonzeros."""
     far = [0] * values.ndim
     for index in np.argwhere(np.abs(values) > 1e-14 * np.abs(values).max()):
         far = [max(reach, abs(int(i) - n // 2)) for reach, i, n in zip(far, index, values.shape, strict=True)]
@@ -175,7 +196,7 @@ def _around(values: Reals) -> Reals:
 
 
 def _weights_down(down: Any, fine: Grid, coarse: Grid, factors: tuple[int, ...]) -> Reals:
-    """Impulses at each fine point of one coarse cell: what lands at the coarse point j is r_(place of the impulse - m j)."""
+    """Return r from impulses at each fine point of one coarse cell: an impulse at i gives r_(i - m j) at the coarse point j."""
     weights = np.zeros(fine.shape)
     middle = [n // 2 for n in coarse.shape]
     for parity in np.ndindex(*factors):
@@ -190,14 +211,14 @@ def _weights_down(down: Any, fine: Grid, coarse: Grid, factors: tuple[int, ...])
 def _scaled(stencil: Reals, factors: tuple[int, ...]) -> Reals:
     """Return a stencil of second derivatives plus a reaction for the coarser grid.
 
-    The entries sum to the reaction, which stays; the rest goes like 1/h^2: along an axis alone where only some are coarsened.
+    The entries sum to the reaction, which is kept; the rest scales like 1/h^2, per axis where only some are coarsened.
     """
     middle = tuple(side // 2 for side in stencil.shape)
     reaction, coarse = float(stencil.sum()), np.zeros_like(stencil)
     advice = "take coarse='galerkin', or give the stencils of the coarser levels, coarse=[stencil, ..]"
     if not np.allclose(stencil, np.flip(stencil), rtol=0.0, atol=1e-12 * np.abs(stencil).max()):
         raise ValueError(
-            f"a stencil that is not point symmetric is more than second derivatives, so the coarse one is not known: {advice}"
+            f"a stencil that is not point symmetric has more than second derivatives, so the coarse one is not known: {advice}"
         )
     for offset, weight in entries(stencil):
         along = {factor for s, factor in zip(offset, factors, strict=True) if s}

@@ -1,4 +1,4 @@
-"""Symbols: what a constant stencil multiplies the wave exp(i theta j) by."""
+"""Symbols: the factor by which a constant stencil multiplies the Fourier mode exp(i theta j)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..cycle import Operator
 from ..stencil.operator import StencilOperator
 
 Reals = NDArray[np.float64]
@@ -21,9 +22,9 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
     Parameters
     ----------
     stencil : array_like
-        a, with an odd side along each axis, s = 0 in the middle: a cross-correlation, as convolutions of networks are.
+        a, with an odd side along each axis, s = 0 in the middle: a cross-correlation, like the convolutions of networks.
     *frequencies : array_like
-        theta in radians a grid point, one array an axis; they broadcast against each other.
+        theta in radians per grid point, one array per axis; they broadcast against each other.
 
     Returns
     -------
@@ -32,7 +33,7 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
     Raises
     ------
     ValueError
-        For a stencil with an even side or entries that are not finite, or another number of frequencies than it has axes.
+        For a stencil with an even side or entries that are not finite, or a number of frequencies other than its axes.
 
     Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), section 4.2.
 
@@ -54,7 +55,7 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
 
 
 def checked_stencil(stencil: ArrayLike) -> Reals:
-    """Return the stencil as an array; raise TypeError or ValueError where it is none."""
+    """Return the stencil as an array; raise TypeError or ValueError if it is not a valid one."""
     try:
         array = np.asarray(stencil, dtype=np.float64)
     except (TypeError, ValueError):
@@ -81,12 +82,12 @@ def center(stencil: Reals) -> float:
 
 
 def wrapped(theta: Reals) -> Reals:
-    """Return the frequencies in [-pi, pi) that are the same waves on the grid."""
+    """Return the frequencies in [-pi, pi) of the same modes on the grid."""
     return (theta + np.pi + 1e-12) % (2 * np.pi) - np.pi - 1e-12
 
 
 def is_low(frequencies: Reals, factors: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Say which waves, (..., axes), the coarser grid can represent: theta in [-pi/m, pi/m) along each axis coarsened by m."""
+    """Return which frequencies, (..., axes), the grid coarser by m represents: theta in [-pi/m, pi/m) along each axis."""
     theta, edge = wrapped(frequencies), np.pi / np.array(factors)
     low: NDArray[np.bool_] = np.all((theta >= -edge - 1e-9) & (theta < edge - 1e-9), axis=-1)
     return low
@@ -94,22 +95,21 @@ def is_low(frequencies: Reals, factors: tuple[int, ...]) -> NDArray[np.bool_]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class OperatorSymbol:
-    """The operator of one level on sets of frequencies: what the error symbol of a smoother is made of.
+class OperatorSymbol(Operator):
+    """The operator of one level on sets of H frequencies: the slot A of a cycle on symbols, and the input of error symbols.
 
     Attributes
     ----------
     stencil : ndarray
         A, with an odd side along each axis.
-    frequencies : ndarray, (..., axes)
-        theta, in radians a point of this level's grid.
-    partners : ndarray of int, (frequencies of a set,)
-        For each frequency of a set, the last axis but one, the place of theta + (pi, .., pi): what a checkerboard couples it
-        with.
+    frequencies : ndarray, (..., H, axes)
+        theta, in radians per point of this level's grid.
+    partners : ndarray of int, (H,)
+        For each frequency of a set the index of theta + (pi, .., pi), with which checkerboard smoothers couple it.
     geometry : StencilOperator
-        An operator on a grid with this level's spacing, for the smoothers that ask for it.
+        An operator on a grid with this level's spacing, for smoothers that depend on the spacing.
     smoothing_interval : (float, float)
-        Between which the symbol of D^-1 A lies on the frequencies that the next grid cannot see.
+        The range of the symbol of D^-1 A on the frequencies that the next grid does not represent.
     """
 
     stencil: Reals
@@ -118,9 +118,13 @@ class OperatorSymbol:
     geometry: StencilOperator
     smoothing_interval: tuple[float, float]
 
+    def __call__(self, u: Symbols) -> Symbols:
+        """Return A u for amplitudes u, (..., H, columns)."""
+        return self.values[..., None] * u
+
     @cached_property
     def values(self) -> Symbols:
-        """The symbol of A at the frequencies, (...)."""
+        """The symbol of A at the frequencies, (..., H)."""
         return self.of(self.stencil)
 
     @property
@@ -130,8 +134,15 @@ class OperatorSymbol:
 
     @property
     def scaled(self) -> Symbols:
-        """The symbol of D^-1 A at the frequencies, (...)."""
+        """The symbol of D^-1 A at the frequencies, (..., H)."""
         return self.values / self.diagonal
+
+    @cached_property
+    def inverse(self) -> Symbols:
+        """The symbol of A^-1, (..., H), and 0 where A vanishes: the constant mode is not corrected."""
+        vanishes = np.abs(self.values) < 1e-13 * np.abs(self.stencil).sum()
+        inverse: Symbols = np.where(vanishes, 0.0, 1.0 / np.where(vanishes, 1.0, self.values))
+        return inverse
 
     def of(self, stencil: Reals) -> Symbols:
         """Return the symbol of another stencil at these frequencies."""
@@ -139,7 +150,7 @@ class OperatorSymbol:
 
 
 def earlier_part(stencil: Reals) -> Reals:
-    """Return the part of a stencil at points that come before, in the order of memory."""
+    """Return the part of a stencil at points before its middle, in row-major order."""
     flat = stencil.copy().ravel()
     flat[flat.size // 2 :] = 0.0
     return flat.reshape(stencil.shape)
