@@ -23,7 +23,7 @@ from record import COLORS, arguments, show, table, write
 from scipy.optimize import minimize
 
 import unigrid
-from unigrid.stencil.defaults import OMEGAS
+from unigrid.stencil.smoothers import OMEGAS
 
 CLAIM = (
     "an omega for each half-sweep needs no more iterations to 1e-8 and 1e-10 than any single omega with up to three sweeps, "

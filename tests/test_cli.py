@@ -17,7 +17,7 @@ from unigrid import Dirichlet, Neumann, Periodic, cli
 from unigrid.cli import main, monitor, options
 from unigrid.stencil import transfers
 from unigrid.stencil.boundary import CENTERINGS, NAMES
-from unigrid.stencil.hierarchy import StencilCycle
+from unigrid.stencil.cycle import StencilCycle
 from unigrid.stencil.smoothers import SMOOTHERS
 
 

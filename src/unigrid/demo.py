@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .conv import MgNet
     from .solution import Solution
-    from .stencil.hierarchy import StencilCycle
+    from .stencil.cycle import StencilCycle
     from .training import Evaluation, ImageData, SeedRun
 
 Array = NDArray[np.float64]
@@ -139,7 +139,7 @@ def sample_photograph() -> Path:
 def recover(pixels: Array, timer: Timer) -> Recovered:
     """Take the Laplacian of the pixels (spacing 1), forget all but the outermost, and solve for them."""
     from .stencil.boundary import Dirichlet
-    from .stencil.hierarchy import StencilCycle
+    from .stencil.cycle import StencilCycle
     from .stencil.problem import Poisson
 
     f = minus_laplacian(pixels)

@@ -10,7 +10,7 @@ import scipy.sparse.linalg
 
 import unigrid
 from unigrid import Reason
-from unigrid.stencil.adopted import AdoptedCycle, adopted
+from unigrid.stencil.external import ExternalCycle, on_problem
 
 D, N = "dirichlet", "neumann"
 SHAPE = (31, 31)

@@ -5,7 +5,7 @@ import pytest
 
 import unigrid
 from unigrid.cycle import Steps
-from unigrid.stencil.defaults import OMEGAS, ONE_PASS
+from unigrid.stencil.smoothers import OMEGAS, ONE_PASS
 
 PLAIN = unigrid.RedBlack()
 

@@ -7,7 +7,7 @@ import pytest
 
 import unigrid
 from unigrid import Reason
-from unigrid.stencil.hierarchy import StencilCycle
+from unigrid.stencil.cycle import StencilCycle
 from unigrid.stencil.prepared import solve_prepared
 
 

@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Prolongation, Restriction, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
-from ..stencil.defaults import SWEEPS, tuned
-from ..stencil.hierarchy import StencilCycle
+from ..stencil.cycle import StencilCycle
 from ..stencil.problem import Poisson
-from ..stencil.smoothers import SMOOTHERS, RedBlack
+from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 from .harmonics import Harmonics
 from .levels import SmootherSymbol, SymbolCycle, SymbolLevel, transfer_symbols
@@ -151,10 +150,8 @@ class FourierAnalysis:
                 f"cycle must be a unigrid.StencilCycle, got {type(cycle).__name__}; "
                 "a problem or a stencil goes to FourierAnalysis()"
             )
-        after = cycle.levels[0].post_smoother  # None where post = 0, or where there is but one level
-        post_smoother = after.step if isinstance(after, Steps) else cycle.smoother
         return cls(
-            cycle.problem, smoother=cycle.smoother, pre=cycle.pre, post=cycle.post, post_smoother=post_smoother,
+            cycle.problem, smoother=cycle.smoother, pre=cycle.pre, post=cycle.post, post_smoother=cycle.post_smoother,
             restriction=cycle.restriction, prolongation=cycle.prolongation, coarse=coarse, cycle=cycle.kind, samples=samples,
         )  # fmt: skip
 
@@ -340,7 +337,7 @@ def _smoothing(
 ) -> tuple[Any, int, Any, int]:
     """Return smoother, pre, post_smoother and post, defaults filled in; a smoother None does nothing."""
     nothing_given = all(each is None for each in (smoother, pre, post_smoother, post))
-    default = tuned(operator) if nothing_given and isinstance(operator, Poisson) else None
+    default = Smoothing.tuned(operator.grid.ndim) if nothing_given and isinstance(operator, Poisson) else None
     if default is not None:
         return default.smoother, default.pre, default.post_smoother, default.post
     pre, post = (checked_count(name, SWEEPS if n is None else n, 0) for name, n in (("pre", pre), ("post", post)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..cycle import Steps
-from ..stencil.custom import FittedSmoother
+from ..stencil.contract import FittedSmoother
 from ..stencil.learned import LearnedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from .symbols import OperatorSymbol, Symbols, earlier_part

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..solution import Solution
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
 
 SUMMARY = "compare smoothers and cycles on one problem"
 EPILOG = """\
@@ -109,7 +109,7 @@ def _source(arguments: argparse.Namespace) -> NDArray[Any]:
 def _cycles(arguments: argparse.Namespace, shape: tuple[int, ...]) -> list[tuple[str, StencilCycle]]:
     problem = options.problem_of(arguments, shape)
     slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
 
     with user_errors():
         smoothers = {text: _smoother_of(text) for text in arguments.smoothers}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..cycle import Smoother
     from ..stencil.boundary import Condition
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
     from ..stencil.problem import Poisson
 
 

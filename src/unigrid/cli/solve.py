@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..solution import Solution
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
 
 SUMMARY = "solve -Laplace(u) + c u = f for an f from a file"
 EPILOG = """\
@@ -104,7 +104,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 
 
 def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycle:
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
 
     problem = options.problem_of(arguments, shape)
     slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
@@ -124,7 +124,7 @@ def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
     """Return the tolerance that holds, the default one included; None where it is no number."""
-    from ..stencil.prepared import DEFAULT_RTOL
+    from ..stencil.solving import DEFAULT_RTOL
 
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
 

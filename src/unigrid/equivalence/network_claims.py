@@ -15,7 +15,7 @@ from ..conv.classifier import Classifier
 from ..conv.mgnet import MgNet
 from ..conv.plain import PlainNet, PoolingRestriction
 from ..conv.residual import ResNet
-from ..stencil.hierarchy import StencilCycle
+from ..stencil.cycle import StencilCycle
 from ..stencil.problem import Poisson
 from .claims import Case, Claim, Side
 from .networks import to_feature_form, to_residual_form

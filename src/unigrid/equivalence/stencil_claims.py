@@ -14,7 +14,7 @@ from torch import Tensor
 from ..conv.levels import ConvCycle, LevelState, traced
 from ..conv.mgnet import MgNet
 from ..cycle import MultigridCycle, Smoother
-from ..stencil.hierarchy import StencilCycle
+from ..stencil.cycle import StencilCycle
 from ..stencil.learned import LearnedSmoother
 from ..stencil.problem import Poisson
 from ..stencil.smoothers import Chebyshev, Jacobi, RedBlack

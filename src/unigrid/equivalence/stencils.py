@@ -41,11 +41,11 @@ from ..conv.slots import (
 from ..cycle import Smoother, Steps
 from ..reflection import Depths, Sides, extended
 from ..stencil.coarse import DirectSolver, FourierSolver
-from ..stencil.custom import FittedSmoother, FittedTransfer
+from ..stencil.contract import FittedSmoother, FittedTransfer
 from ..stencil.grid import Axis, Grid
-from ..stencil.hierarchy import StencilCycle
+from ..stencil.cycle import StencilCycle
 from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
-from ..stencil.level import StencilLevel
+from ..stencil.hierarchy import StencilLevel
 from ..stencil.operator import StencilOperator
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from ..stencil.transfers import SeparableTransfer

@@ -96,7 +96,7 @@ def _picture(side: int) -> Array:
 
 
 def _multigrid() -> _Content:
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
     from ..stencil.problem import Poisson
     from ..stencil.smoothers import Jacobi
 

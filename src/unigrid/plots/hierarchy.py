@@ -20,7 +20,7 @@ from .style import COLORS
 
 if TYPE_CHECKING:
     from ..stencil.grid import Axis
-    from ..stencil.hierarchy import StencilCycle
+    from ..stencil.cycle import StencilCycle
 
 # The longest path that is still easy to follow, in levels; longer hierarchies are drawn without their middle.
 MOST_LEVELS = {"V": 12, "W": 5, "F": 6}
