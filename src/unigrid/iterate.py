@@ -1,10 +1,11 @@
 """The driver: repeats an iteration until the residual is small enough, or until that is hopeless, and reports which.
 
-Everything about *when* to stop is here and nowhere else; everything about arrays is in an `Iteration`. So both backends share it.
+Everything about *when* to stop is here and nowhere else; everything about arrays is in an `Iteration`. So both
+backends share it.
 
 An iteration may begin the next cycle before the residual of this one is known, as ascending and descending again are one pass
-over memory (`cycle.Level.turn`). Whether it should look ahead is decided here, from the residuals so far and the iterations that
-are left, and never depends on whether somebody watches. A run ends only where no cycle is under way.
+over memory (`cycle.Level.turn`). Whether it should look ahead is decided here, from the residuals so far and the iterations
+that are left, and never depends on whether somebody watches. A run ends only where no cycle is under way.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ class Tolerance:
                 isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0
             ):
                 raise ValueError(f"{name} must be a finite number >= 0{may_be_none}, got {value!r}")
-        checked_count("maxiter", self.maxiter)
+        if type(self.maxiter) is not int or self.maxiter < 1:
+            checked_count("maxiter", self.maxiter)
 
     def target(self, b_norm: float) -> float:
         """The absolute tolerance, round-off aside."""

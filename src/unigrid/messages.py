@@ -8,7 +8,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,33 +55,26 @@ def reject_unknown_keywords(function: Callable[P, T], label: str | None = None) 
     return checked
 
 
-def takes_options(options: type, label: str | None = None) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Let a function take the fields of a frozen dataclass as keywords: it receives the rest of its keywords as one object.
+def lists_options(options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Show the fields of a frozen dataclass in the signature of a function that takes them as `**options`.
 
-    The signature that users and tools see lists them, so that the dataclass is the only list of options.
+    So the dataclass is the only list of options, and users and tools see it.
     """
 
-    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
-        own = [found for found in signature.parameters.values() if found.name != "options"]
+        own = [found for found in signature.parameters.values() if found.kind is not found.VAR_KEYWORD]
         fields = [
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
             for field in dataclasses.fields(options)
         ]
-        names = {field.name for field in fields}
-        known = [found.name for found in own if found.name != "self" and found.kind is not found.POSITIONAL_ONLY]
-        known += [field.name for field in fields]
-        called = label or function.__qualname__
-
-        @functools.wraps(function)
-        def checked(*positional: Any, **keywords: Any) -> T:
-            for name in keywords:
-                if name not in known:
-                    raise TypeError(f"{called} knows no argument {name!r}; it has {', '.join(known)}{nearest(name, known)}")
-            given = {name: keywords.pop(name) for name in names & keywords.keys()}
-            return function(*positional, **keywords, options=options(**given))
-
-        checked.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
-        return checked
+        function.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
+        return function
 
     return decorate
+
+
+def refuse_keyword(name: str, function: Callable[..., Any], label: str) -> NoReturn:
+    """Raise TypeError for a keyword that a function, which the user calls `label`, does not have, with the nearest it has."""
+    known = [each for each in inspect.signature(function).parameters if each not in ("self", "f")]
+    raise TypeError(f"{label} knows no argument {name!r}; it has {', '.join(known)}{nearest(name, known)}")

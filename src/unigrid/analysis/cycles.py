@@ -150,9 +150,10 @@ class FourierAnalysis:
                 f"cycle must be a unigrid.StencilCycle, got {type(cycle).__name__}; "
                 "a problem or a stencil goes to FourierAnalysis()"
             )
+        recipes: Any = (cycle.restriction, cycle.prolongation)  # a slot of the user's own is refused by name
         return cls(
             cycle.problem, smoother=cycle.smoother, pre=cycle.pre, post=cycle.post, post_smoother=cycle.post_smoother,
-            restriction=cycle.restriction, prolongation=cycle.prolongation, coarse=coarse, cycle=cycle.kind, samples=samples,
+            restriction=recipes[0], prolongation=recipes[1], coarse=coarse, cycle=cycle.kind, samples=samples,
         )  # fmt: skip
 
     def __repr__(self) -> str:

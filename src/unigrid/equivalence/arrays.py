@@ -35,9 +35,9 @@ from ..conv.slots import (
 )
 from ..cycle import MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
 from ..reflection import Depths, Reflection, Sides, extended
-from ..stencil.external import SlotsForAnyGrid
 from ..stencil.convolution import Convolution
 from ..stencil.cycle import StencilCycle
+from ..stencil.external import SlotsForAnyGrid
 from ..stencil.problem import Poisson
 from .stencils import BESIDE
 

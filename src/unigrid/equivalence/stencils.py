@@ -42,10 +42,10 @@ from ..cycle import Smoother, Steps
 from ..reflection import Depths, Sides, extended
 from ..stencil.coarse import DirectSolver, FourierSolver
 from ..stencil.contract import FittedSmoother, FittedTransfer
-from ..stencil.grid import Axis, Grid
 from ..stencil.cycle import StencilCycle
-from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
+from ..stencil.grid import Axis, Grid
 from ..stencil.hierarchy import StencilLevel
+from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
 from ..stencil.operator import StencilOperator
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from ..stencil.transfers import SeparableTransfer

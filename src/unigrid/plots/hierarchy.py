@@ -19,8 +19,8 @@ from ..cycle import VISITS
 from .style import COLORS
 
 if TYPE_CHECKING:
-    from ..stencil.grid import Axis
     from ..stencil.cycle import StencilCycle
+    from ..stencil.grid import Axis
 
 # The longest path that is still easy to follow, in levels; longer hierarchies are drawn without their middle.
 MOST_LEVELS = {"V": 12, "W": 5, "F": 6}

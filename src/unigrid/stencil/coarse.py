@@ -166,10 +166,9 @@ def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
     if axis.n == 1:
         return np.ones((1, 1)), np.ones((1, 1))
     angles = np.outer(np.arange(axis.n) + (0.0 if axis.periodic else axis.origin), _frequencies(axis))
+    vectors = np.sin(angles) if axis.low is Dirichlet else np.cos(angles)
     if axis.periodic:
-        vectors = np.cos(angles) + np.sin(angles)
-    else:
-        vectors = np.sin(angles) if axis.low is Dirichlet else np.cos(angles)
+        vectors += np.sin(angles)
     weighted = axis.weights[:, None] * vectors
     return vectors, (weighted / (vectors * weighted).sum(axis=0)).T
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTransfer
-from ..messages import checked_count, choose, reject_unknown_keywords, takes_options
+from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
 from .arrays import real_array
 from .coarse import DirectSolver
@@ -84,7 +84,10 @@ class StencilCycle(Frozen, ProblemCycle):
 
     problem: Poisson
     configuration: Configuration
-    levels: tuple[Level, ...]  # type: ignore[assignment]
+    own_levels: tuple[StencilLevel, ...]  # finest first
+    levels: tuple[StencilLevel, ...]  # the same; where they are watched, what watches them
+    watch: Watch | None
+    _small_levels: dict[int, SmallVisits | None]
     is_stencil = True
 
     @reject_unknown_keywords
@@ -174,17 +177,17 @@ class StencilCycle(Frozen, ProblemCycle):
             self._small_levels[at] = SmallVisits.of([level.fused for level in finer], inverse)
         return self._small_levels[at]
 
-    @takes_options(SolveOptions, "StencilCycle.solve")
-    def solve(self, f: ArrayLike, options: SolveOptions) -> Solution:
+    @lists_options(SolveOptions)
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for a source f; leading axes of f are independent right-hand sides.
 
         Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure,
         precision, threads.
         """
-        return solve_with(self, f, options)
+        return solve_with(self, f, SolveOptions.of(options, StencilCycle.solve, "StencilCycle.solve"))
 
-    @takes_options(SolveOptions, "StencilCycle.profile")
-    def profile(self, f: ArrayLike, options: SolveOptions) -> Profile:
+    @lists_options(SolveOptions)
+    def profile(self, f: ArrayLike, **options: Any) -> Profile:
         """Solve, and return where the time went, level by level; printed, it is a table. Options as of `solve`.
 
         The small levels, otherwise one call, are visited one by one for it.
@@ -196,9 +199,9 @@ class StencilCycle(Frozen, ProblemCycle):
         >>> [level.shape for level in profile.levels[:2]]
         [(63, 63), (31, 31)]
         """
-        solve_with(self, f, options)
+        self.solve(f, **options)
         clock = Clock(level.problem.shape for level in self.own_levels)
-        return clock.profile(partial(solve_with, self._like_this(self.own_levels, watch=clock.watched), f, options))
+        return clock.profile(partial(self._like_this(self.own_levels, watch=clock.watched).solve, f, **options))
 
     def replaced(self, *, level: int | None = None, **slots: Any) -> StencilCycle:
         """Return a cycle with other slots, on one level or on all.
@@ -408,7 +411,7 @@ class StencilCycle(Frozen, ProblemCycle):
 
     @property
     def sweeps(self) -> tuple[int, int]:
-        """How often the finest level is swept before and after the correction: steps; of red-black, as many as its omegas make."""
+        """Sweeps of the finest level before and after the correction: its steps, or as many as the omegas of red-black make."""
         smoothing = self.smoothing
         slots = (self.own_levels[0].smoother, self.own_levels[0].post_smoother)
         before, after = slots if len(self.own_levels) > 1 else (smoothing.before(fitted), smoothing.after(fitted))

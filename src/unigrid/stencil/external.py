@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import MultigridCycle
+from .cycle import StencilCycle
 from .problem import Poisson
 from .solving import ProblemCycle
 
@@ -19,7 +20,7 @@ class SlotsForAnyGrid(MultigridCycle):
     """A cycle whose slots fit grids of any size: for each problem it makes a hierarchy of its own."""
 
     @abstractmethod
-    def on(self, problem: Poisson) -> ProblemCycle:
+    def on(self, problem: Poisson) -> StencilCycle:
         """Return the hierarchy with these slots for a problem."""
 
 

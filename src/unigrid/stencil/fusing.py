@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..cycle import Prolongation, Restriction, Smoother, StateTransfer, Steps
-from .grid import Grid
 from .bands import Band
+from .grid import Grid
 from .interpolation import lagrange
 from .kernels.fused import FusedLegs, Sweeps
 from .kernels.fused_steps import FusedSteps, Schedule

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -133,11 +134,11 @@ class Grid:
 
     axes: tuple[Axis, ...]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.n for axis in self.axes)
 
-    @property
+    @cached_property
     def size(self) -> int:
         return math.prod(self.shape)
 
@@ -145,7 +146,7 @@ class Grid:
     def ndim(self) -> int:
         return len(self.axes)
 
-    @property
+    @cached_property
     def spacing(self) -> tuple[float, ...]:
         return tuple(axis.h for axis in self.axes)
 
@@ -157,7 +158,7 @@ class Grid:
             weights = np.multiply.outer(weights, axis.weights)
         return weights
 
-    @property
+    @cached_property
     def sides(self) -> Sides:
         """What lies beyond the ends of every axis."""
         return tuple(axis.reflections for axis in self.axes)
@@ -166,7 +167,7 @@ class Grid:
         """Return the other axes: those of a side that axis `axis` ends at."""
         return self.axes[:axis] + self.axes[axis + 1 :]
 
-    @property
+    @cached_property
     def strong_axes(self) -> tuple[bool, ...]:
         """Which axes couple their unknowns strongly enough for point smoothing, and so take part in coarsening."""
         finest = min((axis.h for axis in self.axes if axis.n > 1), default=0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -71,7 +72,7 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
 
     operator: StencilOperator
     problem: Poisson
-    coarser: Poisson | None  # the next level's problem
+    coarser: Poisson  # the next level's problem; None on the coarsest
     fuses: bool  # whether fused half-cycles may stand for the slots
 
     def __init__(self, problem: Poisson, coarser: Poisson | None, slots: Mapping[str, Any], fuses: bool = True) -> None:
@@ -95,7 +96,7 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         return level
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("fused", "_nested_transfers")}
+        return {name: value for name, value in vars(self).items() if name not in ("fused", "turns", "_nested_transfers")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -108,7 +109,7 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         slots = Slots(self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer)
         return fused_half_cycles(self.problem, self.coarser, slots)
 
-    @property
+    @cached_property
     def turns(self) -> bool:  # type: ignore[override]
         """Whether ascending and descending again are one pass over memory."""
         return self.fused is not None and self.fused.turns
@@ -122,14 +123,14 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         return super().ascend(b, u, start, coarse) if self.fused is None else self.fused.ascend(b, u, coarse)
 
     def ascend_measured(self, b: Array, u: Array, start: Array | None, coarse: Array) -> tuple[float, Array]:
-        if self.fused is None or not self.turns:
+        if not isinstance(self.fused, FusedLegs) or not self.turns:
             return super().ascend_measured(b, u, start, coarse)
         return self.fused.ascend_measured(b, u, coarse), u
 
     def turn(
         self, b: Array, u: Array, start: Array | None, coarse: Array, coarser: Level, keep: bool
     ) -> tuple[float, Array | None, Descent]:
-        if self.fused is None or not self.turns:
+        if not isinstance(self.fused, FusedLegs) or not self.turns:
             return super().turn(b, u, start, coarse, coarser, keep)
         if keep:
             norm = self.fused.ascend_measured(b, u, coarse)
@@ -139,7 +140,8 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         return norm, None, (u, coarse_b, None)
 
     def right_hand_side(self, f: Array) -> Array:
-        return self.problem.compatible(self.problem.folded(f))
+        problem = self.problem
+        return f if problem.homogeneous and not problem.singular else problem.compatible(problem.folded(f))
 
     def nested_restriction(self, f: Array) -> Array:
         return self._nested_transfers[0](f) if self.fused is None or not self.fused.nests else self.fused.restrict_source(f)
@@ -155,14 +157,13 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
     @cached_property
     def _nested_transfers(self) -> tuple[SeparableTransfer, SeparableTransfer]:
         """The transfers of nested iteration: of a source down, of a solution up."""
-        assert self.coarser is not None
         return nested_transfers(self.problem.grid, self.coarser.grid)
 
 
 def levels_of(problem: Poisson, configuration: Configuration) -> tuple[StencilLevel, ...]:
     """Return the levels for a problem, finest first."""
     problems = _coarsened(problem, configuration.max_levels)
-    levels = [_filled(fine, coarse, configuration) for fine, coarse in zip(problems, problems[1:], strict=False)]
+    levels = [_filled(fine, coarse, configuration) for fine, coarse in pairwise(problems)]
     coarsest = configuration.coarsest
     solver = COARSEST[coarsest](problems[-1]) if isinstance(coarsest, str) else fitted(coarsest)
     return (*levels, StencilLevel(problems[-1], None, {"smoother": solver}))

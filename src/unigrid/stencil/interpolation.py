@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+
 import numpy as np
 
 from .bands import Band, Numbers

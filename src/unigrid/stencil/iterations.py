@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ Array = NDArray[np.floating]
 SINGLE = np.dtype(np.float32)
 # Rounding in float32 stops a residual that has fallen so far: n = 32 to 512, rough f, 2.7e-7 to 2.1e-6.
 SINGLE_FLOOR = 1e-5
-quiet = np.errstate(over="ignore", invalid="ignore")  # divergence is reported by the driver, not by a warning
+QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}  # divergence is reported by the driver, not by a warning
 
 
 @final
@@ -45,7 +45,7 @@ class Run:
 
     def shown(self, u: Array | None) -> Array | None:
         """Return an iterate as it may leave the iteration: mean-zero where the problem is singular."""
-        return None if u is None else self.problem.compatible(u)
+        return u if u is None or not self.problem.singular else self.problem.compatible(u)
 
 
 @final
@@ -64,23 +64,23 @@ class Cycles(Iteration):
         self._descent: Descent | None = None
         self.under_way = False
 
-    @quiet
     def step(self, look_ahead: bool) -> float:
-        cycle, b, finest, was_under_way = self._cycle, self._run.b, self._cycle.levels[0], self.under_way
+        cycle, run, finest, was_under_way = self._cycle, self._run, self._cycle.levels[0], self.under_way
         self.under_way = look_ahead and finest.turns
-        if len(cycle.levels) == 1:
-            u = kept = cycle.cycle(b, self._u)
-            norm = finest.operator.residual_norm(b, u)
-        elif self.under_way:
-            norm, kept, self._descent = finest.turn(b, *self._below(), cycle.levels[1], self._run.keeps)
-            u = self._descent[0]
-        else:
-            norm, u = finest.ascend_measured(b, *self._below())
-            kept, self._descent = u, None
+        with np.errstate(**QUIET):
+            if len(cycle.levels) == 1:
+                u = kept = cycle.cycle(run.b, self._u)
+                norm = finest.operator.residual_norm(run.b, u)
+            elif self.under_way:
+                norm, kept, self._descent = finest.turn(run.b, *self._below(), cycle.levels[1], run.keeps)
+                u = self._descent[0]
+            else:
+                norm, u = finest.ascend_measured(run.b, *self._below())
+                kept, self._descent = u, None
         self._begins = False
         if math.isfinite(norm):
             self._u, self._kept = u, kept
-        elif was_under_way and not self._run.keeps:
+        elif was_under_way and not run.keeps:
             self._kept = None
         return norm
 
@@ -131,13 +131,12 @@ class MixedCycles(Iteration):
         self._correction: Iteration | None = None
         self.under_way = False
 
-    @quiet
     def step(self, look_ahead: bool) -> float:
         correction = self._correction or self._begin()
         norm = correction.step(look_ahead and self._gains_more())
         self._correction, self.under_way = correction, correction.under_way
         if not self.under_way and math.isfinite(norm):
-            e = correction.state
+            e: Any = correction.state
             self._correction = None
             fresh, b = self._u is None, self._run.b
             self._u = empty(b.shape, b.dtype) if self._u is None else self._u
@@ -162,8 +161,9 @@ class MixedCycles(Iteration):
         return self._correction.state
 
     def _gains_more(self) -> bool:
-        """Whether float32 has the digits for another cycle on this correction, and one is needed; a nested start is added up at once, as it
-        leaves the residual of a smooth source at the level of rounding.
+        """Whether float32 has the digits for another cycle on this correction, and one is needed.
+
+        A nested start is added up at once, as it leaves the residual of a smooth source at the level of rounding.
         """
         if self._begins and self._run.nested:
             return False

@@ -77,7 +77,7 @@ class StencilOperator(Operator):
             diagonal += axis.diagonal.reshape([-1 if number == other else 1 for other in range(self.grid.ndim)])
         return diagonal
 
-    @property
+    @cached_property
     def norm_bound(self) -> float:
         """Upper bound of the largest eigenvalue of A: sum of 4 / h^2, plus c."""
         return sum(4.0 / h**2 for h in self.grid.spacing) + self.reaction

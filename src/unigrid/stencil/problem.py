@@ -125,7 +125,7 @@ class Poisson:
         shape = " x ".join(map(str, self.shape))
         return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Number of unknowns along each axis."""
         return self.grid.shape
@@ -150,7 +150,7 @@ class Poisson:
         """Cell volumes, shape `shape`, halved at each vertex-Neumann side: the inner product in which A is symmetric."""
         return self.grid.weights
 
-    @property
+    @cached_property
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         return self.reaction == 0.0 and all(axis.singular for axis in self.grid.axes)

@@ -205,7 +205,7 @@ ONE_PASS_OMEGA = {2: 1.28}
 @final
 @dataclass(frozen=True)
 class Smoothing:
-    """The smoothing of a cycle: `pre` steps of a smoother before the correction, `post` steps of another, or the same, after it.
+    """The smoothing of a cycle: `pre` steps of a smoother before the correction, `post` steps of the same or another after it.
 
     `Smoothing(RedBlack(1.15), 1, RedBlack(1.15), 1)` is that of V(1,1). The default of a cycle is `Smoothing.tuned(ndim)`.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
-from ..messages import takes_options
+from ..messages import lists_options
 from ..solution import Solution
 from . import coarse, interpolation
 from .arrays import real_array
@@ -40,7 +40,7 @@ VALUES = (
 )
 
 
-@takes_options(SolveOptions)
+@lists_options(SolveOptions)
 def solve(
     f: ArrayLike,
     *,
@@ -56,7 +56,7 @@ def solve(
     post: int | None = None,
     restriction: str | TransferRecipe | Restriction = "full-weighting",
     prolongation: str | TransferRecipe | Prolongation = "linear",
-    options: SolveOptions,
+    **options: Any,
 ) -> Solution:
     """Solve -Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
 
@@ -123,6 +123,7 @@ def solve(
 
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapters 2 and 7.8.
     """
+    chosen = SolveOptions.of(options, solve, "solve")
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
     }  # fmt: skip
@@ -134,7 +135,7 @@ def solve(
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
     if isinstance(cycle, StencilCycle):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
-        return solve_with(cycle, f, options)
+        return solve_with(cycle, f, chosen)
     f = real_array(f, "f")
     problem = Poisson(_solvable_shape(f), **problem_options)  # type: ignore[arg-type]
     prepared: ProblemCycle
@@ -146,7 +147,7 @@ def solve(
         prepared = prepared if problem.homogeneous else prepared.rebound(problem)
     else:  # an object of the user's own may change, and may hold arrays
         prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
-    return solve_with(prepared, f, options)
+    return solve_with(prepared, f, chosen)
 
 
 @lru_cache(KEPT, typed=True)

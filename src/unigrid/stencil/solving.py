@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
 from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
-from ..messages import checked_count, choose
+from ..messages import checked_count, choose, refuse_keyword
 from ..solution import Solution, stacked
 from . import kernels
 from .arrays import finite_array, real_array
 from .coarse import block_counts, solution_norm
-from .iterations import ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
+from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.threads import limited_to
 from .problem import Poisson
 
@@ -31,10 +31,18 @@ ROUND_OFF = 0.5
 COMPATIBILITY_DEFECT = 1e-3
 COMPATIBILITY_PART = 3e-2  # the same relative to the mean of |b|; measured 2.9e-3 at n = 8, falling as h^2
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
-# Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, 2e-3 is left by full
-# multigrid in any precision, and 1.4e-5 (1023^2) to 5.6e-5 (4095^2) by rounding; of a smooth one, 6e-3 (1023^2).
+# Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, full multigrid in
+# any precision leaves 2e-3, and rounding 1.4e-5 (1023^2) to 5.6e-5 (4095^2); of a smooth source, rounding leaves 6e-3 (1023^2).
 SINGLE_ROUND_OFF = 2.5e-4
 MIXED_FROM = {2: 200**2, 3: 48**3}  # unknowns from which mixed precision is the faster one, by dimension
+
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "start": ("fmg", "zero"),
+    "accelerate": (None, "cg"),
+    "compatibility": ("error", "project"),
+    "precision": ("auto", "full", "mixed"),
+}
 
 
 @final
@@ -55,11 +63,9 @@ class SolveOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        choose(self.start, ("fmg", "zero"), "start")
-        choose(self.precision, ("auto", "full", "mixed"), "precision")
-        choose(self.compatibility, ("error", "project"), "compatibility")
-        if self.accelerate is not None:
-            choose(self.accelerate, ("cg",), "accelerate")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                choose(getattr(self, name), [each for each in allowed if each is not None], name)
         if self.precision == "mixed" and self.accelerate is not None:
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
         if self.threads is not None:
@@ -78,6 +84,14 @@ class SolveOptions:
         for wrong, what in problems:
             if wrong:
                 raise ValueError(f"rtol={DISCRETIZATION!r} is one pass of full multigrid, and {what}; leave it out")
+
+    @staticmethod
+    def of(given: dict[str, Any], function: Callable[..., Any], label: str) -> SolveOptions:
+        """Return the options that a function was given as keywords. Raises TypeError for others, with the nearest name."""
+        for name in given:
+            if name not in SolveOptions.__dataclass_fields__:
+                refuse_keyword(name, function, label)
+        return SolveOptions(**given)
 
     @property
     def is_one_pass(self) -> bool:
@@ -128,8 +142,8 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
 
 def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
-    f = real_array(f, "f")
-    if not np.isfinite(problem.operator.tables(f.dtype).coefficients).all():
+    f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
+    if f.dtype == np.float32 and not np.isfinite(problem.operator.tables(f.dtype).coefficients).all():
         raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
@@ -201,7 +215,7 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteratio
     if options.accelerate == "cg":
         step = ConjugateGradients(problem.operator, cycle.symmetric(), problem.compatible)
 
-    @np.errstate(over="ignore", invalid="ignore")  # divergence is reported by the driver, not by a warning
+    @np.errstate(**QUIET)
     def iteration(b: Array, u: Array | None) -> Array:
         return problem.compatible(step(b, u))
 
@@ -248,6 +262,8 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
         or options.is_one_pass
     ):
         return False
+    if not cycle.levels[0].turns:
+        return False
     nearly_singular = problem.reaction > 0.0 and all(axis.singular for axis in problem.grid.axes)
     return not nearly_singular and problem.grid.size >= MIXED_FROM.get(problem.grid.ndim, math.inf)
 
@@ -258,7 +274,7 @@ def _right_hand_side(
     """Return b, boundary values folded in and, where the problem is singular, its mean removed; its norm; its sums over blocks,
     for `solution_norm`, where they are needed; a note on b.
     """
-    b, blocks = problem.folded(f), np.zeros(())
+    b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
     if with_blocks:
         b_norm, blocks = kernels.norm_and_blocks(b, block_counts(problem.grid))
     else:

@@ -32,9 +32,9 @@ from ..conv.slots import Extraction, FeatureExtraction
 from ..cycle import Level
 from ..equivalence.stencils import BESIDE, to_conv
 from ..messages import checked_count
+from ..stencil.cycle import StencilCycle
 from ..stencil.external import SlotsForAnyGrid
 from ..stencil.grid import Grid
-from ..stencil.cycle import StencilCycle
 from ..stencil.learned import FilteredProlongation, FilteredRestriction, LearnedSmoother, anisotropy
 from ..stencil.operator import StencilOperator
 from ..stencil.problem import Poisson

@@ -60,7 +60,7 @@ _ONE_ROW = np.zeros((1, 1), np.int64), np.ones((1, 1))
 
 def _slab_tables(matrices: Sequence[Band]) -> list[tuple[NDArray[np.int64], Array]]:
     """Return indices and weights, (length, width), along the axis of slabs, and along that of the rows in a slab."""
-    tables = [(band.indices, band.weights) for band in matrices[:-1]]
+    tables: list[tuple[NDArray[np.int64], Array]] = [(band.indices, band.weights) for band in matrices[:-1]]
     return [*tables, _ONE_ROW] if len(tables) == 1 else tables
 
 
@@ -107,7 +107,7 @@ def _gathered_by_parity(band: Band) -> Parities | None:
 def _laid_out(
     halves: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]], count: int, coarse: int, wraps: bool
 ) -> Parities | None:
-    """Return (distance, m, weight) of either parity as bands of `count` columns m, and their sizes; None where there are none."""
+    """Return (distance, m, weight) of either parity as bands of `count` columns m, and their sizes; None where that fails."""
     if coarse < (BEYOND if wraps else 2):
         return None
     length = _whole_vectors(count, np.dtype(np.float32))

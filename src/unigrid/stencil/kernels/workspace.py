@@ -2,9 +2,9 @@
 
 Newly allocated memory is expensive: the system hands it out page by page, zeroed, which can take longer than the arithmetic on
 it (a tenth of a pass of full multigrid at 4095^2). So the memory of large arrays comes from a pool, and an array's memory goes
-back to the pool when the array is dropped. Nobody has to give anything back: the array's base is a `_Lease`, which every view of
-the array keeps alive and whose end returns the memory. An array that leaves the solver, a solution, is therefore safe for as
-long as its user holds it.
+back to the pool when the array is dropped. Nobody has to give anything back: the array's base is a `_Lease`, which every view
+of the array keeps alive and whose end returns the memory. An array that leaves the solver, a solution, is therefore safe for
+as long as its user holds it.
 
 The pool belongs to the process and serves all hierarchies and threads. It keeps at most `KEPT_BYTES`; `unigrid.clear_cache()`
 empties it.
