@@ -3,8 +3,8 @@
 The half-sweeps of a cycle work together: what one leaves, another takes. So their omegas were sought together, such that full
 multigrid and two cycles leave the least of the residual of a random right-hand side, on grids of equal spacing, nested and not,
 with sides of all kinds. On others too, of unequal spacing, with a reaction, they take no more cycles than any single omega
-(benchmarks/omega_of_each_half_sweep.py). In time they are within a twentieth of the best of those, over sizes where they save
-a cycle and sizes where they do not (benchmarks/smoothers_and_cycles.py).
+(benchmarks/tuning/omega_of_each_half_sweep.py). In time they are within a twentieth of the best of those, over sizes where they
+save a cycle and sizes where they do not (benchmarks/claims/smoothers_and_cycles.py).
 
 To the accuracy of the discretization, which is one pass of full multigrid, less will do in 2-D.
 """
