@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import json
@@ -238,6 +239,21 @@ def mgnet_flops(channels: int, size: int) -> int:
     return 3 * forward - theta  # twice as much backward, but nobody asks for the gradient of the image
 
 
+def check_one_call(record: Record) -> None:
+    assert {tuple(row["shape"]) for row in record["rows"]} == {(31, 31), (63, 63), (15, 15, 15)}
+    for row in record["rows"]:
+        taken = row["seconds"]
+        assert min(taken.values()) > 0
+        assert set(taken) >= {"first", "second", "prepared", "scipy", "set_up"}
+        assert set(row["relative_residuals"]) >= {"second", "prepared", "scipy"}
+        assert max(row["relative_residuals"].values()) <= 1.01e-8
+        assert row["second_over_prepared"] == taken["second"] / taken["prepared"]
+        assert row["scipy_over_second"] == taken["scipy"] / taken["second"]
+        assert row["first_over_prepared"] == pytest.approx(statistics.median(row["first_ratios"]))
+    measured = [row["second_over_prepared"] for row in record["rows"] if row["shape"] == [63, 63]]
+    assert bars_of(record) == [(ratio, 1.5) for ratio in measured]
+
+
 CHECKS: dict[str, Callable[[Record], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
@@ -386,6 +402,36 @@ def test_verdicts():
     assert all_hold([missed]) is None
 
 
+# One call
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"), [("63^2,15^3", [(63, 63), (15, 15, 15)]), ("100x357", [(100, 357)]), ("7^1", [(7,)])]
+)
+def test_grids_of_the_command_line(text, shapes):
+    from grids import parse_shapes, title_of
+
+    assert parse_shapes(text) == shapes
+    assert [parse_shapes(title_of(shape).replace(" ", "")) for shape in shapes] == [[shape] for shape in shapes]
+
+
+@pytest.mark.parametrize("text", ["", "63^", "63^4", "0^2", "63^2,", "ax2", "1x2x3x4"])
+def test_what_is_no_grid(text):
+    from grids import parse_shapes
+
+    with pytest.raises(argparse.ArgumentTypeError, match="a grid is written as"):
+        parse_shapes(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,x"])
+def test_what_is_no_number_of_threads(text):
+    from grids import parse_threads
+
+    assert parse_threads("1,2") == [1, 2]
+    with pytest.raises(argparse.ArgumentTypeError, match="numbers of threads"):
+        parse_threads(text)
+
+
 @pytest.mark.parametrize("shape", [(15, 15), (16, 9), (7, 8, 9)])
 def test_rivals_solve_the_same_problem(rng, shape):
     import rivals
@@ -401,6 +447,38 @@ def test_rivals_solve_the_same_problem(rng, shape):
     periodic = unigrid.Poisson(shape, boundary="periodic")
     f = periodic.compatible(f)
     assert rivals.relative_residual(periodic, f, rivals.prepared_scipy(shape, True, 1)(f)) < 1e-11
+
+
+def one_call_row(shape: tuple[int, ...], threads: int, **ratios: float) -> Record:
+    row = {"shape": list(shape), "threads": threads, "seconds": {"set_up": 0.002}, "second_over_prepared": 1.0}
+    return {**row, "first_over_prepared": 1.5, "scipy_over_second": 1.0, "ducc0_over_second": 0.9, **ratios}
+
+
+def test_bars_of_one_call():
+    verdicts = load("one_call").verdicts(
+        [one_call_row((1023, 1023), 1), one_call_row((1023, 1023), 2, second_over_prepared=1.2)]
+    )
+    assert [(verdict.what, verdict.bar, verdict.holds, verdict.aim) for verdict in verdicts] == [
+        ("1023^2, 1 thread: second call / prepared", 1.15, True, False),
+        ("1023^2, 1 thread: first call / prepared", 1.6, True, False),
+        ("1023^2, 1 thread: ducc0 / second call", 1.0, False, True),
+        ("1023^2, 2 threads: second call / prepared", 1.15, False, False),
+        ("1023^2, 2 threads: first call / prepared", 1.6, True, False),
+        ("1023^2, 2 threads: scipy / second call", 1.1, False, False),
+        ("1023^2, 2 threads: ducc0 / second call", 1.0, False, True),
+        ("1023^2: set-up, ms", 3.0, True, False),
+    ]
+
+
+def test_a_worker_that_fails_is_reported(tmp_path):
+    from solver_worker import Worker
+
+    with Worker(SOURCE) as worker:
+        assert Path(worker("origin")).resolve() == SOURCE.resolve()
+        assert worker("set_up", shape=[7, 7]) > 0
+        assert worker("first_call", shape=[7, 7], threads=1, rtol=1e-8) > 0
+        with pytest.raises(RuntimeError, match="the solver process ended during 'unknown'"):
+            worker("unknown")
 
 
 # The benchmark that waits for a GPU: what becomes of its record from call to call
