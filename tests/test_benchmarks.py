@@ -28,6 +28,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SOURCE = Path(unigrid.__file__).parents[1]
 PUBLIC = {"unigrid", "unigrid.analysis", "unigrid.conv", "unigrid.equivalence", "unigrid.plots", "unigrid.training"}
 INTERNALS = {"legs", "workspace", "exchange_legs", "twin"}  # attributes of cycles and levels that claims do not use
+OPTIONS = {"no_slower_than_before": ["--against", str(SOURCE)]}
 NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth"}
 NEED_PYAMG = {"smoothers_and_cycles", "faster_than_algebraic_multigrid", "classical_against_learned"}
 Record = dict[str, Any]
@@ -254,6 +255,16 @@ def check_one_call(record: Record) -> None:
     assert bars_of(record) == [(ratio, 1.5) for ratio in measured]
 
 
+def check_no_slower_than_before(record: Record) -> None:
+    assert {(*row["shape"], row["options"]) for row in record["rows"]} == {
+        (31, 31, "default"), (31, 31, "full"), (15, 15, 15, "default"), (15, 15, 15, "full")
+    }  # fmt: skip
+    for row in record["rows"]:
+        assert 0.2 < row["ratio"] < 5  # of the same code, on a busy machine
+        assert row["samples"] >= 2
+    assert bars_of(record) == [(row["ratio"], 1.03) for row in record["rows"]]
+
+
 CHECKS: dict[str, Callable[[Record], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
@@ -291,7 +302,7 @@ def test_benchmark(name: str, tmp_path: Path) -> None:
     if name in NEED_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("needs torch, which is not installed: it is in the extra 'learn'")
     path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    options = ["--small", "--output", str(tmp_path)]
+    options = ["--small", "--output", str(tmp_path), *OPTIONS.get(name, [])]
     command = [sys.executable, "-W", "error", str(SCRIPTS[name]), *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
@@ -402,7 +413,7 @@ def test_verdicts():
     assert all_hold([missed]) is None
 
 
-# One call
+# One call, and the comparison with an earlier version
 
 
 @pytest.mark.parametrize(
@@ -468,6 +479,25 @@ def test_bars_of_one_call():
         ("1023^2, 2 threads: ducc0 / second call", 1.0, False, True),
         ("1023^2: set-up, ms", 3.0, True, False),
     ]
+
+
+def test_bars_against_an_earlier_version():
+    rows = [
+        {"shape": [255, 255, 255], "threads": 2, "options": name, "ratio": ratio}
+        for name, ratio in (("default", 0.8), ("full", 1.04))
+    ]
+    found = [(verdict.measured, verdict.bar, verdict.holds) for verdict in load("no_slower_than_before").verdicts(rows)]
+    assert found == [(0.8, 1.03, True), (1.25, 1.3, False), (1.04, 1.03, False)]
+
+
+def test_source_folder_of_an_earlier_version(tmp_path):
+    source_folder = load("no_slower_than_before").source_folder
+    assert source_folder(str(SOURCE)) == SOURCE.resolve()
+    with pytest.raises(argparse.ArgumentTypeError, match="holds the package"):
+        source_folder(str(tmp_path))
+    (tmp_path / "src" / "unigrid").mkdir(parents=True)
+    (tmp_path / "src" / "unigrid" / "__init__.py").touch()
+    assert source_folder(str(tmp_path)) == (tmp_path / "src").resolve()
 
 
 def test_a_worker_that_fails_is_reported(tmp_path):
