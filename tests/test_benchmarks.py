@@ -379,6 +379,14 @@ def test_the_index_is_that_of_the_records() -> None:
         assert f"[json]({path.parent.name}/{path.name})" in text
 
 
+def test_the_readme_links_to_records_that_exist() -> None:
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    links = re.findall(r"\]\((benchmarks/[^)#]*)", readme)
+    assert "benchmarks/results/index.md" in links
+    for link in links:
+        assert (BENCHMARKS.parent / link).exists(), link
+
+
 @pytest.mark.parametrize(
     ("processor", "avx512", "cores", "name"),
     [
