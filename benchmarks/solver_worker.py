@@ -9,6 +9,8 @@ a given source folder of unigrid, and sends requests.
     {"do": "first_call", "shape", "threads", "rtol"}        seconds of unigrid.solve on a problem not solved before
     {"do": "prepared", "shape", "threads", "rtol", "calls", "options"}
                                                             seconds of each of `calls` solves by a prepared cycle
+    {"do": "peak_memory", "shape", "boundary", "value", "threads", "rtol"}
+                                                            peak bytes that NumPy allocates in a first solve, u included
     {"do": "forget"}                                        drops the prepared cycles and right-hand sides
 """
 
@@ -19,6 +21,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -105,6 +108,26 @@ class _Requests:
             self.cycles[key] = unigrid.StencilCycle(unigrid.Poisson(key))
         cycle = self.cycles[key]
         return [_seconds(lambda: cycle.solve(f, rtol=rtol, threads=threads, **options)) for _ in range(calls)]
+
+    def peak_memory(self, shape: list[int], boundary: str, value: float, threads: int, rtol: float) -> int:
+        import numpy as np
+
+        import unigrid
+
+        def prepare(shape: tuple[int, ...]) -> tuple[Any, Any]:
+            problem = unigrid.Poisson(shape, boundary=unigrid.Dirichlet(value) if value else boundary)
+            f = problem.compatible(np.random.default_rng(0).standard_normal(shape))
+            return unigrid.StencilCycle(problem), f
+
+        cycle, f = prepare((31,) * len(shape))
+        cycle.solve(f, rtol=rtol, threads=threads)
+        cycle, f = prepare(tuple(shape))
+        tracemalloc.start()
+        try:
+            cycle.solve(f, rtol=rtol, threads=threads)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
     def forget(self) -> None:
         self.sources.clear()

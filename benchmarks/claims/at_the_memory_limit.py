@@ -16,17 +16,17 @@ set-up is measured by `one_call.py`.)
 B* is time times the triad's bandwidth over unknowns: the bytes per unknown that could have been moved in that time. That of a
 cycle is from a third of the difference between four iterations of V(2,2) and one; all else is with the default settings. The
 model's minimum is 94 B for FMG, 42.7 B for a V-cycle, and for a solve FMG and a V-cycle for every further iteration. Memory is
-the peak that NumPy allocates during a solve, in grid arrays. The error of one FMG pass is that for u = exp(x) cos(2 y),
-inhomogeneous sides, over the discretization error. Last comes the cost of the abstraction: the cycle against a loop by hand
-over its levels, and a V-cycle on a grid so small that calls are most of its time.
+the peak that NumPy allocates during a first solve, in a fresh process, in grid arrays. The error of one FMG pass is that for
+u = exp(x) cos(2 y), inhomogeneous sides, over the discretization error. Last comes the cost of the abstraction: the cycle
+against a loop by hand over its levels, and a V-cycle on a grid so small that calls are most of its time.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import sys
-import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -41,6 +41,7 @@ from matplotlib.ticker import NullFormatter
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import Verdict, arguments, at_least, at_most, interleaved_seconds, seconds, show, show_verdicts, table, write
 from rivals import has_ducc0, prepared_ducc0, prepared_scipy
+from solver_worker import Worker
 
 import unigrid
 from unigrid.plots import COLORS, MARKERS
@@ -88,14 +89,14 @@ def copying(size: int) -> float:
     return 16.0 * size / min(seconds(lambda: np.copyto(a, b)) for _ in range(10))
 
 
-def peak_in_arrays(call: Callable[[], Any], unknowns: int) -> float:
-    """Return the peak of memory allocated by NumPy during a call, the result included, in float64 grid arrays."""
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1] / (8.0 * unknowns)
-    finally:
-        tracemalloc.stop()
+def peak_in_arrays(shape: tuple[int, ...], boundary: str, value: float, threads: int) -> float:
+    """Return the peak of memory allocated in a first solve, u included, in float64 grid arrays.
+
+    A `value` other than 0 is prescribed on all sides.
+    """
+    with Worker() as worker:
+        peak = worker("peak_memory", shape=shape, boundary=boundary, value=value, threads=threads, rtol=RTOL)
+    return peak / (8.0 * math.prod(shape))
 
 
 def source_on(problem: unigrid.Poisson) -> Array:
@@ -149,7 +150,7 @@ def measure(shape: tuple[int, ...], boundary: str, triads: dict[int, float], rep
             "share_of_model": model_of(solution.iterations) / stars["solve"] if len(shape) == 2 else None,
             "difference_to_dst": float(np.abs(solution.u - wanted).max() / np.abs(wanted).max()),
             "difference_of_mixed": float(np.abs(mixed.u - wanted).max() / np.abs(wanted).max()),
-            "peak_arrays": peak_in_arrays(partial(unigrid.StencilCycle(problem).solve, f, rtol=RTOL), f.size),
+            "peak_arrays": peak_in_arrays(shape, boundary, 0.0, threads),
         })  # fmt: skip
     unigrid.set_num_threads(before)
     return rows
@@ -172,12 +173,6 @@ def cycle_seconds(n: int, sides: tuple[str, ...], repeats: int) -> dict[str, flo
             calls[side, iterations]()
     taken = interleaved_seconds(calls, repeats)
     return {side: (taken[side, 4] - taken[side, 1]) / 3 / sizes[side] ** 2 for side in sides}
-
-
-def peak_with_values(n: int) -> float:
-    """Return the peak memory of a solve whose sides have values, in grid arrays."""
-    problem = unigrid.Poisson((n, n), boundary=unigrid.Dirichlet(1.0))
-    return peak_in_arrays(partial(unigrid.StencilCycle(problem).solve, source_on(problem), rtol=RTOL), n * n)
 
 
 def by_hand(cycle: unigrid.StencilCycle, f: Array, u: Array) -> Array:
@@ -337,7 +332,8 @@ def main() -> None:
     per_cycle = cycle_seconds(n, ("dirichlet", "neumann", "periodic"), 5)
     extra = {
         "cycle_over_dirichlet": {side: per_cycle[side] / per_cycle["dirichlet"] for side in ("neumann", "periodic")},
-        "peak_arrays_with_values": peak_with_values(n), "fmg_error": fmg_error(63 if options.small else 1023),
+        "peak_arrays_with_values": peak_in_arrays((n, n), "dirichlet", 1.0, most),
+        "fmg_error": fmg_error(63 if options.small else 1023),
         **abstraction(63 if options.small else 255, 31),
     }  # fmt: skip
     show(text_of(rows))
