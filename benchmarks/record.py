@@ -1,85 +1,105 @@
-"""What every benchmark shares: its arguments, how it measures time, its table, and its record with machine and versions."""
+"""Shared by all benchmarks: command-line arguments, timing, tables, bars, and the record with machine and versions."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
 import json
 import math
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import unigrid
+from unigrid.machine import cpu_name
+from unigrid.machine import versions as installed_versions
+
 Name = TypeVar("Name", bound=Hashable)
-_shown: list[str] = []  # the report so far
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "ducc0", "torch")
-# Okabe and Ito's colors, which color-blind readers can tell apart, without the yellow that white paper swallows.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+_shown: list[str] = []  # the report so far
 
 
-def arguments(description: str | None, options: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line's --small and --output."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="seconds in place of minutes; the numbers mean little then")
-    parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="DIR", help="where the record goes (default: %(default)s)"
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options common to all benchmarks, `--small` and `--output`."""
+    common = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common.add_argument("--small", action="store_true", help="a run of seconds that only tests the script")
+    common.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the record (default: benchmarks/results/<machine>)"
     )
-    return parser.parse_args(options)
+    return common
 
 
-def require_pyamg() -> None:
-    """Stop with the command that helps where PyAMG, which is compared with, is not installed."""
-    if importlib.util.find_spec("pyamg") is None:
-        raise SystemExit("this benchmark compares with PyAMG, which is not installed: pip install 'unigrid[bench]'")
+def arguments(description: str | None, command_line: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the parsed common options."""
+    return parser(description).parse_args(command_line)
+
+
+# --- machine ----------------------------------------------------------------------------------------------------------
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers depend on: the processor, how many of its cores are ours, the memory. No name, no address."""
+    """Return the properties of this machine that measurements depend on; no host name, no address."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    facts: dict[str, Any] = {"processor": _processor(), "cores": cores, "system": platform.system()}
+    facts: dict[str, Any] = {"processor": cpu_name(), "avx512": has_avx512(), "cores": cores, "system": platform.system()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
     return facts
 
 
-def _processor() -> str:
+def has_avx512() -> bool | None:
+    """Whether the processor has AVX-512; None if the system does not list the processor's flags."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return None
+    flags = next((line for line in lines if line.startswith("flags")), None)
+    return None if flags is None else "avx512f" in flags.split()
+
+
+def machine_name(facts: Mapping[str, Any]) -> str:
+    """Return the short name of a machine, which is the name of its folder of results.
+
+    Examples
+    --------
+    >>> machine_name({"processor": "AMD EPYC 9B45 48-Core Processor", "avx512": True, "cores": 2})
+    'amd-epyc-9b45-avx512-2c'
+    """
+    plain = re.sub(r"\((r|tm)\)|\d+-core|processor|cpu|@.*", " ", facts["processor"].lower())
+    words = re.findall(r"[a-z0-9]+", plain) or ["unknown"]
+    vectors = {True: ["avx512"], False: ["no", "avx512"], None: []}[facts.get("avx512")]
+    return "-".join([*words, *vectors, f"{facts['cores']}c"])
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of unigrid and of what it is built on or compared with."""
-    import unigrid
+    """Return the versions of Python, unigrid, its dependencies and the packages compared with, as far as installed."""
+    return {name: version for name, version in installed_versions(PACKAGES).items() if version is not None}
 
-    found = {"python": platform.python_version(), "unigrid": unigrid.__version__}
-    for name in PACKAGES:
-        if importlib.util.find_spec(name) is not None:
-            found[name] = importlib.metadata.version(name)
-    return found
+
+# --- timing -----------------------------------------------------------------------------------------------------------
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Return how long one call takes."""
+    """Return the wall-clock time of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def interleaved_seconds(calls: Mapping[Name, Callable[[], Any]], repeats: int, budget: float = math.inf) -> dict[Name, float]:
-    """Return each call's median time. The calls take turns, so that a busy minute of the machine hits all of them alike.
+    """Return the median time of each call.
 
-    A call that has taken more than `budget` seconds in all is not repeated.
+    The calls take turns, so that a disturbance of the machine affects all of them alike. A call that has taken more than
+    `budget` seconds in total is not repeated.
     """
     times: dict[Name, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
@@ -89,8 +109,74 @@ def interleaved_seconds(calls: Mapping[Name, Callable[[], Any]], repeats: int, b
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+# --- bars -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A measured number against its bar.
+
+    what : the quantity, with size and number of threads
+    measured : its value; None if it was not measured
+    bar : the value required
+    at_least : whether the bar is a lower bound, otherwise an upper bound
+    aim : whether missing the bar is reported without failing the claim
+    """
+
+    what: str
+    measured: float | None
+    bar: float
+    at_least: bool = False
+    aim: bool = False
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bar is met; None if it was not measured."""
+        if self.measured is None:
+            return None
+        return bool(self.measured >= self.bar if self.at_least else self.measured <= self.bar)
+
+    @property
+    def mark(self) -> str:
+        """PASS, FAIL, MISSED (an aim that was not reached) or NOT MEASURED."""
+        return {None: "NOT MEASURED", True: "PASS", False: "MISSED" if self.aim else "FAIL"}[self.holds]
+
+    @property
+    def limit(self) -> str:
+        """The bar in words."""
+        return f"{'aim' if self.aim else 'bar'}: at {'least' if self.at_least else 'most'} {rounded(self.bar)}"
+
+    def __str__(self) -> str:
+        found = "" if self.measured is None else f" {rounded(self.measured)}"
+        return f"{self.mark:<6} {self.what}:{found} ({self.limit})"
+
+
+def rounded(value: float) -> str:
+    """Return a number with three digits, or as an integer from 1,000 on."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def at_most(what: str, measured: float | None, bar: float) -> Verdict:
+    """Return the verdict of an upper bound."""
+    return Verdict(what, measured, bar)
+
+
+def at_least(what: str, measured: float | None, bar: float, aim: bool = False) -> Verdict:
+    """Return the verdict of a lower bound."""
+    return Verdict(what, measured, bar, at_least=True, aim=aim)
+
+
+def all_hold(verdicts: Iterable[Verdict]) -> bool | None:
+    """Whether a claim holds: every bar that is not an aim; None if one of them was not measured, and none failed."""
+    found = [verdict.holds for verdict in verdicts if not verdict.aim]
+    return False if False in found else None if None in found or not found else True
+
+
+# --- report and record ------------------------------------------------------------------------------------------------
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as text, first column to the left, all others to the right."""
+    """Return rows as text, the first column flush left, all others flush right."""
     texts = [list(headings), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
     lines = []
@@ -115,10 +201,27 @@ def show(text: str, end: str = "\n") -> None:
     _shown.append(text + end)
 
 
-def write(name: str, claim: str, options: argparse.Namespace, result: dict[str, Any]) -> Path:
-    """Write what was shown as text, and the result as JSON with the machine and the versions; return where the JSON lies."""
-    import unigrid
+def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Print one line per bar, PASS or FAIL, and one line for the claim as a whole."""
+    if not verdicts:
+        return
+    claim = {None: "not decided", True: "PASS", False: "FAIL"}[all_hold(verdicts)]
+    show("\n" + "\n".join(map(str, verdicts)) + f"\nclaim: {claim}")
 
+
+def record_path(name: str, options: argparse.Namespace) -> Path:
+    """Return the path of a benchmark's JSON record on this machine."""
+    folder = options.output or RESULTS / machine_name(machine())
+    return Path(folder) / f"{name}.json"
+
+
+def write(
+    name: str, claim: str, options: argparse.Namespace, result: Mapping[str, Any], verdicts: Sequence[Verdict] = ()
+) -> Path:
+    """Write the printed report as text, and the result as JSON with machine, versions and verdicts.
+
+    Returns the path of the JSON file, beside which a figure can be saved.
+    """
     record = {
         "benchmark": name,
         "claim": claim,
@@ -126,11 +229,13 @@ def write(name: str, claim: str, options: argparse.Namespace, result: dict[str, 
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {**machine(), "threads": unigrid.get_num_threads()},
         "versions": versions(),
+        "holds": all_hold(verdicts),
         **result,
+        "verdicts": [{**asdict(verdict), "holds": verdict.holds} for verdict in verdicts],
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / f"{name}.txt").write_text("".join(_shown), encoding="utf-8")
+    path = record_path(name, options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".txt").write_text("".join(_shown), encoding="utf-8")
     _shown.clear()
-    path = options.output / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path

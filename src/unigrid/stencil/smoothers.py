@@ -189,8 +189,8 @@ SWEEPS = 2  # before and after the correction, where none are given
 # The half-sweeps of a cycle work together: one leaves errors that another removes. So their omegas were optimised together, to
 # minimise the residual after full multigrid and two cycles for a random right-hand side, on grids of equal spacing, nested and
 # not, with sides of all kinds. On others too, of unequal spacing, with a reaction, they take no more cycles than any single
-# omega (benchmarks/omega_of_each_half_sweep.py). In time they are within a twentieth of the best of those, over sizes where
-# they save a cycle and sizes where they do not (benchmarks/smoothers_and_cycles.py).
+# omega (benchmarks/tuning/omega_of_each_half_sweep.py). In time they are within a twentieth of the best of those, over sizes
+# where they save a cycle and sizes where they do not (benchmarks/claims/smoothers_and_cycles.py).
 # By dimension: the omegas before the correction, and those after it.
 OMEGAS = {
     2: ((1.0, 1.186, 1.799, 1.62, 1.121, 1.38), (1.038, 0.891, 1.693, 0.918)),

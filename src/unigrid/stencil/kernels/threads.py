@@ -20,7 +20,7 @@ from typing import Any
 from ...messages import checked_count
 
 ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
-# Unknowns from which a second core pays for waking it up (measured: benchmarks/parallel_pays_from_here.py).
+# Unknowns from which a second core pays for waking it up (measured: benchmarks/tuning/parallel_pays_from_here.py).
 PARALLEL_FROM = 130_000
 
 SlabKernel = Callable[..., Any]  # of the first and the last slab, or of what else a part is

@@ -1,10 +1,10 @@
-"""Claim: one V-cycle reduces the error by the same factor whatever the mesh size, the sides, or the shape of the cells.
+"""Claim: the convergence factor of a V-cycle depends neither on the mesh size nor on the sides or the shape of the cells.
 
 Measured, with red-black smoothing:
 
-- factor: f = 0, random start, geometric mean of the residuals' ratios in cycles 10 to 14, for V(2,2) with omega 1 (the
-  textbook's) and for the default, an omega for each half-sweep;
-- FMG: iterations of `unigrid.solve` with its defaults to 1e-8, full multigrid being the first, f random;
+- factor: f = 0, random start, geometric mean of the ratios of residuals in cycles 10 to 14, for V(2,2) with omega 1 (the
+  textbook's) and for the default, which has an omega for each half-sweep;
+- FMG: iterations of a solve with default settings to 1e-8, the first of which is full multigrid, f random;
 - CG: iterations of `accelerate="cg"` from zero to 1e-10, f random.
 """
 
@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from record import COLORS, arguments, show, table, write
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from record import Verdict, arguments, at_most, show, show_verdicts, table, write
 
 import unigrid
+from unigrid.plots import COLORS, MARKERS
 
 CLAIM = "the convergence factor does not depend on the mesh size, the boundary conditions or the shape of the cells"
 FIRST, LAST = 10, 14  # the cycles whose factors count
+FACTOR_BARS = {"2-D": 0.11, "3-D": 0.17}  # of V(2,2) with omega 1
+ITERATIONS_BAR, CG_BAR = 4, 9  # of full multigrid and V-cycles to 1e-8, of CG to 1e-10
 PAIRS = [("dirichlet", "dirichlet"), ("dirichlet", "neumann"), ("neumann", "neumann"), ("periodic", "periodic")]
 SIZES_2D = [30, 63, 64, 65, 100, 127, 129, 255, 300, 500, 1000, 1021, 1023, 2047]
 SIZES_3D = [15, 24, 31, 33, 50, 63, 64, 100, 127, 255]
@@ -30,7 +37,7 @@ SMALL_2D, SMALL_3D = [30, 63, 64, 127], [15, 24]
 
 
 class Case(NamedTuple):
-    """A problem, and the group whose worst member the table shows."""
+    """A problem, and its group, of which the table has the worst member."""
 
     group: str
     problem: unigrid.Poisson
@@ -75,7 +82,7 @@ def factor(cycle: unigrid.StencilCycle, seed: int) -> float:
 
 
 def measure(problem: unigrid.Poisson, seed: int) -> dict[str, Any]:
-    """Return everything about one problem."""
+    """Return the factors and iterations of one problem."""
     textbook = unigrid.StencilCycle(problem, pre=2, post=2, smoother=unigrid.RedBlack(omega=1.0))
     default = unigrid.StencilCycle(problem)
     f = problem.compatible(np.random.default_rng(seed + 1).standard_normal(problem.shape))
@@ -90,7 +97,7 @@ def measure(problem: unigrid.Poisson, seed: int) -> dict[str, Any]:
 
 
 def worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a group, with the largest of every number."""
+    """Return one row per group, with the largest value of every number."""
     groups = itertools.groupby(rows, key=lambda row: row["group"])
     summary = []
     for group, members in groups:
@@ -98,6 +105,19 @@ def worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         largest = {key: max(row[key] for row in found) for key in found[0] if key not in ("group", "problem")}
         summary.append({"group": group, "problems": len(found), **largest})
     return summary
+
+
+def verdicts(summary: list[dict[str, Any]]) -> list[Verdict]:
+    """Return the bars of each dimension: largest factor and iterations over all groups."""
+    found = []
+    for ndim, bar in FACTOR_BARS.items():
+        rows = [row for row in summary if row["group"].startswith(ndim)]
+        found += [
+            at_most(f"{ndim}: largest factor of V(2,2) with omega 1", max(row["factor"] for row in rows), bar),
+            at_most(f"{ndim}: most iterations to 1e-8", max(row["fmg_iterations"] for row in rows), ITERATIONS_BAR),
+            at_most(f"{ndim}: most iterations of CG to 1e-10", max(row["cg_iterations"] for row in rows), CG_BAR),
+        ]
+    return found
 
 
 def draw(summary: list[dict[str, Any]]) -> Figure:
@@ -113,7 +133,7 @@ def draw(summary: list[dict[str, Any]]) -> Figure:
     )
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2)
-    for kind, name, color, marker in zip(kinds, names, COLORS, "osD^vP", strict=False):
+    for kind, name, color, marker in zip(kinds, names, COLORS, MARKERS, strict=False):
         rows = sorted((row for row in summary if row["group"].startswith(kind)), key=lambda row: row["unknowns"])
         unknowns = [row["unknowns"] for row in rows]
         style = {"color": color, "marker": marker, "linestyle": "none", "fillstyle": "none"}
@@ -138,8 +158,10 @@ def main() -> None:
     headings = ["problem (worst of its group)", "problems", "levels", "factor", "default", "FMG to 1e-8", "CG to 1e-10"]
     show(table(headings, [[row[column] for column in columns] for row in summary]))
     result = {"cycles": [FIRST, LAST], "summary": summary, "rows": rows}
-    write("converges_independently_of_h", CLAIM, options, result)
-    draw(summary).savefig(options.output / "converges_independently_of_h.png", dpi=150)
+    found = verdicts(summary)
+    show_verdicts(found)
+    path = write("converges_independently_of_h", CLAIM, options, result, found)
+    draw(summary).savefig(path.with_suffix(".png"), dpi=150)
 
 
 if __name__ == "__main__":

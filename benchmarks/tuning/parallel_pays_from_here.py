@@ -1,18 +1,22 @@
-"""Claim: a second core pays from `unigrid.stencil.kernels.threads.PARALLEL_FROM` unknowns on, not below.
+"""The number of unknowns from which parallel kernels are worthwhile: `unigrid.stencil.kernels.threads.PARALLEL_FROM`.
 
-Times the kernels of a cycle, serial and on all threads, over sizes in 2-D and 3-D, and one V(2,2)'s worth of them on the
-finest level: eight half sweeps, a residual, a restriction, an interpolation. Serial and parallel calls take turns, arrays are
-warm, kernels compiled beforehand; the gain is serial time over parallel time, both medians. Recommended is the smallest
-number of unknowns from which on the sum gains, at it and at every larger size measured, at least `WORTHWHILE`: less gain than
-that does not pay for keeping a second core from others.
+Times the kernels of a cycle, serial and on all threads, over sizes in 2-D and 3-D, and their sum for a V(2,2) on the finest
+level: eight half-sweeps, a residual, a restriction, an interpolation. Serial and parallel calls take turns, arrays have been
+used before, kernels are compiled; the gain is serial time over parallel time, both medians. The recommended value is the
+smallest number of unknowns from which the gain of the sum is at least `WORTHWHILE`, at this and every larger size measured:
+a smaller gain is not worth occupying a second core.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import arguments, interleaved_seconds, show, table, write
 
 import unigrid
@@ -26,7 +30,7 @@ SMALL_SIZES = {2: [64, 256], 3: [16]}
 
 
 def kernels_of(problem: unigrid.Poisson) -> dict[str, Callable[[], Any]]:
-    """Return the kernels of a cycle's finest level, each as a call without arguments."""
+    """Return the kernels of the finest level, each as a call without arguments."""
     random = np.random.default_rng(0)
     u, f = random.standard_normal(problem.shape), random.standard_normal(problem.shape)
     finest, coarser = unigrid.StencilCycle(problem).levels[:2]
@@ -36,7 +40,7 @@ def kernels_of(problem: unigrid.Poisson) -> dict[str, Callable[[], Any]]:
     assert finest.prolongation is not None
     restriction, prolongation = finest.restriction, finest.prolongation
     return {
-        "relax_color": lambda: smoother.overwrite(operator, f, u),  # both colors: two half sweeps
+        "relax_color": lambda: smoother.overwrite(operator, f, u),  # both colors: two half-sweeps
         "residual": lambda: operator.residual(f, u),
         "restriction": lambda: restriction(f),
         "interpolation": lambda: prolongation.add_to(u, correction),
@@ -44,7 +48,7 @@ def kernels_of(problem: unigrid.Poisson) -> dict[str, Callable[[], Any]]:
 
 
 def switched(call: Callable[[], Any], parallel_from: int, times: int) -> Callable[[], Any]:
-    """Return a call that makes `call` several times with another switching point."""
+    """Return a call that repeats `call` with another value of PARALLEL_FROM."""
 
     def run() -> None:
         kept, threads.PARALLEL_FROM = threads.PARALLEL_FROM, parallel_from
@@ -62,12 +66,10 @@ def measure(shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
     problem = unigrid.Poisson(shape)
     row: dict[str, Any] = {"shape": list(shape), "unknowns": problem.grid.size}
     sums = {"serial": 0.0, "parallel": 0.0}
-    cycle = unigrid.StencilCycle(problem)
     for name, call in kernels_of(problem).items():
         times = max(1, 200_000 // problem.grid.size)  # long enough for the clock, and for a worker to stay awake as in a cycle
         calls = {"serial": switched(call, 1 << 62, times), "parallel": switched(call, 0, times)}
-        with cycle.workspace:
-            found = interleaved_seconds(calls, repeats)
+        found = interleaved_seconds(calls, repeats)
         halves = 2 if name == "relax_color" else 1
         row[name] = {how: value / times / halves for how, value in found.items()}
         row[name]["gain"] = row[name]["serial"] / row[name]["parallel"]
@@ -77,7 +79,7 @@ def measure(shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
 
 
 def pays_from(rows: list[dict[str, Any]], name: str) -> int | None:
-    """Return the fewest unknowns from which on parallel is worthwhile at every size; None where it is so at none."""
+    """Return the fewest unknowns from which parallel kernels are worthwhile at every size; None if there is no such size."""
     least = None
     for row in sorted(rows, key=lambda row: -row["unknowns"]):
         if row[name]["gain"] < WORTHWHILE:
@@ -90,8 +92,8 @@ def main() -> None:
     options = arguments(__doc__)
     count = unigrid.get_num_threads()
     if count < 2:
-        print("only one thread: nothing runs in parallel here, and nothing can be recommended")
-    unigrid.solve(np.ones((31, 31)))  # compiles, where the cache of kernels is empty
+        show("only one thread: nothing runs in parallel, and no value is recommended")
+    unigrid.solve(np.ones((31, 31)))  # compiles, if the cache of kernels is empty
     sizes = SMALL_SIZES if options.small else SIZES
     rows = [measure((n,) * ndim, 5 if options.small else 41) for ndim, several in sizes.items() for n in several]
     names = [*PART_OF_A_CYCLE, "sum"]
@@ -108,7 +110,8 @@ def main() -> None:
     show(table(["size", "unknowns", "serial sum (us)", *names], cells), end="\n\n")
     by_name = {name: pays_from(rows, name) for name in names}
     show(table(["kernel", f"gains {WORTHWHILE} from (unknowns)"], list(by_name.items())))
-    show(f"recommended PARALLEL_FROM: {by_name['sum'] or 'none: parallel never pays here'}; now {threads.PARALLEL_FROM:,}")
+    recommended = by_name["sum"] or "none: parallel kernels are never worthwhile on this machine"
+    show(f"recommended PARALLEL_FROM: {recommended}; now {threads.PARALLEL_FROM:,}")
     result = {
         "worthwhile": WORTHWHILE,
         "recommended": by_name["sum"],
