@@ -201,24 +201,35 @@ def sum_of_squares(u, first, last):
 
 
 @kernel
+def _fold(sums, columns):
+    """Add columns, (blocks1, n2), to the blocks, (blocks1, blocks2), and begin anew."""
+    n2, blocks2 = columns.shape[1], sums.shape[1]
+    for block1 in range(columns.shape[0]):
+        for k in range(n2):
+            sums[block1, k * blocks2 // n2] += columns[block1, k]
+    columns[:] = 0.0
+
+
+@kernel
 def sum_of_squares_and_blocks(u, sums, first, last):
     """Return the sum of u^2 over the slab, in double precision; add the sums of u over blocks to `sums`, one per block."""
-    blocks0, blocks1, blocks2 = sums.shape
+    blocks0, blocks1 = sums.shape[0], sums.shape[1]
     n0, n1, n2 = u.shape
-    total = 0.0
+    total, columns = 0.0, np.zeros((blocks1, n2))
     start, stop, rows = _rows(first, last, u.shape)
+    block0 = start // rows * blocks0 // n0
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        u_row, own = u[i, j], sums[i * blocks0 // n0, j * blocks1 // n1]
-        row_total = 0.0
-        for block in range(blocks2):
-            block_total = 0.0
-            for k in range(-(-block * n2 // blocks2), -(-(block + 1) * n2 // blocks2)):
-                value = np.float64(u_row[k])
-                block_total += value
-                row_total += value * value
-            own[block] += block_total
+        if i * blocks0 // n0 != block0:
+            _fold(sums[block0], columns)
+            block0 = i * blocks0 // n0
+        u_row, own, row_total = u[i, j], columns[j * blocks1 // n1], 0.0
+        for k in range(n2):
+            value = np.float64(u_row[k])
+            own[k] += value
+            row_total += value * value
         total += row_total
+    _fold(sums[block0], columns)
     return total
 
 
