@@ -6,7 +6,13 @@ import pytest
 
 import unigrid
 from unigrid import Reason, Solution
-from unigrid.iterate import System, Tolerance, iterate
+from unigrid.iterate import Iteration, Repeated, System, Tolerance, predicted
+from unigrid.iterate import iterate as drive
+
+
+def iterate(step, u, system, tolerance, *, nested=None, callback=None):
+    """Drive a plain step."""
+    return drive(Repeated(step, system, nested), u, system, tolerance, callback)
 
 
 def system(b=1.0, round_off=0.0, **options):
@@ -289,3 +295,79 @@ def test_failures_raise_and_carry_the_solution(reason):
     with pytest.raises(unigrid.ConvergenceError, match="what happened") as error:
         raise_unless_converged(solution)
     assert error.value.solution is solution
+
+
+# Looking ahead.
+
+
+class Turning(Iteration):
+    """u = 1 by steps that may begin the next one: `log` holds what each was told, `left` the residuals they leave."""
+
+    def __init__(self, *left, keeps=True):
+        self.left, self.keeps, self.log = left, keeps, []
+
+    def start(self, u):
+        self.count, self.under_way, self._kept = 0, False, u
+
+    def step(self, look_ahead):
+        self.log.append(look_ahead)
+        norm = self.left[min(self.count, len(self.left) - 1)]
+        self.count, self.under_way = self.count + 1, look_ahead
+        if math.isfinite(norm):
+            self._kept = 1.0 - norm if self.keeps or not look_ahead else None
+        return norm
+
+    def current(self):
+        return self._kept
+
+    @property
+    def state(self):
+        return 1.0
+
+
+def test_it_looks_ahead_as_long_as_another_iteration_is_expected():
+    iteration = Turning(1e-3, 1e-6, 1e-9)
+    solution = drive(iteration, None, system(), tolerance(1e-8))
+    assert iteration.log == [True, True, False]  # 1, 1e-3 -> 1e-6 is expected, and then 1e-9
+    assert (solution.iterations, solution.u) == (3, pytest.approx(1 - 1e-9, rel=1e-15))
+
+
+def test_it_does_not_look_ahead_beyond_maxiter_nor_where_nothing_is_gained():
+    iteration = Turning(0.5, 0.25, 0.125)
+    assert drive(iteration, None, system(), tolerance(1e-8, maxiter=2)).reason is Reason.MAXITER
+    assert iteration.log == [True, False]
+    iteration = Turning(3.0, 9.0, 27.0, 81.0, 243.0)
+    assert drive(iteration, None, system(), tolerance(1e-8)).reason is Reason.DIVERGED
+    assert iteration.log == [True, False, False, False, False]
+
+
+def test_a_run_ends_only_where_no_iteration_is_under_way():
+    iteration = Turning(1e-9, 1e-12, keeps=False)  # better than expected: the second has begun already
+    solution = drive(iteration, None, system(), tolerance(1e-8))
+    assert iteration.log == [True, False]
+    assert (solution.iterations, solution.residuals[-1]) == (2, 1e-12)
+    assert solution.u == pytest.approx(1 - 1e-12, rel=1e-15)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_last_finite_iterate_is_found_again_where_it_was_overwritten(keeps):
+    iteration = Turning(1e-2, 1e-4, math.nan, keeps=keeps)
+    solution = drive(iteration, None, system(), tolerance(1e-12))
+    assert (solution.reason, solution.iterations) == (Reason.NONFINITE, 2)
+    assert solution.u == pytest.approx(1 - 1e-4, rel=1e-15)
+    assert iteration.log == [True, True, True] + [False, False] * (not keeps)
+
+
+def test_whoever_watches_changes_no_decision():
+    logs, seen = [], []
+    for callback in (None, seen.append):
+        iteration = Turning(1e-2, 1e-4, 1e-6, 1e-8)
+        drive(iteration, None, system(), tolerance(1e-7), callback)
+        logs.append(iteration.log)
+    assert logs[0] == logs[1]
+    assert [one.iterations for one in seen] == [1, 2, 3, 4]
+
+
+def test_the_prediction_is_the_last_factor_again():
+    assert predicted([2.0]) == pytest.approx(0.02)
+    assert predicted([2.0, 1.0]) == pytest.approx(0.5)

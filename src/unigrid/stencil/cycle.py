@@ -243,6 +243,7 @@ class StencilCycle(Frozen, ProblemCycle):
         smoothing = keywords["smoothing"]
         if changes.keys() & {field.name for field in dataclasses.fields(Smoothing)}:
             del keywords["smoothing"]
+        if "smoothing" not in keywords and not smoothing.is_tuned:  # the parts of the tuned smoothing make sense together alone
             keywords.update(smoother=smoothing.smoother, pre=smoothing.pre, post=smoothing.post)
             if smoothing.post_smoother != smoothing.smoother:
                 keywords["post_smoother"] = smoothing.post_smoother

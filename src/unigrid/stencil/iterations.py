@@ -134,16 +134,16 @@ class MixedCycles(Iteration):
     def step(self, look_ahead: bool) -> float:
         correction = self._correction or self._begin()
         norm = correction.step(look_ahead and self._gains_more())
-        self._correction, self.under_way = correction, correction.under_way
-        if not self.under_way and math.isfinite(norm):
-            e: Any = correction.state
+        self.under_way = correction.under_way
+        if not math.isfinite(norm):
+            self._correction = correction if len(self._norms) > 1 else None  # else nothing has been done on it yet
+            return norm
+        self._correction, self._begins = correction, False
+        if not self.under_way:
+            norm = self._add(correction.state)
             self._correction = None
-            fresh, b = self._u is None, self._run.b
-            self._u = empty(b.shape, b.dtype) if self._u is None else self._u
-            norm = kernels.correct(self._residual, b, self._u, e, fresh, self._tables)
             self._norms.clear()
         self._norms.append(norm)
-        self._begins = False
         return norm
 
     def current(self) -> Array | None:
@@ -159,6 +159,12 @@ class MixedCycles(Iteration):
         if self._u is not None or self._correction is None:
             return self._u
         return self._correction.state
+
+    def _add(self, e: Any) -> float:
+        """Add a correction to u, and begin with what it leaves; return the norm of that."""
+        fresh, b = self._u is None, self._run.b
+        self._u = empty(b.shape, b.dtype) if self._u is None else self._u
+        return kernels.correct(self._residual, b, self._u, e, fresh, self._tables)
 
     def _gains_more(self) -> bool:
         """Whether float32 has the digits for another cycle on this correction, and one is needed.
