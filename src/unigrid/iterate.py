@@ -29,7 +29,7 @@ DISCRETIZATION = "discretization"  # in place of a relative tolerance: one pass 
 DIVERGED_GROWTH, DIVERGED_RISES = 1e4, 5
 # No gain of a percent on the smallest residual in this many iterations, or, at round-off level, no halving in one.
 STAGNATED_GAIN, STAGNATED_ITERATIONS, ROUND_OFF_RANGE = 0.99, 5, 10.0
-# The expected factor of the first iteration. Looking ahead in vain costs a cycle, not looking ahead a pass over memory.
+# The expected factor of the first iteration. Looking ahead in vain costs a cycle, failing to look ahead a pass over memory.
 FIRST_RATE = 0.01
 
 

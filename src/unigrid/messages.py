@@ -1,4 +1,4 @@
-"""Error messages shared by the package: what came, what is allowed, how to fix it."""
+"""Checks of arguments shared by the package. Their messages name what came, what is allowed, and how to fix it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def reject_unknown_keywords(function: Callable[P, T], label: str | None = None) -> Callable[P, T]:
-    """Make a function answer an unknown keyword with its name, and the nearest that the function knows.
+    """Let a function refuse an unknown keyword with the nearest one that it has.
 
-    `label` is what the user calls the function: its own name, or its class' for a constructor, if not given.
+    `label` is the name in the message: the function's own, or that of the class for a constructor, if not given.
     """
     parameters = inspect.signature(function).parameters
     known = [name for name, found in parameters.items() if name != "self" and found.kind is not found.POSITIONAL_ONLY]

@@ -1,4 +1,4 @@
-"""What lies beyond the sides of a grid: every homogeneous boundary condition is a reflection of the index, with a weight.
+"""The values beyond the sides of a grid: every homogeneous boundary condition is a reflection of the index, with a weight.
 
     Dirichlet, vertices     0                        (the boundary node itself)
     Dirichlet, cells        - u[first]               (odd reflection)
@@ -23,7 +23,7 @@ class Reflection(NamedTuple):
     weight: float
 
 
-Sides = tuple[tuple[Reflection, Reflection], ...]  # a (low, high) pair an axis
+Sides = tuple[tuple[Reflection, Reflection], ...]  # one (low, high) pair per axis
 Depths = tuple[tuple[int, int], ...]  # how many values to add at the low and the high end of an axis, 0 or 1
 
 

@@ -1,4 +1,4 @@
-"""What came out of an iteration, and why it ended."""
+"""The outcome of an iteration, and why it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = Any
 
 
 class Reason(enum.Enum):
-    """Why an iteration ended. The value is the name; `text` says what happened, why, and what to do."""
+    """Why an iteration ended. The value is the name; `text` explains what happened, why, and what to do."""
 
     CONVERGED = "converged"
     MAXITER = "maxiter"
@@ -31,7 +31,7 @@ class Reason(enum.Enum):
 
 
 _TEXTS = {
-    Reason.CONVERGED: "The residual is at or below the tolerance, or the one pass that was asked for is done.",
+    Reason.CONVERGED: "The residual is at or below the tolerance, or the one pass of full multigrid is done.",
     Reason.MAXITER: "The allowed number of iterations is used up before the tolerance was met. If the residuals still fall, "
     "raise maxiter; if they fall slowly, take more sweeps (pre, post), the W-cycle, or accelerate='cg'.",
     Reason.DIVERGED: "The residual grows from cycle to cycle: the smoother amplifies the error. Take a smaller omega "
@@ -55,7 +55,7 @@ class Solution:
         The last iterate (for `nonfinite`: the last finite one).
     converged : bool
         Whether the stopping test held: ||b - A u|| <= max(rtol ||b||, atol), or the round-off level where rtol is None; or
-        the pass of full multigrid that rtol="discretization" asks for is done.
+        the pass of full multigrid of rtol="discretization" is done.
     reason : Reason
         Why the iteration ended; `reason.text` explains it, `message` adds this run's numbers.
     iterations : int
@@ -68,7 +68,7 @@ class Solution:
     nested_start : bool
         Whether the first iteration was full multigrid; `rate` leaves it out.
     parts : tuple of Solution
-        For a stack of right-hand sides, the outcome of each, in C order; the fields above then speak of the whole stack.
+        For a stack of right-hand sides, the outcome of each, in C order; the fields above then describe the whole stack.
     """
 
     u: Array = field(repr=False)

@@ -1,4 +1,4 @@
-"""What counts as a grid array: real numbers, in single or double precision, all of them finite."""
+"""Checks of grid arrays: real numbers, in single or double precision, all of them finite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import kernels
 
 Array = NDArray[np.floating]
-LARGE = 100_000  # numbers from which on a norm, on all cores and without an array of truth values, is asked first
+LARGE = 100_000  # numbers from which on the norm, on all cores and without an array of truth values, is tried first
 
 
 def real_array(array: ArrayLike, name: str) -> Array:
@@ -29,7 +29,7 @@ def real_array(array: ArrayLike, name: str) -> Array:
 
 
 def _all_finite(array: Array) -> bool:
-    """Say whether no value is NaN or infinite."""
+    """Whether no value is NaN or infinite."""
     if array.size >= LARGE and array.ndim > 1 and math.isfinite(kernels.norm(array.reshape(len(array), -1))):
         return True
     return bool(np.isfinite(array).all())

@@ -1,4 +1,4 @@
-"""Boundary conditions, and what each makes of the neighbor that a grid's end lacks.
+"""Boundary conditions, and the ghost value that each puts beyond the end of a grid.
 
 A condition replaces the missing neighbor by `weight * u[stand-in] + gain * value`: an odd reflection (Dirichlet), an even
 one (Neumann) or the other end (periodic). Inside the cycle every condition is homogeneous, so `weight` and the stand-in are
@@ -41,7 +41,7 @@ class Dirichlet:
     value: ArrayLike = 0.0
 
     def ghost(self, centering: str, h: float) -> Ghost:
-        """Return what the missing neighbor is made of."""
+        """Return the ghost value as an affine function of the unknown that it refers to."""
         return Ghost(0, 0.0, 1.0) if centering == "vertex" else Ghost(0, -1.0, 2.0)
 
 
@@ -62,7 +62,7 @@ class Neumann:
         return self.flux
 
     def ghost(self, centering: str, h: float) -> Ghost:
-        """Return what the missing neighbor is made of."""
+        """Return the ghost value as an affine function of the unknown that it refers to."""
         return Ghost(1, 1.0, 2.0 * h) if centering == "vertex" else Ghost(0, 1.0, h)
 
 
@@ -73,11 +73,11 @@ class Periodic:
 
     @property
     def value(self) -> ArrayLike:
-        """Zero: there is nothing to prescribe."""
+        """Zero: nothing is prescribed."""
         return 0.0
 
     def ghost(self, centering: str, h: float) -> Ghost:
-        """Return what the missing neighbor is made of."""
+        """Return the ghost value as an affine function of the unknown that it refers to."""
         return Ghost(-1, 1.0, 0.0)  # one step outward from one end is the other end
 
 

@@ -1,4 +1,4 @@
-"""What smooths on the coarsest level: a direct solver, which is a smoother that leaves no error."""
+"""The smoothers of the coarsest level: direct solvers, which leave no error."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DirectSolver(Smoother):
 def _dense_inverse(axes: tuple[Axis, ...], reaction: float) -> Numbers:
     """Return A^-1, (unknowns, unknowns); where A is singular, the matrix that gives mean-zero solutions."""
     result = 1.0 / _eigenvalue_sums(axes, reaction)
-    # One axis after the other: of an axis' eigenvectors, sum over k of V[i, k] result[k, ..] V^-1[k, j], its i and j last.
+    # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last.
     for axis in axes:
         vectors, inverse = _basis(axis)
         rest = result.reshape(axis.n, -1).T
@@ -96,7 +96,7 @@ def solution_norm(grid: Grid, reaction: float, block_sums: Numbers) -> float:
 
 
 def _factorized(problem: Poisson) -> Callable[[Numbers], Numbers]:
-    """Return what solves by sparse factors."""
+    """Return the solve with sparse factors."""
     import scipy.sparse
     from scipy.sparse.linalg import splu
 
@@ -113,7 +113,7 @@ def _factorized(problem: Poisson) -> Callable[[Numbers], Numbers]:
 
 @final
 class FourierSolver(Smoother):
-    """u = A^-1 f by diagonalization: a fast sine, cosine or Fourier transform along each axis, whatever its ends demand.
+    """u = A^-1 f by diagonalization: a fast sine, cosine or Fourier transform along each axis, by the sides it ends at.
 
     Alone on one level it is the classical fast Poisson solver. The mean-zero solution where A is singular.
 
@@ -141,7 +141,7 @@ class FourierSolver(Smoother):
 
 
 def _kind(axis: Axis) -> tuple[str, int]:
-    """Return sine or cosine, and the type of the transform whose basis meets the conditions at both ends."""
+    """Return the family and the type of the transform whose basis meets the conditions at both ends."""
     family = "dst" if axis.low is Dirichlet else "dct"
     if axis.low is axis.high:
         return family, 2 if axis.centering == "cell" else 1
@@ -159,7 +159,7 @@ def _frequencies(axis: Axis) -> Numbers:
 
 
 def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
-    """Return V, whose columns are the eigenvectors along an axis, and V^-1, both (n, n).
+    """Return V, whose columns are the eigenvectors along one axis, and V^-1, both (n, n).
 
     The eigenvectors are orthogonal in the weights of the axis; of a periodic axis they are cos + sin (Hartley's basis).
     """
@@ -180,7 +180,7 @@ def _eigenvalues(axis: Axis) -> Numbers:
 
 
 def _eigenvalue_sums(axes: tuple[Axis, ...], reaction: float) -> Numbers:
-    """Return the eigenvalues of A, an axis per axis; infinity for the constant where A is singular: its part is zero then."""
+    """Return the eigenvalues of A, one array axis per grid axis; infinity for the constant where A is singular."""
     sums = np.full((), reaction)
     for axis in axes:
         sums = np.add.outer(sums, _eigenvalues(axis))

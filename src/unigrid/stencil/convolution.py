@@ -24,7 +24,7 @@ class Convolution:
     weights : ndarray
         K, as many axes as the grid.
     sides : Sides
-        What lies beyond the ends of every axis.
+        The reflections beyond the ends of every axis.
     depths : Depths
         How many values beyond either end take part.
     strides : tuple of int
@@ -40,5 +40,5 @@ class Convolution:
 
     @staticmethod
     def centered(weights: NDArray[np.float64], sides: Sides) -> Convolution:
-        """Return a convolution of 3 weights an axis that keeps the grid."""
+        """Return a convolution of 3 weights per axis that keeps the grid."""
         return Convolution(weights, sides, ((1, 1),) * weights.ndim, (1,) * weights.ndim)

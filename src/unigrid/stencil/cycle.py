@@ -44,7 +44,7 @@ class StencilCycle(Frozen, ProblemCycle):
     problem : Poisson
         What to solve.
     cycle : "V", "W" or "F"
-        How often a level visits the next.
+        How often each level visits the next.
     smoothing : "tuned" or Smoothing
         All of the smoothing at once. "tuned", the default, is red-black with an omega for each half-sweep, tuned together: one
         step of three sweeps before, and one of two (in 3-D, three) after the correction. It is the fastest as a solver.
@@ -420,7 +420,7 @@ class StencilCycle(Frozen, ProblemCycle):
 
     @property
     def name(self) -> str:
-        """V(3,2), say: the kind of cycle, and its sweeps."""
+        """The kind of cycle, and its sweeps: V(3,2), for example."""
         return "{}({},{})".format(self.kind, *self.sweeps)
 
     @property

@@ -1,4 +1,4 @@
-"""Grids: which points are unknowns, how far apart, and which coarser grid comes next. Pure geometry, one axis at a time."""
+"""Grids: which points are unknowns, their spacing, and the next coarser grid; one axis at a time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .boundary import Condition, Dirichlet, Ghost, Neumann, Periodic
 if TYPE_CHECKING:
     from scipy import sparse
 
-# An axis whose spacing is at least this many times the finest is left alone: point smoothers see only the strong axes, so
-# coarsening the weak ones would lose errors that nothing has smoothed (at spacings 1:2,
+# An axis whose spacing is at least this many times the finest is not coarsened: point smoothers smooth along the strong axes
+# alone, so coarsening the weak ones would lose errors that nothing has smoothed (at spacings 1:2,
 # 100^2, a ratio of 2.1 raises the factor of V(2,2) from 0.08 to 0.23).
 SEMICOARSENING_RATIO = 1.5
 
@@ -72,7 +72,7 @@ class Axis:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Length that each unknown stands for, shape (n,): h, halved at a vertex-Neumann end."""
+        """Length of the cell of each unknown, shape (n,): h, halved at a vertex-Neumann end."""
         weights = np.full(self.n, self.h)
         if self.centering == "vertex":
             weights[0] *= 0.5 if self.low is Neumann else 1.0
@@ -80,7 +80,7 @@ class Axis:
         return weights
 
     def ghosts(self) -> tuple[Ghost, Ghost]:
-        """What stands in for the missing neighbor at the low and at the high end; `inward` made an index of this axis."""
+        """Return the ghost values at the low and at the high end; `inward` is an index of this axis here."""
         low, high = (side().ghost(self.centering, self.h) for side in (self.low, self.high))
         low_index, high_index = low.inward, self.n - 1 - high.inward
         if self.periodic:
@@ -94,7 +94,7 @@ class Axis:
 
     @property
     def reflections(self) -> tuple[Reflection, Reflection]:
-        """What lies beyond the low and the high end, on an axis of any number of unknowns."""
+        """The reflections beyond the low and the high end."""
         low, high = (side().ghost(self.centering, self.h) for side in (self.low, self.high))
         return Reflection(low.inward, low.weight), Reflection(high.inward, high.weight)
 
@@ -152,7 +152,7 @@ class Grid:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Volume that each unknown stands for, shape `shape`."""
+        """Volume of the cell of each unknown, shape `shape`."""
         weights = np.ones(())
         for axis in self.axes:
             weights = np.multiply.outer(weights, axis.weights)
@@ -160,11 +160,11 @@ class Grid:
 
     @cached_property
     def sides(self) -> Sides:
-        """What lies beyond the ends of every axis."""
+        """The reflections beyond the ends of every axis."""
         return tuple(axis.reflections for axis in self.axes)
 
     def without(self, axis: int) -> tuple[Axis, ...]:
-        """Return the other axes: those of a side that axis `axis` ends at."""
+        """Return the other axes: those of the sides at the ends of axis `axis`."""
         return self.axes[:axis] + self.axes[axis + 1 :]
 
     @cached_property

@@ -1,6 +1,6 @@
 """Slots that were trained, as slots of the stencil backend: a few 3x3 kernels, the same at every point of every level.
 
-They know no grid size, so what was trained on 63^2 runs on 1000 x 300. `unigrid.train("poisson")` finds their numbers.
+They depend on no grid size: trained on 63^2, they run on 1000 x 300. `unigrid.train("poisson")` finds their numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = NDArray[np.floating]
 
 
 def anisotropy(operator: StencilOperator) -> float:
-    """Return x = (s_0 - s_1) / (s_0 + s_1) of a level, s_a = 1/h_a^2: 0 where the two axes couple alike, -1 and 1 at the ends.
+    """Return x = (s_0 - s_1) / (s_0 + s_1) with s_a = 1/h_a^2: 0 where both axes couple alike, -1 and 1 at the extremes.
 
     Grids of one or three axes have no such number, and count as isotropic.
     """

@@ -19,8 +19,8 @@ Array = NDArray[np.floating]
 class StencilOperator(Operator):
     """A u = -Laplace_h(u) + c u on one grid, matrix-free.
 
-    (A u)_i = sum over axes of (2 u_i - u_(i-1) - u_(i+1)) / h^2, plus c u_i; a neighbor that the grid lacks is replaced as the
-    axis' condition says (see `boundary`).
+    (A u)_i = sum over axes of (2 u_i - u_(i-1) - u_(i+1)) / h^2, plus c u_i; a neighbor beyond a side is
+    replaced by its ghost value (see `boundary`).
     """
 
     def __init__(self, grid: Grid, reaction: float) -> None:
@@ -31,7 +31,7 @@ class StencilOperator(Operator):
         return f"<StencilOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {2 * self.grid.ndim + 1}-point stencil>"
 
     def tables(self, dtype: np.dtype) -> kernels.Tables:
-        """Return what the kernels need to know of this operator, in the arrays' own precision."""
+        """Return the arguments of kernels for this operator, in the precision of the arrays."""
         try:
             return self._tables[dtype]
         except KeyError:
@@ -84,7 +84,7 @@ class StencilOperator(Operator):
 
     @property
     def smoothing_interval(self) -> tuple[float, float]:
-        """Where the spectrum of D^-1 A lies for the errors that the next grid cannot see.
+        """The interval of the spectrum of D^-1 A for the errors that the next grid cannot represent.
 
         An error that oscillates in a strong axis a has at least (1/h_a^2) / sum(1/h^2) of the diagonal (a frequency of pi/2
         there, 0 elsewhere), and never more than 2.
@@ -106,5 +106,5 @@ def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.Ta
     coefficients[3, 0] = reaction
     cut = [axis for axis in grid.axes[:-1] if axis.n > 1][:1]  # the axis that slabs are cut from, as in kernels
     seam = any(axis.periodic and axis.n % 2 == 1 for axis in cut)
-    with np.errstate(over="ignore", under="ignore"):  # float32 may be too small for them; whoever solves in it will be told
+    with np.errstate(over="ignore", under="ignore"):  # beyond the range of float32; a solve in float32 checks that
         return kernels.Tables(neighbors, coefficients.astype(dtype), seam)

@@ -156,7 +156,7 @@ class Poisson:
         return self.reaction == 0.0 and all(axis.singular for axis in self.grid.axes)
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
-        """Return the coordinates of the unknowns, one array an axis, shaped to broadcast against f; the low corner is 0."""
+        """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
         return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))
 
     def matrix(self) -> sparse.csr_array:
@@ -209,11 +209,11 @@ class Poisson:
         return kernels.weighted_sum(array, weights)
 
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
-        """Return b less its mean if the problem is singular, else b: what a solution can exist for."""
+        """Return b without its mean if the problem is singular, else b: a right-hand side that has a solution."""
         return self.made_compatible(b.copy()) if self.singular else b
 
     def made_compatible(self, b: NDArray[Any]) -> NDArray[Any]:
-        """Do as `compatible`, in an array that may be written over."""
+        """Do as `compatible`, in an array that may be overwritten."""
         if self.singular:
             b -= b.dtype.type(self.mean(b))
         return b
@@ -231,7 +231,7 @@ class Poisson:
 
 
 def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:
-    """Return the values of a side where the coarse grid needs them; a number stays a number."""
+    """Return the values of a side at the points of the coarse grid; a number stays a number."""
     if values.ndim == 0:
         return values
     for number, (source, target) in enumerate(zip(fine, coarse, strict=True)):
@@ -253,7 +253,7 @@ def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
 def _checked_lengths(
     intervals: list[int], lengths: float | Sequence[float] | None, spacing: float | Sequence[float] | None
 ) -> list[float]:
-    """Return the length of every axis from what the user gave."""
+    """Return the length of every axis, from lengths or spacing."""
     if lengths is not None and spacing is not None:
         raise ValueError(f"give lengths or spacing, not both; got lengths={lengths!r} and spacing={spacing!r}")
     if lengths is not None:

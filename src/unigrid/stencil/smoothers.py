@@ -24,7 +24,7 @@ Array = NDArray[np.floating]
 
 
 def _checked_omega(omega: float) -> None:
-    """Divergence for omega >= 2 is left to the driver to notice and explain: such a smoother is bad, not meaningless."""
+    """Divergence for omega >= 2 is left to the driver to detect and explain: such a smoother is bad, not meaningless."""
     if not isinstance(omega, int | float | np.number) or not math.isfinite(omega) or omega <= 0:
         raise ValueError(f"omega must be a finite number > 0, got {omega!r}")
 
@@ -67,7 +67,7 @@ class RedBlack(Smoother):
         if isinstance(self.omega, Sequence) and not isinstance(self.omega, str):
             object.__setattr__(self, "omega", tuple(self.omega))
         if len(self.omegas) == 0 or len(self.omegas) % 2:
-            raise ValueError(f"omega must be a number, or two for each sweep, one a half-sweep; got {self.omega!r}")
+            raise ValueError(f"omega must be a number, or two for each sweep, one per half-sweep; got {self.omega!r}")
         for omega in self.omegas:
             _checked_omega(omega)
         if self.first not in ("red", "black"):
@@ -85,7 +85,7 @@ class RedBlack(Smoother):
 
     @property
     def cost(self) -> float:
-        """Sweeps a step."""
+        """Sweeps per step."""
         return len(self.omegas) / 2
 
     def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
@@ -133,7 +133,7 @@ class Chebyshev(Smoother):
     """Chebyshev semi-iteration of `degree` Jacobi steps: u_(k+1) = w_k (u_k + gain D^-1 (f - A u_k)) + (1 - w_k) u_(k-1).
 
     The polynomial that is smallest on `interval`, which holds the eigenvalues of D^-1 A of the errors to be smoothed; None
-    takes those that the coarser grid cannot see. Its own adjoint.
+    takes those of the errors that the coarser grid cannot represent. Its own adjoint.
 
     Source: G. Golub, R. Varga, Numer. Math. 3 (1961); M. Adams et al., J. Comput. Phys. 188 (2003), for smoothing.
     """
@@ -149,7 +149,7 @@ class Chebyshev(Smoother):
 
     @property
     def cost(self) -> int:
-        """Applications of A a step."""
+        """Applications of A per step."""
         return self.degree
 
     def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:

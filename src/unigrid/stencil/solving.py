@@ -95,7 +95,7 @@ class SolveOptions:
 
     @property
     def is_one_pass(self) -> bool:
-        """Whether one pass of full multigrid is all that is asked for."""
+        """Whether the options are those of one pass of full multigrid."""
         return self.rtol == DISCRETIZATION
 
     def tolerance(self, dtype: np.dtype) -> Tolerance:
@@ -296,8 +296,8 @@ def _right_hand_side(
     projected_norm = kernels.norm(projected)
     if not projected_norm > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
         projected, projected_norm = np.zeros_like(b), 0.0
-    seen = abs(mean) > 10.0 * eps * float(np.abs(b).max())
-    note = f"A mean of {mean:.3g} was taken out of the right-hand side." if seen else ""
+    noticeable = abs(mean) > 10.0 * eps * float(np.abs(b).max())
+    note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
     return projected, projected_norm, blocks, note
 
 
@@ -308,7 +308,7 @@ def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None
 
 
 def _check_compatible(problem: Poisson, b: Array, mean: float) -> None:
-    """Raise ValueError where the mean of b is more than the discretization of a compatible problem leaves.
+    """Raise ValueError where the mean of b is larger than the discretization of a compatible problem leaves it.
 
     Measured by the mean of |b| as well as by its maximum: a point source, or a flux folded into few unknowns, has a maximum
     beside which any mean is small.

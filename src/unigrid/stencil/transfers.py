@@ -1,7 +1,7 @@
 """The slots R, Pi and P of the stencil backend: tensor products of one small banded matrix per axis.
 
-What a user names is a recipe, `FullWeighting()`; `between(fine, coarse)` makes of it the slot of one level. A recipe that is
-the adjoint of another, in the inner product of the cell volumes, R = W_c^-1 P^T W_f, says so.
+A user names a recipe, `FullWeighting()`; its `between(fine, coarse)` returns the slot of one level. A recipe that is
+the adjoint of another, in the inner product of the cell volumes, R = W_c^-1 P^T W_f, returns it from `adjoint`.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ _ONE = np.zeros((1, 1), np.int64), np.ones((1, 1))
 
 
 class TransferRecipe(ABC):
-    """What a user names: makes the transfer between two grids when the hierarchy is built."""
+    """A transfer by its rule: it returns the transfer between two grids when the hierarchy is built."""
 
     @abstractmethod
     def between(self, fine: Grid, coarse: Grid) -> Restriction | StateTransfer | Prolongation:
         """Return the transfer; restrictions lead from fine to coarse, prolongations back. May raise ValueError.
 
-        To be written by a user whose transfer depends on the grids: on any size but 2^k - 1, say, where an axis of 32 unknowns
+        For a user's own transfer that depends on the grids: on sizes other than 2^k - 1, for example, an axis of 32 unknowns
         may come from 64 or from 65.
         """
 
@@ -113,7 +113,7 @@ class TransferRecipe(ABC):
 @final
 @dataclass(frozen=True)
 class Linear(TransferRecipe):
-    """P: (bi-, tri-) linear interpolation, exact for linear functions away from the sides, reflected as the sides demand."""
+    """P: (bi-, tri-) linear interpolation, exact for linear functions away from the sides, reflected at the sides."""
 
     def between(self, fine: Grid, coarse: Grid) -> SeparableTransfer:
         return SeparableTransfer(fine.shape, [_each_axis(linear, fine, coarse)])
