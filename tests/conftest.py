@@ -1,28 +1,32 @@
 """What several test files need: a seeded generator, threads, and the discrete equations written down a second time."""
 
 import itertools
-import zlib
 
 import numpy as np
 import pytest
 import scipy.sparse
+from tiers import DRAW, generator
 
 import unigrid
 from unigrid.stencil import hierarchy
 from unigrid.stencil.kernels import threads as threading_module
 
 
+def pytest_report_header():
+    """Name the draw, by which a run can be repeated."""
+    return f"UNIGRID_TEST_DRAW={DRAW}"
+
+
 @pytest.fixture
 def rng(request):
-    """A generator of random numbers that depends on the test's own name alone."""
-    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+    """A generator of random numbers that depends on the test's own name, and on the draw."""
+    return generator(request.node.nodeid)
 
 
-@pytest.fixture(autouse=True)
-def as_many_levels_as_fit(request, monkeypatch):
-    """Tests run on small grids and are to see many levels; the default, which ends early, is for those that ask for it."""
-    if not request.node.get_closest_marker("default_depth"):
-        monkeypatch.setattr(hierarchy, "COARSEST_UNKNOWNS", hierarchy.FEWEST_UNKNOWNS)
+@pytest.fixture
+def deep(monkeypatch):
+    """As many levels as fit, also on the small grids of tests; by default coarsening ends at a few hundred unknowns."""
+    monkeypatch.setattr(hierarchy, "COARSEST_UNKNOWNS", hierarchy.FEWEST_UNKNOWNS)
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ F = np.ones((255, 255))
 WARM_FILES, FIRST_FILES, FRAMES = 12, 21, 9
 NORMS = {"sum_of_squares"}  # the norm of b comes before; what counts is the way to the first kernel of the cycle
 
-pytestmark = pytest.mark.default_depth
 # Not met before the redesign of the cycle; with it, this mark goes.
 budget = pytest.mark.xfail(strict=False, reason="a budget that the redesign of the cycle is to meet")
 

@@ -12,7 +12,6 @@ from golden.record import ITERATES
 
 import unigrid
 
-pytestmark = pytest.mark.default_depth
 RECORDED = np.load(ITERATES)
 RUNS = [pytest.param(case, threads, id=f"{case.name}-{threads}") for case in CASES for threads in case.threads]
 

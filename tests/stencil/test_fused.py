@@ -11,6 +11,7 @@ from unigrid.stencil.kernels import fused as fused_module
 from unigrid.stencil.kernels import threads as threading_module
 from unigrid.stencil.kernels.fused import FusedLegs
 
+pytestmark = pytest.mark.usefixtures("deep")
 SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
 TRANSFERS = (("full-weighting", "linear"), ("cell-average", "constant"))
 ROUND_OFF = 50  # times eps, relative to the largest value

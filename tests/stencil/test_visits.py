@@ -11,6 +11,7 @@ from unigrid.stencil.kernels import fused as fused_module
 from unigrid.stencil.kernels import threads as threading_module
 from unigrid.stencil.kernels.visits import SmallVisits
 
+pytestmark = pytest.mark.usefixtures("deep")
 SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
 ROUND_OFF = 200  # times eps, relative to the largest value: a whole cycle, and two ways to multiply by the coarsest inverse
 
