@@ -1,7 +1,8 @@
-"""Cross products packed into few items, in two tiers, and where their random numbers come from.
+"""The tiers of the suite, cross products packed into few items, and where their random numbers come from.
 
 A packed test is two items: `sample`, one case in twenty, and `rest`, which is `slow`. Every case is a subtest of its own. So
-the fast tier, `-m "not slow and not system"`, goes through the sample, and the whole suite through all cases, each once.
+the fast tier, `-m "not slow and not system"`, goes through the sample, and the whole suite through all cases, each once. What
+else is `slow` or `system` is marked where it stands, or by the lists below, which name whole files and folders.
 
 Which cases are in the sample, and all random numbers, are the same in every run, unless the environment variable
 UNIGRID_TEST_DRAW holds a number other than 0: then both are drawn anew from it.
@@ -21,6 +22,31 @@ import pytest
 
 DRAW = int(os.environ.get("UNIGRID_TEST_DRAW", "0"))
 ONE_IN = 20
+# Files, folders and tests by the beginning of their names: what starts processes or trains networks, and what takes long.
+SYSTEM = (
+    "tests/cli/", "tests/test_benchmarks.py", "tests/test_cli.py", "tests/test_demo.py", "tests/test_examples.py",
+    "tests/training/test_checkpoint.py", "tests/training/test_edges_of_runs.py", "tests/training/test_evaluation.py",
+    "tests/training/test_inference.py", "tests/training/test_loop.py", "tests/training/test_poisson.py",
+    "tests/training/test_poisson_net.py", "tests/training/test_resume.py", "tests/training/test_shapes.py",
+    "tests/training/test_train.py", "tests/conv/test_fitting.py",
+    "tests/test_package.py::test_a_numpy_solve_loads_neither_torch_nor_matplotlib",
+    "tests/test_package.py::test_modules_are_there_without_an_import_of_their_own",
+    "tests/test_package.py::test_the_examples_of_training_run",
+    "tests/test_package.py::test_without_torch",
+)  # fmt: skip
+SLOW = (
+    "tests/conv/test_models.py::test_a_compiled_model_is_the_same_function",
+    "tests/conv/test_models.py::test_precisions",
+    "tests/conv/test_parameters.py::test_numbers_are_stored_once_in_every",
+    "tests/conv/test_straight_line.py::test_a_sample_of_all_combinations",
+    "tests/conv/test_straight_line.py::test_all_sharing_modes",
+    "tests/equivalence/test_report.py",
+    "tests/equivalence/test_stencils.py::test_cycles_on_every_grid_that_nests",
+    "tests/equivalence/test_stencils.py::test_ten_cycles_are_the_classical_ones",
+    "tests/test_analysis.py::test_predictions_against_cycles_that_run",
+    "tests/test_analysis.py::test_the_blocks_are_the_error_matrix_of_the_cycle",
+    "tests/training/test_poisson_loss.py",
+)
 Row = tuple[str, dict[str, Any]]  # a case: its name and its arguments
 
 

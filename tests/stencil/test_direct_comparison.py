@@ -83,6 +83,7 @@ def _direct(problem, b):
     return scipy.sparse.linalg.spsolve(bordered, np.append(b.ravel(), 0.0))[:-1].reshape(problem.shape)
 
 
+@pytest.mark.slow
 def test_enough_cases_have_three_levels_and_a_small_coarsest_one():
     levels = [_cycle(case.seed).levels for case in RANDOM_CASES]
     deep = [len(of_one) >= 3 and of_one[-1].problem.grid.size <= COARSEST for of_one in levels]

@@ -116,6 +116,7 @@ def even_parts_of(level, pre):
     return level.legs._parts(len(level.legs.down.weights), True)
 
 
+@pytest.mark.slow
 def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):
     monkeypatch.setattr(threading_module, "PARALLEL_FROM", 1)
     monkeypatch.setattr(fused_module, "STRIP_ROWS", 5)
