@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -101,13 +102,14 @@ def _rows(names: Any, values: Any, *, ids: Any = None) -> list[Row]:
         given = list(given) if len(names) > 1 or hasattr(value, "marks") else [given]
         if own is None and isinstance(ids, list):
             own = ids[number]
-        named = own or "-".join((ids or _named)(each) for each in given)
+        named = own or "-".join((ids or named)(each) for each in given)
         rows.append((named, dict(zip(names, given, strict=True))))
     return rows
 
 
-def _named(value: Any) -> str:
-    return value.__name__ if hasattr(value, "__name__") else str(value)
+def named(value: Any) -> str:
+    """Return a name for a value, the same in every process: for `ids`."""
+    return value.__name__ if hasattr(value, "__name__") else re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def _joined(parts: tuple[Row, ...]) -> Row:

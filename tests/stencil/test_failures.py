@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiers import pack
+from tiers import named, pack
 
 import unigrid
 from unigrid import Reason
@@ -375,7 +375,7 @@ BAD_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "words"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("arguments", "error", "words"), BAD_ARGUMENTS, ids=lambda value: named(value)[:40])
 def test_a_bad_argument_is_refused_in_one_line(arguments, error, words):
     with pytest.raises(error, match=words) as raised:
         unigrid.solve(F, **arguments)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
-from tiers import pack
+from tiers import named, pack
 
 import unigrid
 from unigrid import Reason
@@ -308,7 +308,7 @@ class OwnRestriction(unigrid.Restriction):
         ({"coarsest": unigrid.GaussSeidel()}, "coarsest"),
         ({"coarsest": Unpaired()}, "coarsest"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_be_symmetric_is_refused_in_one_line(options, words):
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), **options)
