@@ -1,28 +1,57 @@
 """What several test files need: a seeded generator, threads, and the discrete equations written down a second time."""
 
 import itertools
-import zlib
+import os
+from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be set before NumPy and torch are imported
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import scipy.sparse
+from golden.cases import CASES, run
+from tiers import DRAW, SLOW, SYSTEM, generator
 
 import unigrid
-from unigrid.stencil import hierarchy
+from unigrid.stencil import hierarchy, kernels
 from unigrid.stencil.kernels import threads as threading_module
+
+
+def pytest_report_header():
+    """Name the draw, by which a run can be repeated."""
+    return f"UNIGRID_TEST_DRAW={DRAW}"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what is not in the fast tier by name."""
+    for item in items:
+        for names, mark in ((SLOW, "slow"), (SYSTEM, "system")):
+            if item.nodeid.startswith(names):
+                item.add_marker(mark)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes():
+    """Compile the kernels before the workers start, as each would otherwise compile them all for itself."""
+    sources = Path(kernels.__file__).parent
+    compiled = [path.stat().st_mtime for path in sources.glob("__pycache__/*.nbi")]
+    if max(compiled, default=0.0) < max(path.stat().st_mtime for path in sources.glob("*.py")):
+        for case in CASES:
+            run(case)
 
 
 @pytest.fixture
 def rng(request):
-    """A generator of random numbers that depends on the test's own name alone."""
-    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+    """A generator of random numbers that depends on the test's own name, and on the draw."""
+    return generator(request.node.nodeid)
 
 
-@pytest.fixture(autouse=True)
-def as_many_levels_as_fit(request, monkeypatch):
-    """Tests run on small grids and are to see many levels; the default, which ends early, is for those that ask for it."""
-    if not request.node.get_closest_marker("default_depth"):
-        monkeypatch.setattr(hierarchy, "COARSEST_UNKNOWNS", hierarchy.FEWEST_UNKNOWNS)
+@pytest.fixture
+def deep(monkeypatch):
+    """As many levels as fit, also on the small grids of tests; by default coarsening ends at a few hundred unknowns."""
+    monkeypatch.setattr(hierarchy, "COARSEST_UNKNOWNS", hierarchy.FEWEST_UNKNOWNS)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import unigrid
 from unigrid import analysis
 from unigrid.analysis import FourierAnalysis, OperatorSymbol, symbol
 
+pytestmark = pytest.mark.usefixtures("deep")
+
 Poisson, StencilCycle = unigrid.Poisson, unigrid.StencilCycle
 Jacobi, RedBlack, GaussSeidel, Chebyshev = unigrid.Jacobi, unigrid.RedBlack, unigrid.GaussSeidel, unigrid.Chebyshev
 FIVE_POINTS = np.array([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])

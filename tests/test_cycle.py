@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiers import pack
 
 import unigrid
 from unigrid import cycle as cycle_module
 from unigrid.stencil.transfers import CellAverage, FullWeighting, Injection
 
+pytestmark = pytest.mark.usefixtures("deep")
 MIXES = [
     ((63,), "dirichlet", "vertex"),
     ((100,), [("dirichlet", "neumann")], "cell"),
@@ -39,6 +41,7 @@ EVERY_SMOOTHER = pytest.mark.parametrize(
 # The full approximation scheme.
 
 
+@pack
 @pytest.mark.parametrize("kind", ["V", "W", "F"])
 @pytest.mark.parametrize("transfer", [Injection(), FullWeighting(), CellAverage()], ids=repr)
 @EVERY_MIX
@@ -85,6 +88,7 @@ def test_fas_with_a_transfer_that_is_no_interpolation_at_all(rng):
 # Nothing that is given is changed.
 
 
+@pack
 @pytest.mark.parametrize("kind", ["V", "W", "F"])
 @pytest.mark.parametrize("state_transfer", [None, "injection"])
 @pytest.mark.parametrize(("pre", "post"), [(2, 2), (0, 1), (1, 0)])
@@ -106,6 +110,7 @@ def test_a_cycle_leaves_b_and_u_as_they_are(smoother, kind, state_transfer, pre,
     np.testing.assert_array_equal(cycle(b), cycle(b, None))
 
 
+@pack
 @pytest.mark.parametrize("state_transfer", [None, "full-weighting"])
 @EVERY_SMOOTHER
 @EVERY_MIX
@@ -310,6 +315,7 @@ def test_steps_are_adjoint_step_by_step():
     assert Richardson(1).adjoint() is None
 
 
+@pack
 @pytest.mark.parametrize("count", [1, 2, 3])
 @EVERY_SMOOTHER
 def test_steps_equal_repeated_calls(smoother, count, rng):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from tiers import pack
 
 import unigrid
 from unigrid.reflection import Reflection, extended
@@ -31,6 +32,7 @@ def by_numpy(array, number, axis, depth):
     return array
 
 
+@pack
 @pytest.mark.parametrize("depth", list(itertools.product((0, 1), repeat=2)), ids=str)
 @EVERY_AXIS
 def test_one_axis_equals_numpy_pad(sides, centering, depth, rng):

@@ -23,6 +23,7 @@ JACOBI, CHEBYSHEV, RED_BLACK = unigrid.Jacobi(0.8), unigrid.Chebyshev(4), unigri
 SMOOTHERS = pytest.mark.parametrize(
     "smoother", [JACOBI, CHEBYSHEV, RED_BLACK, unigrid.RedBlack((1.0, 1.2), first="black"), unigrid.Chebyshev(1)], ids=repr
 )
+pytestmark = pytest.mark.usefixtures("deep")
 SIDES = {  # per axis: the sides, and the unknowns of a grid of 8 and one of 16 intervals
     "vertex": [((D, D), 7, 15), ((D, N), 8, 16), ((N, D), 8, 16), ((N, N), 9, 17), ((P, P), 8, 16)],
     "cell": [((D, D), 8, 16), ((D, N), 8, 16), ((N, D), 8, 16), ((N, N), 8, 16), ((P, P), 8, 16)],

@@ -7,6 +7,8 @@ from matplotlib.patches import FancyArrowPatch, Polygon
 
 from unigrid import Poisson, StencilCycle, plots
 
+pytestmark = pytest.mark.usefixtures("deep")
+
 
 def drawn_path(axes):
     """Return the levels of the arrows' ends, from the markers' heights."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from tiers import pack
 
 from unigrid import Dirichlet, Neumann, Poisson, StencilCycle
 
@@ -104,6 +105,7 @@ def mixes(ndim):
     return list(itertools.combinations_with_replacement(SIDES, ndim))
 
 
+@pack
 @pytest.mark.parametrize("reaction", [0.0, 3.0])
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
 @pytest.mark.parametrize("sides", mixes(1) + mixes(2) + mixes(3), ids=str)
@@ -120,6 +122,7 @@ PASSES = [{"maxiter": 1, "rtol": 0.0}, {"rtol": "discretization"}]  # the smooth
 FMG_SHAPES = [(127,), (100,), (63, 63), (255, 255), (100, 100), (31, 31, 31), (63, 63, 63), (100, 100, 100)]
 
 
+@pack
 @pytest.mark.parametrize("options", PASSES, ids=["any", "alone"])
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
 @pytest.mark.parametrize("shape", FMG_SHAPES, ids=str)
@@ -130,6 +133,7 @@ def test_one_full_multigrid_pass_reaches_the_discretization_error(shape, centeri
     assert case.error(one_pass.u) <= 1.15 * case.error(solve(case, rtol=1e-10).u)
 
 
+@pack
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
 @pytest.mark.parametrize("sides", mixes(1) + mixes(2) + mixes(3), ids=str)
 def test_one_full_multigrid_pass_suffices_for_every_mix_of_sides(sides, centering):

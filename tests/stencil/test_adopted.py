@@ -357,6 +357,7 @@ def test_without_one_it_is_the_smoother(rng):
     assert pickle.loads(pickle.dumps(cycles[0])).symmetric()
 
 
+@pytest.mark.usefixtures("deep")
 def test_its_work_is_counted_and_shown():
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), smoother=JACOBI, post_smoother=CHEBYSHEV, pre=2, post=1)
     sizes = [3969, 961, 225, 49]

@@ -5,6 +5,8 @@ import pytest
 
 import unigrid
 
+pytestmark = pytest.mark.usefixtures("deep")
+
 
 class Richardson(unigrid.Smoother):
     """Ten lines in plain NumPy; the diagonal is float64, so float32 input comes back as float64."""

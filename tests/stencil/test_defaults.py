@@ -176,3 +176,18 @@ def test_iterations_to_1e_8(shape, iterations, rng):
     f = rng.standard_normal(shape)
     assert unigrid.solve(f, rtol=1e-8, spacing=1.0).iterations == iterations
     assert unigrid.solve(f, rtol=1e-8, spacing=1.0, precision="mixed").iterations == iterations
+
+
+@pytest.mark.parametrize(
+    ("shape", "coarsest"),
+    [
+        ((127,), (63,)),
+        ((31, 31), (15, 15)),
+        ((15, 15), (7, 7)),
+        ((255, 255), (15, 15)),
+        ((31, 31, 31), (7, 7, 7)),
+        ((5, 5), (5, 5)),
+    ],
+)
+def test_by_default_coarsening_ends_where_a_dense_product_is_cheaper_but_not_on_the_finest_level(shape, coarsest):
+    assert unigrid.StencilCycle(unigrid.Poisson(shape)).levels[-1].problem.shape == coarsest

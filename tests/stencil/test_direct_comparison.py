@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from tiers import DRAW, pack
 
 import unigrid
 from unigrid.stencil.transfers import CellAverage, Constant, FullWeighting, Linear
 
+pytestmark = pytest.mark.usefixtures("deep")
 CASES, DEEP_CASES, COARSEST = 240, 150, 100
 SIDES = [("dirichlet", "dirichlet"), ("dirichlet", "neumann"), ("neumann", "dirichlet"), ("neumann", "neumann")]
 SIDES_AND_PERIODIC = [*SIDES, ("periodic", "periodic")]
@@ -62,7 +64,7 @@ def _random_case(seed):
     return Case(shape, lengths, kinds, values, centering, reaction, seed)
 
 
-RANDOM_CASES = [_random_case(seed) for seed in range(CASES)]
+RANDOM_CASES = [_random_case(seed) for seed in range(CASES * DRAW, CASES * (DRAW + 1))]
 EVERY_CASE = pytest.mark.parametrize("case", RANDOM_CASES, ids=lambda case: f"{case.seed}-{'x'.join(map(str, case.shape))}")
 
 
@@ -81,6 +83,7 @@ def _direct(problem, b):
     return scipy.sparse.linalg.spsolve(bordered, np.append(b.ravel(), 0.0))[:-1].reshape(problem.shape)
 
 
+@pytest.mark.slow
 def test_enough_cases_have_three_levels_and_a_small_coarsest_one():
     levels = [_cycle(case.seed).levels for case in RANDOM_CASES]
     deep = [len(of_one) >= 3 and of_one[-1].problem.grid.size <= COARSEST for of_one in levels]
@@ -91,6 +94,7 @@ def test_enough_cases_have_three_levels_and_a_small_coarsest_one():
     assert sum(_cycle(case.seed).problem.singular for case in RANDOM_CASES) >= 10
 
 
+@pack
 @EVERY_CASE
 def test_the_solution_is_that_of_a_direct_solver(case):
     cycle = _cycle(case.seed)
@@ -101,6 +105,7 @@ def test_the_solution_is_that_of_a_direct_solver(case):
     assert np.abs(u - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
+@pack
 @EVERY_CASE
 def test_the_operator_is_the_matrix(case):
     for level in _cycle(case.seed).levels:
@@ -114,6 +119,7 @@ def test_the_operator_is_the_matrix(case):
         np.testing.assert_allclose(problem.operator.diagonal(), diagonal, rtol=0, atol=1e-14 * problem.operator.norm_bound)
 
 
+@pack
 @EVERY_CASE
 def test_the_matrix_is_symmetric_in_the_weights_and_positive(case):
     for level in _cycle(case.seed).levels:
@@ -127,6 +133,7 @@ def test_the_matrix_is_symmetric_in_the_weights_and_positive(case):
 
 
 @pytest.mark.parametrize(("down", "up"), [(FullWeighting(), Linear()), (CellAverage(), Constant())], ids=["linear", "constant"])
+@pack
 @EVERY_CASE
 def test_restriction_is_the_weighted_adjoint_of_prolongation(case, down, up):
     rng = np.random.default_rng(case.seed)
@@ -153,6 +160,7 @@ def _small_cases():
                     yield pytest.param(shape, kinds, centering, id=f"{centering}-{'x'.join(map(str, shape))}-{names}")
 
 
+@pack
 @pytest.mark.parametrize(("shape", "kinds", "centering"), list(_small_cases()))
 def test_matrix_and_right_hand_side_are_the_equations(shape, kinds, centering, written_out, rng):
     lengths = tuple(rng.uniform(0.5, 2.0, len(shape)))

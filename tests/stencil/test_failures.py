@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tiers import named, pack
 
 import unigrid
 from unigrid import Reason
@@ -92,6 +93,7 @@ def fill_with_nan(u):
     u[(0,) * u.ndim] = np.nan
 
 
+@pytest.mark.usefixtures("deep")
 @pytest.mark.parametrize("start", ["fmg", "zero"])
 @pytest.mark.parametrize("fatal", [1, 3, 20, 40])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -128,6 +130,7 @@ def test_nan_for_one_of_several_right_hand_sides_spares_the_others():
 # Iterations that fail.
 
 
+@pack
 @pytest.mark.parametrize("smoother", [unigrid.RedBlack(3), unigrid.Jacobi(3), unigrid.GaussSeidel(3)], ids=repr)
 @pytest.mark.parametrize("shape", [(100,), (64, 64), (127, 33), (17, 16, 15)], ids=str)
 @pytest.mark.parametrize("start", ["fmg", "zero"])
@@ -141,6 +144,7 @@ def test_omega_three_is_found_to_diverge_within_ten_cycles(smoother, shape, star
         assert "omega" in solution.reason.text
 
 
+@pack
 @SOURCES
 @pytest.mark.parametrize("shape", [(15,), (500,), (32, 32), (100, 37), (128, 128), (300, 300), (31, 31, 31)], ids=str)
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
@@ -162,6 +166,7 @@ def test_rtol_below_round_off_stagnates_in_float64(source, shape):
     assert solution.iterations < 25
 
 
+@pack
 @SOURCES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
@@ -370,7 +375,7 @@ BAD_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "words"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("arguments", "error", "words"), BAD_ARGUMENTS, ids=lambda value: named(value)[:40])
 def test_a_bad_argument_is_refused_in_one_line(arguments, error, words):
     with pytest.raises(error, match=words) as raised:
         unigrid.solve(F, **arguments)

@@ -11,6 +11,7 @@ from unigrid.stencil.kernels import fused as fused_module
 from unigrid.stencil.kernels import threads as threading_module
 from unigrid.stencil.kernels.fused import FusedLegs
 
+pytestmark = pytest.mark.usefixtures("deep")
 SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
 TRANSFERS = (("full-weighting", "linear"), ("cell-average", "constant"))
 ROUND_OFF = 50  # times eps, relative to the largest value
@@ -115,6 +116,7 @@ def even_parts_of(level, pre):
     return level.legs._parts(len(level.legs.down.weights), True)
 
 
+@pytest.mark.slow
 def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):
     monkeypatch.setattr(threading_module, "PARALLEL_FROM", 1)
     monkeypatch.setattr(fused_module, "STRIP_ROWS", 5)

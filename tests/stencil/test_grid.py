@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from tiers import pack
 
 import unigrid
 from unigrid.stencil.grid import Axis, Grid
@@ -30,6 +31,7 @@ EVERY_KIND = pytest.mark.parametrize(
 SIZES = [3, 4, 5, 8, 17, 100, 357]
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_spacing_and_coordinates(low, high, centering, intervals, origin, n):
@@ -43,6 +45,7 @@ def test_spacing_and_coordinates(low, high, centering, intervals, origin, n):
     assert axis.singular is (D not in (low, high))
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_weights_are_the_lengths_of_the_cells(low, high, centering, intervals, origin, n):
@@ -58,6 +61,7 @@ def test_weights_are_the_lengths_of_the_cells(low, high, centering, intervals, o
     assert axis.weights.sum() == pytest.approx(3.0 - dirichlet_nodes * axis.h / 2)
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_coarsening_halves_the_intervals_rounded_up_over_the_same_length(low, high, centering, intervals, origin, n):
@@ -138,6 +142,7 @@ def test_an_axis_of_one_unknown_does_not_hold_the_others_back():
     assert box.coarsened().shape == (1, 4, 4)
 
 
+@pack
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 3.0), (1.0, 10.0), (1.0, 100.0), (0.01, 1.0)], ids=str)
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
 @pytest.mark.parametrize("sides", [(D, D), (N, N), (P, P), (N, D)], ids=lambda sides: sides[0].__name__ + sides[1].__name__)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from tiers import named, pack
 
 import unigrid
 from unigrid import Reason
 from unigrid.stencil import hierarchy as hierarchy_module
 from unigrid.stencil.coarse import DirectSolver, FourierSolver
 
+pytestmark = pytest.mark.usefixtures("deep")
 D, N = "dirichlet", "neumann"
 MIXES = [
     ((40,), D, "vertex"),
@@ -60,22 +62,6 @@ def shapes(cycle):
 )
 def test_levels_have_half_the_intervals_each_rounded_up(shape, boundary, centering, expected):
     assert shapes(unigrid.StencilCycle(problem_of(shape, boundary, centering), max_levels=99)) == expected
-
-
-@pytest.mark.default_depth
-@pytest.mark.parametrize(
-    ("shape", "coarsest"),
-    [
-        ((127,), (63,)),
-        ((31, 31), (15, 15)),
-        ((15, 15), (7, 7)),
-        ((255, 255), (15, 15)),
-        ((31, 31, 31), (7, 7, 7)),
-        ((5, 5), (5, 5)),
-    ],
-)
-def test_by_default_coarsening_ends_where_a_dense_product_is_cheaper_but_not_on_the_finest_level(shape, coarsest):
-    assert shapes(unigrid.StencilCycle(unigrid.Poisson(shape)))[-1] == coarsest
 
 
 def test_the_weak_axis_is_left_alone_until_the_other_has_caught_up():
@@ -148,6 +134,7 @@ def test_what_is_no_problem_is_refused(bad):
 # Pickling.
 
 
+@pack
 @pytest.mark.parametrize(
     "options", [{}, {"coarsest": "fft"}, {"smoother": "chebyshev", "cycle": "W"}, {"max_levels": 2}], ids=str
 )
@@ -184,6 +171,7 @@ def test_a_solution_and_its_error_can_be_pickled(rng):
 # Coarsest levels.
 
 
+@pack
 @pytest.mark.parametrize("most", [1, 2, None])
 @EVERY_MIX
 def test_every_coarsest_solver_gives_the_same_cycle(shape, boundary, centering, most, rng):
@@ -248,6 +236,7 @@ SYMMETRIC = [
 ]
 
 
+@pack
 @pytest.mark.parametrize("options", SYMMETRIC, ids=str)
 @EVERY_MIX
 def test_the_symmetric_cycle_is_symmetric_and_positive_in_the_weights(shape, boundary, centering, options, rng):
@@ -265,6 +254,7 @@ def test_the_symmetric_cycle_is_symmetric_and_positive_in_the_weights(shape, bou
             assert (w * smooth) @ (M @ smooth) > 0
 
 
+@pack
 @pytest.mark.parametrize("options", SYMMETRIC, ids=str)
 @pytest.mark.parametrize(
     ("shape", "boundary", "centering"),
@@ -318,7 +308,7 @@ class OwnRestriction(unigrid.Restriction):
         ({"coarsest": unigrid.GaussSeidel()}, "coarsest"),
         ({"coarsest": Unpaired()}, "coarsest"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_be_symmetric_is_refused_in_one_line(options, words):
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), **options)
@@ -341,6 +331,7 @@ def test_making_the_symmetric_cycle_leaves_the_cycle_as_it_is(rng):
 # Conjugate gradients.
 
 
+@pack
 @EVERY_MIX
 def test_accelerated_solves_agree_with_a_direct_solver(shape, boundary, centering, rng):
     problem = problem_of(shape, boundary, centering)
@@ -351,6 +342,7 @@ def test_accelerated_solves_agree_with_a_direct_solver(shape, boundary, centerin
     assert solution.iterations <= 11  # 10, and the full-multigrid start
 
 
+@pack
 @pytest.mark.parametrize("start", ["fmg", "zero"])
 @EVERY_MIX
 def test_acceleration_does_not_take_more_iterations(shape, boundary, centering, start, rng):
@@ -391,6 +383,7 @@ def test_the_docstring_of_aspreconditioner_tells_how_to_use_it_in_scipy(boundary
     assert np.linalg.norm(problem.matrix() @ names["x"] - b) <= 1e-4 * np.linalg.norm(b)
 
 
+@pack
 @EVERY_MIX
 def test_scipy_cg_converges_quickly_with_the_preconditioner(shape, boundary, centering, rng):
     problem = problem_of(shape, boundary, centering)
@@ -420,6 +413,7 @@ def test_the_preconditioner_takes_vectors_and_columns(dtype, rng):
 # Several right-hand sides.
 
 
+@pack
 @pytest.mark.parametrize("lead", [(1,), (3,), (2, 3)], ids=str)
 @pytest.mark.parametrize("accelerate", [None, "cg"])
 @pytest.mark.parametrize("given_u0", [False, True])

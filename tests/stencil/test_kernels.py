@@ -1,6 +1,7 @@
 """Every compiled kernel equals the plain-array reference to round-off, on one thread and on several."""
 
 import ast
+import functools
 import hashlib
 import itertools
 import re
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.sparse
+from tiers import pack
 
 import unigrid
 from unigrid.stencil import kernels
@@ -48,14 +50,17 @@ EVERY_GRID = pytest.mark.parametrize("grid", GRIDS)
 EVERY_DTYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@pytest.fixture
 def arrays(grid, dtype, rng):
     return [rng.standard_normal(grid.shape).astype(dtype) for _ in range(3)]
 
 
-@pytest.fixture
-def tables(grid, dtype):
-    return StencilOperator(grid, REACTION).tables(np.dtype(dtype))
+@functools.cache
+def operator_on(grid):
+    return StencilOperator(grid, REACTION)
+
+
+def tables_of(grid, dtype):
+    return operator_on(grid).tables(np.dtype(dtype))
 
 
 def _scale(grid, dtype):
@@ -74,9 +79,10 @@ def _same_on_every_team(use_threads, kernel):
 
 
 @EVERY_DTYPE
+@pack
 @EVERY_GRID
-def test_apply_residual_and_their_norms_equal_the_reference(grid, dtype, arrays, tables, use_threads):
-    f, u, _ = arrays
+def test_apply_residual_and_their_norms_equal_the_reference(grid, dtype, rng, use_threads):
+    (f, u, _), tables = arrays(grid, dtype, rng), tables_of(grid, dtype)
     tolerance = 20 * _scale(grid, dtype)
     applied = _same_on_every_team(use_threads, lambda: kernels.apply(u, tables))
     assert applied.dtype == dtype
@@ -90,6 +96,7 @@ def test_apply_residual_and_their_norms_equal_the_reference(grid, dtype, arrays,
         np.testing.assert_allclose(kernels.norm(u), np.linalg.norm(u.ravel().astype(float)), rtol=1e-14)
 
 
+@pack
 @EVERY_GRID
 def test_weighted_sums_equal_numpy(grid, rng, use_threads):
     u, v = rng.standard_normal((2, *grid.shape))
@@ -106,18 +113,20 @@ def test_weighted_sums_equal_numpy(grid, rng, use_threads):
 
 
 @EVERY_DTYPE
+@pack
 @EVERY_GRID
-def test_semi_iterate_equals_the_reference(grid, dtype, arrays, tables, use_threads):
-    f, u, previous = arrays
+def test_semi_iterate_equals_the_reference(grid, dtype, rng, use_threads):
+    (f, u, previous), tables = arrays(grid, dtype, rng), tables_of(grid, dtype)
     made = _same_on_every_team(use_threads, lambda: kernels.semi_iterate(previous.copy(), f, u, 0.8, 1.3, tables))
     expected = reference.semi_iterate(previous, f, u, 0.8, 1.3, grid, REACTION)
     np.testing.assert_allclose(made, expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max())
 
 
 @EVERY_DTYPE
+@pack
 @EVERY_GRID
-def test_relax_color_equals_the_reference(grid, dtype, arrays, tables, use_threads):
-    f, u, _ = arrays
+def test_relax_color_equals_the_reference(grid, dtype, rng, use_threads):
+    (f, u, _), tables = arrays(grid, dtype, rng), tables_of(grid, dtype)
     for color, backward in itertools.product((0, 1), (False, True)):
 
         def relaxed(color=color, backward=backward):
@@ -131,9 +140,10 @@ def test_relax_color_equals_the_reference(grid, dtype, arrays, tables, use_threa
 
 
 @EVERY_DTYPE
+@pack
 @EVERY_GRID
-def test_relax_lexicographic_equals_the_reference(grid, dtype, arrays, tables):
-    f, u, _ = arrays
+def test_relax_lexicographic_equals_the_reference(grid, dtype, rng):
+    (f, u, _), tables = arrays(grid, dtype, rng), tables_of(grid, dtype)
     for backward in (False, True):
         made = u.copy()
         kernels.relax_lexicographic(made, f, 0.9, backward, tables)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse.linalg
+from tiers import pack
 
 import unigrid
 from unigrid.stencil import prepared
@@ -31,6 +32,7 @@ def test_it_reaches_the_answer_of_a_sparse_direct_solve(shape, boundary):
     assert np.abs(solution.u - wanted).max() <= 1e-9 * np.abs(wanted).max()
 
 
+@pack
 @pytest.mark.parametrize(
     "options",
     [

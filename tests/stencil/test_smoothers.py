@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from tiers import pack
 
 import unigrid
 from unigrid.stencil.kernels import reference
@@ -93,6 +94,7 @@ def test_jacobi_divides_by_the_diagonal(shape, boundary, centering, rng):
     np.testing.assert_allclose(unigrid.Jacobi(0.8)(problem.operator, f, u), expected, rtol=0, atol=1e-13)
 
 
+@pack
 @pytest.mark.parametrize("degree", [1, 2, 3, 6])
 @pytest.mark.parametrize("interval", [None, (0.2, 1.7)])
 @EVERY_MIX
@@ -117,6 +119,7 @@ def test_the_smoothing_interval_holds_what_the_next_grid_cannot_see():
     assert weak == pytest.approx((1 / 1.01, 2.0))
 
 
+@pack
 @EVERY_SMOOTHER
 @EVERY_MIX
 def test_the_adjoint_is_the_adjoint_in_the_inner_product_of_a(shape, boundary, centering, smoother):
@@ -128,6 +131,7 @@ def test_the_adjoint_is_the_adjoint_in_the_inner_product_of_a(shape, boundary, c
     assert smoother.adjoint().adjoint() == smoother
 
 
+@pack
 @EVERY_SMOOTHER
 @EVERY_MIX
 def test_the_solution_is_a_fixed_point(shape, boundary, centering, smoother, rng):
@@ -137,6 +141,7 @@ def test_the_solution_is_a_fixed_point(shape, boundary, centering, smoother, rng
     np.testing.assert_allclose(smoother(problem.operator, f, u), u, rtol=0, atol=1e-12)
 
 
+@pack
 @pytest.mark.parametrize("smoother", [one for one in ALL if one != unigrid.Chebyshev(4, (0.3, 1.9))], ids=repr)
 @EVERY_MIX
 def test_the_energy_of_an_error_does_not_grow(shape, boundary, centering, smoother, rng):
@@ -155,6 +160,7 @@ def test_none_is_the_zero_state(smoother, rng):
     np.testing.assert_array_equal(smoother(problem.operator, f, None), smoother(problem.operator, f, np.zeros((9, 10))))
 
 
+@pack
 @EVERY_SMOOTHER
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("given", [False, True])

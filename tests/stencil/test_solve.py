@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from tiers import pack
 
 import unigrid
 from unigrid import Reason
@@ -123,6 +124,7 @@ def test_u0_of_another_precision_is_taken_in_that_of_f():
 # The residual.
 
 
+@pack
 @pytest.mark.parametrize("shape", [(50,), (30, 41), (11, 12, 13)], ids=str)
 @pytest.mark.parametrize("accelerate", [None, "cg"])
 @pytest.mark.parametrize("start", ["fmg", "zero", "u0"])
@@ -190,6 +192,7 @@ def test_u0_replaces_the_start():
     assert zero.residuals == unigrid.solve(f, start="zero").residuals
 
 
+@pack
 @pytest.mark.parametrize("cycle", ["V", "W", "F"])
 @pytest.mark.parametrize("smoother", ["red-black", "jacobi", "gauss-seidel", "chebyshev"])
 @pytest.mark.parametrize(
@@ -205,6 +208,7 @@ def test_named_slots_solve(cycle, smoother, restriction, prolongation):
     np.testing.assert_allclose(solution.u, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pack
 @pytest.mark.parametrize(
     "shape", [(1,), (2,), (3,), (1, 1), (1, 7), (2, 2), (1, 1, 1), (1, 5, 1), (13, 1, 2), (1000,), (1, 1000), (97, 3)], ids=str
 )

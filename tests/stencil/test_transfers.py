@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from tiers import pack
 
 import unigrid
 from unigrid.stencil.grid import Axis, Grid
@@ -34,6 +35,7 @@ def box(shape, sides=(D, D), centering="vertex", spacing=1.0):
 # Linear interpolation.
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_linear_is_exact_for_linear_functions_in_the_interior(sides, centering, n):
@@ -44,6 +46,7 @@ def test_linear_is_exact_for_linear_functions_in_the_interior(sides, centering, 
     np.testing.assert_allclose(made[inside], (2.0 + 3.0 * x)[inside], rtol=1e-13)
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_linear_continues_as_the_sides_demand(sides, centering, n):
@@ -67,6 +70,7 @@ def test_linear_on_nested_cells_is_the_known_stencil():
     np.testing.assert_allclose(linear(fine, coarse).toarray(), expected, atol=1e-15)
 
 
+@pack
 @pytest.mark.parametrize("shape", [(9,), (8, 11), (7, 6, 9)], ids=str)
 @EVERY_KIND
 def test_transfers_are_tensor_products_of_their_axes(shape, sides, centering, rng):
@@ -116,6 +120,7 @@ def test_transfers_keep_the_precision(recipe, dtype):
 # Cubic interpolation.
 
 
+@pack
 @pytest.mark.parametrize("n", [12, 16, 33, 100])
 @pytest.mark.parametrize("degree", [0, 1, 2, 3, 4])
 @EVERY_KIND
@@ -249,6 +254,7 @@ def test_injection_takes_the_coinciding_unknown():
     np.testing.assert_array_equal(Injection().between(fine, coarse)(np.arange(9.0)), [0, 2, 4, 6, 8])
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_injection_takes_the_nearest_unknown(sides, centering, n):
@@ -271,6 +277,7 @@ def test_cell_average_on_nested_cells_is_the_mean_of_blocks(shape, rng):
     np.testing.assert_allclose(Constant().between(fine, coarse)(e), e[parents], rtol=0, atol=1e-14)
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_averages_keep_the_integral_and_the_constants(sides, centering, n):
@@ -285,6 +292,7 @@ def test_averages_keep_the_integral_and_the_constants(sides, centering, n):
     np.testing.assert_allclose(down(np.ones(n)), 1.0, rtol=1e-12)
 
 
+@pack
 @pytest.mark.parametrize("n", SIZES)
 @EVERY_KIND
 def test_full_weighting_keeps_the_integral_where_linear_keeps_constants(sides, centering, n):

@@ -11,6 +11,7 @@ from unigrid.stencil.kernels import fused as fused_module
 from unigrid.stencil.kernels import threads as threading_module
 from unigrid.stencil.kernels.visits import SmallVisits
 
+pytestmark = pytest.mark.usefixtures("deep")
 SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
 ROUND_OFF = 200  # times eps, relative to the largest value: a whole cycle, and two ways to multiply by the coarsest inverse
 
@@ -60,7 +61,7 @@ def random_cycle(rng):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_random_cycles_are_those_level_by_level(seed, calls, monkeypatch):
     rng = np.random.default_rng(seed)
     monkeypatch.setattr(fused_module, "STRIP_ROWS", 5)
