@@ -79,8 +79,8 @@ def test_fas_with_a_transfer_that_is_no_interpolation_at_all(rng):
 
     problem = unigrid.Poisson((40, 40))
     full, correction = unigrid.StencilCycle(problem, state_transfer="injection"), unigrid.StencilCycle(problem)
-    for level in full.levels[:-1]:
-        level.state_transfer = Scaled(level.state_transfer)
+    for number, level in enumerate(full.levels[:-1]):
+        full = full.replaced(level=number, state_transfer=Scaled(level.state_transfer))
     b, u = rng.standard_normal((2, 40, 40))
     np.testing.assert_allclose(full(b, u), correction(b, u), rtol=0, atol=1e-12)
 

@@ -102,8 +102,8 @@ def _rows(names: Any, values: Any, *, ids: Any = None) -> list[Row]:
         given = list(given) if len(names) > 1 or hasattr(value, "marks") else [given]
         if own is None and isinstance(ids, list):
             own = ids[number]
-        named = own or "-".join((ids or named)(each) for each in given)
-        rows.append((named, dict(zip(names, given, strict=True))))
+        label = own or "-".join((ids or named)(each) for each in given)
+        rows.append((label, dict(zip(names, given, strict=True))))
     return rows
 
 

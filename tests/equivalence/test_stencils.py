@@ -14,8 +14,8 @@ from unigrid.conv import ConvCycle, ConvLevel, MgNet
 from unigrid.conv.weights import load_weights, save_weights
 from unigrid.cycle import MultigridCycle, SlotLevel, Steps
 from unigrid.equivalence import to_conv
-from unigrid.stencil.learned import FilteredProlongation, FilteredRestriction
 from unigrid.stencil.hierarchy import StencilLevel
+from unigrid.stencil.learned import FilteredProlongation, FilteredRestriction
 
 D, N, P = "dirichlet", "neumann", "periodic"
 TOLERANCE = 1e-12

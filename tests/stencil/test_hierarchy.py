@@ -13,7 +13,6 @@ from tiers import named, pack
 
 import unigrid
 from unigrid import Reason
-from unigrid.stencil import hierarchy as hierarchy_module
 from unigrid.stencil.coarse import DirectSolver, FourierSolver
 
 pytestmark = pytest.mark.usefixtures("deep")
@@ -354,7 +353,7 @@ def test_acceleration_does_not_take_more_iterations(shape, boundary, centering, 
 
 
 def _docstring_code():
-    blocks = re.split(r"\n\s*\n", inspect.getdoc(hierarchy_module.StencilCycle.aspreconditioner))
+    blocks = re.split(r"\n\s*\n", inspect.getdoc(unigrid.StencilCycle.aspreconditioner))
     return [textwrap.dedent(block) for block in blocks if re.search(r"^\s+M = ", block, flags=re.MULTILINE) or "cg(" in block]
 
 

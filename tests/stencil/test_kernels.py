@@ -15,6 +15,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.stencil import kernels
+from unigrid.stencil.bands import Band
 from unigrid.stencil.grid import Axis, Grid
 from unigrid.stencil.kernels import reference
 from unigrid.stencil.kernels import threads as threading_module
@@ -170,7 +171,7 @@ def test_separable_transfer_equals_the_tensor_product(fine, coarse, terms, dtype
         [rng.standard_normal((m, n)) * (rng.random((m, n)) < 0.6) for m, n in zip(coarse, fine, strict=True)]
         for _ in range(terms)
     ]
-    slot = SeparableTransfer(coarse, [[scipy.sparse.csr_array(matrix) for matrix in matrices] for matrices in products], 0.5)
+    slot = SeparableTransfer(coarse, [[Band.of_array(matrix) for matrix in matrices] for matrices in products], 0.5)
     u, start = rng.standard_normal(fine).astype(dtype), rng.standard_normal(coarse).astype(dtype)
     expected = reference.transfer(u, products, 0.5)
     tolerance = 100 * np.finfo(dtype).eps * max(1, np.abs(expected).max())

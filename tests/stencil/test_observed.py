@@ -1,4 +1,4 @@
-"""Watching a solve changes nothing: the same iterates and residuals with and without a callback, a progress bar or a profile."""
+"""Watching changes nothing: the same iterates and residuals with and without a callback, a progress bar or a profile."""
 
 import io
 

@@ -62,9 +62,9 @@ def test_a_profile_is_printed_as_a_table():
 def test_the_cycle_is_left_as_it_was():
     cycle, f = unigrid.StencilCycle(unigrid.Poisson((63, 63))), source((63, 63))
     before = cycle.solve(f)
-    legs = [level.legs for level in cycle.levels]
+    fused = [level.fused for level in cycle.levels]
     cycle.profile(f)
-    assert all(level.legs is then for level, then in zip(cycle.levels, legs, strict=True))
+    assert all(level.fused is then for level, then in zip(cycle.levels, fused, strict=True))
     assert "descend" not in vars(cycle.levels[0])
     np.testing.assert_array_equal(cycle.solve(f).u, before.u)
 

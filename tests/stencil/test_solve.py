@@ -9,7 +9,6 @@ from tiers import pack
 import unigrid
 from unigrid import Reason
 from unigrid.stencil.cycle import StencilCycle
-from unigrid.stencil.prepared import solve_prepared
 
 
 def rough(shape):
@@ -22,10 +21,11 @@ def rough(shape):
 def test_the_signature_is_that_of_the_contract():
     given = {name: p.default for name, p in inspect.signature(unigrid.solve).parameters.items() if name != "f"}
     assert given == {
-        "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "coefficient": None, "reaction": 0.0,
-        "u0": None, "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "pre": None, "post": None, "smoother": "red-black",
+        "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "reaction": 0.0, "u0": None,
+        "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "smoothing": "tuned", "smoother": None, "pre": None,
+        "post": None,
         "restriction": "full-weighting", "prolongation": "linear", "start": "fmg", "accelerate": None,
-        "compatibility": "error", "callback": None, "raise_on_failure": True, "precision": "full",
+        "compatibility": "error", "callback": None, "raise_on_failure": True, "precision": "auto",
         "threads": None,
     }  # fmt: skip
     with pytest.raises(TypeError):
@@ -33,9 +33,9 @@ def test_the_signature_is_that_of_the_contract():
 
 
 def test_defaults_of_the_prepared_cycle_are_those_of_solve():
-    """The same fact stands in three signatures: they must agree."""
+    """What several signatures list has the same default in all of them."""
     of_solve = inspect.signature(unigrid.solve).parameters
-    for call in (StencilCycle.__init__, solve_prepared, unigrid.Poisson.__init__):
+    for call in (StencilCycle.__init__, StencilCycle.solve, unigrid.Poisson.__init__):
         for name, parameter in inspect.signature(call).parameters.items():
             if name in of_solve and name not in ("f", "cycle"):
                 assert parameter.default == of_solve[name].default, name

@@ -7,7 +7,6 @@ import pickle
 import sys
 import threading
 import time
-import tracemalloc
 import weakref
 
 import numpy as np
@@ -15,7 +14,6 @@ import pytest
 
 import unigrid
 from unigrid.stencil.kernels import threads as threading_module
-from unigrid.stencil.kernels.workspace import Workspace, empty
 
 pytestmark = pytest.mark.usefixtures("deep")
 PATIENCE = 20.0  # seconds until what should take milliseconds counts as hung
@@ -111,64 +109,6 @@ def test_a_solution_outlives_the_cycle_and_later_solves():
         np.testing.assert_array_equal(solution.u, copy)
     np.testing.assert_array_equal(once, once_copy)
     assert not any(np.shares_memory(a.u, b.u) for a, b in itertools.pairwise(solutions))
-
-
-def test_each_thread_recycles_its_own_memory():
-    def address():
-        return empty((100, 100), np.float64).ctypes.data  # dropped at once: free to be used again
-
-    workspace = Workspace()
-
-    def elsewhere():
-        outside = empty((100, 100), np.float64)
-        with workspace:
-            return outside, empty((100, 100), np.float64)
-
-    with workspace:
-        first = address()
-        assert address() == first
-        kept = empty((100, 100), np.float64)
-        assert kept.ctypes.data == first
-        assert address() != first
-        del kept
-        assert first not in [array.ctypes.data for array in in_a_thread(elsewhere)]
-        assert address() == first
-        with workspace:  # entered again, and left by an error
-            assert address() == first
-        with pytest.raises(BoomError), workspace:
-            raise BoomError
-        assert address() == first
-    held = [empty((100, 100), np.float64) for _ in range(3)]
-    assert first not in [array.ctypes.data for array in held]
-
-
-def test_the_last_array_that_left_is_used_again_once_nobody_holds_it():
-    workspace, size = Workspace(), 400_000
-
-    def made(count):
-        with workspace:
-            return [empty((size // 8,), np.float64) for _ in range(count)]
-
-    (first,) = made(1)
-    first[:] = 1.0
-    (second,) = made(1)
-    assert not np.shares_memory(first, second)
-    address = second.ctypes.data
-    view = second[5:]
-    del second
-    assert made(1)[0].ctypes.data != address  # a view holds it
-    assert np.all(first == 1.0)
-    del first, view
-    tracemalloc.start()
-    try:
-        several = made(5)
-        last = several[-1].ctypes.data
-        assert len({array.ctypes.data for array in several}) == 5
-        del several
-        assert size < tracemalloc.get_traced_memory()[0] < 2 * size  # one is kept, the others went
-        assert made(1)[0].ctypes.data == last
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_solution_that_is_held_outlives_later_ones():

@@ -191,7 +191,7 @@ def test_slot_arguments_are_refused_beside_it(kind, name, value, to_conv):
 
 
 def test_an_argument_that_equals_its_default_counts_as_not_given(foreign):
-    assert unigrid.solve(np.ones(SHAPE), cycle=foreign(), pre=None, smoother="red-black", prolongation="linear").converged
+    assert unigrid.solve(np.ones(SHAPE), cycle=foreign(), pre=None, smoother=None, prolongation="linear").converged
 
 
 @EVERY_MAKE
@@ -322,8 +322,8 @@ def test_a_net_is_for_two_axes(shape, to_conv):
 
 def test_adopted_holds_the_result_to_precision():
     problem = unigrid.Poisson(SHAPE)
-    cycle = adopted(Foreign(unigrid.StencilCycle(problem), lambda u: u.astype(np.float64)), problem)
-    assert isinstance(cycle, AdoptedCycle)
+    cycle = on_problem(Foreign(unigrid.StencilCycle(problem), lambda u: u.astype(np.float64)), problem)
+    assert isinstance(cycle, ExternalCycle)
     assert cycle(np.ones(SHAPE, np.float32)).dtype == np.float32
 
 
