@@ -59,9 +59,9 @@ class Band:
         return Band.of_entries(row, column, matrix[row, column], matrix.shape, False)
 
     @staticmethod
-    def identity(n: int) -> Band:
+    def identity(n: int, wraps: bool) -> Band:
         """Return the identity, (n, n)."""
-        return Band(np.arange(n), np.ones((n, 1)), n, False)
+        return Band(np.arange(n), np.ones((n, 1)), n, wraps)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -301,7 +301,8 @@ class StencilCycle(Frozen, ProblemCycle):
 
         Where another smoothing was given, it stays.
         """
-        return self._smoothed(Smoothing.one_pass(self.problem.grid.ndim)) if self.smoothing.is_tuned else self
+        enough = Smoothing.one_pass(self.problem.grid.ndim)
+        return self._smoothed(enough) if self.smoothing.is_tuned and self.smoothing != enough else self
 
     def _smoothed(self, smoothing: Smoothing) -> StencilCycle:
         """Return this cycle with another smoothing; slots that were replaced on single levels stay."""

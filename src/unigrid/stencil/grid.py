@@ -134,6 +134,9 @@ class Grid:
 
     axes: tuple[Axis, ...]
 
+    def __getstate__(self) -> dict[str, tuple[Axis, ...]]:
+        return {"axes": self.axes}
+
     @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.n for axis in self.axes)

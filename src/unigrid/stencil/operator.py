@@ -27,6 +27,9 @@ class StencilOperator(Operator):
         self.grid, self.reaction = grid, reaction
         self._tables = {np.dtype(dtype): _tables(grid, reaction, dtype) for dtype in (np.float32, np.float64)}
 
+    def __reduce__(self) -> tuple[type[StencilOperator], tuple[Grid, float]]:
+        return StencilOperator, (self.grid, self.reaction)  # all else follows from them
+
     def __repr__(self) -> str:
         return f"<StencilOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {2 * self.grid.ndim + 1}-point stencil>"
 

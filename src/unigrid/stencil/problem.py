@@ -117,6 +117,9 @@ class Poisson:
         problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
         return problem
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"grid": self.grid, "operator": self.operator, "side_values": self.side_values}
+
     def __repr__(self) -> str:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)

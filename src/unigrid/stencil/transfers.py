@@ -211,7 +211,7 @@ class HalfWeighting(TransferRecipe):
 def _each_axis(matrix: AxisMatrix, fine: Grid, coarse: Grid) -> list[Band]:
     """Return the matrix of each axis that is coarsened, the identity for the others."""
     pairs = zip(fine.axes, coarse.axes, strict=True)
-    return [Band.identity(f.n) if f == c else matrix(f, c) for f, c in pairs]
+    return [Band.identity(f.n, f.periodic) if f == c else matrix(f, c) for f, c in pairs]
 
 
 RESTRICTIONS: dict[str, type[TransferRecipe]] = {
