@@ -20,7 +20,7 @@ def claims(monkeypatch):
 
     import torch
 
-    home = importlib.import_module("unigrid.equivalence.report")
+    home = importlib.import_module("unigrid.equivalence.claims.report")
 
     def replace(value):
         def cases(seed):

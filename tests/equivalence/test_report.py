@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from unigrid.equivalence import Case, Claim, Report, Side, report
-from unigrid.equivalence.claims import TOLERANCE
-from unigrid.equivalence.report import CLAIMS, Row, check
+from unigrid.equivalence.claims.claim import TOLERANCE
+from unigrid.equivalence.claims.report import CLAIMS, Row, check
 
 SEEDS = (0, 1, 2)
 IDS = [claim.claim[:40] for claim in CLAIMS]

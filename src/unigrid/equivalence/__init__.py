@@ -16,17 +16,17 @@ Constrained linear data-feature mapping, arXiv:1911.10428.
 """
 
 from .arrays import to_stencil as to_stencil
-from .claims import Case as Case
-from .claims import Claim as Claim
-from .claims import Side as Side
-from .networks import to_feature_form as to_feature_form
-from .networks import to_residual_form as to_residual_form
+from .claims.claim import Case as Case
+from .claims.claim import Claim as Claim
+from .claims.claim import Side as Side
+from .claims.report import CLAIMS as CLAIMS
+from .claims.report import Report as Report
+from .claims.report import Row as Row
+from .claims.report import report as report
+from .data_space import to_feature_form as to_feature_form
+from .data_space import to_residual_form as to_residual_form
 from .plain import pooling_as_restriction as pooling_as_restriction
 from .plain import to_plain_residual_form as to_plain_residual_form
-from .report import CLAIMS as CLAIMS
-from .report import Report as Report
-from .report import Row as Row
-from .report import report as report
 from .sharing import share_operators as share_operators
 from .sharing import unshare_operators as unshare_operators
 from .sigma import from_sigma_form as from_sigma_form

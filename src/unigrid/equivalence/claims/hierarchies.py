@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..conv.levels import ConvCycle, LevelState, traced
-from ..conv.mgnet import MgNet
-from ..cycle import MultigridCycle, Smoother
-from ..stencil.hierarchy import StencilCycle
-from ..stencil.learned import LearnedSmoother
-from ..stencil.problem import Poisson
-from ..stencil.smoothers import Chebyshev, Jacobi, RedBlack
-from .arrays import to_stencil
-from .claims import Case, Claim, Side
-from .stencils import to_conv
+from ...conv.levels import ConvCycle, traced
+from ...conv.mgnet import MgNet
+from ...cycle import MultigridCycle, Smoother
+from ...stencil.hierarchy import StencilCycle
+from ...stencil.learned import LearnedSmoother
+from ...stencil.problem import Poisson
+from ...stencil.smoothers import Chebyshev, Jacobi, RedBlack
+from ..arrays import to_stencil
+from ..stencils import to_conv
+from .claim import Case, Claim, Side
 
-Array = NDArray[Any]
 CYCLES = 10
 PROBLEMS: dict[str, dict[str, Any]] = {
     "15 x 31 vertices, Dirichlet": {"shape": (15, 31), "spacing": 1.0},
@@ -31,12 +30,16 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "17 x 16 vertices, mixed sides": {"shape": (17, 16), "boundary": ["neumann", ("dirichlet", "neumann")]},
     "16 x 32 cells, mixed sides": {"shape": (16, 32), "boundary": [("neumann", "dirichlet"), "periodic"], "centering": "cell"},
 }
-DOWN_ONLY: dict[str, Any] = {"pre": 2, "post": 0}
-BOTH_WAYS: dict[str, Any] = {"pre": 2, "post": 1}
+KINDS: dict[str, dict[str, Any]] = {
+    "\\": {"pre": 2, "post": 0},
+    "V": {"pre": 2, "post": 1},
+    "\\, Pi": {"pre": 2, "post": 0, "state_transfer": "injection"},
+    "V, Pi": {"pre": 2, "post": 1, "state_transfer": "full-weighting"},
+}
 
 
 def _smoothers(seed: int) -> dict[str, Smoother]:
-    """Return every smoother that is a convolution; the numbers of the learned one are drawn."""
+    """Return every smoother that is a convolution; the weights of the learned one are drawn."""
     kernels = 0.03 * np.random.default_rng(seed).standard_normal((1, 2, 3, 3))
     kernels[:, 0, 1, 1] += 0.8
     return {
@@ -47,156 +50,137 @@ def _smoothers(seed: int) -> dict[str, Smoother]:
     }
 
 
-def _cycles(seed: int) -> Iterator[tuple[str, StencilCycle]]:
-    """Yield hierarchies: every problem with every smoother, down only and V, with and without Pi in turn; W and F too."""
-    kinds: dict[str, Mapping[str, Any]] = {
-        "\\": DOWN_ONLY,
-        "V": BOTH_WAYS,
-        "\\, Pi": {**DOWN_ONLY, "state_transfer": "injection"},
-        "V, Pi": {**BOTH_WAYS, "state_transfer": "full-weighting"},
-    }
-    pairs = itertools.product(_smoothers(seed).items(), PROBLEMS.items())  # five problems, four kinds: all pairs come by
-    for ((name, smoother), (problem, options)), (kind, slots) in zip(pairs, itertools.cycle(kinds.items()), strict=False):
+def _hierarchies(seed: int) -> Iterator[tuple[str, StencilCycle]]:
+    """Yield every problem with every smoother, the kinds of cycle in turn; five problems and four kinds meet in all pairs."""
+    pairs = itertools.product(_smoothers(seed).items(), PROBLEMS.items())
+    for ((name, smoother), (problem, options)), (kind, slots) in zip(pairs, itertools.cycle(KINDS.items()), strict=False):
         yield f"{kind}, {name}, {problem}, seed {seed}", StencilCycle(Poisson(**options), smoother=smoother, **slots)
     for kind in ("W", "F"):
         problem = Poisson((31, 31))
         yield f"{kind}, 31 x 31 vertices, seed {seed}", StencilCycle(problem, cycle=kind, state_transfer="injection")
 
 
-def _image(array: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))[None, None]
-
-
-def _array(image: Tensor) -> Array:
-    array: Array = image[0, 0].numpy()
-    return array
-
-
-def iterates_of_arrays(cycle: Any, f: Tensor) -> list[Tensor]:
-    """Return u after each of ten cycles on arrays."""
-    data, u, found = _array(f), None, []
-    for _ in range(CYCLES):
-        u = cycle(data, u)
-        found.append(_image(u))
-    return found
-
-
-def iterates_of_tensors(network: ConvCycle, f: Tensor) -> list[Tensor]:
-    """Return u after each of ten cycles on tensors."""
-    u, found = None, []
-    for _ in range(CYCLES):
-        u = network(f, u)
-        found.append(u)
-    return found
-
-
-def _iterates(seed: int) -> Iterator[Case]:
-    random = np.random.default_rng(seed)
-    for name, cycle in _cycles(seed):
-        f = _image(random.standard_normal(cycle.problem.shape))
-        yield Case(name, Side(cycle, iterates_of_arrays), Side(to_conv(cycle), iterates_of_tensors), (f,))
-
-
-def levels_of_arrays(cycle: MultigridCycle, f: Tensor, u: Tensor) -> list[Tensor]:
-    """Return f, u and A u of every level after a cycle on arrays, and what every slot makes of its level's f."""
-    found: list[Tensor] = []
-    for level, state in zip(cycle.levels, traced(cycle, _array(f), _array(u))[1], strict=True):
-        found += [_image(value) for value in (*_kept(state), *_slots(level, state.data))]
-    return found
-
-
-def levels_of_tensors(network: ConvCycle, f: Tensor, u: Tensor) -> list[Tensor]:
-    """Return the same of a network."""
-    found: list[Tensor] = []
-    for level, state in zip(network.levels, traced(network, f, u)[1], strict=True):
-        found += [*_kept(state), *_slots(level, state.data)]
-    return found
-
-
-def _kept(state: LevelState) -> tuple[Any, ...]:
-    """Return f, u and A u; f - A u itself is rounding alone where a level has been solved, and would say nothing."""
-    return state.data, state.features, state.data - state.residual
-
-
-def _slots(level: Any, f: Any) -> list[Any]:
-    """Return what each slot of a level makes of f, tensor or array alike; f has a size that all but P take."""
-    made = [level.operator(f), level.smoother(level.operator, f, None)]
-    for name in ("restriction", "state_transfer"):
-        transfer = getattr(level, name, None)
-        if transfer is not None:
-            made.append(transfer(f))
-    if getattr(level, "prolongation", None) is not None:
-        made.append(level.prolongation(level.restriction(f)))
-    if level.post_smoother is not None:
-        made.append(level.post_smoother(level.operator, f, f))
-    return made
-
-
-def _levels(seed: int) -> Iterator[Case]:
-    random = np.random.default_rng(seed)
-    for name, cycle in _cycles(seed):
-        f, u = (_image(random.standard_normal(cycle.problem.shape)) for _ in range(2))
-        yield Case(name, Side(cycle, levels_of_arrays), Side(to_conv(cycle), levels_of_tensors), (f, u))
-
-
 def _linear_mgnets() -> Iterator[tuple[str, MgNet]]:
     """Yield MgNets of one channel with nothing but convolutions, their weights random."""
-    plain: dict[str, Any] = {
-        "features": 1, "in_channels": 1, "steps": (2, 3, 1), "norms": "none", "activation": "identity",
-        "transfer_norms": False, "transfer_activation": False, "extractor_sharing": "scaled",
-    }  # fmt: skip
     choices = itertools.product(
         ("\\", "V"), ("none", "chebyshev"), ("convolution", "channelwise", "zero"), ("zeros", "circular")
     )
     for cycle, semi_iteration, state_transfer, padding in choices:
         mgnet = MgNet(
-            cycle=cycle, semi_iteration=semi_iteration, state_transfer=state_transfer, padding=padding, **plain
-        ).double()
+            cycle=cycle, semi_iteration=semi_iteration, state_transfer=state_transfer, padding=padding, features=1,
+            in_channels=1, steps=(2, 3, 1), norms="none", activation="identity", transfer_norms=False,
+            transfer_activation=False, extractor_sharing="scaled",
+        ).double()  # fmt: skip
         for parameter in mgnet.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         yield f"{cycle}, {semi_iteration}, Pi {state_transfer}, {padding}", mgnet
 
 
-def _back(seed: int) -> Iterator[Case]:
+# ---------------------------------------------------- what is compared: of a network on tensors, of any other cycle on arrays
+
+
+def _for(cycle: Any, image: Tensor) -> Any:
+    return image if isinstance(cycle, ConvCycle) else image[0, 0].numpy()
+
+
+def _image(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))[None, None]
+
+
+def _iterates(cycle: Any, f: Tensor, count: int = CYCLES) -> list[Tensor]:
+    """Return u after each of `count` cycles."""
+    u, found = None, []
+    for _ in range(count):
+        u = cycle(_for(cycle, f), u)
+        found.append(_image(u))
+    return found
+
+
+def _levels(cycle: MultigridCycle, f: Tensor, u: Tensor) -> list[Tensor]:
+    """Return f, u and A u of every level after a cycle, and every slot applied to its level's f.
+
+    A u in place of f - A u: where a level has been solved, the latter is rounding alone.
+    """
+    found: list[Any] = []
+    for level, state in zip(cycle.levels, traced(cycle, _for(cycle, f), _for(cycle, u))[1], strict=True):
+        found += [state.data, state.features, state.data - state.residual, *_slots(level, state.data)]
+    return [_image(values) for values in found]
+
+
+def _slots(level: Any, f: Any) -> Iterator[Any]:
+    """Yield what each slot of a level makes of f, tensor or array alike; only P takes a coarser one."""
+    yield level.operator(f)
+    yield level.smoother(level.operator, f, None)
+    for name in ("restriction", "state_transfer"):
+        transfer = getattr(level, name, None)
+        if transfer is not None:
+            yield transfer(f)
+    if getattr(level, "prolongation", None) is not None:
+        yield level.prolongation(level.restriction(f))
+    if level.post_smoother is not None:
+        yield level.post_smoother(level.operator, f, f)
+
+
+# --------------------------------------------------------------------------------------------------------------- the cases
+
+
+def _cases(
+    left: Callable[[StencilCycle], Any],
+    right: Callable[[StencilCycle], Any],
+    compared: Callable[..., list[Tensor]] = _iterates,
+    inputs: int = 1,
+) -> Callable[[int], Iterator[Case]]:
+    """Return the cases that compare two forms of every hierarchy on random f, and u where there are two inputs."""
+
+    def cases(seed: int) -> Iterator[Case]:
+        random = np.random.default_rng(seed)
+        for name, cycle in _hierarchies(seed):
+            arrays = tuple(_image(random.standard_normal(cycle.problem.shape)) for _ in range(inputs))
+            yield Case(name, Side(left(cycle), compared), Side(right(cycle), compared), arrays)
+
+    return cases
+
+
+def _itself(cycle: StencilCycle) -> StencilCycle:
+    return cycle
+
+
+def _there_and_back(cycle: StencilCycle) -> Any:
+    return to_stencil(to_conv(cycle))
+
+
+def _linear_cases(seed: int) -> Iterator[Case]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = [(name, mgnet.cycle) for name, mgnet in _linear_mgnets()]
-        sizes = {
-            (rows, columns): torch.randn(1, 1, rows, columns, dtype=torch.float64) for rows, columns in ((16, 32), (24, 8))
-        }
-    for (name, network), (size, f) in itertools.product(networks, sizes.items()):
-        left, right = Side(network, _one_of_tensors), Side(to_stencil(network), _one_of_arrays)
-        yield Case(f"{name}, {size[0]} x {size[1]}, seed {seed}", left, right, (f,))
-
-
-def _one_of_tensors(network: ConvCycle, f: Tensor) -> Tensor:
-    result: Tensor = network(f)
-    return result
-
-
-def _one_of_arrays(cycle: Any, f: Tensor) -> Tensor:
-    return _image(cycle(_array(f)))
-
-
-def _round_trip(seed: int) -> Iterator[Case]:
-    random = np.random.default_rng(seed)
-    for name, cycle in _cycles(seed):
-        network = to_conv(cycle)
-        f = _image(random.standard_normal(cycle.problem.shape))
-        yield Case(name, Side(network, iterates_of_tensors), Side(to_stencil(network), iterates_of_arrays), (f,))
+        images = [torch.randn(1, 1, rows, columns, dtype=torch.float64) for rows, columns in ((16, 32), (24, 8))]
+    one = partial(_iterates, count=1)
+    for (name, network), f in itertools.product(networks, images):
+        size = f"{f.shape[2]} x {f.shape[3]}"
+        yield Case(f"{name}, {size}, seed {seed}", Side(network, one), Side(to_stencil(network), one), (f,))
 
 
 NESTED = (
     "linear A; grids that nest: 2^k - 1 Dirichlet, 2^k + 1 Neumann, 2^k periodic or cells; \\, V, W, F, with and without Pi"
 )
-STENCIL_CLAIMS = (
-    Claim("a classical hierarchy is a network: to_conv", NESTED, f"u after each of {CYCLES} cycles", _iterates),
-    Claim("and it is so slot by slot", NESTED, "f, u and A u of each level; A, S, R, Pi, P on its f", _levels),
-    Claim("and back: to_stencil(to_conv(cycle))", NESTED, f"u after each of {CYCLES} cycles", _round_trip),
+HIERARCHY_CLAIMS = (
+    Claim("a classical hierarchy is a network: to_conv", NESTED, f"u after each of {CYCLES} cycles", _cases(_itself, to_conv)),
+    Claim(
+        "and it is so slot by slot",
+        NESTED,
+        "f, u and A u of each level; A, S, R, Pi, P on its f",
+        _cases(_itself, to_conv, _levels, inputs=2),
+    ),
+    Claim(
+        "and back: to_stencil(to_conv(cycle))",
+        NESTED,
+        f"u after each of {CYCLES} cycles",
+        _cases(to_conv, _there_and_back),
+    ),
     Claim(
         "a linear MgNet of one channel is a multigrid method: to_stencil",
         "no norm, no activation, one channel; any weights; \\ and V, with and without Pi, semi-iteration too",
         "u after one cycle",
-        _back,
+        _linear_cases,
     ),
 )

@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..conv.classifier import Classifier
-from ..conv.mgnet import MgNet
-from ..conv.plain import PlainNet, PoolingRestriction
-from ..conv.residual import ResNet
-from ..stencil.hierarchy import StencilCycle
-from ..stencil.problem import Poisson
-from .claims import Case, Claim, Side
-from .networks import to_feature_form, to_residual_form
-from .plain import pooling_as_restriction, to_plain_residual_form
-from .sharing import share_operators, unshare_operators
-from .sigma import from_sigma_form, to_sigma_form
-from .unet import UNet, from_unet, name_in_mgnet, to_unet
+from ...conv.classifier import Classifier
+from ...conv.mgnet import MgNet
+from ...conv.plain import PlainNet, PoolingRestriction
+from ...conv.residual import ResNet
+from ...stencil.hierarchy import StencilCycle
+from ...stencil.problem import Poisson
+from ..data_space import to_feature_form, to_residual_form
+from ..plain import pooling_as_restriction, to_plain_residual_form
+from ..sharing import share_operators, unshare_operators
+from ..sigma import from_sigma_form, to_sigma_form
+from ..unet import UNet, from_unet, name_in_mgnet, to_unet
+from .claim import Case, Claim, Side
 
 SIZES = ((16, 16), (13, 18), (32, 32))
 EVEN_SIZES = ((16, 16), (12, 18), (32, 32))
@@ -30,15 +30,15 @@ BATCH = 3
 STATISTICS = ("running_mean", "running_var")
 Network = TypeVar("Network", bound=nn.Module)
 Convert = Callable[[Any], Any]
-Makers = Mapping[str, Callable[[], Any]]  # networks to be drawn, by what is particular about them
-ONE_OPERATOR: Makers = {"one A for all levels": partial(MgNet, steps=(2, 1, 2), features=5, operator_sharing="global")}
+Cases = Callable[[int], Iterator[Case]]
+Makers = Mapping[str, Callable[[], Any]]  # random networks, by name
 
 
 def random_network(make: Callable[[], Network]) -> Network:
-    """Return a network in float64 with nothing left at a value, 0 or 1, that would hide a mistake.
+    """Return a network in float64 whose norms and biases have random values: 0 and 1 would hide mistakes.
 
-    Convolutions are random already. Gains and running variances are 0.5 to 1.5; biases and means normal, biases mostly above 0,
-    that few channels die behind their ReLU.
+    Convolutions are random already. Gains and running variances are 0.5 to 1.5; biases and means are normal, biases mostly
+    positive, so that few channels die behind their ReLU.
     """
     network = make().double()
     for name, value in network.state_dict().items():
@@ -53,177 +53,129 @@ def random_network(make: Callable[[], Network]) -> Network:
     return network
 
 
-def statistics(network: nn.Module, without: str = "nothing") -> list[Tensor]:
-    """Return the running statistics of all norms, in order, but for those whose name contains `without`."""
-    return [value for name, value in network.named_buffers() if name.endswith(STATISTICS) and without not in name]
+# ------------------------------------------------------------------------------------------------------------ the networks
+
+WIDTHS: dict[str, dict[str, Any]] = {
+    "equal channels": {"features": 5},
+    "unequal channels": {"features": (4, 6, 5), "data": (6, 5, 7)},
+}
+RESIDUAL: dict[str, dict[str, Any]] = {
+    "equal channels": {"blocks": (2, 2), "channels": 5},
+    "unequal channels": {"blocks": (3, 1, 2), "channels": (4, 6, 5)},
+}
+PLAIN: dict[str, dict[str, Any]] = {
+    "equal channels": {"steps": (2, 2), "channels": 5},
+    "unequal channels": {"steps": (3, 2, 1), "channels": (4, 6, 5)},
+}
 
 
-def _cases(
-    seed: int,
-    makers: Makers,
-    sides: Callable[[Any], tuple[Side, Side]],
-    sizes: Sequence[tuple[int, int]] = SIZES,
-) -> Iterator[Case]:
-    """Yield every network in every size, as in evaluation and as in training."""
-    for kind, make in makers.items():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            left, right = sides(random_network(make))
-            images = {size: torch.randn(BATCH, 3, *size, dtype=torch.float64) for size in sizes}
-        for size, training in itertools.product(sizes, (False, True)):
-            name = f"{kind}, {size[0]} x {size[1]}, {'training' if training else 'evaluation'}, seed {seed}"
-            yield Case(name, left, right, (images[size],), training)
-
-
-def _mgnets(**choices: Any) -> Makers:
-    """Return MgNets with Pi and without, with equal and with unequal channels of features and data."""
-    channels: dict[str, dict[str, Any]] = {
-        "equal channels": {"features": 5},
-        "unequal channels": {"features": (4, 6, 5), "data": (6, 5, 7)},
-    }
-    transfers = {"Pi": "convolution", "no Pi": "zero"}
+def _mgnets(also: str = "", **choices: Any) -> Makers:
+    """Return MgNets with and without Pi, with equal and with unequal channels of features and data."""
     return {
-        f"{pi}, {width}": partial(MgNet, **{"steps": (2, 1, 2), "state_transfer": transfers[pi], **channels[width], **choices})
-        for pi, width in itertools.product(transfers, channels)
+        f"{also}{pi}, {width}": partial(MgNet, **{"steps": (2, 1, 2), "state_transfer": transfer, **WIDTHS[width], **choices})
+        for (pi, transfer), width in itertools.product({"Pi": "convolution", "no Pi": "zero"}.items(), WIDTHS)
     }
 
 
-def _resnets(**choices: Any) -> Makers:
-    """Return residual networks that differ in channels and blocks."""
-    shapes: dict[str, dict[str, Any]] = {
-        "equal channels": {"blocks": (2, 2), "channels": 5},
-        "unequal channels": {"blocks": (3, 1, 2), "channels": (4, 6, 5)},
-    }
-    return {name: partial(ResNet, **shape, **choices) for name, shape in shapes.items()}
+def _resnets(also: str = "", **choices: Any) -> Makers:
+    return {f"{also}{name}": partial(ResNet, **shape, **choices) for name, shape in RESIDUAL.items()}
 
 
-def _plain_networks() -> Makers:
-    """Return plain networks of both kinds of pooling, with norms and with biases."""
-    shapes: dict[str, dict[str, Any]] = {
-        "equal channels": {"steps": (2, 2), "channels": 5},
-        "unequal channels": {"steps": (3, 2, 1), "channels": (4, 6, 5)},
-    }
-    return {
-        f"{pooling} pooling, {'norm' if norm else 'bias'}, {name}": partial(PlainNet, pooling=pooling, norm=norm, **shape)
-        for (name, shape), pooling, norm in itertools.product(shapes.items(), ("max", "average"), (True, False))
-    }
+PLAIN_NETWORKS: Makers = {
+    f"{pooling} pooling, {'norm' if norm else 'bias'}, {name}": partial(PlainNet, pooling=pooling, norm=norm, **shape)
+    for (name, shape), pooling, norm in itertools.product(PLAIN.items(), ("max", "average"), (True, False))
+}
+ONE_OPERATOR: Makers = {"one A for all levels": partial(MgNet, steps=(2, 1, 2), features=5, operator_sharing="global")}
 
 
-def _also(name: str, makers: Makers) -> Makers:
-    return {f"{name}, {kind}": make for kind, make in makers.items()}
-
-
-# ----------------------------------------------------------------------------------------------- one function for each claim
-
-
-def _residual_form(seed: int) -> Iterator[Case]:
-    makers = {**_mgnets(), **_also("alpha B", _mgnets(extractor_sharing="scaled")), **ONE_OPERATOR}
-
-    def in_feature_space(mgnet: MgNet, images: Tensor) -> list[Any]:
-        levels = mgnet.cycle.trace(mgnet.theta(images))[1]
-        return [*(level.residual for level in levels), *statistics(mgnet.cycle, without="state_transfer")]
-
-    def in_data_space(network: nn.ModuleDict, images: Tensor) -> list[Any]:
-        cycle: Any = network["cycle"]
-        r, levels = cycle.trace(network["theta"](images))
-        return [*(level.features for level in levels[:-1]), r, *statistics(cycle)]
-
-    def sides(mgnet: MgNet) -> tuple[Side, Side]:
-        other = nn.ModuleDict({"theta": copy.deepcopy(mgnet.theta), "cycle": to_residual_form(mgnet)})
-        return Side(mgnet, in_feature_space), Side(other, in_data_space)
-
-    return _cases(seed, makers, sides)
-
-
-def _feature_form(seed: int) -> Iterator[Case]:
-    shared = {"form": "pre-act", "operator_sharing": "level"}
-    makers = {**_resnets(**shared), **_also("B^l", _resnets(**shared, extractor_sharing="level"))}
-
-    def original(resnet: ResNet, images: Tensor) -> list[Tensor]:
-        features, levels = resnet.cycle.trace(resnet.theta(images))
-        return [resnet.forward_head(features), *(level.features for level in levels), *statistics(resnet)]
-
-    def as_mgnet(network: ResNet, images: Tensor) -> list[Tensor]:
-        levels = network.cycle.trace(network.theta(images))[1]
-        logits = network.forward_head(levels[-1].residual)
-        return [logits, *(level.residual for level in levels), *statistics(network)]
-
-    def sides(resnet: ResNet) -> tuple[Side, Side]:
-        other = copy.deepcopy(resnet)
-        other.cycle = to_feature_form(resnet)
-        return Side(resnet, original), Side(other, as_mgnet)
-
-    return _cases(seed, makers, sides)
-
-
-def _activated_levels(resnet: ResNet, images: Tensor) -> list[Tensor]:
-    """Return logits, what every level leaves behind its sigma, and statistics."""
-    features, levels = resnet.cycle.trace(resnet.theta(images))
-    return [resnet.forward_head(features), *(torch.relu(level.features) for level in levels), *statistics(resnet)]
-
-
-def _sigma_form(seed: int) -> Iterator[Case]:
-    makers = {**_resnets(form="resnet"), **_also("A^l", _resnets(form="resnet", operator_sharing="level"))}
-    return _cases(seed, makers, _same(to_sigma_form, _activated_levels, _activated_levels))
-
-
-def _from_sigma_form(seed: int) -> Iterator[Case]:
-    makers = _resnets(form="sigma", operator_sharing="level")
-    return _cases(seed, makers, _same(from_sigma_form, _activated_levels, _activated_levels))
-
-
-def _same(convert: Convert, left: Callable[..., Any], right: Callable[..., Any]) -> Callable[[Any], tuple[Side, Side]]:
-    return lambda network: (Side(network, left), Side(convert(network), right))
-
-
-def _plain_residual_form(seed: int) -> Iterator[Case]:
-    return _cases(seed, _plain_networks(), _same(to_plain_residual_form, _activated_levels, _activated_levels))
-
-
-def _logits(network: Classifier, images: Tensor) -> list[Tensor]:
-    return [network(images), *statistics(network)]
-
-
-def _unshared(seed: int) -> Iterator[Case]:
-    yield from _cases(seed, _mgnets(), _same(unshare_operators, _logits, _logits))
-    yield from _cases(seed, _resnets(operator_sharing="level"), _same(unshare_operators, _logits, _logits))
-    yield from _cases(seed, ONE_OPERATOR, _same(lambda mgnet: unshare_operators(mgnet, to="level"), _logits, _logits))
-
-
-def _shared(seed: int) -> Iterator[Case]:
-    for makers in (_mgnets(), _resnets(form="sigma", operator_sharing="level")):
-        equal = {name: partial(_made, unshare_operators, make) for name, make in makers.items()}
-        yield from _cases(seed, equal, _same(share_operators, _logits, _logits))
+def _converted(convert: Convert, makers: Makers) -> Makers:
+    return {name: partial(_made, convert, make) for name, make in makers.items()}
 
 
 def _made(convert: Convert, make: Callable[[], Any]) -> Any:
     return convert(make())
 
 
-def _pooling(seed: int) -> Iterator[Case]:
-    """Yield the fixed kernel beside average pooling, the restriction of cells, and whole networks that pool."""
-    for height, width in EVEN_SIZES:
-        generator = torch.Generator().manual_seed(seed)
-        data = torch.randn(BATCH, 5, height, width, dtype=torch.float64, generator=generator)
-        restriction = pooling_as_restriction(5).double()
-        problem = Poisson((height, width), centering="cell")
-        cells = StencilCycle(problem, restriction="cell-average", prolongation="constant")
-        others = {
-            "AvgPool2d(2)": Side(nn.AvgPool2d(2), lambda pool, data: pool(data)),
-            "PoolingRestriction('average')": Side(PoolingRestriction("average"), lambda pool, data: pool(data)),
-            "cell average": Side(cells, _restricted_cells),
-        }
-        for name, left in others.items():
-            right = Side(restriction, lambda module, data: module(data))
-            yield Case(f"{name}, {height} x {width}, seed {seed}", left, right, (data,))
-    plain = {"in a network": partial(PlainNet, steps=(2, 1), channels=(4, 6), pooling="average")}
-    yield from _cases(seed, plain, _same(_with_restriction, _logits, _logits), EVEN_SIZES)
+# ------------------------------------------------------------------------------------------------------- what is compared
 
 
-def _restricted_cells(cycle: StencilCycle, data: Tensor) -> Tensor:
-    restrict = cycle.levels[0].restriction
-    planes = [torch.from_numpy(restrict(plane)) for plane in data.flatten(0, 1).numpy()]
-    return torch.stack(planes).reshape(*data.shape[:2], *planes[0].shape)
+def statistics(network: nn.Module, without: str = "nothing") -> list[Tensor]:
+    """Return the running statistics of all norms, in order, except those whose name contains `without`."""
+    return [value for name, value in network.named_buffers() if name.endswith(STATISTICS) and without not in name]
+
+
+def _logits(network: Classifier, images: Tensor) -> list[Tensor]:
+    return [network(images), *statistics(network)]
+
+
+def _logits_and_levels(network: Any, images: Tensor) -> list[Tensor]:
+    features, levels = network.cycle.trace(network.theta(images))
+    return [network.forward_head(features), *(level.features for level in levels), *statistics(network)]
+
+
+def _logits_and_activated_levels(network: Any, images: Tensor) -> list[Tensor]:
+    features, levels = network.cycle.trace(network.theta(images))
+    return [network.forward_head(features), *(torch.relu(level.features) for level in levels), *statistics(network)]
+
+
+def _logits_and_residuals(network: Any, images: Tensor) -> list[Tensor]:
+    """Return the logits of the last residual, which stands for the features of a residual network."""
+    levels = network.cycle.trace(network.theta(images))[1]
+    return [network.forward_head(levels[-1].residual), *(level.residual for level in levels), *statistics(network)]
+
+
+def _residuals(network: Any, images: Tensor) -> list[Tensor]:
+    levels = network.cycle.trace(network.theta(images))[1]
+    return [*(level.residual for level in levels), *statistics(network.cycle, without="state_transfer")]
+
+
+def _data_of_levels(network: Any, images: Tensor) -> list[Tensor]:
+    r, levels = network["cycle"].trace(network["theta"](images))
+    return [*(level.features for level in levels[:-1]), r, *statistics(network["cycle"])]
+
+
+def _logits_by_name(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return logits and statistics, these in the order of their names in MgNet."""
+    name_of = name_in_mgnet if isinstance(network, UNet) else str
+    logits: Tensor = network(images)
+    named = {name_of(name): value for name, value in network.named_buffers() if name.endswith(STATISTICS)}
+    return [logits, *(named[name] for name in sorted(named))]
+
+
+# --------------------------------------------------------------------------------------------------------------- the cases
+
+
+def _cases(
+    makers: Makers, convert: Convert, left: Callable[..., Any], right: Callable[..., Any] | None = None, sizes: Any = SIZES
+) -> Cases:
+    """Return the cases of a conversion: every network in every size, as in evaluation and as in training."""
+
+    def cases(seed: int) -> Iterator[Case]:
+        for kind, make in makers.items():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = random_network(make)
+                sides = Side(network, left), Side(convert(network), right or left)
+                images = {size: torch.randn(BATCH, 3, *size, dtype=torch.float64) for size in sizes}
+            for size, training in itertools.product(sizes, (False, True)):
+                name = f"{kind}, {size[0]} x {size[1]}, {'training' if training else 'evaluation'}, seed {seed}"
+                yield Case(name, *sides, (images[size],), training)
+
+    return cases
+
+
+def _all_of(*cases: Cases) -> Cases:
+    return lambda seed: itertools.chain.from_iterable(each(seed) for each in cases)
+
+
+def _in_data_space(mgnet: MgNet) -> nn.ModuleDict:
+    return nn.ModuleDict({"theta": copy.deepcopy(mgnet.theta), "cycle": to_residual_form(mgnet)})
+
+
+def _in_feature_space(resnet: ResNet) -> ResNet:
+    other = copy.deepcopy(resnet)
+    other.cycle = to_feature_form(resnet)
+    return other
 
 
 def _with_restriction(plain: PlainNet) -> PlainNet:
@@ -234,78 +186,112 @@ def _with_restriction(plain: PlainNet) -> PlainNet:
     return other.train(plain.training)
 
 
-def _unet(seed: int) -> Iterator[Case]:
-    makers = {**_mgnets(cycle="V"), **_also("B^(l,i)", _mgnets(cycle="V", extractor_sharing="step"))}
-    return _cases(seed, makers, _same(to_unet, _logits_by_name, _logits_by_name))
+def _poolings(seed: int) -> Iterator[Case]:
+    """Yield the fixed kernel beside average pooling, and beside the restriction of cells."""
+    for height, width in EVEN_SIZES:
+        generator = torch.Generator().manual_seed(seed)
+        data = torch.randn(BATCH, 5, height, width, dtype=torch.float64, generator=generator)
+        right = Side(pooling_as_restriction(5).double(), _called)
+        cells = StencilCycle(Poisson((height, width), centering="cell"), restriction="cell-average", prolongation="constant")
+        others = {
+            "AvgPool2d(2)": Side(nn.AvgPool2d(2), _called),
+            "PoolingRestriction('average')": Side(PoolingRestriction("average"), _called),
+            "cell average": Side(cells, _restricted_cells),
+        }
+        for name, left in others.items():
+            yield Case(f"{name}, {height} x {width}, seed {seed}", left, right, (data,))
 
 
-def _logits_by_name(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """Return logits and statistics, these in the order of the names that they have in MgNet."""
-    logits: Tensor = network(images)
-    name_of = name_in_mgnet if isinstance(network, UNet) else str
-    named = {name_of(name): value for name, value in network.named_buffers() if name.endswith(STATISTICS)}
-    return [logits, *(named[name] for name in sorted(named))]
+def _called(module: nn.Module, data: Tensor) -> Tensor:
+    pooled: Tensor = module(data)
+    return pooled
 
 
-def _from_unet(seed: int) -> Iterator[Case]:
-    makers = {name: partial(_made, to_unet, make) for name, make in _mgnets(cycle="V").items()}
-    return _cases(seed, makers, _same(from_unet, _logits_by_name, _logits_by_name))
+def _restricted_cells(cycle: StencilCycle, data: Tensor) -> Tensor:
+    restrict = cycle.levels[0].restriction
+    planes = [torch.from_numpy(restrict(plane)) for plane in data.flatten(0, 1).numpy()]
+    return torch.stack(planes).reshape(*data.shape[:2], *planes[0].shape)
 
+
+A_OF_LEVEL: dict[str, Any] = {"operator_sharing": "level"}
+PRE_ACT: dict[str, Any] = {"form": "pre-act", **A_OF_LEVEL}
+SIGMA: dict[str, Any] = {"form": "sigma", **A_OF_LEVEL}
+SHARED: Sequence[Makers] = (_mgnets(), _resnets(**SIGMA))
+POOLED: Makers = {"in a network": partial(PlainNet, steps=(2, 1), channels=(4, 6), pooling="average")}
 
 NETWORK_CLAIMS = (
     Claim(
         "MgNet's down-sweep in data space is a pre-act ResNet: r <- r - A B r, for r = f - A u",
-        "A linear, without norm, one a level or for all; B^l, alpha_i B^l; any Pi (it cancels), c_u, c_f, norms in both modes",
+        "A linear, no norm, one per level or for all; B^l, alpha_i B^l; any Pi (it cancels), c_u, c_f; norms in both modes",
         "residual of every level; statistics of the norms",
-        _residual_form,
+        _cases(
+            {**_mgnets(), **_mgnets("alpha B, ", extractor_sharing="scaled"), **ONE_OPERATOR},
+            _in_data_space, _residuals, _data_of_levels,
+        ),
     ),
     Claim(
-        "a pre-act ResNet with one A a level is MgNet without Pi, its block of stride 2 a nonlinear R",
+        "a pre-act ResNet with one A per level is MgNet without Pi, its block of stride 2 a nonlinear R",
         "form 'pre-act', A^l; B^l or B^(l,i); from u = 0",
         "logits; residual of every level; statistics",
-        _feature_form,
+        _cases(
+            {**_resnets(**PRE_ACT), **_resnets("B^l, ", **PRE_ACT, extractor_sharing="level")},
+            _in_feature_space, _logits_and_levels, _logits_and_residuals,
+        ),
     ),
     Claim(
         "ResNet is sigma-ResNet (with A^l: Mg-ResNet) in the argument of its outer sigma",
         "form 'resnet', any channels; A of each step, or A^l",
         "logits; sigma of every level's state; statistics",
-        _sigma_form,
+        _cases(
+            {**_resnets(form="resnet"), **_resnets("A^l, ", form="resnet", **A_OF_LEVEL)},
+            to_sigma_form, _logits_and_activated_levels,
+        ),
     ),
     Claim(
         "sigma-ResNet is ResNet: the way back",
         "form 'sigma', A^l",
         "logits; sigma of every level's state; statistics",
-        _from_sigma_form,
+        _cases(_resnets(**SIGMA), from_sigma_form, _logits_and_activated_levels),
     ),
     Claim(
         "a plain step chi sigma(g) is sigma(g) - xi sigma eta sigma(g), xi fixed, eta = [id, -id] (chi - id)",
         "sigma = ReLU; steps that keep the channels, the others are in R; max or average pooling; chi with norm or bias",
         "logits; data of every level; statistics",
-        _plain_residual_form,
+        _cases(PLAIN_NETWORKS, to_plain_residual_form, _logits_and_activated_levels),
     ),
     Claim(
         "a network with shared A is one with an A for each step (or level), all equal",
         "MgNet, any Pi, c_u, c_f; ResNet with A^l; one A for all levels",
         "logits; statistics",
-        _unshared,
+        _all_of(
+            _cases({**_mgnets(), **_resnets("ResNet, ", **A_OF_LEVEL)}, unshare_operators, _logits),
+            _cases(ONE_OPERATOR, partial(unshare_operators, to="level"), _logits),
+        ),
     ),
     Claim(
         "a network with an A for each step is one with A^l",
         "A equal within each level, to the last bit",
         "logits; statistics",
-        _shared,
+        _all_of(*(_cases(_converted(unshare_operators, makers), share_operators, _logits) for makers in SHARED)),
     ),
     Claim(
         "average pooling is restriction with the fixed kernel 1/4 [1 1; 1 1]",
         "2 x 2, even sizes; cells for the grid",
         "AvgPool2d, cell-average restriction of StencilCycle, logits of a plain network",
-        _pooling,
+        _all_of(_poolings, _cases(POOLED, _with_restriction, _logits, sizes=EVEN_SIZES)),
     ),
     Claim(
         "MgNet with a way up is a U-Net of encoder, decoder and skip connections, written out",
         "cycle='V', linear A^l, B^l or B^(l,i), any Pi, c_u, c_f, also odd sizes",
         "logits; statistics",
-        _unet,
+        _cases(
+            {**_mgnets(cycle="V"), **_mgnets("B^(l,i), ", cycle="V", extractor_sharing="step")}, to_unet, _logits_by_name
+        ),
     ),
-    Claim("such a U-Net is MgNet with a way up: the way back", "as above", "logits; statistics", _from_unet),
-)
+    Claim(
+        "such a U-Net is MgNet with a way up: the way back",
+        "as above",
+        "logits; statistics",
+        _cases(_converted(to_unet, _mgnets(cycle="V")), from_unet, _logits_by_name),
+    ),
+)  # fmt: skip
