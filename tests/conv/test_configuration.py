@@ -45,7 +45,7 @@ TEXTS = {
     "state_transfer_sharing": "unknown state_transfer_sharing 'x'; allowed: 'level', 'global'",
     "norms": "unknown norms 'x'; allowed: 'step', 'level', 'none'",
     "semi_iteration": "unknown semi_iteration 'x'; allowed: 'none', 'chebyshev', 'multi-step'",
-    "cycle": "unknown cycle 'x'; allowed: '\\\\', 'V'",
+    "cycle": "unknown cycle 'x'; allowed: 'down', 'V'",
     "padding": "unknown padding 'x'; allowed: 'zeros', 'circular'",
     "activation": "unknown activation 'x'; allowed: 'relu', 'leaky-relu', ",
 }
@@ -198,3 +198,10 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_the_down_sweep_has_two_names_and_one_value():
+    assert MgNetConfig().cycle == MgNetConfig(cycle="\\").cycle == "down"
+    assert MgNetConfig(cycle="\\") == MgNetConfig(cycle="down") != MgNetConfig(cycle="V")
+    stored = {**configuration_of(MgNet(features=4)), "cycle": "\\"}  # as earlier versions stored it
+    assert from_configuration(stored).config == MgNetConfig(features=4)

@@ -520,7 +520,7 @@ def test_the_unet_runs_without_the_cycle(randomized, monkeypatch):
 
 
 OTHERS = {
-    "cycle": "\\", "operator": "nonlinear", "operator_sharing": "step", "extractor": "bottleneck",
+    "cycle": "down", "operator": "nonlinear", "operator_sharing": "step", "extractor": "bottleneck",
     "extractor_sharing": "scaled", "restriction_sharing": "global", "state_transfer": "channelwise",
     "state_transfer_sharing": "global", "operator_norm": True, "norms": "none", "semi_iteration": "chebyshev",
     "padding": "circular",

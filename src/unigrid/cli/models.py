@@ -1,9 +1,8 @@
-"""`unigrid models`: the networks that have a name, their size, and what was published about them."""
+"""`unigrid models`: the named networks, their sizes and published accuracies."""
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import shutil
 import string
 import sys
@@ -44,24 +43,19 @@ def _matching(pattern: str | None) -> list[NamedModel]:
     from ..conv.models import list_models, named_model
 
     if pattern is None:
-        names = list_models()
-    elif any(mark in pattern for mark in "*?["):
-        names = [name for name in list_models() if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
-    else:
-        names = [name for name in list_models() if pattern.lower() in name.lower()]
-    if names or pattern is None:
-        return [named_model(name) for name in names]
-    with user_errors():  # a name that is not listed, as that of 48 channels, or none at all
-        return [named_model(pattern)]
+        return [named_model(name) for name in list_models()]
+    names = list_models(pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*")
+    with user_errors():  # an unknown name; one that is not listed, such as that of 48 channels, is found
+        return [named_model(name) for name in names or [pattern]]
 
 
 def _columns() -> int | None:
-    """Return how wide the table may be; None where nobody looks at it on a terminal, and whole lines serve better."""
+    """Return the width of the terminal; None when stdout is not a terminal, where lines are not wrapped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def table(models: list[NamedModel], columns: int | None = None) -> list[str]:
-    """Return the lines of the table; summaries go on in a second line where the table would be wider than `columns`."""
+    """Return the lines of the table; summaries move to a second line if the table would be wider than `columns`."""
     keys = dict(zip(dict.fromkeys(model.source for model in models), string.ascii_lowercase, strict=False))
     width = max(len(model.name) for model in models)
     lines = [f"{'name':<{width}}  parameters  {'  '.join(DATASETS.values())}  source  summary"]
@@ -74,7 +68,7 @@ def table(models: list[NamedModel], columns: int | None = None) -> list[str]:
 
 
 def _wrapped(row: str, text: str, columns: int | None) -> list[str]:
-    """Return the row and the text after it; where they are too wide, the text below, indented."""
+    """Return the row followed by the text, which is put below and indented if both together are too wide."""
     if columns is None or len(row + text) <= columns:
         return [row + text]
     indented = textwrap.wrap(text, max(columns, 20), initial_indent="    ", subsequent_indent="    ")
@@ -92,7 +86,7 @@ def _number(value: float | None) -> str:
 
 
 def summary(models: list[NamedModel]) -> dict[str, Any]:
-    """Return what --json prints."""
+    """Return the models as plain values, for --json."""
     from ..machine import versions
 
     return {

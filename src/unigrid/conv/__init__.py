@@ -19,6 +19,7 @@ from .models import NamedModel as NamedModel
 from .models import create_model as create_model
 from .models import list_models as list_models
 from .models import named_model as named_model
+from .models import register_model as register_model
 from .plain import PlainConfig as PlainConfig
 from .plain import PlainNet as PlainNet
 from .residual import ResNet as ResNet

@@ -57,10 +57,11 @@ CHOICES = {
     "state_transfer_sharing": ("level", "global"),
     "norms": ("step", "level", "none"),
     "semi_iteration": ("none", "chebyshev", "multi-step"),
-    "cycle": ("\\", "V"),
+    "cycle": ("down", "V"),
     "padding": ("zeros", "circular"),
     "activation": ACTIVATIONS,
 }
+BACKSLASH = "\\"  # the name of the down-sweep in the multigrid literature
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class MgNetConfig:
         steps of a level, whose running statistics are then those of all steps mixed; or none.
     semi_iteration : "none", "chebyshev" or "multi-step"
         How a step takes the ones before it into account.
-    cycle : "\\" or "V"
-        The down-sweep alone, or also a trained up-sweep u <- u + P(u' - Pi u) with as many smoothing steps.
+    cycle : "down" or "V"
+        The down-sweep alone (also written "\\"), or also a trained up-sweep u <- u + P(u' - Pi u) with as many smoothing steps.
     padding : "zeros" or "circular"
     activation : str
         sigma, a key of `unigrid.conv.ACTIVATIONS`.
@@ -129,13 +130,15 @@ class MgNetConfig:
     operator_norm: bool = False
     norms: str = "step"
     semi_iteration: str = "none"
-    cycle: str = "\\"
+    cycle: str = "down"
     padding: Literal["zeros", "circular"] = "zeros"
     activation: str = "relu"
     in_channels: int = 3
     num_classes: int = 10
 
     def __post_init__(self) -> None:
+        if self.cycle == BACKSLASH:
+            object.__setattr__(self, "cycle", "down")
         for name, allowed in CHOICES.items():
             choose(getattr(self, name), allowed, name)
         normalize_levels(self, "steps", ["steps", "features"] if self.data is None else ["steps", "features", "data"])
@@ -215,7 +218,7 @@ class MgNet(Classifier):
         config = configured(MgNetConfig, config, choices)
         builder = _Builder(config)
         super().__init__(
-            config, builder.theta(), builder.cycle(), config.channels_of_features[-1 if config.cycle == "\\" else 0]
+            config, builder.theta(), builder.cycle(), config.channels_of_features[-1 if config.cycle == "down" else 0]
         )
 
 

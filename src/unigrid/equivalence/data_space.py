@@ -187,7 +187,7 @@ def _check_descent(at: int, level: object) -> ConvLevel:
     if level.prolongation is not None:
         raise ValueError(
             f"level {at} has a prolongation: on the way up u changes by P e, f - A u by - A P e, and data space has no e; "
-            "cycle='\\\\' has no way up"
+            "cycle='down' has no way up"
         )
     return level
 

@@ -185,7 +185,7 @@ def _check(config: MgNetConfig) -> None:
 
 
 def to_unet(mgnet: MgNet) -> UNet:
-    r"""Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
+    """Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
 
     The way down of the cycle is the encoder, the way up the decoder. A skip connection is what a level keeps while the coarser
     ones work: its data f and its features u, to which the unpooled change P (u' - Pi u) is added, where the usual U-Net puts
@@ -204,7 +204,7 @@ def to_unet(mgnet: MgNet) -> UNet:
     Raises
     ------
     ValueError
-        For cycle="\\", which has no decoder, and for choices that are not written out.
+        For cycle="down", which has no decoder, and for choices that are not written out.
 
     Examples
     --------
