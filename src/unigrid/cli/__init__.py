@@ -29,7 +29,7 @@ examples:
   unigrid compare --smoothers red-black,jacobi --cycles V,W --plot history.png
   unigrid train cifar10 --download --model mgnet-32-Bli  a convolutional network through the same cycle
   unigrid train poisson -o runs/smoother                 the smoothers of a solver, trained through the same cycle
-  unigrid equivalence --figure one_cycle.png             solver and network are one: the proofs, run
+  unigrid equivalence                                    solver and network are one: the proofs, run
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
 
 `unigrid COMMAND --help` says more."""
