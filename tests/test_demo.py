@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 import unigrid
-from unigrid import demo
-from unigrid.cli import main
+from unigrid.cli import demo, main
 from unigrid.cli.monitor import Stopwatch
 from unigrid.files import FileError, read_array
 
@@ -21,7 +20,7 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 @pytest.fixture(scope="module")
 def learned():
     """The second half in seconds; after so short a training it takes many pictures for what they are not."""
-    return demo.learn(**SMALL, timer=Stopwatch())
+    return demo.learn(**SMALL, stopwatch=Stopwatch())
 
 
 def test_the_laplacian_of_a_paraboloid():
