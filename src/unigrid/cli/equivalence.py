@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from . import options
-from .monitor import json_text, plain
+from .monitor import show
 
 SUMMARY = "run both sides of every equivalence of multigrid and networks, and print how far they differ"
 EPILOG = """\
@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = arguments.seeds if isinstance(arguments.seeds, list) else [arguments.seeds]
     with options.user_errors():  # a seed that is no seed
         found = report(seeds)
-    print(json_text(plain({**found.summary(), "versions": versions()})) if arguments.json else found)
+    show({**found.summary(), "versions": versions()}, arguments.json, lambda _: [str(found)])
     return 0 if found.passed else 1
