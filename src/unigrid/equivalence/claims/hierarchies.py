@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -50,14 +50,24 @@ def _smoothers(seed: int) -> dict[str, Smoother]:
     }
 
 
-def _hierarchies(seed: int) -> Iterator[tuple[str, StencilCycle]]:
-    """Yield every problem with every smoother, the kinds of cycle in turn; five problems and four kinds meet in all pairs."""
+@lru_cache(maxsize=1)
+def hierarchies(seed: int) -> list[tuple[str, StencilCycle]]:
+    """Return every problem with every smoother, the kinds of cycle in turn; five problems and four kinds meet in all pairs."""
+    made = []
     pairs = itertools.product(_smoothers(seed).items(), PROBLEMS.items())
     for ((name, smoother), (problem, options)), (kind, slots) in zip(pairs, itertools.cycle(KINDS.items()), strict=False):
-        yield f"{kind}, {name}, {problem}, seed {seed}", StencilCycle(Poisson(**options), smoother=smoother, **slots)
+        cycle = StencilCycle(Poisson(**options), smoother=smoother, **slots)
+        made.append((f"{kind}, {name}, {problem}, seed {seed}", cycle))
     for kind in ("W", "F"):
-        problem = Poisson((31, 31))
-        yield f"{kind}, 31 x 31 vertices, seed {seed}", StencilCycle(problem, cycle=kind, state_transfer="injection")
+        cycle = StencilCycle(Poisson((31, 31)), cycle=kind, state_transfer="injection")
+        made.append((f"{kind}, 31 x 31 vertices, seed {seed}", cycle))
+    return made
+
+
+@lru_cache(maxsize=32)
+def network(seed: int, number: int) -> ConvCycle:
+    """Return one of these hierarchies as a network, made once for the claims that share it."""
+    return to_conv(hierarchies(seed)[number][1])
 
 
 def _linear_mgnets() -> Iterator[tuple[str, MgNet]]:
@@ -125,8 +135,7 @@ def _slots(level: Any, f: Any) -> Iterator[Any]:
 
 
 def _cases(
-    left: Callable[[StencilCycle], Any],
-    right: Callable[[StencilCycle], Any],
+    sides: Callable[[StencilCycle, ConvCycle], tuple[Any, Any]],
     compared: Callable[..., list[Tensor]] = _iterates,
     inputs: int = 1,
 ) -> Callable[[int], Iterator[Case]]:
@@ -134,48 +143,54 @@ def _cases(
 
     def cases(seed: int) -> Iterator[Case]:
         random = np.random.default_rng(seed)
-        for name, cycle in _hierarchies(seed):
+        for number, (name, cycle) in enumerate(hierarchies(seed)):
             arrays = tuple(_image(random.standard_normal(cycle.problem.shape)) for _ in range(inputs))
-            yield Case(name, Side(left(cycle), compared), Side(right(cycle), compared), arrays)
+            left, right = sides(cycle, network(seed, number))
+            yield Case(name, Side(left, compared), Side(right, compared), arrays)
 
     return cases
 
 
-def _itself(cycle: StencilCycle) -> StencilCycle:
-    return cycle
+def _there(cycle: StencilCycle, made: ConvCycle) -> tuple[Any, Any]:
+    return cycle, made
 
 
-def _there_and_back(cycle: StencilCycle) -> Any:
-    return to_stencil(to_conv(cycle))
+def _back(cycle: StencilCycle, made: ConvCycle) -> tuple[Any, Any]:
+    return made, to_stencil(made)
 
 
 def _linear_cases(seed: int) -> Iterator[Case]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = [(name, mgnet.cycle) for name, mgnet in _linear_mgnets()]
+        cycles = [(name, mgnet.cycle) for name, mgnet in _linear_mgnets()]
         images = [torch.randn(1, 1, rows, columns, dtype=torch.float64) for rows, columns in ((16, 32), (24, 8))]
     one = partial(_iterates, count=1)
-    for (name, network), f in itertools.product(networks, images):
+    for (name, cycle), f in itertools.product(cycles, images):
         size = f"{f.shape[2]} x {f.shape[3]}"
-        yield Case(f"{name}, {size}, seed {seed}", Side(network, one), Side(to_stencil(network), one), (f,))
+        yield Case(f"{name}, {size}, seed {seed}", Side(cycle, one), Side(to_stencil(cycle), one), (f,))
 
 
 NESTED = (
     "linear A; grids that nest: 2^k - 1 Dirichlet, 2^k + 1 Neumann, 2^k periodic or cells; \\, V, W, F, with and without Pi"
 )
 HIERARCHY_CLAIMS = (
-    Claim("a classical hierarchy is a network: to_conv", NESTED, f"u after each of {CYCLES} cycles", _cases(_itself, to_conv)),
+    Claim(
+        "a classical hierarchy is a network: to_conv",
+        NESTED,
+        f"u after each of {CYCLES} cycles",
+        _cases(_there),
+    ),
     Claim(
         "and it is so slot by slot",
         NESTED,
         "f, u and A u of each level; A, S, R, Pi, P on its f",
-        _cases(_itself, to_conv, _levels, inputs=2),
+        _cases(_there, _levels, inputs=2),
     ),
     Claim(
         "and back: to_stencil(to_conv(cycle))",
         NESTED,
         f"u after each of {CYCLES} cycles",
-        _cases(to_conv, _there_and_back),
+        _cases(_back),
     ),
     Claim(
         "a linear MgNet of one channel is a multigrid method: to_stencil",
