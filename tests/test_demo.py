@@ -60,6 +60,7 @@ def test_the_figure_shows_photograph_source_solution_and_error():
     assert "504 unknowns" in figure.get_suptitle()
 
 
+@pytest.mark.slow
 def test_the_command_without_torch(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     assert main(["demo", "-o", str(tmp_path / "new" / "folder")]) == 0
@@ -75,6 +76,7 @@ def test_the_command_without_torch(monkeypatch, tmp_path, capsys):
     assert last == demo.WITHOUT_TORCH
 
 
+@pytest.mark.slow
 @needs_torch
 def test_the_command(monkeypatch, tmp_path, capsys):
     photograph_part, training_part = demo.PARTS
@@ -100,6 +102,7 @@ def test_the_command(monkeypatch, tmp_path, capsys):
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_both_halves_run_the_same_cycle(learned):
     algorithm = unigrid.MultigridCycle.cycle
     assert type(learned.network.cycle).cycle is algorithm
@@ -107,6 +110,7 @@ def test_both_halves_run_the_same_cycle(learned):
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_the_network_is_told_by_pictures_that_it_was_not_trained_on(learned):
     import torch
 
@@ -137,6 +141,7 @@ def test_the_most_confused_pair():
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_the_figure_of_the_training_shows_pictures_curves_confusion_and_features(learned):
     figure = demo.draw_learned(learned)
     title = figure.get_suptitle()
@@ -163,6 +168,7 @@ def test_the_figure_of_the_training_shows_pictures_curves_confusion_and_features
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_what_the_network_takes_the_pictures_for(learned):
     """Titles follow the answers: a network that answers "ring" to all is right once and wrong nine times."""
     import torch

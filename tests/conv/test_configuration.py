@@ -186,6 +186,7 @@ def test_a_start_where_the_first_step_has_no_operator_is_told():
         cycle(torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8))
 
 
+@pytest.mark.system
 def test_the_cycle_needs_no_torch_and_the_learned_backend_says_so():
     program = """
 import sys

@@ -125,6 +125,7 @@ def test_what_a_property_of_a_named_model_says_is_what_is_built():
 SHARING = ("operator_sharing", "extractor_sharing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [("restriction_sharing", "state_transfer_sharing", "state_transfer"), ("norms", "semi_iteration", "cycle")],

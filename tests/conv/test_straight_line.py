@@ -314,6 +314,7 @@ def test_every_activation(check, activation, dtype):
     check(dtype, activation=activation)
 
 
+@pytest.mark.slow
 def test_a_sample_of_all_combinations(check):
     """Of the full product of all choices, 250 at random."""
     drawn, run = random.Random(4), 0

@@ -226,6 +226,7 @@ def test_from_data_space_to_feature_space_and_back(randomized, blocks, extractor
         assert again.levels[0].restriction.operator is again.levels[1].operator.steps[0]
 
 
+@pytest.mark.slow
 def test_both_forms_stay_one_while_they_are_trained(randomized):
     """The sign of A is turned, and so is its gradient: a step of gradient descent leaves the two as equal as before."""
     resnet = randomized(ResNet(**SHARED)).train()

@@ -57,6 +57,7 @@ def test_cases_are_float64_and_depend_on_their_seed_alone(claim):
         assert not torch.equal(results[0][0], results[2][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=IDS)
 def test_comparing_changes_nothing(claim):
     """Running statistics are as before, also after a comparison in training mode."""

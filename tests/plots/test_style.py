@@ -28,6 +28,7 @@ def test_save_refuses_other_endings(tmp_path):
         plots.save(Figure(), tmp_path / "figure.gif")
 
 
+@pytest.mark.system
 def test_no_display_no_global_state_and_no_torch_are_touched():
     program = (
         f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(unigrid.__file__))!r}); import numpy as np;"
