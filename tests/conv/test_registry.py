@@ -75,6 +75,6 @@ def test_a_name_that_is_taken_is_refused(name):
 
 def test_another_class_of_the_same_name_is_refused():
     same = dataclasses.make_dataclass("MgNetConfig", [("num_classes", int, 10)], frozen=True)
-    with pytest.raises(ValueError, match="another class of configurations named MgNetConfig"):
+    with pytest.raises(ValueError, match="another class of configurations is named MgNetConfig"):
         register_model(NamedModel("own-2", same(), "", ""))
     assert not list_models("own-2")

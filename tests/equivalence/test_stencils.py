@@ -448,7 +448,7 @@ class Own(unigrid.Smoother):
         ((15, 15), {}, {"smoother": "gauss-seidel"}, "lexicographic Gauss-Seidel .* red-black order is one"),
         ((15, 15), {}, {"smoother": JACOBI, "post_smoother": "gauss-seidel"}, "lexicographic Gauss-Seidel"),
         ((15, 15), {}, {"coarsest": unigrid.GaussSeidel()}, "lexicographic Gauss-Seidel"),
-        ((15, 15), {}, {"smoother": Own()}, "Own is not known as a convolution; known are Jacobi.*LearnedSmoother"),
+        ((15, 15), {}, {"smoother": Own()}, "Own is no known convolution; known are Jacobi.*LearnedSmoother"),
         ((15, 15), {}, {"pre": 0}, "pre=0.*take pre >= 1"),
         ((30, 30), {}, {"smoother": "jacobi"}, r"level 0: the restriction between 30 and 15 unknowns.*2\^k - 1"),
         ((22, 22), {"centering": "cell"}, {"smoother": "jacobi"}, r"level 1: the restriction between 11 and 6 unknowns"),
@@ -472,7 +472,7 @@ def test_a_transfer_of_ones_own_is_refused():
         def __call__(self, residual):
             return residual[1::2, 1::2]
 
-    with pytest.raises(ValueError, match="Every is not known as a convolution"):
+    with pytest.raises(ValueError, match="Every is no known convolution"):
         to_conv(unigrid.StencilCycle(unigrid.Poisson((15, 15)), restriction=Every()))
 
 

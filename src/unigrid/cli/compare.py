@@ -30,7 +30,7 @@ examples:
 Without RHS, f is random (seeded) and so contains all frequencies. The factor is the geometric mean of the last half of the
 iterations. Seconds are those of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the finest
 grid, other work not counted; work units per digit are the cost of one decimal digit of the residual. The history is printed,
-and drawn into unigrid-compare.png or where --plot says; with --json only where it says."""
+and drawn into unigrid-compare.png or the file of --plot; with --json only into the latter."""
 RUNS = 3
 MOST_SHOWN = 12  # residuals per line; the picture and --json hold all
 PICTURE = "unigrid-compare.png"

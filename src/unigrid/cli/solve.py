@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A solve that has ended, and all that a report of it needs."""
+    """A finished solve and its surroundings, for the report."""
 
     arguments: argparse.Namespace
     f: NDArray[Any]
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse before any work what could not be written after it."""
+    """Check before any work that the outputs can be written after it."""
     pictures = [path for path in (arguments.plot, arguments.plot_history, arguments.plot_hierarchy) if path]
     outputs = [checked_output(arguments.output)] if arguments.output else []
     outputs += [checked_output(path, PICTURES) for path in pictures]
@@ -123,7 +123,7 @@ def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, 
 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
-    """Return the tolerance that holds, the default one included; None where it is no number."""
+    """Return the tolerance, or the default one; None where it is no number."""
     from ..stencil.prepared import DEFAULT_RTOL
 
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
@@ -136,14 +136,14 @@ def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> Iterator[Watch | N
         return
     rtol = _rtol(arguments, f)
     if rtol is None:
-        yield None  # one iteration: nothing to wait for
+        yield None  # a single iteration needs no progress bar
         return
     with progress_bar(lambda initial: max(rtol * initial, arguments.atol)) as watch:
         yield watch
 
 
 def _write(ended: Run) -> list[str]:
-    """Write what was asked for and return the paths."""
+    """Write the requested files and return their paths."""
     arguments, u, written = ended.arguments, ended.solution.u, []
     if arguments.output and u is not None:
         write_array(arguments.output, u)

@@ -1,9 +1,10 @@
 """The learned backend: convolutions in the slots of the cycle, trained. MgNet, and the networks that share its frame.
 
     slots       A, B, R, Pi and P as small modules               levels      ConvLevel and ConvCycle: the cycle as a network
-    classifier  what surrounds a cycle that classifies images    mgnet       MgNet: configuration, and how it fills the slots
+    classifier  theta, cycle and head                            mgnet       MgNet: its configuration and its slots
     residual    ResNet and its relatives in the same slots       plain       LeNet and VGG types in the same slots
-    models      names                                            weights     safetensors
+    models      the registry of named models                     weights     safetensors
+    convolutions  the convolutions of a network by slot
 
 Importing it needs torch: pip install 'unigrid[learn]'.
 """

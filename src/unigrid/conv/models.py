@@ -61,7 +61,7 @@ class NamedModel:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of all listed models that match a pattern with the wildcards * and ?, whatever their case.
+    """Return the names of all listed models that match a pattern with the wildcards * and ?, ignoring case.
 
     `mgnet-<channels>-Bl`, `-Bli` and `-shared` exist for any number of channels; some of them are listed.
 
@@ -75,7 +75,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def register_model(model: NamedModel) -> NamedModel:
-    """Add a model to those that `create_model`, `list_models` and the command line know by name, and return it.
+    """Add a model to those named in `create_model`, `list_models` and on the command line, and return it.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def register_model(model: NamedModel) -> NamedModel:
     if model.name in _LISTED or _MGNET_NAME.fullmatch(model.name):
         raise ValueError(f"there is a model {model.name!r} already; all names: unigrid.list_models()")
     if CONFIGS.setdefault(kind.__name__, kind) is not kind:
-        raise ValueError(f"there is another class of configurations named {kind.__name__}, which checkpoints would confuse")
+        raise ValueError(f"another class of configurations is named {kind.__name__}, the name in checkpoints")
     _LISTED[model.name] = model
     return model
 

@@ -1,15 +1,15 @@
-"""The dictionary between multigrid and networks, as functions: each carries one object into the other, weights and all.
+"""The dictionary between multigrid and networks, as functions: each converts one object into the other, weights included.
 
     stencils of a hierarchy   convolutions in the same slots     to_conv             to_stencil
     MgNet in feature space    pre-act ResNet in data space       to_residual_form    to_feature_form
     ResNet                    sigma-ResNet                       to_sigma_form       from_sigma_form
     plain network             sigma-ResNet with a fixed A        to_plain_residual_form
-    one A a level             one A a step                       unshare_operators   share_operators
+    one A per level           one A per step                     unshare_operators   share_operators
     average pooling           restriction with a fixed kernel    pooling_as_restriction
     V-cycle MgNet             U-Net, written out                 to_unet             from_unet
 
-`report()` runs all of them on random networks, in training and not, and says by how much the two sides differ. Importing this
-needs torch: pip install 'unigrid[learn]'.
+`report()` runs all of them on random networks, in training and in evaluation mode, and measures by how much the two sides
+differ. Importing this needs torch: pip install 'unigrid[learn]'.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415; J. He, Y. Chen, L. Zhang, J. Xu,
 Constrained linear data-feature mapping, arXiv:1911.10428.

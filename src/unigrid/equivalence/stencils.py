@@ -52,14 +52,14 @@ from ..stencil.transfers import SeparableTransfer
 Array = NDArray[Any]
 MOST_DENSE = 4096  # unknowns of a coarsest level that may become a fully connected layer: 128 MiB of weights
 ROUND_OFF = 1e-12
-BESIDE: Depths = ((1, 1), (1, 1))  # a 3x3 convolution sees one value beyond every side
+BESIDE: Depths = ((1, 1), (1, 1))  # a 3x3 convolution reads one value beyond every side
 
 
 def to_conv(cycle: StencilCycle) -> ConvCycle:
     """Return the network whose slots are this hierarchy's, as convolutions with fixed weights in float64.
 
     Given f of shape (batch, 1, rows, columns), or an array (rows, columns), the network returns what `cycle(f, u)` returns, to
-    round-off, on every level and in every slot. Its weights are parameters that ask for no gradient; `requires_grad_()` makes
+    round-off, on every level and in every slot. Its weights are parameters without gradients; `requires_grad_()` makes
     the multigrid method trainable as it stands.
 
     Parameters
@@ -71,9 +71,9 @@ def to_conv(cycle: StencilCycle) -> ConvCycle:
     Raises
     ------
     TypeError
-        For what is no StencilCycle.
+        If `cycle` is no StencilCycle.
     ValueError
-        Where a slot is no convolution: the level, the slot and the reason are named.
+        If a slot is no convolution: the level, the slot and the reason are named.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def to_conv(cycle: StencilCycle) -> ConvCycle:
         raise TypeError(f"to_conv takes a unigrid.StencilCycle, got {type(cycle).__name__}")
     if cycle.problem.grid.ndim != 2:
         raise ValueError(f"to_conv makes images of grids, which have 2 axes; this problem has {cycle.problem.grid.ndim}")
-    with torch.random.fork_rng(devices=[]):  # convolutions draw weights when they are made, which nobody keeps
+    with torch.random.fork_rng(devices=[]):  # convolutions draw initial weights, which are replaced
         levels = [_explained(cycle, at) for at in range(len(cycle.levels))]
     return ConvCycle(levels, cycle.kind).double().requires_grad_(False)
 
@@ -172,7 +172,7 @@ def _smoother(smoother: Smoother, operator: StencilOperator) -> Smoother:
         if isinstance(step, kind):
             return make(step, operator, count)
     known = ", ".join(kind.__name__ for kind in _SMOOTHERS)
-    raise ValueError(f"{type(step).__name__} is not known as a convolution; known are {known}. Any 3x3 is a LearnedSmoother")
+    raise ValueError(f"{type(step).__name__} is no known convolution; known are {known}. Any 3x3 is a LearnedSmoother")
 
 
 def _jacobi(step: Jacobi, operator: StencilOperator, count: int) -> Smoother:
@@ -344,7 +344,7 @@ def _own(transfer: Any) -> Any:
 
 def _separable(transfer: Any) -> SeparableTransfer:
     if not isinstance(transfer, SeparableTransfer):
-        raise ValueError(f"{type(transfer).__name__} is not known as a convolution; take a transfer that unigrid names")
+        raise ValueError(f"{type(transfer).__name__} is no known convolution; take a named transfer")
     return transfer
 
 
@@ -364,7 +364,7 @@ def _restriction(transfer: Any, fine: Grid) -> nn.Module:
         depths.append((-row.offset, max(end - n, 0)))
         missing.append(max(n - end - row.stride + 1, 0))  # zeros that keep the convolution from making one point too many
     if max(max(depth) for depth in depths) > 1:
-        raise ValueError("a transfer reaches further than one unknown beyond a side; no reflection says what lies there")
+        raise ValueError("a transfer reaches two unknowns beyond a side, where a boundary condition gives one value")
     return convolution(np.pad(weights, [(0, count) for count in missing]), fine.sides, tuple(depths), strides)
 
 

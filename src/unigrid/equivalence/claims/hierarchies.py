@@ -86,7 +86,7 @@ def _linear_mgnets() -> Iterator[tuple[str, MgNet]]:
         yield f"{cycle}, {semi_iteration}, Pi {state_transfer}, {padding}", mgnet
 
 
-# ---------------------------------------------------- what is compared: of a network on tensors, of any other cycle on arrays
+# ------------------------------------------------------ compared outputs: networks run on tensors, other cycles on arrays
 
 
 def _for(cycle: Any, image: Tensor) -> Any:
@@ -118,7 +118,7 @@ def _levels(cycle: MultigridCycle, f: Tensor, u: Tensor) -> list[Tensor]:
 
 
 def _slots(level: Any, f: Any) -> Iterator[Any]:
-    """Yield what each slot of a level makes of f, tensor or array alike; only P takes a coarser one."""
+    """Yield the result of each slot of a level for f, a tensor or an array; for P, of a coarser one."""
     yield level.operator(f)
     yield level.smoother(level.operator, f, None)
     for name in ("restriction", "state_transfer"):

@@ -96,7 +96,7 @@ def _made(convert: Convert, make: Callable[[], Any]) -> Any:
     return convert(make())
 
 
-# ------------------------------------------------------------------------------------------------------- what is compared
+# ------------------------------------------------------------------------------------------------------- compared outputs
 
 
 def statistics(network: nn.Module, without: str = "nothing") -> list[Tensor]:
