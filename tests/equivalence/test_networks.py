@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+from tiers import pack
 from torch import nn
 
 from unigrid.conv import (
@@ -147,6 +148,7 @@ class TestEveryConversion:
 # -------------------------------------------------------------------------------------------------- feature and data space
 
 
+@pack
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
     "choices",
@@ -346,6 +348,7 @@ def test_forms_that_have_no_sigma_to_move():
         from_sigma_form(ResNet(**{**SHARED, "form": "resnet"}))
 
 
+@pack
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("norm", [True, False], ids=["norm", "bias"])
 @pytest.mark.parametrize(
@@ -485,6 +488,7 @@ def test_sharing_leads_one_way():
 # -------------------------------------------------------------------------------------------------------------------- U-Net
 
 
+@pack
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
     "choices",

@@ -17,11 +17,8 @@ SEEDS = (0, 1, 2)
 IDS = [claim.claim[:40] for claim in CLAIMS]
 
 
-def of_every(*seeds):
-    return [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 0), id=f"seed {seed}") for seed in seeds]
-
-
-@pytest.mark.parametrize("seed", of_every(*SEEDS))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
 def test_every_claim_holds_in_float64(seed, subtests):
     found = report([seed])
     assert [row.claim for row in found.rows] == [claim.claim for claim in CLAIMS]
@@ -33,7 +30,8 @@ def test_every_claim_holds_in_float64(seed, subtests):
 
 
 def test_a_report_of_several_seeds_is_the_worst_of_each():
-    claims = [claim for claim in CLAIMS if "pooling" in claim.claim or "back" in claim.claim][1:]
+    claims = [claim for claim in CLAIMS if "pooling" in claim.claim or "sigma-ResNet is" in claim.claim]
+    assert len(claims) == 2
     rows = [report([seed], claims).rows for seed in SEEDS]
     found = report(SEEDS, claims).rows
     for row, *single in zip(found, *rows, strict=True):
@@ -187,9 +185,9 @@ def test_the_table():
 
 
 def test_the_summary():
-    found = report([0], claims=CLAIMS[-3:]).summary()
+    found = report([0], claims=CLAIMS[-7:-5]).summary()
     assert found["passed"] is True
-    assert [row["claim"] for row in found["rows"]] == [claim.claim for claim in CLAIMS[-3:]]
+    assert [row["claim"] for row in found["rows"]] == [claim.claim for claim in CLAIMS[-7:-5]]
     assert set(found["rows"][0]) == {"claim", "conditions", "compared", "cases", "difference", "tolerance", "passed"}
 
 

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from tiers import pack
 
 import unigrid
 from unigrid.conv import ConvCycle, ConvLevel, MgNet
@@ -58,6 +59,7 @@ def assert_close(found, wanted, tolerance=TOLERANCE):
 # ------------------------------------------------------------------------------------------------- the iterates
 
 
+@pack
 @pytest.mark.parametrize("post", [0, 2], ids=["backslash", "V"])
 @pytest.mark.parametrize(
     ("shape", "boundary", "reaction"), [((31, 31), D, 0.0), ((32, 32), P, 0.0), ((32, 32), P, 2.0)], ids=str
@@ -76,6 +78,7 @@ def test_ten_cycles_are_the_classical_ones(smoother, shape, boundary, reaction, 
     assert isinstance(of_arrays, np.ndarray)
 
 
+@pack
 @EVERY_NESTING_GRID
 def test_cycles_on_every_grid_that_nests(centering, mix, shape, rng):
     problem = problem_of(centering, mix, shape, reaction=0.01)
@@ -88,6 +91,7 @@ def test_cycles_on_every_grid_that_nests(centering, mix, shape, rng):
         assert_close(array(state), u)
 
 
+@pack
 @pytest.mark.parametrize("kind", ["V", "W", "F"])
 @pytest.mark.parametrize("state_transfer", [None, "injection", "full-weighting", "cell-average", "half-weighting"])
 def test_all_kinds_of_visits_and_all_state_transfers(kind, state_transfer, rng):
@@ -133,6 +137,7 @@ def test_transfers_of_cells(restriction, prolongation, rng):
     assert_close(network(f, u), cycle(f, u))
 
 
+@pack
 @pytest.mark.parametrize("spacing", [(1.0, 4.0), (4.0, 1.0)], ids=str)
 @pytest.mark.parametrize(("centering", "mix", "shape"), NESTING[::3])
 def test_an_axis_that_is_left_alone(spacing, centering, mix, shape, rng):
@@ -175,6 +180,7 @@ def columns_of(slot, shape):
     return slot(image(*units)).detach().numpy().reshape(len(units), -1).T
 
 
+@pack
 @EVERY_NESTING_GRID
 def test_a_and_its_transfers_are_the_dense_matrices(centering, mix, shape):
     problem = problem_of(centering, mix, shape, reaction=0.01)
@@ -228,6 +234,7 @@ def dense_smoothing(smoother, matrix, shape, f, u, interval):
     return u + error - two / scale_two
 
 
+@pack
 @SMOOTHERS
 @pytest.mark.parametrize(("centering", "mix", "shape"), NESTING[::7])
 def test_smoothers_are_the_dense_ones(centering, mix, shape, smoother, rng):
