@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 import unigrid
-from unigrid import demo
-from unigrid.cli import main
+from unigrid.cli import demo, main
 from unigrid.cli.monitor import Stopwatch
 from unigrid.files import FileError, read_array
 
@@ -21,7 +20,7 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 @pytest.fixture(scope="module")
 def learned():
     """The second half in seconds; after so short a training it takes many pictures for what they are not."""
-    return demo.learn(**SMALL, timer=Stopwatch())
+    return demo.learn(**SMALL, stopwatch=Stopwatch())
 
 
 def test_the_laplacian_of_a_paraboloid():
@@ -61,6 +60,7 @@ def test_the_figure_shows_photograph_source_solution_and_error():
     assert "504 unknowns" in figure.get_suptitle()
 
 
+@pytest.mark.slow
 def test_the_command_without_torch(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     assert main(["demo", "-o", str(tmp_path / "new" / "folder")]) == 0
@@ -76,6 +76,7 @@ def test_the_command_without_torch(monkeypatch, tmp_path, capsys):
     assert last == demo.WITHOUT_TORCH
 
 
+@pytest.mark.slow
 @needs_torch
 def test_the_command(monkeypatch, tmp_path, capsys):
     photograph_part, training_part = demo.PARTS
@@ -101,6 +102,7 @@ def test_the_command(monkeypatch, tmp_path, capsys):
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_both_halves_run_the_same_cycle(learned):
     algorithm = unigrid.MultigridCycle.cycle
     assert type(learned.network.cycle).cycle is algorithm
@@ -108,6 +110,7 @@ def test_both_halves_run_the_same_cycle(learned):
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_the_network_is_told_by_pictures_that_it_was_not_trained_on(learned):
     import torch
 
@@ -138,6 +141,7 @@ def test_the_most_confused_pair():
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_the_figure_of_the_training_shows_pictures_curves_confusion_and_features(learned):
     figure = demo.draw_learned(learned)
     title = figure.get_suptitle()
@@ -164,6 +168,7 @@ def test_the_figure_of_the_training_shows_pictures_curves_confusion_and_features
 
 
 @needs_torch
+@pytest.mark.slow  # trains
 def test_what_the_network_takes_the_pictures_for(learned):
     """Titles follow the answers: a network that answers "ring" to all is right once and wrong nine times."""
     import torch

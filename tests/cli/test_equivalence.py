@@ -1,4 +1,4 @@
-"""`unigrid equivalence`: the table, JSON, the figure, and an exit code that says whether all holds."""
+"""`unigrid equivalence`: the table, JSON, and an exit code that says whether all holds."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def claims(monkeypatch):
 
     import torch
 
-    home = importlib.import_module("unigrid.equivalence.report")
+    home = importlib.import_module("unigrid.equivalence.claims.report")
 
     def replace(value):
         def cases(seed):
@@ -74,16 +74,8 @@ def test_one_seed(command, claims, loads):
     assert loads(command("equivalence --seeds 3 --json").out)["seeds"] == [3]
 
 
-def test_the_figure(command, claims, place):
-    claims(1.0)
-    printed = command("equivalence --figure one-cycle.png")
-    assert printed.code == 0
-    assert (place / "one-cycle.png").stat().st_size > 10_000
-
-
 def test_wrong_options(refused, claims):
     claims(1.0)
-    refused("equivalence --figure one.gif", "one.gif")
     refused("equivalence --seeds two", "'two' is not a whole number")
     refused("equivalence --sedes 3", "did you mean '--seeds'")
 

@@ -162,7 +162,7 @@ class TestModels:
         assert facts["versions"]["unigrid"] == unigrid.__version__
 
     def test_a_table_without_gray_networks_says_nothing_of_them(self):
-        lines = models.table([unigrid.conv.named_model("mgnet-16-Bl")])
+        lines = models.table(models.facts_of([unigrid.conv.named_model("mgnet-16-Bl")])["models"])
         assert not any("gray" in line for line in lines)
 
 

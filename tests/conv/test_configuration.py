@@ -45,7 +45,7 @@ TEXTS = {
     "state_transfer_sharing": "unknown state_transfer_sharing 'x'; allowed: 'level', 'global'",
     "norms": "unknown norms 'x'; allowed: 'step', 'level', 'none'",
     "semi_iteration": "unknown semi_iteration 'x'; allowed: 'none', 'chebyshev', 'multi-step'",
-    "cycle": "unknown cycle 'x'; allowed: '\\\\', 'V'",
+    "cycle": "unknown cycle 'x'; allowed: 'down', 'V'",
     "padding": "unknown padding 'x'; allowed: 'zeros', 'circular'",
     "activation": "unknown activation 'x'; allowed: 'relu', 'leaky-relu', ",
 }
@@ -62,13 +62,13 @@ WRONG = [
     (MgNetConfig, {"operator_sharing": "levels"}, ValueError, "'levels'.*did you mean 'level'"),
     (MgNetConfig, {"activation": "ReLU"}, ValueError, "'ReLU'.*did you mean 'relu'"),
     (MgNetConfig, {"padding": None}, ValueError, "unknown padding None"),
-    (MgNetConfig, {"steps": ()}, ValueError, r"steps must have one entry a level, such as \(2, 2, 2, 2\), got \(\)"),
-    (MgNetConfig, {"steps": 2}, ValueError, "steps must have one entry a level.*got 2"),
-    (MgNetConfig, {"steps": "2222"}, ValueError, "steps must have one entry a level.*got '2222'"),
+    (MgNetConfig, {"steps": ()}, ValueError, r"steps must have one entry per level, such as \(2, 2, 2, 2\), got \(\)"),
+    (MgNetConfig, {"steps": 2}, ValueError, "steps must have one entry per level.*got 2"),
+    (MgNetConfig, {"steps": "2222"}, ValueError, "steps must have one entry per level.*got '2222'"),
     (MgNetConfig, {"steps": (2, 0)}, ValueError, r"steps\[1\] must be an integer >= 1, got 0"),
     (MgNetConfig, {"steps": (2, True)}, ValueError, r"steps\[1\] must be an integer >= 1, got True"),
     (MgNetConfig, {"steps": (2, 1.5)}, ValueError, r"steps\[1\] must be an integer >= 1, got 1.5"),
-    (MgNetConfig, {"features": (4, 4)}, ValueError, "features has 2 entries, steps has 4; give one number, or one a level"),
+    (MgNetConfig, {"features": (4, 4)}, ValueError, "features has 2 entries, steps has 4; give one number, or one per level"),
     (MgNetConfig, {"features": -3}, ValueError, "features must be an integer >= 1, got -3"),
     (MgNetConfig, {"features": "64"}, ValueError, "features must be an integer >= 1, got '64'"),
     (MgNetConfig, {"data": (4,) * 5}, ValueError, "data has 5 entries, steps has 4"),
@@ -186,6 +186,7 @@ def test_a_start_where_the_first_step_has_no_operator_is_told():
         cycle(torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8))
 
 
+@pytest.mark.system
 def test_the_cycle_needs_no_torch_and_the_learned_backend_says_so():
     program = """
 import sys
@@ -198,3 +199,10 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_the_down_sweep_has_two_names_and_one_value():
+    assert MgNetConfig().cycle == MgNetConfig(cycle="\\").cycle == "down"
+    assert MgNetConfig(cycle="\\") == MgNetConfig(cycle="down") != MgNetConfig(cycle="V")
+    stored = {**configuration_of(MgNet(features=4)), "cycle": "\\"}  # as earlier versions stored it
+    assert from_configuration(stored).config == MgNetConfig(features=4)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiers import pack
 from torch.nn import functional
 
 from unigrid.conv import MgNet, PlainNet
@@ -33,6 +34,7 @@ def fits(model, images, labels):
     return None
 
 
+@pack
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_fits_one_batch(narrow, name):
     model, size = narrow(name, wide=True), 16 if name == "plain-vgg11" else 8  # five levels, or four

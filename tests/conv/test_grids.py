@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from tiers import pack
 from torch import nn
 
 import unigrid
@@ -23,6 +24,7 @@ def images(*shape):
     return torch.randn(shape, dtype=torch.float64)
 
 
+@pack
 @pytest.mark.parametrize("depths", [((1, 1), (1, 1)), ((0, 1), (1, 0)), ((0, 0), (0, 1)), ((0, 0), (0, 0))], ids=str)
 @pytest.mark.parametrize("sides", list(itertools.product(PAIRS, repeat=2)), ids=str)
 def test_extended_is_the_extension_of_arrays(sides, depths):
@@ -117,6 +119,7 @@ def test_a_dense_solve_is_of_one_size(shape):
         DenseSolve(images(6, 6), (2, 3))(Halving(), images(*shape), None)
 
 
+@pack
 @pytest.mark.parametrize("stride", [(2, 2), (2, 1)], ids=str)
 @pytest.mark.parametrize("surplus", [(1, 1), (0, 1), (-1, 0)], ids=str)
 @pytest.mark.parametrize("starts", [(0, 0), (1, 2)], ids=str)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from tiers import pack
 from torch.nn import functional
 
 from unigrid.conv import MgNet, PlainNet, ResNet, create_model, list_models, named_model
@@ -93,6 +94,7 @@ def test_fields_vary_a_named_model():
     assert MgNet(MgNet(features=8).config, features=4).config == MgNet(features=4).config
 
 
+@pack
 @pytest.mark.parametrize("name", list_models())
 def test_every_parameter_of_every_named_model_has_a_gradient(narrow, name):
     for classes in (10, 100):
@@ -136,6 +138,7 @@ def test_a_compiled_model_is_the_same_function(family):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
+@pack
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("family", SMALL)
 def test_precisions(family, dtype):
@@ -202,6 +205,7 @@ def copies(model, folder):
     yield rebuilt
 
 
+@pack
 @pytest.mark.parametrize("family", SMALL)
 @torch.no_grad()
 def test_copies_are_the_same_and_share_what_the_model_shares(family, randomize, tmp_path):
@@ -223,6 +227,7 @@ def test_some_of_these_do_borrow(family):
     assert borrowers(SMALL[family]())
 
 
+@pack
 @pytest.mark.parametrize("name", list_models())
 def test_configurations_are_plain_values_that_rebuild_the_model(name):
     import json

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from tiers import pack
 
 from unigrid.conv import MgNet, MgNetConfig, ResNetConfig, create_model, list_models, named_model
 from unigrid.conv.mgnet import CHOICES
@@ -62,6 +63,7 @@ def assert_every_number_is_stored_once(model):
     assert sum(value.numel() for value in stored.values()) == unique
 
 
+@pack
 @pytest.mark.parametrize("channels", TABLE)
 @pytest.mark.parametrize("column", range(4), ids=lambda at: "{}-{}".format(*COLUMNS[at]))
 def test_every_entry_of_the_table(channels, column):
@@ -84,6 +86,7 @@ def test_the_formula_of_the_table(steps, sharing):
     assert parameters(model) == wanted
 
 
+@pack
 @pytest.mark.parametrize(("name", "classes"), PRINTED)
 def test_the_counts_that_the_papers_print(name, classes):
     printed = PRINTED[name, classes]
@@ -125,6 +128,7 @@ def test_what_a_property_of_a_named_model_says_is_what_is_built():
 SHARING = ("operator_sharing", "extractor_sharing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [("restriction_sharing", "state_transfer_sharing", "state_transfer"), ("norms", "semi_iteration", "cycle")],
@@ -137,11 +141,13 @@ def test_numbers_are_stored_once_in_every_sharing_mode(more):
         assert_every_number_is_stored_once(meta(lambda choices=choices: MgNet(steps=(2, 1, 2), features=2, **choices)))
 
 
+@pack
 @pytest.mark.parametrize("name", list_models())
 def test_numbers_are_stored_once_in_every_named_model(name):
     assert_every_number_is_stored_once(meta(lambda: create_model(name)))
 
 
+@pack
 @pytest.mark.parametrize("sharing", ["level", "global", "step"])
 @pytest.mark.parametrize("state_transfer", ["convolution", "zero"])
 @pytest.mark.parametrize("cycle", ["\\", "V"])

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from tiers import pack
 from torch.nn import functional
 
 from unigrid.conv import ConvLevel, ConvOperator, Extraction, FeatureExtraction, MgNet, PlainNet, ResNet
@@ -109,6 +110,7 @@ def resnet(randomize):
     return make
 
 
+@pack
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("sharing", SHARINGS, ids="A a {0[0]}, B a {0[1]}".format)
 @pytest.mark.parametrize("blocks", [(2, 2, 2, 2), (3, 4, 6, 3), (1, 1, 2)], ids=str)

@@ -10,6 +10,7 @@ import random
 
 import pytest
 import torch
+from tiers import pack
 from torch.nn import functional
 
 from unigrid.conv import ACTIVATIONS, MgNet
@@ -236,6 +237,7 @@ def check(randomize):
     return run
 
 
+@pack
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("extractor_sharing", CHOICES["extractor_sharing"])
 @pytest.mark.parametrize("operator_sharing", CHOICES["operator_sharing"])
@@ -302,18 +304,21 @@ ONE_AT_A_TIME = {
 }  # fmt: skip
 
 
+@pack
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", ONE_AT_A_TIME)
 def test_every_choice_by_itself(check, name, dtype):
     check(dtype, **ONE_AT_A_TIME[name])
 
 
+@pack
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(check, activation, dtype):
     check(dtype, activation=activation)
 
 
+@pytest.mark.slow
 def test_a_sample_of_all_combinations(check):
     """Of the full product of all choices, 250 at random."""
     drawn, run = random.Random(4), 0

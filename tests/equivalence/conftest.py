@@ -22,6 +22,6 @@ def seeded():
 @pytest.fixture
 def randomized():
     """randomized(network) -> the network in float64, in eval mode, with nothing left at 0 or 1."""
-    from unigrid.equivalence.network_claims import random_network
+    from unigrid.equivalence.claims.networks import random_network
 
     return lambda network: random_network(lambda: network).eval()

@@ -9,30 +9,44 @@ import pytest
 import torch
 
 from unigrid.equivalence import Case, Claim, Report, Side, report
-from unigrid.equivalence.claims import TOLERANCE
-from unigrid.equivalence.report import CLAIMS, Row, check
+from unigrid.equivalence.claims.claim import TOLERANCE
+from unigrid.equivalence.claims.hierarchies import hierarchies, network
+from unigrid.equivalence.claims.report import CLAIMS, Row, check
 
 SEEDS = (0, 1, 2)
 IDS = [claim.claim[:40] for claim in CLAIMS]
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return report(SEEDS).rows
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_claim_holds_in_float64(seed, subtests):
+    found = report([seed])
+    assert [row.claim for row in found.rows] == [claim.claim for claim in CLAIMS]
+    for row in found.rows:
+        with subtests.test(row.claim):
+            assert row.passed
+            assert row.cases >= 10
+            assert row.difference <= row.tolerance == TOLERANCE == 1e-12
 
 
-@pytest.mark.parametrize("number", range(len(CLAIMS)), ids=IDS)
-def test_every_claim_holds_in_float64(rows, number):
-    row = rows[number]
-    assert row.passed
-    assert row.difference <= row.tolerance == TOLERANCE == 1e-12
-    assert row.claim == CLAIMS[number].claim
+def test_a_report_of_several_seeds_is_the_worst_of_each():
+    claims = [claim for claim in CLAIMS if "pooling" in claim.claim or "sigma-ResNet is" in claim.claim]
+    assert len(claims) == 2
+    rows = [report([seed], claims).rows for seed in SEEDS]
+    found = report(SEEDS, claims).rows
+    for row, *single in zip(found, *rows, strict=True):
+        assert row.difference == max(one.difference for one in single)
+        assert row.cases == sum(one.cases for one in single)
+    assert [check(claim, SEEDS) for claim in claims] == list(found)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=IDS)
 def test_cases_are_float64_and_depend_on_their_seed_alone(claim):
     state = torch.get_rng_state()
-    first, again, other = (next(iter(claim.cases(seed))) for seed in (0, 0, 1))
+    first = next(iter(claim.cases(0)))
+    for cached in (hierarchies, network):
+        cached.cache_clear()
+    again, other = (next(iter(claim.cases(seed))) for seed in (0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(value.dtype == torch.float64 for case in (first, again) for value in case.inputs)
     for side in ("left", "right"):
@@ -41,6 +55,7 @@ def test_cases_are_float64_and_depend_on_their_seed_alone(claim):
         assert not torch.equal(results[0][0], results[2][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=IDS)
 def test_comparing_changes_nothing(claim):
     """Running statistics are as before, also after a comparison in training mode."""
@@ -81,6 +96,7 @@ def changed(side, inputs, training):
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=IDS)
 def test_a_weight_changed_by_a_thousandth_turns_the_row_red(claim):
     """In every kind of network, in each mode, on each side that has weights."""
@@ -168,10 +184,10 @@ def test_the_table():
     assert max(map(len, table.splitlines())) <= 140
 
 
-def test_the_summary(rows):
-    found = Report(tuple(rows), SEEDS).summary()
+def test_the_summary():
+    found = report([0], claims=CLAIMS[-7:-5]).summary()
     assert found["passed"] is True
-    assert [row["claim"] for row in found["rows"]] == [claim.claim for claim in CLAIMS]
+    assert [row["claim"] for row in found["rows"]] == [claim.claim for claim in CLAIMS[-7:-5]]
     assert set(found["rows"][0]) == {"claim", "conditions", "compared", "cases", "difference", "tolerance", "passed"}
 
 

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from tiers import pack
 
 import unigrid
 from unigrid.conv import ConvCycle, ConvLevel, MgNet
@@ -59,6 +60,7 @@ def assert_close(found, wanted, tolerance=TOLERANCE):
 # ------------------------------------------------------------------------------------------------- the iterates
 
 
+@pack
 @pytest.mark.parametrize("post", [0, 2], ids=["backslash", "V"])
 @pytest.mark.parametrize(
     ("shape", "boundary", "reaction"), [((31, 31), D, 0.0), ((32, 32), P, 0.0), ((32, 32), P, 2.0)], ids=str
@@ -77,6 +79,7 @@ def test_ten_cycles_are_the_classical_ones(smoother, shape, boundary, reaction, 
     assert isinstance(of_arrays, np.ndarray)
 
 
+@pack
 @EVERY_NESTING_GRID
 def test_cycles_on_every_grid_that_nests(centering, mix, shape, rng):
     problem = problem_of(centering, mix, shape, reaction=0.01)
@@ -89,6 +92,7 @@ def test_cycles_on_every_grid_that_nests(centering, mix, shape, rng):
         assert_close(array(state), u)
 
 
+@pack
 @pytest.mark.parametrize("kind", ["V", "W", "F"])
 @pytest.mark.parametrize("state_transfer", [None, "injection", "full-weighting", "cell-average", "half-weighting"])
 def test_all_kinds_of_visits_and_all_state_transfers(kind, state_transfer, rng):
@@ -134,6 +138,7 @@ def test_transfers_of_cells(restriction, prolongation, rng):
     assert_close(network(f, u), cycle(f, u))
 
 
+@pack
 @pytest.mark.parametrize("spacing", [(1.0, 4.0), (4.0, 1.0)], ids=str)
 @pytest.mark.parametrize(("centering", "mix", "shape"), NESTING[::3])
 def test_an_axis_that_is_left_alone(spacing, centering, mix, shape, rng):
@@ -176,6 +181,7 @@ def columns_of(slot, shape):
     return slot(image(*units)).detach().numpy().reshape(len(units), -1).T
 
 
+@pack
 @EVERY_NESTING_GRID
 def test_a_and_its_transfers_are_the_dense_matrices(centering, mix, shape):
     problem = problem_of(centering, mix, shape, reaction=0.01)
@@ -229,6 +235,7 @@ def dense_smoothing(smoother, matrix, shape, f, u, interval):
     return u + error - two / scale_two
 
 
+@pack
 @SMOOTHERS
 @pytest.mark.parametrize(("centering", "mix", "shape"), NESTING[::7])
 def test_smoothers_are_the_dense_ones(centering, mix, shape, smoother, rng):
@@ -449,7 +456,7 @@ class Own(unigrid.Smoother):
         ((15, 15), {}, {"smoother": "gauss-seidel"}, "lexicographic Gauss-Seidel .* red-black order is one"),
         ((15, 15), {}, {"smoother": JACOBI, "post_smoother": "gauss-seidel"}, "lexicographic Gauss-Seidel"),
         ((15, 15), {}, {"coarsest": unigrid.GaussSeidel()}, "lexicographic Gauss-Seidel"),
-        ((15, 15), {}, {"smoother": Own()}, "Own is not known as a convolution; known are Jacobi.*LearnedSmoother"),
+        ((15, 15), {}, {"smoother": Own()}, "Own is no known convolution; known are Jacobi.*LearnedSmoother"),
         ((15, 15), {}, {"pre": 0}, "pre=0.*take pre >= 1"),
         ((30, 30), {}, {"smoother": "jacobi"}, r"level 0: the restriction between 30 and 15 unknowns.*2\^k - 1"),
         ((22, 22), {"centering": "cell"}, {"smoother": "jacobi"}, r"level 1: the restriction between 11 and 6 unknowns"),
@@ -473,7 +480,7 @@ def test_a_transfer_of_ones_own_is_refused():
         def __call__(self, residual):
             return residual[1::2, 1::2]
 
-    with pytest.raises(ValueError, match="Every is not known as a convolution"):
+    with pytest.raises(ValueError, match="Every is no known convolution"):
         to_conv(unigrid.StencilCycle(unigrid.Poisson((15, 15)), restriction=Every()))
 
 

@@ -117,6 +117,7 @@ def test_most_confused_is_sorted_by_share_not_by_count():
     assert plots.most_confused(matrix, count=1) == [(1, 2, 0.4)]
 
 
+@pytest.mark.slow
 def test_names_of_twenty_classes_do_not_overlap():
     names = [f"aquarium fish {number}" for number in range(20)]
     figure = plots.plot_confusion(random_matrix(20), names)

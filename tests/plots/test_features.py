@@ -161,6 +161,7 @@ def test_bfloat16_draws(model, image):
     assert np.isfinite(shown(figure.axes[1])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(16, 16), (32, 16), (16, 80)])
 @pytest.mark.parametrize("steps", [(1,), (2, 2, 1)])
 def test_nothing_overlaps(shape, steps, overlaps):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch, Polygon
+from tiers import pack
 
 from unigrid import Poisson, StencilCycle, plots
 
@@ -64,6 +65,7 @@ def test_long_paths_are_shortened_and_say_so(kind, shape, texts):
     assert f"{cycle.levels[-1].problem.grid.size:,}" in texts(axes)  # the coarsest is always there
 
 
+@pack
 @pytest.mark.parametrize("shape", [(3,), (500,), (2, 2), (300, 500), (40, 50, 60), (255, 255, 255)])
 @pytest.mark.parametrize("kind", ["V", "W", "F"])
 def test_nothing_in_the_hierarchy_overlaps(shape, kind, overlaps):

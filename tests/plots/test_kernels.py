@@ -127,6 +127,7 @@ def test_the_other_networks_draw_the_slots_that_they_fill():
     assert shown(plain.axes[0]).shape == (8, 5, 5)
 
 
+@pytest.mark.slow
 def test_nothing_overlaps(overlaps):
     figure = plots.plot_kernels(conv.MgNet(features=8, steps=(1, 1, 1), cycle="V"))
     figure.draw_without_rendering()

@@ -75,6 +75,7 @@ def test_constant_and_missing_values_draw(value, tmp_path):
     plots.save(plots.plot_solution(np.full((3, 4), value)), tmp_path / "u.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "lengths"), [((40, 40), (1, 30)), ((8, 8, 8), (1, 1, 50)), ((8, 8, 8), (9, 1, 1))])
 def test_extreme_boxes_stay_readable(shape, lengths, overlaps):
     figure = plots.plot_solution(1e-5 * np.random.default_rng(0).random(shape), Poisson(shape, lengths=lengths))

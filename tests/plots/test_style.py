@@ -15,6 +15,7 @@ from unigrid import Poisson, StencilCycle, plots
 from unigrid.files import FileError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("PNG", b"\x89PNG")])
 def test_save(tmp_path, ending, magic):
     path = tmp_path / f"figure.{ending}"
@@ -28,6 +29,7 @@ def test_save_refuses_other_endings(tmp_path):
         plots.save(Figure(), tmp_path / "figure.gif")
 
 
+@pytest.mark.system
 def test_no_display_no_global_state_and_no_torch_are_touched():
     program = (
         f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(unigrid.__file__))!r}); import numpy as np;"
@@ -37,6 +39,7 @@ def test_no_display_no_global_state_and_no_torch_are_touched():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_real_run_end_to_end(tmp_path):
     f = np.random.default_rng(0).standard_normal((30, 50))
     problem = Poisson(f.shape)

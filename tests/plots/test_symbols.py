@@ -67,6 +67,7 @@ def test_in_one_dimension_lines_are_drawn(legend_of):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a, μ = 0.333", "b, μ = 0.125"]
 
 
+@pytest.mark.slow
 def test_nothing_overlaps(overlaps):
     pictures = [symbols.plot_smoothing(*analyses(*[unigrid.Jacobi(0.8), unigrid.RedBlack(1.0)] * 3))]
     if pytest.importorskip("torch"):

@@ -1,7 +1,6 @@
-"""The `unigrid` command. One module a subcommand; `options` is what they ask alike, `monitor` what they show alike.
+"""The `unigrid` command. One module per subcommand; `options` and `monitor` hold their shared input and output.
 
-Exit codes: 0 done, 1 the iteration did not converge or training came to nothing, 2 an error of the user's in one line on
-stderr, 130 interrupted.
+Exit codes: 0 done, 1 no convergence or training failed, 2 wrong input (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ examples:
   unigrid compare --smoothers red-black,jacobi --cycles V,W --plot history.png
   unigrid train cifar10 --download --model mgnet-32-Bli  a convolutional network through the same cycle
   unigrid train poisson -o runs/smoother                 the smoothers of a solver, trained through the same cycle
-  unigrid equivalence --figure one_cycle.png             solver and network are one: the proofs, run
+  unigrid equivalence                                    solver and network are one: the proofs, run
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
 
-`unigrid COMMAND --help` says more."""
+`unigrid COMMAND --help` shows all options."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; nothing but a fault of unigrid itself leaves as an exception."""
+    """Run the command line and return the exit code; only a fault of unigrid itself is raised as an exception."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except (UsageError, FileError) as error:
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("unigrid: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has left, as `head` does; what is still buffered must not complain
+    except BrokenPipeError:  # the reader of stdout has closed it, as `head` does; flushing the buffer at exit must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -68,7 +67,7 @@ def _run(argv: list[str]) -> int:
         return int(done.code or 0)
     if unknown:
         hint = nearest_option(unknown[0], parsers[arguments.command])
-        raise UsageError(f"{arguments.command} does not know {unknown[0]!r}{hint}")
+        raise UsageError(f"{arguments.command} has no option {unknown[0]!r}{hint}")
     arguments.argv = argv
     code: int = arguments.run(arguments)
     sys.stdout.flush()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import PICTURES, checked_output
 from . import options
-from .monitor import Stopwatch, announced_compilation, finite, json_text
+from .monitor import Facts, Stopwatch, announced_compilation, show
 from .options import UsageError, load_kernels, user_errors
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ examples:
   unigrid compare --shape 63,63,63 --smoothers red-black=1.0,red-black,chebyshev --cycles V,W --plot history.png
   unigrid compare f.npy --boundary neumann,periodic --compatibility project --json
 
-Without RHS, f is random (seeded), so that errors of every frequency are there. The factor is the geometric mean of the last
-half of the iterations. Seconds are of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the
-finest grid, other work not counted; work units a digit are what one decimal digit of the residual costs. The history is
-printed, and drawn into unigrid-compare.png or where --plot says; with --json only where it says."""
+Without RHS, f is random (seeded) and so contains all frequencies. The factor is the geometric mean of the last half of the
+iterations. Seconds are those of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the finest
+grid, other work not counted; work units per digit are the cost of one decimal digit of the residual. The history is printed,
+and drawn into unigrid-compare.png or the file of --plot; with --json only into the latter."""
 RUNS = 3
-MOST_SHOWN = 12  # residuals a line; the picture and --json hold all
+MOST_SHOWN = 12  # residuals per line; the picture and --json hold all
 PICTURE = "unigrid-compare.png"
 
 
@@ -82,12 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcomes = [_outcome(name, cycle, f, arguments) for name, cycle in cycles]
     if arguments.plot:
         _plot(outcomes, arguments)
-    if arguments.json:
-        print(json_text(summary(outcomes, arguments)))
-    else:
-        print("\n".join([*table(outcomes), "", *history(outcomes)]))
-        if arguments.plot:
-            print(f"\nWrote {arguments.plot}")
+    show(facts_of(outcomes, arguments), arguments.json, report)
     return 0
 
 
@@ -155,59 +150,63 @@ def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
     plots.save(plots.plot_history(histories, rtol=options.numeric(arguments.rtol)), arguments.plot)
 
 
-def table(outcomes: list[Outcome]) -> list[str]:
-    """Return the lines of the table."""
-    first, width = outcomes[0].cycle, max(len("smoother"), *(len(outcome.smoother) for outcome in outcomes))
-    head = f"{'smoother':<{width}}  cycle   iterations  factor  work units  seconds  work units  ended"
-    units = f"{'':<{width}}                               a cycle             a digit"
-    lines = [f"{first.problem!r}, {len(first.levels)} levels", "", head, units]
-    for outcome in outcomes:
-        cycle, solution = outcome.cycle, outcome.solution
-        kind = cycle.name
-        lines.append(
-            f"{outcome.smoother:<{width}}  {kind:<6}  {solution.iterations:10}  {_number(solution.rate, 6, 3)}  "
-            f"{cycle.work_units:10.2f}  {outcome.seconds:7.4f}  {_number(outcome.work_per_digit, 10, 2)}  {solution.reason}"
-        )
-    return lines
+def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
+    """Return the outcomes as plain values, for the report and for --json."""
+    from ..machine import versions
+    from ..stencil.kernels.threads import get_num_threads
+
+    first = outcomes[0].cycle
+    return {
+        "input": arguments.rhs or "random, seed 0",
+        "problem": {"title": repr(first.problem), **options.describe_problem(first.problem)},
+        "levels": len(first.levels),
+        "runs": [_run_facts(outcome) for outcome in outcomes],
+        "written": [arguments.plot] if arguments.plot else [],
+        "threads": get_num_threads(),
+        "versions": versions(),
+    }
 
 
-def history(outcomes: list[Outcome]) -> list[str]:
-    """Return the residuals of every run relative to its initial one, a line a run."""
-    width = max(len(outcome.smoother) for outcome in outcomes)
-    lines = ["relative residual after each iteration"]
-    for outcome in outcomes:
-        first, *others = outcome.solution.residuals
-        shown = [f"{residual / first:.1e}" for residual in others[:MOST_SHOWN]] if first > 0 else []
-        more = f" .. {others[-1] / first:.1e}" if len(others) > MOST_SHOWN else ""
-        lines.append(f"{outcome.smoother:<{width}}  {outcome.cycle.kind}  {' '.join(shown)}{more}")
-    return lines
+def _run_facts(outcome: Outcome) -> Facts:
+    cycle, solution = outcome.cycle, outcome.solution
+    return {
+        "smoother": outcome.smoother, "cycle": cycle.kind, "name": cycle.name, "pre": cycle.pre, "post": cycle.post,
+        "converged": solution.converged, "reason": solution.reason.value, "iterations": solution.iterations,
+        "rate": solution.rate, "residuals": list(solution.residuals), "work_units": cycle.work_units,
+        "work_units_per_digit": outcome.work_per_digit, "seconds": outcome.seconds,
+    }  # fmt: skip
+
+
+def report(facts: Facts) -> list[str]:
+    """Return the lines of the table and of the history."""
+    width = max(len("smoother"), *(len(run["smoother"]) for run in facts["runs"]))
+    return [
+        f"{facts['problem']['title']}, {facts['levels']} levels",
+        "",
+        f"{'smoother':<{width}}  cycle   iterations  factor  work units  seconds  work units  ended",
+        f"{'':<{width}}                               per cycle            per digit",
+        *(_row(run, width) for run in facts["runs"]),
+        "",
+        "relative residual after each iteration",
+        *(_history(run, width) for run in facts["runs"]),
+        *(f"\nWrote {path}" for path in facts["written"]),
+    ]
+
+
+def _row(run: Facts, width: int) -> str:
+    return (
+        f"{run['smoother']:<{width}}  {run['name']:<6}  {run['iterations']:10}  {_number(run['rate'], 6, 3)}  "
+        f"{run['work_units']:10.2f}  {run['seconds']:7.4f}  {_number(run['work_units_per_digit'], 10, 2)}  {run['reason']}"
+    )
+
+
+def _history(run: Facts, width: int) -> str:
+    """Return the residuals of a run relative to its initial one."""
+    first, *others = run["residuals"]
+    shown = [f"{residual / first:.1e}" for residual in others[:MOST_SHOWN]] if first > 0 else []
+    more = f" .. {others[-1] / first:.1e}" if len(others) > MOST_SHOWN else ""
+    return f"{run['smoother']:<{width}}  {run['cycle']}  {' '.join(shown)}{more}"
 
 
 def _number(value: float, width: int, digits: int) -> str:
     return f"{value:{width}.{digits}f}" if math.isfinite(value) else f"{'-':>{width}}"
-
-
-def summary(outcomes: list[Outcome], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what --json prints."""
-    from ..machine import versions
-    from ..stencil.kernels.threads import get_num_threads
-
-    return {
-        "input": arguments.rhs or "random, seed 0",
-        "problem": options.describe_problem(outcomes[0].cycle.problem),
-        "levels": len(outcomes[0].cycle.levels),
-        "runs": [
-            {
-                "smoother": outcome.smoother, "cycle": outcome.cycle.kind, "pre": outcome.cycle.pre, "post": outcome.cycle.post,
-                "converged": outcome.solution.converged, "reason": outcome.solution.reason.value,
-                "iterations": outcome.solution.iterations, "rate": finite(outcome.solution.rate),
-                "residuals": [finite(residual) for residual in outcome.solution.residuals],
-                "work_units": outcome.cycle.work_units, "work_units_per_digit": finite(outcome.work_per_digit),
-                "seconds": outcome.seconds,
-            }
-            for outcome in outcomes
-        ],
-        "written": [arguments.plot] if arguments.plot else [],
-        "threads": get_num_threads(),
-        "versions": versions(),
-    }  # fmt: skip

@@ -1,18 +1,17 @@
-"""`unigrid equivalence`: what is one in multigrid and in networks; each pair run, compared, and drawn."""
+"""`unigrid equivalence`: run both sides of every equivalence of multigrid and networks, and compare them."""
 
 from __future__ import annotations
 
 import argparse
 
 from . import options
-from .monitor import json_text, plain
+from .monitor import show
 
 SUMMARY = "run both sides of every equivalence of multigrid and networks, and print how far they differ"
 EPILOG = """\
 examples:
   unigrid equivalence
   unigrid equivalence --seeds 0,1,2,3,4 --json
-  unigrid equivalence --figure one-cycle.png
 
 The exit code is 0 if all of them hold in float64, 1 otherwise."""
 
@@ -21,12 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=options.seeds, default=[0, 1, 2], metavar="N[,N..]", help="of weights and inputs; default 0,1,2"
     )
-    parser.add_argument("--figure", metavar="FILE", help="draw multigrid and MgNet as one cycle: .png, .pdf or .svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    options.checked_pictures(arguments.figure)
     options.load_learned()
     options.load_kernels()
     from ..equivalence import report
@@ -35,10 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = arguments.seeds if isinstance(arguments.seeds, list) else [arguments.seeds]
     with options.user_errors():  # a seed that is no seed
         found = report(seeds)
-    print(json_text(plain({**found.summary(), "versions": versions()})) if arguments.json else found)
-    if arguments.figure:
-        from ..plots.equivalence import plot_equivalence
-        from ..plots.style import save
-
-        save(plot_equivalence(), arguments.figure)
+    show({**found.summary(), "versions": versions()}, arguments.json, lambda _: [str(found)])
     return 0 if found.passed else 1

@@ -1,4 +1,4 @@
-"""`unigrid info`: versions, machine, threads, devices: what a report of a problem should begin with."""
+"""`unigrid info`: versions, machine, threads and devices, with which a report of a problem should begin."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import importlib
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
-from ..machine import cpu_name, versions
-from .monitor import json_text
+from ..machine import cpu_name, usable_cores, versions
+from .monitor import Facts, show
 from .options import load_kernels
 
 SUMMARY = "print versions, threads, caches and devices"
@@ -26,20 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    facts = collect(arguments.devices)
-    if arguments.json:
-        print(json_text(facts))
-    else:
-        width = max(map(len, facts))
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    show(collect(arguments.devices), arguments.json, _lines)
     return 0
 
 
-def collect(devices: bool) -> dict[str, Any]:
-    """Return all that `unigrid info` prints."""
+def _lines(facts: Facts) -> list[str]:
+    width = max(map(len, facts))
+    return [f"{name:<{width}}  {value}" for name, value in facts.items()]
+
+
+def collect(devices: bool) -> Facts:
+    """Return versions, machine, threads, caches and devices by name."""
     load_kernels()
     from ..stencil.kernels.cpu import apply
-    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads, usable_cores
+    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads
 
     variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {

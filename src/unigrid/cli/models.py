@@ -1,17 +1,16 @@
-"""`unigrid models`: the networks that have a name, their size, and what was published about them."""
+"""`unigrid models`: the named networks, their sizes and published accuracies."""
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import shutil
 import string
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import options
-from .monitor import json_text
+from .monitor import Facts, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
     models = _matching(arguments.pattern)
-    print(json_text(summary(models)) if arguments.json else "\n".join(table(models, _columns())))
+    show(facts_of(models), arguments.json, lambda facts: table(facts["models"], _columns()))
     return 0
 
 
@@ -44,65 +43,58 @@ def _matching(pattern: str | None) -> list[NamedModel]:
     from ..conv.models import list_models, named_model
 
     if pattern is None:
-        names = list_models()
-    elif any(mark in pattern for mark in "*?["):
-        names = [name for name in list_models() if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
-    else:
-        names = [name for name in list_models() if pattern.lower() in name.lower()]
-    if names or pattern is None:
-        return [named_model(name) for name in names]
-    with user_errors():  # a name that is not listed, as that of 48 channels, or none at all
-        return [named_model(pattern)]
+        return [named_model(name) for name in list_models()]
+    names = list_models(pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*")
+    with user_errors():  # an unknown name; one that is not listed, such as that of 48 channels, is found
+        return [named_model(name) for name in names or [pattern]]
 
 
 def _columns() -> int | None:
-    """Return how wide the table may be; None where nobody looks at it on a terminal, and whole lines serve better."""
+    """Return the width of the terminal; None when stdout is not a terminal, where lines are not wrapped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def table(models: list[NamedModel], columns: int | None = None) -> list[str]:
-    """Return the lines of the table; summaries go on in a second line where the table would be wider than `columns`."""
-    keys = dict(zip(dict.fromkeys(model.source for model in models), string.ascii_lowercase, strict=False))
-    width = max(len(model.name) for model in models)
+def facts_of(models: list[NamedModel]) -> Facts:
+    """Return the models as plain values, for the table and for --json."""
+    from ..machine import versions
+
+    rows = [
+        {
+            "name": model.name, "parameters": model.parameters, "num_classes": model.config.num_classes,
+            "in_channels": model.config.in_channels, "published": model.published, "source": model.source,
+            "summary": model.summary,
+        }
+        for model in models
+    ]  # fmt: skip
+    return {"models": rows, "versions": versions()}
+
+
+def table(models: list[Facts], columns: int | None = None) -> list[str]:
+    """Return the lines of the table; summaries move to a second line if the table would be wider than `columns`."""
+    keys = dict(zip(dict.fromkeys(model["source"] for model in models), string.ascii_lowercase, strict=False))
+    width = max(len(model["name"]) for model in models)
     lines = [f"{'name':<{width}}  parameters  {'  '.join(DATASETS.values())}  source  summary"]
     for model in models:
-        published = [f"{_number(model.published.get(name)):>{len(title)}}" for name, title in DATASETS.items()]
-        row = f"{model.name:<{width}}  {model.parameters:10,}  {'  '.join(published)}  {keys[model.source]:<6}  "
-        lines += _wrapped(row, model.summary, columns)
+        published = [f"{_number(model['published'].get(name)):>{len(title)}}" for name, title in DATASETS.items()]
+        row = f"{model['name']:<{width}}  {model['parameters']:10,}  {'  '.join(published)}  {keys[model['source']]:<6}  "
+        lines += _wrapped(row, model["summary"], columns)
     lines += ["", *_wrapped("", _legend(models), columns)]
     return lines + [line for source, key in keys.items() for line in _wrapped(f"{key}  ", source, columns)]
 
 
 def _wrapped(row: str, text: str, columns: int | None) -> list[str]:
-    """Return the row and the text after it; where they are too wide, the text below, indented."""
+    """Return the row followed by the text, which is put below and indented if both together are too wide."""
     if columns is None or len(row + text) <= columns:
         return [row + text]
     indented = textwrap.wrap(text, max(columns, 20), initial_indent="    ", subsequent_indent="    ")
     return [row.rstrip(), *indented] if row else textwrap.wrap(text, max(columns, 20))
 
 
-def _legend(models: list[NamedModel]) -> str:
-    gray = ", ".join(model.name for model in models if model.config.in_channels == 1)
+def _legend(models: list[Facts]) -> str:
+    gray = ", ".join(model["name"] for model in models if model["in_channels"] == 1)
     for_gray = f" ({gray}: gray ones)" if gray else ""
     return f"Parameters are for 10 classes of RGB images{for_gray}; accuracies are published ones in %, last epoch where known."
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def summary(models: list[NamedModel]) -> dict[str, Any]:
-    """Return what --json prints."""
-    from ..machine import versions
-
-    return {
-        "models": [
-            {
-                "name": model.name, "parameters": model.parameters, "num_classes": model.config.num_classes,
-                "in_channels": model.config.in_channels, "published": model.published, "source": model.source,
-                "summary": model.summary,
-            }
-            for model in models
-        ],
-        "versions": versions(),
-    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What running work shows: a progress bar on a terminal, a line per iteration or epoch, and that kernels are compiled."""
+"""Output of the commands: progress bar, one line per iteration or epoch, note of compilation, text and JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import IO, Any
 from ..solution import Solution
 
 Watch = Callable[[Solution], None]
+Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
 COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seconds) ..."
 
 
@@ -21,8 +22,8 @@ COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seco
 def progress_bar(target: Callable[[float], float]) -> Iterator[Watch | None]:
     """Yield a callback that moves a bar on stderr, or None where stderr is no terminal.
 
-    The bar measures digits gained of the digits wanted, which, unlike iterations of the allowed ones, grow evenly to the end.
-    `target(initial residual)` is the residual that is wanted.
+    The bar measures the decimal digits gained relative to those required, which grow evenly to the end, unlike iterations
+    relative to `maxiter`. `target(initial residual)` is the residual that is required.
     """
     if not sys.stderr.isatty():
         yield None
@@ -30,7 +31,7 @@ def progress_bar(target: Callable[[float], float]) -> Iterator[Watch | None]:
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    columns, rows = shutil.get_terminal_size()  # tqdm's own guess shows no bar on a terminal that does not tell its size
+    columns, rows = shutil.get_terminal_size()  # tqdm's own guess shows no bar on a terminal without a size
     options = {"ncols": min(columns, 100), "nrows": rows, "bar_format": form}
     with tqdm(total=1.0, desc="solving", leave=False, file=sys.stderr, **options) as bar:
 
@@ -48,7 +49,7 @@ def _relative(solution: Solution) -> float:
 
 
 def _gained(solution: Solution, target: float) -> float:
-    """Return the fraction of the digits to gain that is gained, from 0 to 1."""
+    """Return the part of the required digits that is gained, from 0 to 1."""
     first, last = solution.residuals[0], solution.residuals[-1]
     if last <= target:
         return 1.0
@@ -58,7 +59,7 @@ def _gained(solution: Solution, target: float) -> float:
 
 
 def line_per_iteration(stream: IO[str]) -> Watch:
-    """Return a callback that prints iteration, residual, relative residual and factor; also of the start, when first called."""
+    """Return a callback that prints iteration, residual, relative residual and factor; the first call prints the start, too."""
 
     def watch(solution: Solution) -> None:
         residuals = solution.residuals
@@ -76,7 +77,7 @@ def line_per_iteration(stream: IO[str]) -> Watch:
 
 
 def line_per_epoch(stream: IO[str]) -> Callable[[dict[str, Any]], None]:
-    """Return a callback that prints the row of an epoch, and before the first one of each run what the columns are."""
+    """Return a callback that prints the row of an epoch, and a header before the first one of each run."""
     before = math.inf
 
     def show(row: dict[str, Any]) -> None:
@@ -97,14 +98,14 @@ def line_per_epoch(stream: IO[str]) -> Callable[[dict[str, Any]], None]:
 
 
 class Stopwatch:
-    """Seconds of wall time by name, compilation of kernels apart."""
+    """Seconds of wall time by name; compilation of kernels is counted separately."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {"compile": 0.0}
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time of the block, less what was compiled in it, to `name`."""
+        """Add the time of the block to `name`, except for the compilation of kernels within."""
         compiled, begin = self.seconds["compile"], time.perf_counter()
         yield
         taken = time.perf_counter() - begin - (self.seconds["compile"] - compiled)
@@ -113,7 +114,7 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
-    """Say on stderr when the first kernel is compiled, which a kernel in the cache is not, and measure how long that takes."""
+    """Announce on stderr that kernels are compiled, unless the cache holds them, and measure how long that takes."""
     from numba.core import event
 
     class Listener(event.Listener):  # type: ignore[misc]
@@ -135,17 +136,19 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
         yield
 
 
-def json_text(facts: dict[str, Any]) -> str:
-    """Return a JSON object with an entry a line. NaN and infinity, which JSON lacks, are an error: see `finite`."""
-    return (
-        "{\n"
-        + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in facts.items())
-        + "\n}"
-    )
+def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]]) -> None:
+    """Print the outcome of a command: as one JSON object, or as the lines that render it."""
+    print(json_text(facts) if as_json else "\n".join(lines(facts)))
+
+
+def json_text(facts: Facts) -> str:
+    """Return a JSON object with one entry per line; null stands for NaN and infinity, which JSON lacks."""
+    entries = (f"  {json.dumps(name)}: {json.dumps(plain(value), allow_nan=False)}" for name, value in facts.items())
+    return "{\n" + ",\n".join(entries) + "\n}"
 
 
 def plain(value: Any) -> Any:
-    """Return nested values as JSON can hold them: see `finite`."""
+    """Return nested values with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -154,5 +157,5 @@ def plain(value: Any) -> Any:
 
 
 def finite(value: float) -> float | None:
-    """Return the number as JSON can hold it: None stands for NaN and infinity."""
+    """Return the number, or None for NaN and infinity."""
     return value if math.isfinite(value) else None

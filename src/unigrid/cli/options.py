@@ -1,4 +1,4 @@
-"""What the subcommands ask alike: the options of the problem and of the cycle, and what they mean to the library."""
+"""Options that several subcommands share, and their translation into arguments of the library."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """What the user has to change, in one line."""
+    """Wrong input: one line that names what to change."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that takes options by their full names alone, keeps the line breaks of examples, and exits nowhere itself."""
+    """argparse with full option names only, line breaks of examples kept, and errors as exceptions instead of an exit."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -44,7 +44,7 @@ def nearest_option(given: str, parser: argparse.ArgumentParser) -> str:
 
 @contextlib.contextmanager
 def user_errors(prefix: str = "") -> Iterator[None]:
-    """Turn what the library refuses into a UsageError; only calls that check what the user gave belong inside."""
+    """Turn errors of the library into a UsageError; only calls that check input of the user belong inside."""
     try:
         yield
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -102,7 +102,7 @@ def field_value(name: str, text: str, kind: type) -> Any:
 
 
 def choices(arguments: argparse.Namespace, named: tuple[str, ...], kinds: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return what is to be changed of the fields `kinds`: the options `named`, where they were given, and each --set.
+    """Return the changed fields among `kinds`: those of the options `named` that were given, and of each --set.
 
     Raises ValueError.
     """
@@ -206,7 +206,7 @@ def add_device_option(parser: Any) -> None:
 
 
 def checked_pictures(*paths: str | None) -> None:
-    """Refuse before any work what could not be written after it; None is not asked for."""
+    """Check before any work that the pictures can be written after it; None stands for no picture."""
     given = [checked_output(path, PICTURES) for path in paths if path]
     for number, path in enumerate(given):
         if path in given[:number]:
@@ -214,14 +214,14 @@ def checked_pictures(*paths: str | None) -> None:
 
 
 def load_learned() -> None:
-    """Raise UsageError, with the command that helps, where what the learned backend needs is not installed."""
+    """Raise UsageError, with the command that installs them, if packages of the learned backend are missing."""
     missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
     if missing:
         raise UsageError(f"this needs {' and '.join(missing)}: pip install 'unigrid[learn]'")
 
 
 def load_kernels(threads: int | None = None) -> None:
-    """Import the solver, obeying --threads. Raises UsageError where the user's surroundings forbid it."""
+    """Import the solver and set --threads. Raises UsageError if the environment of the process forbids it."""
     try:
         with user_errors():  # a wrong UNIGRID_NUM_THREADS shows here
             importlib.import_module("unigrid.stencil.solve")
@@ -247,7 +247,7 @@ def source_of(path: str, name: str | None) -> NDArray[Any]:
 
 
 def describe_problem(problem: Poisson) -> dict[str, Any]:
-    """Return what --json says of a problem."""
+    """Return a problem as plain values."""
     return {
         "shape": problem.shape,
         "unknowns": problem.grid.size,
@@ -275,7 +275,7 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...]) -> Pois
 
 
 def boundary_of(text: str, ndim: int) -> list[tuple[Condition, Condition]]:
-    """Return what --boundary means on `ndim` axes: a (low, high) pair each. Raises ValueError."""
+    """Return the conditions of --boundary on `ndim` axes: a (low, high) pair each. Raises ValueError."""
     entries = text.split(",")
     if len(entries) not in (1, ndim):
         raise ValueError(

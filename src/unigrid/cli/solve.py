@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import PICTURES, FileError, checked_output, write_array
 from . import options
-from .monitor import Stopwatch, Watch, announced_compilation, finite, json_text, line_per_iteration, progress_bar
+from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A solve that has ended, and all that a report of it needs."""
+    """A finished solve and its surroundings, for the report."""
 
     arguments: argparse.Namespace
     f: NDArray[Any]
@@ -85,14 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
     ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
     with stopwatch.measure("write"):
         written = _write(ended)
-    print(json_text(summary(ended, written)) if arguments.json else "\n".join(report(ended, written)))
+    show(facts_of(ended, written), arguments.json, report)
     if not solution.converged:
         print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
     return 0 if solution.converged else 1
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse before any work what could not be written after it."""
+    """Check before any work that the outputs can be written after it."""
     pictures = [path for path in (arguments.plot, arguments.plot_history, arguments.plot_hierarchy) if path]
     outputs = [checked_output(arguments.output)] if arguments.output else []
     outputs += [checked_output(path, PICTURES) for path in pictures]
@@ -123,7 +123,7 @@ def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, 
 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
-    """Return the tolerance that holds, the default one included; None where it is no number."""
+    """Return the tolerance, or the default one; None where it is no number."""
     from ..stencil.solving import DEFAULT_RTOL
 
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
@@ -136,14 +136,14 @@ def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> Iterator[Watch | N
         return
     rtol = _rtol(arguments, f)
     if rtol is None:
-        yield None  # one iteration: nothing to wait for
+        yield None  # a single iteration needs no progress bar
         return
     with progress_bar(lambda initial: max(rtol * initial, arguments.atol)) as watch:
         yield watch
 
 
 def _write(ended: Run) -> list[str]:
-    """Write what was asked for and return the paths."""
+    """Write the requested files and return their paths."""
     arguments, u, written = ended.arguments, ended.solution.u, []
     if arguments.output and u is not None:
         write_array(arguments.output, u)
@@ -166,51 +166,52 @@ def _write(ended: Run) -> list[str]:
     return [*written, *figures]
 
 
-def summary(ended: Run, written: list[str]) -> dict[str, Any]:
-    """Return what --json prints."""
+def facts_of(ended: Run, written: list[str]) -> Facts:
+    """Return the outcome as plain values, for the report and for --json."""
     from ..machine import versions
     from ..stencil.kernels.threads import get_num_threads
 
-    cycle, solution = ended.cycle, ended.solution
+    cycle, solution, u = ended.cycle, ended.solution, ended.solution.u
     return {
         "input": ended.arguments.rhs,
-        "problem": {**options.describe_problem(cycle.problem), "dtype": str(ended.f.dtype)},
+        "problem": {
+            "title": str(cycle.problem)[1:-1], **options.describe_problem(cycle.problem), "dtype": str(ended.f.dtype),
+        },
         "cycle": {
-            "kind": cycle.kind, "pre": cycle.pre, "post": cycle.post, "smoother": repr(cycle.smoother),
-            "post_smoother": repr(cycle.post_smoother),
-            "accelerate": ended.arguments.accelerate, "work_units": cycle.work_units,
-            "operator_complexity": cycle.operator_complexity,
+            "title": cycle.title, "kind": cycle.kind, "pre": cycle.pre, "post": cycle.post, "smoother": repr(cycle.smoother),
+            "post_smoother": repr(cycle.post_smoother), "accelerate": ended.arguments.accelerate,
+            "work_units": cycle.work_units, "operator_complexity": cycle.operator_complexity,
         },
         "levels": [{"shape": level.problem.shape, "unknowns": level.problem.grid.size} for level in cycle.levels],
         "converged": solution.converged,
         "reason": solution.reason.value,
         "message": solution.message,
         "iterations": solution.iterations,
-        "residuals": [finite(residual) for residual in solution.residuals],
-        "rate": finite(solution.rate),
+        "residuals": list(solution.residuals),
+        "rate": solution.rate,
+        "range": None if u is None else [float(u.min()), float(u.max())],
         "seconds": {name: round(seconds, 6) for name, seconds in ended.seconds.items()},
         "threads": get_num_threads(),
         "written": written,
+        "output": ended.arguments.output,
         "versions": versions(),
     }  # fmt: skip
 
 
-def report(ended: Run, written: list[str]) -> list[str]:
+def report(facts: Facts) -> list[str]:
     """Return the lines of the report."""
-    cycle, solution, seconds = ended.cycle, ended.solution, ended.seconds
-    rate = "" if math.isnan(solution.rate) else f" Factor {solution.rate:.3f} an iteration."
-    compiled = f", {seconds['compile']:.1f} s to compile kernels, this once" * (seconds["compile"] > 0)
+    cycle, message, seconds = facts["cycle"], facts["message"], facts["seconds"]
+    rate = "" if math.isnan(facts["rate"]) else f" Factor {facts['rate']:.3f} per iteration."
+    compiled = f", {seconds['compile']:.1f} s to compile kernels, once" if seconds["compile"] > 0 else ""
     lines = [
-        f"{ended.arguments.rhs}: {str(cycle.problem)[1:-1]}, {ended.f.dtype}",
-        f"{cycle.title}, {len(cycle.levels)} levels, {cycle.work_units:.2f} work units a cycle",
-        f"{solution.message[:1].upper()}{solution.message[1:]}{rate}",
+        f"{facts['input']}: {facts['problem']['title']}, {facts['problem']['dtype']}",
+        f"{cycle['title']}, {len(facts['levels'])} levels, {cycle['work_units']:.2f} work units per cycle",
+        f"{message[:1].upper()}{message[1:]}{rate}",
         f"{seconds['setup']:.3f} s to set up, {seconds['solve']:.3f} s to solve{compiled}",
     ]
-    if solution.u is None:
+    if facts["range"] is None:
         lines.append("There is no finite iterate to write.")
     else:
-        lines.append(f"u from {solution.u.min():.6g} to {solution.u.max():.6g}")
-    lines += [f"Wrote {path}" for path in written]
-    if not ended.arguments.output:
-        lines.append("u is not stored; -o u.npy stores it.")
-    return lines
+        lines.append("u from {:.6g} to {:.6g}".format(*facts["range"]))
+    lines += [f"Wrote {path}" for path in facts["written"]]
+    return lines if facts["output"] else [*lines, "u is not stored; -o u.npy stores it."]

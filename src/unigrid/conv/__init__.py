@@ -1,9 +1,10 @@
 """The learned backend: convolutions in the slots of the cycle, trained. MgNet, and the networks that share its frame.
 
     slots       A, B, R, Pi and P as small modules               levels      ConvLevel and ConvCycle: the cycle as a network
-    classifier  what surrounds a cycle that classifies images    mgnet       MgNet: configuration, and how it fills the slots
+    classifier  theta, cycle and head                            mgnet       MgNet: its configuration and its slots
     residual    ResNet and its relatives in the same slots       plain       LeNet and VGG types in the same slots
-    models      names                                            weights     safetensors
+    models      the registry of named models                     weights     safetensors
+    convolutions  the convolutions of a network by slot
 
 Importing it needs torch: pip install 'unigrid[learn]'.
 """
@@ -19,6 +20,7 @@ from .models import NamedModel as NamedModel
 from .models import create_model as create_model
 from .models import list_models as list_models
 from .models import named_model as named_model
+from .models import register_model as register_model
 from .plain import PlainConfig as PlainConfig
 from .plain import PlainNet as PlainNet
 from .residual import ResNet as ResNet

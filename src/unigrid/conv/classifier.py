@@ -1,4 +1,4 @@
-"""Classifier: what surrounds a cycle that classifies images. theta makes data of the image; the head reads the features."""
+"""Classifier: a cycle between theta, which maps images to data, and a head, which maps features to logits."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {  # add your own under a name, and an
 class Classifier(nn.Module):
     """theta, one multigrid cycle, global average pooling, one linear layer.
 
-    Its subclasses, one a family of networks, fill the slots of the cycle from their configuration.
+    Its subclasses, one per family of networks, fill the slots of the cycle from their configuration.
 
     Parameters
     ----------
     config : frozen dataclass
-        What it was built from, with fields `in_channels` and `num_classes`.
+        The configuration, with fields `in_channels` and `num_classes`.
     theta : nn.Module
         Images (n, in_channels, h, w) to data f of the finest level.
     cycle : ConvCycle
     channels : int
         Of the features that the cycle returns.
     head_norm : nn.Module, optional
-        What is applied to them before they are pooled.
+        Applied to the features before they are pooled.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """How many classes it tells apart."""
+        """The number of classes."""
         return self.config.num_classes
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,19 +64,19 @@ class Classifier(nn.Module):
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Return the features of the images that the cycle ends with, not pooled."""
+        """Return the features that the cycle returns for the images, not pooled."""
         self._check(images)
         return self.cycle(self.theta(images))
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits of features; with `pre_logits` the pooled features (n, num_features) that they are made of."""
+        """Return logits of features; with `pre_logits` the pooled features (n, num_features)."""
         if self.head_norm is not None:
             features = self.head_norm(features)
         pooled = features.mean(dim=(2, 3))
         return pooled if pre_logits else self.head(pooled)
 
     def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[LevelState]]:
-        """Return what `forward_features` returns, and data, features and residual of every level, finest first.
+        """Return the result of `forward_features`, and data, features and residual of every level, finest first.
 
         Examples
         --------
@@ -111,7 +111,7 @@ class Classifier(nn.Module):
 
 
 def _head(channels: int, num_classes: int) -> nn.Linear:
-    """Return a linear layer that at first finds all classes about equally likely, however large its features are."""
+    """Return a linear layer that at first finds all classes about equally likely, for features of any size."""
     head = nn.Linear(channels, num_classes)
     if head.weight.is_meta:  # nothing to initialize, and torch would import its compiler for it, which takes seconds
         return head

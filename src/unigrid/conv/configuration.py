@@ -1,4 +1,4 @@
-"""What the configurations of the networks check alike."""
+"""Checks that the configurations of all networks share."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def configured(kind: type[Config], config: Config | None, choices: dict[str, Any
     return kind(**choices) if config is None else dataclasses.replace(config, **choices)
 
 
-def one_a_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
-    """Return one number a level."""
+def per_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
+    """Return one number per level."""
     return value if isinstance(value, tuple) else (value,) * levels
 
 
 def checked_levels(name: str, value: Any, counting: str, levels: Any) -> None:
-    """Raise ValueError unless the value is one integer >= 1, or one a level; the field called `counting` has one a level."""
+    """Raise ValueError unless the value is an integer >= 1, or one per level; the field `counting` has one per level."""
     if not isinstance(levels, tuple) or not levels:
-        raise ValueError(f"{counting} must have one entry a level, such as (2, 2, 2, 2), got {levels!r}")
+        raise ValueError(f"{counting} must have one entry per level, such as (2, 2, 2, 2), got {levels!r}")
     values = value if isinstance(value, tuple) else (value,) * len(levels)
     if len(values) != len(levels):
-        raise ValueError(f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one a level")
+        raise ValueError(f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one per level")
     for at, entry in enumerate(values):
         checked_count(f"{name}[{at}]" if isinstance(value, tuple) else name, entry)
 
 
 def normalize_levels(config: Any, counting: str, names: Sequence[str]) -> None:
-    """Check these fields, each one number or one a level, and make tuples of lists, so that a configuration can be hashed."""
+    """Check these fields, each one number or one per level, and turn lists into tuples, which can be hashed."""
     for name in names:
         value = getattr(config, name)
         object.__setattr__(config, name, tuple(value) if isinstance(value, list) else value)
@@ -48,6 +48,6 @@ def normalize_levels(config: Any, counting: str, names: Sequence[str]) -> None:
 
 
 def normalize_counts(config: Any, names: Sequence[str]) -> None:
-    """Check these fields, each an integer >= 1, and make ints of NumPy's."""
+    """Check these fields, each an integer >= 1, and turn NumPy's integers into ints."""
     for name in names:
         object.__setattr__(config, name, checked_count(name, getattr(config, name)))

@@ -1,4 +1,4 @@
-"""Slots for grids that have sides: what a classical hierarchy needs to be a network, beyond plain convolutions.
+"""Slots for grids with boundary conditions: the parts of a classical hierarchy that are no plain convolutions.
 
 An `nn.Conv2d` pads with zeros or around the corner. A boundary condition may also reflect (`Extended`); red-black order is a
 mask (`Checkerboard`); a direct solver is a fully connected layer (`DenseSolve`); interpolation is a transposed convolution cut
@@ -20,14 +20,14 @@ from .slots import Part, hold
 
 @final
 class Extended(nn.Module):
-    """Adds the values beyond the sides, as the boundary conditions say: the padding of a convolution on a grid.
+    """Adds the values beyond the sides according to the boundary conditions: the padding of a convolution on a grid.
 
     Parameters
     ----------
     sides : Sides
         Two (low, high) pairs of `unigrid.reflection.Reflection`, of rows and columns.
     depths : Depths
-        How many values to add, 0 or 1 at each end.
+        The number of values to add at each end, 0 or 1.
     """
 
     def __init__(self, sides: Sides, depths: Depths) -> None:
@@ -93,7 +93,7 @@ class Rescaling(nn.Module):
 
 @final
 class Repeated(nn.Module, Smoother):
-    """A smoother applied `count` times, each beginning anew: what `unigrid.cycle.Steps` is, as a part of a network."""
+    """A smoother applied `count` times, each time from its first step: `unigrid.cycle.Steps` as a part of a network."""
 
     step: Smoother
 
@@ -157,7 +157,7 @@ class GridProlongation(nn.Module, Prolongation):
         Along rows and columns, the first point of the transposed convolution that lies on the finer grid, and by how many
         unknowns that grid has more than stride times the coarser one.
     filter : nn.Module or Borrowed, optional
-        What is applied on the finer grid afterwards.
+        Applied on the finer grid afterwards.
     """
 
     extension: nn.Module

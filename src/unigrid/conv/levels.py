@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 @final
 class ConvLevel(nn.Module, SlotLevel):
-    """One level, slot by slot. `SlotLevel` says what is done with them; here they only become parts of a network.
+    """One level, slot by slot: the slots of a `SlotLevel` as parts of a network.
 
     Parameters
     ----------
@@ -34,13 +34,14 @@ class ConvLevel(nn.Module, SlotLevel):
     post_smoother : Smoother, optional
         The smoothing steps of the way up.
 
-    What several levels share is owned by one of them and goes to the others as `Borrowed`: ConvOperator(Borrowed(convolution)).
-    Forward hooks see the smoothers, R and Pi; of A and of P, which the cycle asks for residuals and sums, hook `.convolution`.
+    A module that several levels share is owned by one of them and held by the others as `Borrowed`:
+    ConvOperator(Borrowed(convolution)). Forward hooks work on smoothers, R and Pi; for A and P, of which the cycle calls other
+    methods, hook `.convolution`.
 
     Raises
     ------
     TypeError
-        For what does not fill its slot, such as a bare nn.Conv2d for an Operator.
+        If a slot has another type, such as nn.Conv2d for an Operator.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ConvLevel(nn.Module, SlotLevel):
 
 @dataclass(frozen=True, eq=False)
 class LevelState:
-    """What a level held when it was left for the last time.
+    """The contents of a level when the cycle left it for the last time.
 
     `data` is f, `features` is u, and `residual` is f - A u: the data that the features do not explain; None where A is never
     applied, and so has no weights. Tensors of a network, arrays of a `StencilCycle`.
@@ -131,18 +132,18 @@ class ConvCycle(nn.Module, MultigridCycle):
         return array
 
     def trace(self, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, list[LevelState]]:
-        """Return u after one cycle, and what every level held when it was left for the last time, finest first."""
+        """Return u after one cycle, and the last state of every level, finest first."""
         return traced(self, f, u)
 
 
 def traced(cycle: MultigridCycle, f: Any, u: Any = None) -> tuple[Any, list[LevelState]]:
-    """Return u after one cycle, and what every level held when it was left for the last time, of a cycle of any backend."""
+    """Return u after one cycle, and the last state of every level, of a cycle of any backend."""
     recorder = _Recorder(cycle)
     return recorder.cycle(f, u), [level.state for level in recorder.levels]
 
 
 class _Recorder(MultigridCycle):
-    """The cycle once more, over levels that write down what passes through them."""
+    """The same cycle over levels that record their states."""
 
     levels: Sequence[_RecordedLevel]
 

@@ -28,7 +28,7 @@ from torch import nn
 from ..cycle import Operator, Smoother
 from ..messages import choose
 from .classifier import ACTIVATIONS, Classifier
-from .configuration import configured, normalize_counts, normalize_levels, one_a_level
+from .configuration import configured, normalize_counts, normalize_levels, per_level
 from .levels import ConvCycle, ConvLevel
 from .slots import (
     Borrowed,
@@ -57,26 +57,27 @@ CHOICES = {
     "state_transfer_sharing": ("level", "global"),
     "norms": ("step", "level", "none"),
     "semi_iteration": ("none", "chebyshev", "multi-step"),
-    "cycle": ("\\", "V"),
+    "cycle": ("down", "V"),
     "padding": ("zeros", "circular"),
     "activation": ACTIVATIONS,
 }
+BACKSLASH = "\\"  # the name of the down-sweep in the multigrid literature
 
 
 @dataclass(frozen=True)
 class MgNetConfig:
-    r"""Every choice of MgNet, checked when it is made. The defaults are those of the authors' released code.
+    r"""All choices of MgNet, checked at construction. The defaults are those of the authors' released code.
 
     Parameters
     ----------
     steps : tuple of int
         nu_l, the smoothing steps of every level; their number is the number of levels J.
-    features, data : int, or one a level
+    features, data : int, or one per level
         Channels c_u of the features u and c_f of the data f; `data=None`: as many as features.
     operator : "linear" or "nonlinear"
         A is one 3x3 convolution, or xi sigma eta, two of them with the activation between.
     operator_sharing : "level", "global" or "step"
-        One A a level, one for all levels, or one for every smoothing step. Then the last step's A transfers on the fine level
+        One A per level, one for all levels, or one for every smoothing step. Then the last step's A transfers on the fine level
         and the first step's on the coarse one.
     extractor : "convolution" or "bottleneck"
         B is one 3x3 convolution, or 1x1, 3x3, 1x1 with a quarter of the channels between.
@@ -89,14 +90,14 @@ class MgNetConfig:
     transfer_norms, transfer_activation : bool
         Whether R and Pi (and P) are followed by a batch norm, and R and Pi by the activation.
     operator_norm : bool
-        Whether A' u' has a batch norm, too (three a transfer: the layout of the MNIST model).
+        Whether A' u' has a batch norm, too (three per transfer: the layout of the MNIST model).
     norms : "step", "level" or "none"
-        Batch norms of the smoothing steps and of theta: new ones every step, whatever is shared besides; the same ones in all
-        steps of a level, whose running statistics are then those of all steps mixed; or none.
+        Batch norms of the smoothing steps and of theta: separate ones for every step, even where convolutions are shared; the
+        same ones in all steps of a level, whose running statistics then mix those of all steps; or none.
     semi_iteration : "none", "chebyshev" or "multi-step"
-        How a step takes the ones before it into account.
-    cycle : "\\" or "V"
-        The down-sweep alone, or also a trained up-sweep u <- u + P(u' - Pi u) with as many smoothing steps.
+        How a step uses the states before it.
+    cycle : "down" or "V"
+        The down-sweep alone (also written "\\"), or also a trained up-sweep u <- u + P(u' - Pi u) with as many smoothing steps.
     padding : "zeros" or "circular"
     activation : str
         sigma, a key of `unigrid.conv.ACTIVATIONS`.
@@ -129,13 +130,15 @@ class MgNetConfig:
     operator_norm: bool = False
     norms: str = "step"
     semi_iteration: str = "none"
-    cycle: str = "\\"
+    cycle: str = "down"
     padding: Literal["zeros", "circular"] = "zeros"
     activation: str = "relu"
     in_channels: int = 3
     num_classes: int = 10
 
     def __post_init__(self) -> None:
+        if self.cycle == BACKSLASH:
+            object.__setattr__(self, "cycle", "down")
         for name, allowed in CHOICES.items():
             choose(getattr(self, name), allowed, name)
         normalize_levels(self, "steps", ["steps", "features"] if self.data is None else ["steps", "features", "data"])
@@ -167,15 +170,15 @@ class MgNetConfig:
     @property
     def channels_of_features(self) -> tuple[int, ...]:
         """c_u of every level."""
-        return one_a_level(self.features, len(self.steps))
+        return per_level(self.features, len(self.steps))
 
     @property
     def channels_of_data(self) -> tuple[int, ...]:
         """c_f of every level."""
-        return self.channels_of_features if self.data is None else one_a_level(self.data, len(self.steps))
+        return self.channels_of_features if self.data is None else per_level(self.data, len(self.steps))
 
     def build(self) -> MgNet:
-        """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
+        """Return the network, untrained: PyTorch's initial weights, except for a head with about equal logits."""
         return MgNet(self)
 
 
@@ -188,7 +191,7 @@ class MgNet(Classifier):
     Parameters
     ----------
     config : MgNetConfig, optional
-        Where it is not given, the defaults; `MgNet(config, features=16)` varies some of its fields.
+        By default that of the released code; `MgNet(config, features=16)` varies some of its fields.
     **choices
         Fields of `MgNetConfig`.
 
@@ -215,12 +218,12 @@ class MgNet(Classifier):
         config = configured(MgNetConfig, config, choices)
         builder = _Builder(config)
         super().__init__(
-            config, builder.theta(), builder.cycle(), config.channels_of_features[-1 if config.cycle == "\\" else 0]
+            config, builder.theta(), builder.cycle(), config.channels_of_features[-1 if config.cycle == "down" else 0]
         )
 
 
 class _Builder:
-    """Makes the slots of every level from the configuration; what is shared is made once and borrowed afterwards."""
+    """Makes the slots of every level from the configuration; shared modules are made once and borrowed afterwards."""
 
     def __init__(self, config: MgNetConfig) -> None:
         self.config = config
@@ -262,7 +265,7 @@ class _Builder:
         return ConvOperator(part, norm)
 
     def uses_of_operator(self, at: int) -> list[bool]:
-        """Say of every step whether it ever sees a state that is not zero; what never does must hold no weights."""
+        """Return for every step whether its A is ever applied to a state that is not zero; if not, A must hold no weights."""
         used = [step > 0 or self.starts_with_features(at) for step in range(self.config.steps[at])]
         if at < self.last:
             used[-1] = True  # f - A u, to be restricted
@@ -332,7 +335,7 @@ class _Builder:
     # the pieces they are made of
 
     def shared(self, name: str, sharing: str, at: int, make: Callable[[], nn.Module]) -> Part:
-        """Return a new module to whoever asks first, and the same one, borrowed, to those that share it."""
+        """Return a new module at the first call, and the same one, borrowed, at the calls that share it."""
         if sharing == "step":
             return make()
         key = (name,) if sharing == "global" else (name, at)

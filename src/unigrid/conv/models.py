@@ -1,16 +1,17 @@
-"""Named models: `create_model("mgnet-256-Bl")`. A name says what it is.
+"""Named models: `create_model("mgnet-256-Bl")`; `register_model` adds one.
 
-    mgnet-<channels>-Bl                B^l: one B a level          mgnet-<channels>-Bli    B^(l,i): one B a step
+    mgnet-<channels>-Bl                B^l: one B per level        mgnet-<channels>-Bli    B^(l,i): one B per step
     mgnet-<channels>-shared            one A, B, R and Pi for all levels
     mgnet-paper-...                    the layout of the paper's own table: one A for all levels
     resnet18, preact-resnet34-Al, ...  residual networks; Al, Bl: A^l, B^l shared in a level; mg: sigma-ResNet with A^l
 
-Any number of channels can stand in the first three. Source of the published figures: see `NamedModel.source`.
+The first three exist for any number of channels. Source of the published figures: see `NamedModel.source`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,15 +32,16 @@ RELEASED = "authors' released code, protocol code"
 PAPER = f"{MGNET}, protocol paper"
 NOTES = f"{MGNET}, and later notes"
 SHARED = "He, Chen, Zhang & Xu 2019, arXiv:1911.10428"
+_MGNET_NAME = re.compile(r"mgnet-([1-9]\d*)-(Bl|Bli|shared)")
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """What a name stands for, and what was published about it.
+    """A named model: its configuration, and the published results.
 
     Parameters
     ----------
-    config : MgNetConfig, ResNetConfig or PlainConfig
+    config : MgNetConfig, ResNetConfig, PlainConfig, or another with the same interface
     summary, source : str
     published : dict
         Top-1 test accuracy in % by data set, last epoch where both are known.
@@ -53,28 +55,62 @@ class NamedModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained, for the configuration's own channels and classes."""
+        """The number of trained parameters, for the configuration's own channels and classes."""
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in self.config.build().parameters())
 
 
-def list_models() -> list[str]:
-    """Return the names of all listed models; `mgnet-<channels>-Bl`, `-Bli` and `-shared` exist for any number of channels.
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of all listed models that match a pattern with the wildcards * and ?, ignoring case.
+
+    `mgnet-<channels>-Bl`, `-Bli` and `-shared` exist for any number of channels; some of them are listed.
 
     Examples
     --------
     >>> from unigrid import list_models
-    >>> "mgnet-256-Bl" in list_models()
-    True
+    >>> list_models("mgnet-256-*")
+    ['mgnet-256-Bl', 'mgnet-256-Bli', 'mgnet-256-shared', 'mgnet-256-Bli-8222']
     """
-    return list(_LISTED)
+    return [name for name in _LISTED if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
+
+
+def register_model(model: NamedModel) -> NamedModel:
+    """Add a model to those named in `create_model`, `list_models` and on the command line, and return it.
+
+    Parameters
+    ----------
+    model : NamedModel
+        Its configuration may be of any frozen dataclass with `in_channels`, `num_classes` and `build()`; checkpoints then
+        rebuild the model by the name of that class.
+
+    Raises
+    ------
+    ValueError
+        If the name, or the name of another class of configurations, is taken.
+
+    Examples
+    --------
+    >>> import unigrid
+    >>> from unigrid.conv import MgNetConfig, NamedModel, register_model
+    >>> config = MgNetConfig(steps=(1, 1), features=8)
+    >>> _ = register_model(NamedModel("mgnet-tiny", config, "two levels of 8 channels", "this example"))
+    >>> sum(weight.numel() for weight in unigrid.create_model("mgnet-tiny").parameters())
+    3170
+    """
+    kind = type(model.config)
+    if model.name in _LISTED or _MGNET_NAME.fullmatch(model.name):
+        raise ValueError(f"there is a model {model.name!r} already; all names: unigrid.list_models()")
+    if CONFIGS.setdefault(kind.__name__, kind) is not kind:
+        raise ValueError(f"another class of configurations is named {kind.__name__}, the name in checkpoints")
+    _LISTED[model.name] = model
+    return model
 
 
 def named_model(name: str) -> NamedModel:
-    """Return what a name stands for. Raises ValueError for an unknown one, with the nearest that there is."""
+    """Return the model of that name. Raises ValueError for an unknown name, with the nearest known one."""
     if name in _LISTED:
         return _LISTED[name]
-    pattern = re.fullmatch(r"mgnet-([1-9]\d*)-(Bl|Bli|shared)", name)
+    pattern = _MGNET_NAME.fullmatch(name)
     if pattern is None:
         raise ValueError(
             f"unknown model {name!r}{nearest(name, _LISTED)}; all names: unigrid.list_models(), or `unigrid models`; "
@@ -92,7 +128,7 @@ def create_model(name: str, num_classes: int = 10, in_channels: int | None = Non
         One of `list_models()`, or `mgnet-<channels>-Bl` and the like with any number of channels.
     num_classes : int
     in_channels : int, optional
-        Of the images; if not given, what the name says: 1 for the MNIST model, 3 for all others.
+        Of the images; by default the number that the model was published with: 1 for the MNIST model, 3 for all others.
     **choices
         Fields of the model's configuration, to vary it.
 
@@ -116,12 +152,12 @@ def create_model(name: str, num_classes: int = 10, in_channels: int | None = Non
 
 
 def configuration_of(model: Classifier) -> dict[str, Any]:
-    """Return what `from_configuration` rebuilds the model from, untrained: plain numbers, strings and lists."""
+    """Return the configuration, from which `from_configuration` rebuilds the model untrained, as plain values."""
     return {"kind": type(model.config).__name__, **dataclasses.asdict(model.config)}
 
 
 def from_configuration(configuration: dict[str, Any]) -> Classifier:
-    """Return the untrained model that `configuration_of` describes. Raises ValueError for what it could not have made."""
+    """Return the untrained model that `configuration_of` describes. Raises ValueError for an unknown kind."""
     fields = dict(configuration)
     kind = fields.pop("kind", None)
     if kind not in CONFIGS:
@@ -145,7 +181,7 @@ def _mgnet(channels: int, sharing: str) -> NamedModel:
         return NamedModel(name, config, "MgNet, one A, B, R and Pi for all levels", RELEASED, _ONE.get(channels, {}))
     step = sharing == "Bli"
     config = MgNetConfig(features=channels, extractor_sharing="step" if step else "level")
-    summary = "MgNet, B^(l,i): one B a smoothing step" if step else "MgNet, B^l: one B a level"
+    summary = "MgNet, B^(l,i): one B per smoothing step" if step else "MgNet, B^l: one B per level"
     return NamedModel(name, config, summary, RELEASED, (_BLI if step else _BL).get(channels, {}))
 
 
@@ -197,7 +233,7 @@ def _residual(form: str, depth: int, shared: str) -> NamedModel:
         name, label = f"mg-resnet{depth}", "Mg-ResNet: sigma-ResNet"
     operator_sharing, extractor_sharing = _SHARINGS[shared]
     config = ResNetConfig(_DEPTHS[depth], form=form, operator_sharing=operator_sharing, extractor_sharing=extractor_sharing)
-    what = {"": "", "-Al": ", one A a level", "-Bl": ", one B a level", "-AlBl": ", one A and one B a level"}[shared]
+    what = {"": "", "-Al": ", one A per level", "-Bl": ", one B per level", "-AlBl": ", one A and one B per level"}[shared]
     published = {"cifar100": _SHARED_CIFAR100[name]} if name in _SHARED_CIFAR100 else {}
     return NamedModel(name, config, f"{label}-{depth}{what}", SHARED if published else MGNET, published)
 
@@ -214,7 +250,7 @@ def _all() -> list[NamedModel]:
         _paper_layout(256, 512, "channelwise"),
     ]
     mnist = MgNetConfig(operator_sharing="global", extractor_sharing="step", operator_norm=True, in_channels=1)
-    models.append(NamedModel("mgnet-mnist-64", mnist, "MgNet for MNIST: one A, B^(l,i), three batch norms a transfer", MGNET))
+    models.append(NamedModel("mgnet-mnist-64", mnist, "MgNet for MNIST: one A, B^(l,i), three batch norms per transfer", MGNET))
     models += _variants()
     for form in ("resnet", "pre-act"):
         models += [_residual(form, depth, shared) for depth in _DEPTHS for shared in _SHARINGS]

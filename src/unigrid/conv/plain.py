@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..cycle import Operator, Restriction, Smoother
 from ..messages import choose
 from .classifier import ACTIVATIONS, Classifier
-from .configuration import configured, normalize_counts, normalize_levels, one_a_level
+from .configuration import configured, normalize_counts, normalize_levels, per_level
 from .levels import ConvCycle, ConvLevel
 from .residual import CarriedResidual
 
@@ -95,7 +95,7 @@ class PlainConfig:
             raise ValueError(f"kernel must be odd, for an output as large as its input, got {self.kernel}")
 
     def build(self) -> PlainNet:
-        """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
+        """Return the network, untrained: PyTorch's initial weights, except for a head with about equal logits."""
         return PlainNet(self)
 
 
@@ -120,7 +120,7 @@ class PlainNet(Classifier):
 
     def __init__(self, config: PlainConfig | None = None, **choices: Any) -> None:
         config = configured(PlainConfig, config, choices)
-        channels = one_a_level(config.channels, len(config.steps))
+        channels = per_level(config.channels, len(config.steps))
         super().__init__(config, _layer(config, config.in_channels, channels[0]), _cycle(config, channels), channels[-1])
 
 

@@ -7,7 +7,7 @@ A residual network lives in data space. Its state is the residual r = f - A u it
     smoother    the blocks of one size (`ResidualSteps`)
     R           the block that halves the grid, its 1x1 shortcut included (`BlockRestriction`)
     Pi          none: features begin at 0 on every level
-    theta       the first convolution; head: what is left of the residual on the last level
+    theta       the first convolution; head: the residual of the last level
 
 Where A is shared in a level (the `Al` versions), the blocks of a pre-act ResNet are MgNet's smoothing steps exactly, for A is
 linear and nothing stands behind it: r <- r - A sigma B sigma(r) is u <- u + sigma B sigma(f - A u). In the two other forms a
@@ -28,16 +28,16 @@ from torch import Tensor, nn
 from ..cycle import Operator, Restriction, Smoother
 from ..messages import choose
 from .classifier import ACTIVATIONS, Classifier
-from .configuration import configured, normalize_counts, normalize_levels, one_a_level
+from .configuration import configured, normalize_counts, normalize_levels, per_level
 from .levels import ConvCycle, ConvLevel
 from .slots import Borrowed, Part, hold
 
 
 @final
 class CarriedResidual(nn.Module, Operator):
-    """A of a level whose state is the residual: f - A u is what is carried, so nothing is left to subtract.
+    """A of a level whose state is the residual: f - A u is carried, so nothing has to be subtracted.
 
-    The data f only start the residual, where there is no state yet; the smoother asks for A^(l,i) itself.
+    The data f only start the residual, where there is no state yet; the smoother uses A^(l,i) itself.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class CarriedResidual(nn.Module, Operator):
 
 
 class _Block(nn.Module):
-    """What the blocks have in common: B, two batch norms N and M, and the shortcut W. A comes with the call."""
+    """Common part of the blocks: B, two batch norms N and M, and the shortcut W. A is an argument of the call."""
 
     extractor: nn.Module
 
@@ -85,7 +85,7 @@ class ResNetBlock(_Block):
 
 @final
 class SigmaBlock(_Block):
-    """r <- W sigma(r) + M A sigma N B sigma(r): the ResNet block, seen from the argument of its last sigma."""
+    """r <- W sigma(r) + M A sigma N B sigma(r): the ResNet block in the argument of its last sigma."""
 
     def forward(self, A: nn.Module, r: Tensor) -> Tensor:
         r = self.activation(r)
@@ -198,7 +198,7 @@ class ResNetConfig:
         normalize_counts(self, ["in_channels", "num_classes"])
 
     def build(self) -> ResNet:
-        """Return the network, untrained: PyTorch's own initial weights, but for a head that finds all classes alike."""
+        """Return the network, untrained: PyTorch's initial weights, except for a head with about equal logits."""
         return ResNet(self)
 
 
@@ -235,7 +235,7 @@ class _Builder:
 
     def __init__(self, config: ResNetConfig) -> None:
         self.config = config
-        self.channels = one_a_level(config.channels, len(config.blocks))
+        self.channels = per_level(config.channels, len(config.blocks))
         self.block = BLOCKS[config.form]
 
     def theta(self) -> nn.Module:
@@ -271,7 +271,7 @@ class _Builder:
         return level, self.into(at, operators, extractors) if at else None
 
     def modules(self, sharing: str, steps: int, channels: int) -> list[nn.Module]:
-        """Return the convolutions of a level: one a step, or one for all."""
+        """Return the convolutions of a level: one per step, or one for all."""
         return [self.convolution(channels, channels) for _ in range(min(steps, 1) if sharing == "level" else steps)]
 
     def of_step(self, modules: list[nn.Module], step: int) -> Part:

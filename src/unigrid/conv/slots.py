@@ -1,7 +1,7 @@
 """The slots of the learned backend, each a small `nn.Module`: operators A, extraction S, pooling R and Pi, unpooling P.
 
-Data f and features u are tensors (batch, channels, height, width). A carries features to data, B carries data to features.
-A module that several slots use is registered in one of them alone; the others take it as `Borrowed`, so that `state_dict`
+Data f and features u are tensors (batch, channels, height, width). A maps features to data, B maps data to features.
+A module that several slots use is registered in one of them alone; the others hold it as `Borrowed`, so that `state_dict`
 holds every value once.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3, and the authors' released code, which adds the batch
@@ -23,8 +23,8 @@ from ..cycle import Operator, Prolongation, Restriction, Smoother, StateTransfer
 class Borrowed(NamedTuple):
     """A module that another one owns: used, but not registered a second time.
 
-    The borrower refers to the module itself: whoever puts another one into its owner's place must tell the borrowers too.
-    `DataParallel` does not replicate what is borrowed; `DistributedDataParallel` needs no replicas.
+    The borrower refers to the module itself: if the owner's module is replaced, the borrowers must be given the new one, too.
+    `DataParallel` does not replicate borrowed modules; `DistributedDataParallel` needs no replicas.
     """
 
     module: nn.Module
@@ -46,7 +46,7 @@ def hold(owner: nn.Module, name: str, part: Part) -> None:
 
 @final
 class ConvOperator(nn.Module, Operator):
-    """A u = xi * u, or xi sigma eta u: what the features explain of the data.
+    """A u = xi * u, or xi sigma eta u: features to data.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class ConvOperator(nn.Module, Operator):
 
 @final
 class UnusedOperator(nn.Module, Operator):
-    """Where A is only ever asked about the zero state: it has no weights, for no data would train them."""
+    """A where it is only ever applied to the zero state: it has no weights, as no data would train them."""
 
     def forward(self, u: Tensor) -> Tensor:
         raise ValueError("this A has no weights, as its level is entered with u = 0; start the cycle with u=None")
@@ -86,8 +86,8 @@ class UnusedOperator(nn.Module, Operator):
 class StepOperators(nn.Module, Operator):
     """A different A^(l,i) in every smoothing step.
 
-    Where A stands outside the smoother, it means the last step's on the fine side of a transfer (`residual`), and the first
-    step's on the coarse side (the call).
+    Outside the smoother, A is the last step's on the fine side of a transfer (`residual`), and the first step's on the coarse
+    side (the call).
     """
 
     steps: Sequence[ConvOperator | UnusedOperator]
@@ -119,7 +119,7 @@ class Bottleneck(nn.Module):
     ----------
     convolutions : three of nn.Module or Borrowed
     norms : pair of nn.Module or Borrowed
-        Of the channels between: they belong to a step even where the convolutions are another's.
+        Of the channels between: each step has its own, even where the convolutions are shared.
     activation : nn.Module
         sigma.
     """
@@ -145,7 +145,7 @@ class Bottleneck(nn.Module):
 
 @final
 class Extraction(nn.Module):
-    """One B: what a residual teaches the features, `scale * sigma(norm(B sigma(norm(r))))`.
+    """Feature extraction B, the update of u from a residual: `scale * sigma(norm(B sigma(norm(r))))`.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ class MultiStepExtraction(nn.Module, Smoother):
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
         states, residuals = [u], [operator_of_step(operator, 0).residual(f, u)]
         for number, extractions in enumerate(self.steps):
-            if number and isinstance(operator, StepOperators):  # another A sees other residuals of all states
+            if number and isinstance(operator, StepOperators):  # with another A, the residuals of all states are others
                 residuals = [operator.steps[number].residual(f, state) for state in states]
             elif number:
                 residuals.append(operator.residual(f, states[-1]))
@@ -273,7 +273,7 @@ def _add(u: Tensor | None, correction: Tensor) -> Tensor:
 
 
 class _Pooling(nn.Module):
-    """sigma(norm(convolution)), the convolution with stride 2: what R and Pi have in common."""
+    """sigma(norm(convolution)), the convolution with stride 2: the common part of R and Pi."""
 
     convolution: nn.Module
 
@@ -349,7 +349,7 @@ class ConvProlongation(nn.Module, Prolongation):
 
 
 def _folded(values: Tensor, axis: int, size: int) -> Tensor:
-    """Return the values of a periodic axis, what reaches beyond one end added at the other: one before, one or none after."""
+    """Return the values of a periodic axis, those beyond either end added at the other: one before, one or none after."""
     before, within, after = torch.split(values, [1, size, values.shape[axis] - 1 - size], dim=axis)
     within = torch.cat([within.narrow(axis, 0, size - 1), within.narrow(axis, size - 1, 1) + before], dim=axis)
     if after.shape[axis]:

@@ -1,4 +1,4 @@
-"""How many threads torch uses where networks are too small for more than one."""
+"""The number of threads of torch for networks too small for more than one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread: on small grids several wait for each other, on a busy machine for long."""
+    """Let torch use one thread: on small grids, synchronizing several costs more than they gain."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

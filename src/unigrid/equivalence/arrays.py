@@ -11,13 +11,14 @@ Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, read from r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import singledispatch
-from typing import Any, final
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn, final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ..conv.grids import Checkerboard, Colored, DenseSolve, Extended, GridProlongation, Repeated, Rescaling
 from ..conv.levels import ConvCycle
@@ -28,7 +29,6 @@ from ..conv.slots import (
     ConvProlongation,
     ConvRestriction,
     ConvStateTransfer,
-    Extraction,
     FeatureExtraction,
     MultiStepExtraction,
     UnusedOperator,
@@ -43,32 +43,35 @@ from .stencils import BESIDE
 
 Array = NDArray[Any]
 Map = Callable[[Array], Array]
+Pair = tuple[int, int]
+SLOTS = ("operator", "smoother", "restriction", "state_transfer", "prolongation", "post_smoother")
 ZEROS: Sides = ((Reflection(0, 0.0),) * 2,) * 2
 AROUND: Sides = ((Reflection(-1, 1.0),) * 2,) * 2
+NOTHING_BESIDE: Depths = ((0, 0), (0, 0))
 
 
 def to_stencil(cycle: MultigridCycle, problem: Poisson | None = None) -> StencilCycle | ArrayCycle:
-    """Return the cycle on NumPy arrays that a linear network of one channel is: the same iterates, without torch.
+    """Return a linear network of one channel as a multigrid cycle on NumPy arrays: the same iterates, without torch.
 
     Parameters
     ----------
     cycle : ConvCycle, or a network that `unigrid.train("poisson")` trained
-        Convolutions know no size, so neither does the result, unless a fully connected layer solves the coarsest level.
+        Convolutions fit grids of any size, and so does the result, unless a fully connected layer solves the coarsest level.
     problem : Poisson, optional
-        For a trained network alone, whose slots fit any grid: the problem that the hierarchy is for.
+        For a trained network alone, whose slots fit any grid: the problem of the hierarchy.
 
     Returns
     -------
     ArrayCycle
-        `cycle(f, u)` for arrays (rows, columns); `unigrid.solve(f, cycle=...)` takes it. For a trained network the
-        `StencilCycle` of the problem, which can do all that such a cycle can.
+        `cycle(f, u)` for arrays (rows, columns); `unigrid.solve(f, cycle=...)` takes it. For a trained network, the
+        `StencilCycle` of the problem.
 
     Raises
     ------
     TypeError
-        For what is no such cycle.
+        If `cycle` is neither of the two.
     ValueError
-        For what is not linear, or has several channels: the level, the slot and the reason are named.
+        If a slot is not linear, or has several channels: the level, the slot and the reason are named.
 
     Examples
     --------
@@ -82,7 +85,7 @@ def to_stencil(cycle: MultigridCycle, problem: Poisson | None = None) -> Stencil
     """
     if isinstance(cycle, SlotsForAnyGrid):
         if problem is None:
-            raise TypeError("the slots of this network fit any grid: to_stencil(cycle, problem) says which")
+            raise TypeError("the slots of this network fit any grid, so a problem is needed: to_stencil(cycle, problem)")
         return cycle.on(problem)
     if not isinstance(cycle, ConvCycle):
         raise TypeError(f"to_stencil takes a unigrid.ConvCycle or a trained Poisson network, got {type(cycle).__name__}")
@@ -96,8 +99,8 @@ def to_stencil(cycle: MultigridCycle, problem: Poisson | None = None) -> Stencil
 
 @final
 @dataclass(frozen=True, eq=False)
-class Chain:
-    """One map after the other."""
+class LinearMap(Operator, Restriction, StateTransfer):
+    """A, R, Pi or B: linear maps of arrays, applied one after the other; none of them is the identity."""
 
     maps: tuple[Map, ...]
 
@@ -107,52 +110,21 @@ class Chain:
         return array
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Extension:
-    """The values beyond the sides added."""
-
-    sides: Sides
-    depths: Depths
-
-    def __call__(self, array: Array) -> Array:
-        return extended(array, self.sides, self.depths, np.concatenate)
+def _extend(sides: Sides, depths: Depths, array: Array) -> Array:
+    return extended(array, sides, depths, np.concatenate)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Masked:
-    """One color kept."""
-
-    color: int
-
-    def __call__(self, array: Array) -> Array:
-        rows, columns = np.ogrid[: array.shape[0], : array.shape[1]]
-        return np.where((rows + columns) % 2 == self.color, array, array.dtype.type(0))
+def _keep_color(color: int, array: Array) -> Array:
+    rows, columns = np.ogrid[: array.shape[0], : array.shape[1]]
+    return np.where((rows + columns) % 2 == color, array, array.dtype.type(0))
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Scaled:
-    """Every point times a number, or times one of its own."""
-
-    factor: Any
-
-    def __call__(self, array: Array) -> Array:
-        return array * np.asarray(self.factor, dtype=array.dtype)
+def _scale(factor: Any, array: Array) -> Array:
+    return array * np.asarray(factor, dtype=array.dtype)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class StencilOfNetwork(Operator):
-    """A, some linear stencil; None where the network never applies it."""
-
-    apply: Map | None
-
-    def __call__(self, u: Array) -> Array:
-        if self.apply is None:
-            raise ValueError("this A has no weights, as its level is entered with u = 0; start the cycle with u=None")
-        return self.apply(u)
+def _unused(array: Array) -> NoReturn:
+    raise ValueError("this A has no weights, as its level is entered with u = 0; start the cycle with u=None")
 
 
 @final
@@ -185,7 +157,7 @@ class Inverse(Smoother):
     """u = A^-1 f by a dense matrix."""
 
     matrix: Array
-    shape: tuple[int, int]
+    shape: Pair
 
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
         if f.shape != self.shape:
@@ -195,68 +167,56 @@ class Inverse(Smoother):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Pooling(Restriction, StateTransfer):
-    """R or Pi, a stencil of stride 2."""
+class TransposedConvolution(Prolongation):
+    """P: each coarse value spread by a stencil over its neighborhood on the finer grid, which is `filter`ed afterwards.
 
-    apply: Map
-
-    def __call__(self, residual: Array) -> Array:
-        return self.apply(residual)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Spreading(Prolongation):
-    """P: each coarse value spread by a stencil over its neighborhood, on the finer grid."""
+    `starts` is the first point of the result that lies on the finer grid. That grid has `surplus` unknowns more than stride
+    times the coarser one; None: the grid of the state to be corrected.
+    """
 
     weights: Array
-    sides: Sides
-    depths: Depths
-    strides: tuple[int, int]
-    starts: tuple[int, int]
-    surplus: tuple[int, int]
-    fits_any: bool  # whether the finer grid may be of another size than stride times the coarser plus surplus
-    after: Map | None = None
+    strides: Pair
+    starts: Pair
+    surplus: Pair | None
+    filter: Map
+    sides: Sides = ZEROS
+    depths: Depths = NOTHING_BESIDE
 
     def __call__(self, correction: Array) -> Array:
-        rows, columns = (
-            stride * n + surplus for stride, n, surplus in zip(self.strides, correction.shape, self.surplus, strict=True)
-        )
+        surpluses = self.surplus or (0, 0)
+        sizes = zip(self.strides, correction.shape, surpluses, strict=True)
+        rows, columns = (stride * n + surplus for stride, n, surplus in sizes)
         return self._onto((rows, columns), correction)
 
     def add_to(self, u: Array, correction: Array) -> Array:
-        fine = self._onto((u.shape[0], u.shape[1]), correction) if self.fits_any else self(correction)
+        fine = self(correction) if self.surplus is not None else self._onto((u.shape[0], u.shape[1]), correction)
         if fine.shape != u.shape:
             raise ValueError(
                 f"P leads from {correction.shape} to {fine.shape}, but the level has {u.shape}: give a grid that nests"
             )
         return u + fine
 
-    def _onto(self, shape: tuple[int, int], correction: Array) -> Array:
+    def _onto(self, shape: Pair, correction: Array) -> Array:
         coarse = extended(correction, self.sides, self.depths, np.concatenate)
-        extent = [
-            stride * (n - 1) + width for stride, n, width in zip(self.strides, coarse.shape, self.weights.shape, strict=True)
-        ]
-        fine = np.zeros([max(e, start + n) for e, start, n in zip(extent, self.starts, shape, strict=True)], correction.dtype)
-        for place, weight in np.ndenumerate(self.weights):
-            spread = tuple(
-                slice(at, at + stride * (n - 1) + 1, stride)
-                for at, stride, n in zip(place, self.strides, coarse.shape, strict=True)
-            )
-            fine[spread] += weight * coarse
-        fine = fine[tuple(slice(start, start + n) for start, n in zip(self.starts, shape, strict=True))]
-        return fine if self.after is None else self.after(fine)
+        ends = [stride * (n - 1) + 1 for stride, n in zip(self.strides, coarse.shape, strict=True)]
+        needed = zip(ends, self.weights.shape, self.starts, shape, strict=True)
+        fine = np.zeros([max(end + width - 1, start + n) for end, width, start, n in needed], correction.dtype)
+        for (i, j), weight in np.ndenumerate(self.weights):
+            fine[i : i + ends[0] : self.strides[0], j : j + ends[1] : self.strides[1]] += weight * coarse
+        return self.filter(fine[tuple(slice(start, start + n) for start, n in zip(self.starts, shape, strict=True))])
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class ArrayLevel(SlotLevel):
     """A level of stencils of any weights."""
 
-    def __init__(self, operator: Operator, **slots: Any) -> None:
-        self.operator = operator
-        self.smoother, self.post_smoother = slots.get("smoother"), slots.get("post_smoother")
-        self.restriction = slots.get("restriction")  # type: ignore[assignment]
-        self.state_transfer, self.prolongation = slots.get("state_transfer"), slots.get("prolongation")
+    operator: Any
+    smoother: Any
+    restriction: Any
+    state_transfer: Any
+    prolongation: Any
+    post_smoother: Any
 
 
 @final
@@ -281,152 +241,114 @@ class ArrayCycle(MultigridCycle):
 
 
 class _NotLinearError(ValueError):
-    """Why a module is no stencil; the level and the slot are added on the way up."""
+    """The reason why a module is no stencil; `_level` adds the level and the slot."""
 
 
 def _level(level: Any, at: int) -> ArrayLevel:
-    slots: dict[str, Any] = {}
-    for name in ("smoother", "restriction", "state_transfer", "prolongation", "post_smoother"):
-        slot = getattr(level, name)
-        if slot is not None:
-            slots[name] = _explained(_slot, slot, at, name)
-    return ArrayLevel(_explained(_slot, level.operator, at, "operator"), **slots)
-
-
-def _explained(convert: Callable[[Any], Any], slot: Any, at: int, name: str) -> Any:
-    try:
-        return convert(slot)
-    except _NotLinearError as error:
-        raise ValueError(f"the {name} of level {at} is no stencil: {error}") from None
+    slots: list[Any] = []
+    for name in SLOTS:
+        module = getattr(level, name)
+        try:
+            slots.append(None if module is None else _slot(module))
+        except _NotLinearError as error:
+            raise ValueError(f"the {name} of level {at} is no stencil: {error}") from None
+    return ArrayLevel(*slots)
 
 
 def _slot(slot: Any) -> Any:
-    """Return the slot on arrays that a slot of the network is."""
-    if isinstance(slot, ConvOperator):
-        return StencilOfNetwork(_chain([_map(slot.convolution), _map(slot.norm)]))
-    if isinstance(slot, UnusedOperator):
-        return StencilOfNetwork(None)
-    if isinstance(slot, FeatureExtraction):
-        return SemiIteration(tuple(map(_extractor, slot.steps)), (1.0,) * len(slot.steps))  # type: ignore[arg-type]
-    if isinstance(slot, ChebyshevExtraction):
-        weights = [] if slot.weights is None else slot.weights.tolist()
-        return SemiIteration(tuple(map(_extractor, slot.steps)), (1.0, *weights))  # type: ignore[arg-type]
-    if isinstance(slot, Repeated):
-        return Steps(_slot(slot.step), slot.count)
-    if isinstance(slot, DenseSolve):
-        return Inverse(slot.inverse.detach().cpu().numpy(), slot.shape)
-    if isinstance(slot, GridProlongation | ConvProlongation):
-        return _spreading(slot)
-    if isinstance(slot, ConvRestriction | ConvStateTransfer):
-        return Pooling(_chain([_map(slot.convolution), _map(slot.norm), _map(slot.activation)]))
-    if isinstance(slot, MultiStepExtraction):
-        raise _NotLinearError(
-            "its steps use all earlier ones, which no smoother here does; semi_iteration='chebyshev' uses two"
-        )
-    raise _NotLinearError(f"{type(slot).__name__} is not known as one")
+    match slot:
+        case ConvOperator():
+            return LinearMap(_maps(slot.convolution, slot.norm))
+        case UnusedOperator():
+            return LinearMap((_unused,))
+        case ConvRestriction() | ConvStateTransfer():
+            return LinearMap(_maps(slot.convolution, slot.norm, slot.activation))
+        case FeatureExtraction():
+            return SemiIteration(tuple(map(_extractor, slot.steps)), (1.0,) * len(slot.steps))
+        case ChebyshevExtraction():
+            weights = [] if slot.weights is None else slot.weights.tolist()
+            return SemiIteration(tuple(map(_extractor, slot.steps)), (1.0, *weights))
+        case Repeated():
+            return Steps(_slot(slot.step), slot.count)
+        case DenseSolve():
+            return Inverse(slot.inverse.detach().cpu().numpy(), slot.shape)
+        case GridProlongation():
+            return _grid_prolongation(slot)
+        case ConvProlongation():
+            return _conv_prolongation(slot)
+        case MultiStepExtraction():
+            raise _NotLinearError("its steps use all earlier ones; semi_iteration='chebyshev' uses two, as a smoother here may")
+    raise _NotLinearError(f"{type(slot).__name__} has no counterpart on arrays")
 
 
-def _extractor(step: Extraction) -> Map:
-    parts = [step.data_norm, step.activation, step.convolution, step.feature_norm, step.activation]
-    scale = [] if step.scale is None else [Scaled(step.scale.item())]
-    return _chain([*map(_map, parts), *scale])
+def _extractor(step: Any) -> LinearMap:
+    maps = _maps(step.data_norm, step.activation, step.convolution, step.feature_norm, step.activation)
+    return LinearMap(maps if step.scale is None else (*maps, partial(_scale, step.scale.item())))
 
 
-def _chain(maps: Sequence[Map | None]) -> Map:
-    known = tuple(each for each in maps if each is not None)
-    return known[0] if len(known) == 1 else Chain(known)
+def _maps(*modules: Any) -> tuple[Map, ...]:
+    return tuple(each for module in modules for each in _maps_of(module))
 
 
-@singledispatch
-def _map(module: Any) -> Map | None:
-    """Return what a module does to an array of one channel; None for nothing."""
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        raise _NotLinearError(
-            f"{type(module).__name__} shifts what it scales; norms='none' and transfer_norms=False leave it out"
-        )
-    if hasattr(module, "weight") and hasattr(module, "stride"):  # trained, and made anew for the level
-        return _convolution(module)
+def _maps_of(module: Any) -> tuple[Map, ...]:
+    """Return the maps of arrays of one channel that a module applies, in order."""
+    match module:
+        case None | nn.Identity():
+            return ()
+        case nn.Sequential():
+            return _maps(*module)
+        case Colored():
+            return _maps(module.convolution, module.mask)
+        case Extended():
+            return (partial(_extend, module.sides, module.depths),)
+        case Checkerboard():
+            return (partial(_keep_color, module.color),)
+        case Rescaling():
+            return (partial(_scale, module.weight.detach().cpu().numpy()),)
+        case ChannelwiseConvolution():
+            sides = ZEROS if module.padding_mode == "constant" else AROUND
+            return (Convolution(_weights(module.convolution), sides, BESIDE, (2, 2)),)
+        case _NormBase():
+            raise _NotLinearError(
+                f"{type(module).__name__} shifts what it scales; norms='none' and transfer_norms=False leave it out"
+            )
+    if hasattr(module, "weight") and hasattr(module, "stride"):  # nn.Conv2d, or a trained kernel with its attributes
+        return (_convolution(module),)
     raise _NotLinearError(
         f"{type(module).__name__} is not linear, or not known to be; activation='identity' leaves activations out"
     )
 
 
-@_map.register
-def _(module: None) -> Map | None:
-    return None
-
-
-@_map.register
-def _(module: nn.Identity) -> Map | None:
-    return None
-
-
-@_map.register
-def _(module: nn.Sequential) -> Map | None:
-    return _chain([_map(part) for part in module])
-
-
-@_map.register
-def _(module: Extended) -> Map | None:
-    return Extension(module.sides, module.depths)
-
-
-@_map.register
-def _(module: Checkerboard) -> Map | None:
-    return Masked(module.color)
-
-
-@_map.register
-def _(module: Colored) -> Map | None:
-    return _chain([_map(module.convolution), _map(module.mask)])
-
-
-@_map.register
-def _(module: Rescaling) -> Map | None:
-    return Scaled(module.weight.detach().cpu().numpy())
-
-
-@_map.register
-def _convolution(module: nn.Conv2d) -> Map | None:
+def _convolution(module: Any) -> Convolution:
     if module.padding_mode not in ("zeros", "circular") or isinstance(module.padding, str) or max(module.dilation) > 1:
         raise _NotLinearError(f"{module} pads or dilates in a way that no boundary condition here does")
-    rows, columns = module.padding
+    if max(module.padding) > 1:
+        raise _NotLinearError(f"it pads by {module.padding}, but a boundary condition gives one value beyond a side")
     sides = ZEROS if module.padding_mode == "zeros" else AROUND
-    return _with_padding(_weights(module), sides, (rows, columns), (module.stride[0], module.stride[1]))
-
-
-@_map.register
-def _(module: ChannelwiseConvolution) -> Map | None:
-    sides = ZEROS if module.padding_mode == "constant" else AROUND
-    return Convolution(_weights(module.convolution), sides, BESIDE, (2, 2))
-
-
-def _with_padding(weights: Array, sides: Sides, padding: tuple[int, int], strides: tuple[int, int]) -> Map:
-    if max(padding) > 1:
-        raise _NotLinearError(f"it pads by {padding}; no reflection says what lies two unknowns beyond a side")
-    return Convolution(weights, sides, tuple((depth, depth) for depth in padding), strides)
+    return Convolution(_weights(module), sides, tuple((depth, depth) for depth in module.padding), tuple(module.stride))
 
 
 def _weights(module: Any) -> Array:
     if tuple(module.weight.shape[:2]) != (1, 1):
-        came = tuple(module.weight.shape[:2])
-        raise _NotLinearError(f"it maps between channels, weights {came}; a grid of numbers has one channel")
+        shape = tuple(module.weight.shape[:2])
+        raise _NotLinearError(f"it maps between channels, weights {shape}; a grid of numbers has one channel")
     if getattr(module, "bias", None) is not None:
         raise _NotLinearError("a bias adds a constant, which no linear stencil does")
     weights: Array = module.weight.detach().cpu().numpy()[0, 0].astype(np.float64)
     return weights
 
 
-def _spreading(slot: GridProlongation | ConvProlongation) -> Spreading:
-    weights = _weights(slot.convolution)
-    if isinstance(slot, GridProlongation):
-        extension = slot.extension
-        sides, depths = (extension.sides, extension.depths) if isinstance(extension, Extended) else (ZEROS, ((0, 0), (0, 0)))
-        rows, columns = slot.convolution.stride
-        return Spreading(weights, sides, depths, (int(rows), int(columns)), slot.starts, slot.surplus, False, _map(slot.filter))
-    after = _map(slot.norm)
-    plain = Spreading(weights, ZEROS, ((0, 0), (0, 0)), (2, 2), (1, 1), (0, 0), True, after)
+def _grid_prolongation(slot: GridProlongation) -> TransposedConvolution:
+    weights, after, extension = _weights(slot.convolution), LinearMap(_maps(slot.filter)), slot.extension
+    beside = (extension.sides, extension.depths) if isinstance(extension, Extended) else ()
+    rows, columns = slot.convolution.stride
+    return TransposedConvolution(weights, (rows, columns), slot.starts, slot.surplus, after, *beside)
+
+
+def _conv_prolongation(slot: ConvProlongation) -> TransposedConvolution:
+    weights, after = _weights(slot.convolution), LinearMap(_maps(slot.norm))
     if not slot.periodic:
-        return plain
-    # Around the corner, the value before the first is the last's: the transposed convolution of the grid and its first column.
-    return replace(plain, sides=AROUND, depths=((0, 1), (0, 1)), fits_any=False)
+        return TransposedConvolution(weights, (2, 2), (1, 1), None, after)
+    # What reaches beyond one end is added at the other: the transposed convolution of the grid with its first row and column
+    # repeated behind the last.
+    return TransposedConvolution(weights, (2, 2), (1, 1), (0, 0), after, AROUND, ((0, 1), (0, 1)))

@@ -1,4 +1,4 @@
-"""Plain networks as residual ones, and average pooling as restriction: what has nothing of multigrid in its formula has it.
+"""Plain networks as residual ones, and average pooling as restriction.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
 """
@@ -23,7 +23,7 @@ from .rewriting import keep_modes
 
 @final
 class Defect(nn.Module):
-    """eta = [id, -id] (chi - id): what a step changes, and its negative; channels c to 2c.
+    """eta = [id, -id] (chi - id): the change of a step, and its negative; channels c to 2c.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def to_plain_residual_form(plain: PlainNet) -> Classifier:
     Raises
     ------
     ValueError
-        For another activation, of which sigma(x) - sigma(-x) = x does not hold.
+        For another activation, for which sigma(x) - sigma(-x) = x does not hold.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def _steps(source: PlainNet, at: int) -> Sequence[nn.Sequential]:
 
 
 def _changes_channels(source: PlainNet, at: int) -> bool:
-    """Say whether the first step of a level does; no other can."""
+    """Return whether the first step of a level changes the number of channels; no other step can."""
     steps = _steps(source, at)
     return bool(steps) and steps[0][0].in_channels != steps[0][0].out_channels
 
@@ -161,7 +161,7 @@ def _sigma_block(chi: nn.Module) -> SigmaBlock:
 
 
 def pooling_as_restriction(channels: int) -> ConvRestriction:
-    """Return average pooling as R: a convolution of stride 2 with the fixed kernel 1/4 [1 1; 1 1], a channel at a time.
+    """Return average pooling as R: a convolution of stride 2 with the fixed kernel 1/4 [1 1; 1 1] per channel.
 
     On a grid of cells each coarse cell is four fine ones, and 1/4 of their sum is the restriction of the finite-volume
     multigrid, the adjoint of constant interpolation: `StencilCycle(..., restriction="cell-average")` of a problem with

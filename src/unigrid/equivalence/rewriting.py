@@ -1,4 +1,4 @@
-"""What the rewriting of networks needs alike: parts that are owned or borrowed, and weights under other names."""
+"""Shared parts of the conversions: modules that are owned or borrowed, and weights under other names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Network = TypeVar("Network", bound=Classifier)
 
 
 def part_of(owner: nn.Module, name: str) -> Part:
-    """Return `owner.name` as the owner itself was given it: a module of its own, or one that it borrows."""
+    """Return `owner.name` as it was given to the owner: a module of its own, or a borrowed one."""
     module = getattr(owner, name)
     return module if name in owner._modules else Borrowed(module)
 
 
 def put(owner: nn.Module, name: str, part: Part) -> None:
-    """Set `owner.name` to another part, owned or borrowed, whichever it was before."""
+    """Set `owner.name` to another part, owned or borrowed, regardless of the one before."""
     owner._modules.pop(name, None)
     hold(owner, name, part)
 
 
 def keep_modes(made: nn.Module, before: nn.Module) -> None:
-    """Put what is new in `made` into the mode of `before`; parts that both hold keep their own, as frozen norms do."""
+    """Put new modules of `made` into the mode of `before`; modules that both hold keep theirs, as frozen norms do."""
     kept = {id(module) for module in before.modules()}
     for module in made.modules():
         if id(module) not in kept:

@@ -1,4 +1,4 @@
-"""One A for a level, one for each step, one for all levels: the same network while the A are equal.
+"""One A per level, one per step, or one for all levels: the same network as long as they are equal.
 
 Source: J. He, Y. Chen, L. Zhang, J. Xu, Constrained linear data-feature mapping, arXiv:1911.10428 (what sharing costs: A of a
 level instead of A of each step leaves the accuracy as it is and saves a third of the weights).
@@ -107,7 +107,7 @@ def _weights(model: Network, target: Network) -> dict[str, Tensor]:
     source, places = model.state_dict(keep_vars=True), _operators(model)
     wanted: dict[int, list[tuple[str, Tensor]]] = {}  # of every tensor of A in the target: where in the source, and its value
     for place, module in _operators(target).items():
-        if place in places:  # a shared A may be there also for steps that never ask for it
+        if place in places:  # a shared A exists also for steps that never apply it
             values = places[place].state_dict(keep_vars=True)
             for name, tensor in module.state_dict(keep_vars=True).items():
                 wanted.setdefault(id(tensor), []).append((place, values[name]))
@@ -118,7 +118,7 @@ def _weights(model: Network, target: Network) -> dict[str, Tensor]:
 
 
 def _common(values: list[tuple[str, Tensor]]) -> Tensor:
-    """Return the value that all these places have. Raises ValueError where they differ."""
+    """Return the common value of all these places. Raises ValueError where they differ."""
     first, value = values[0]
     for place, other in values[1:]:
         if not torch.equal(value, other):
@@ -149,7 +149,7 @@ def _operators(model: MgNet | ResNet) -> dict[str, nn.Module]:
 
 
 def _operators_of_steps(label: str, level: ConvLevel) -> dict[str, nn.Module]:
-    """Return what `_operators` does of one level of MgNet; a norm of A' u' is the first step's, which transfers in."""
+    """Return the operators of one level of MgNet by place; a norm of A' u' belongs to the first step."""
     smoother: Any = level.smoother
     places: dict[str, nn.Module] = {}
     for step in range(len(smoother.steps)):

@@ -1,4 +1,4 @@
-"""ResNet and sigma-ResNet: r <- sigma(r + M A sigma N B r), and the same seen from the argument of its outer sigma.
+"""ResNet and sigma-ResNet: r <- sigma(r + M A sigma N B r), and the same in the argument of its outer sigma.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
 """

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor, nn
 
 from ..conv.grids import Colored, DenseSolve, Extended, GridProlongation, Repeated, Rescaling
@@ -53,14 +52,14 @@ from ..stencil.transfers import SeparableTransfer
 Array = NDArray[Any]
 MOST_DENSE = 4096  # unknowns of a coarsest level that may become a fully connected layer: 128 MiB of weights
 ROUND_OFF = 1e-12
-BESIDE: Depths = ((1, 1), (1, 1))  # a 3x3 convolution sees one value beyond every side
+BESIDE: Depths = ((1, 1), (1, 1))  # a 3x3 convolution reads one value beyond every side
 
 
 def to_conv(cycle: StencilCycle) -> ConvCycle:
     """Return the network whose slots are this hierarchy's, as convolutions with fixed weights in float64.
 
     Given f of shape (batch, 1, rows, columns), or an array (rows, columns), the network returns what `cycle(f, u)` returns, to
-    round-off, on every level and in every slot. Its weights are parameters that ask for no gradient; `requires_grad_()` makes
+    round-off, on every level and in every slot. Its weights are parameters without gradients; `requires_grad_()` makes
     the multigrid method trainable as it stands.
 
     Parameters
@@ -72,9 +71,9 @@ def to_conv(cycle: StencilCycle) -> ConvCycle:
     Raises
     ------
     TypeError
-        For what is no StencilCycle.
+        If `cycle` is no StencilCycle.
     ValueError
-        Where a slot is no convolution: the level, the slot and the reason are named.
+        If a slot is no convolution: the level, the slot and the reason are named.
 
     Examples
     --------
@@ -92,7 +91,7 @@ def to_conv(cycle: StencilCycle) -> ConvCycle:
         raise TypeError(f"to_conv takes a unigrid.StencilCycle, got {type(cycle).__name__}")
     if cycle.problem.grid.ndim != 2:
         raise ValueError(f"to_conv makes images of grids, which have 2 axes; this problem has {cycle.problem.grid.ndim}")
-    with torch.random.fork_rng(devices=[]):  # convolutions draw weights when they are made, which nobody keeps
+    with torch.random.fork_rng(devices=[]):  # convolutions draw initial weights, which are replaced
         levels = [_explained(cycle, at) for at in range(len(cycle.levels))]
     return ConvCycle(levels, cycle.kind).double().requires_grad_(False)
 
@@ -173,7 +172,7 @@ def _smoother(smoother: Smoother, operator: StencilOperator) -> Smoother:
         if isinstance(step, kind):
             return make(step, operator, count)
     known = ", ".join(kind.__name__ for kind in _SMOOTHERS)
-    raise ValueError(f"{type(step).__name__} is not known as a convolution; known are {known}. Any 3x3 is a LearnedSmoother")
+    raise ValueError(f"{type(step).__name__} is no known convolution; known are {known}. Any 3x3 is a LearnedSmoother")
 
 
 def _jacobi(step: Jacobi, operator: StencilOperator, count: int) -> Smoother:
@@ -255,73 +254,70 @@ class _Row(NamedTuple):
     stride: int
 
 
-# Where the weights of a transfer may begin, relative to stride i, and how many they are; the first that fits is taken.
+# Windows of weights (first distance from stride i, number of weights); the first that fits is taken.
 _WINDOWS = ((0, 1), (1, 1), (0, 2), (-1, 2), (0, 3), (-1, 3), (-1, 4))
+_FITTED_ROWS = 16  # at either end of an axis; `_verify` compares all points
 
 
-def _gathering_row(matrix: sparse.csr_array, fine: Axis) -> _Row:
+def _gathering_row(matrix: Any, fine: Axis) -> _Row:
     """Return the weights by which a (coarse, fine) matrix gathers, the same at every coarse point, sides included."""
-    coarse = matrix.shape[0]
 
-    def unit(stride: int, distance: int) -> sparse.csr_array | None:
-        sources = stride * np.arange(coarse) + distance
-        if sources.min() < -1 or sources.max() > fine.n:  # farther than one point beyond a side
-            return None
-        return sparse.csr_array((np.ones(coarse), (np.arange(coarse), sources + 1)), shape=(coarse, fine.n + 2))
+    def sources(rows: NDArray[np.int64], stride: int, distance: int) -> NDArray[np.int64] | None:
+        reached = stride * rows + distance
+        return None if reached.min() < -1 or reached.max() > fine.n else reached  # one value beyond a side is known
 
-    return _beginning_before(_fitted("restriction", matrix, fine, unit))
+    return _fitted("restriction", matrix, fine, sources)
 
 
-def _spreading_row(matrix: sparse.csr_array, coarse: Axis) -> _Row:
+def _spreading_row(matrix: Any, coarse: Axis) -> _Row:
     """Return the weights by which a (fine, coarse) matrix spreads every coarse value, those beyond the sides too."""
-    fine = matrix.shape[0]
 
-    def unit(stride: int, distance: int) -> sparse.csr_array:
-        sources = np.arange(-1, coarse.n + 1)
-        targets = stride * sources + distance
-        inside = (targets >= 0) & (targets < fine)
-        entries = np.ones(inside.sum()), (targets[inside], sources[inside] + 1)
-        return sparse.csr_array(entries, shape=(fine, coarse.n + 2))
+    def sources(rows: NDArray[np.int64], stride: int, distance: int) -> NDArray[np.int64] | None:
+        quotient, remainder = np.divmod(rows - distance, stride)
+        return np.where((remainder == 0) & (quotient >= -1) & (quotient <= coarse.n), quotient, _NOWHERE)
 
-    return _beginning_before(_fitted("prolongation", matrix, coarse, unit))
+    return _fitted("prolongation", matrix, coarse, sources)
 
 
-def _fitted(name: str, matrix: sparse.csr_array, axis: Axis, unit: Callable[[int, int], sparse.csr_array | None]) -> _Row:
-    """Return the weights that make a matrix of units, fitted to all of it by least squares: a window fits if nothing is left.
+_NOWHERE = -2  # the source of a row that a weight does not reach
 
-    `unit(stride, distance)` is the transfer whose only weight is a 1 at that distance from stride i, None where it would reach
-    too far; it takes the values of the axis with one more beyond either end.
+
+def _fitted(name: str, matrix: Any, axis: Axis, sources: Callable[..., NDArray[np.int64] | None]) -> _Row:
+    """Return the weights that reproduce the rows of a matrix, by least squares: a window fits if the residual is zero.
+
+    `sources(rows, stride, distance)` is the place in the axis, from -1 to n, from which the weight at that distance takes the
+    value of each row; None if that lies farther beyond a side.
     """
     coarse, fine = sorted(matrix.shape)
     stride = 1 if fine == coarse else 2
-    beyond = _beyond(axis)
-    wanted = sparse.csc_array(matrix.reshape((-1, 1)))
+    count = matrix.shape[0]
+    rows = np.unique(np.r_[: min(_FITTED_ROWS, count), max(count - _FITTED_ROWS, 0) : count])
+    wanted = matrix[rows].toarray().ravel()
     for offset, width in _WINDOWS[:1] if stride == 1 else _WINDOWS:
-        units = [unit(stride, offset + t) for t in range(width)]
-        if any(each is None for each in units):
+        reached = [sources(rows, stride, offset + t) for t in range(width)]
+        if any(each is None for each in reached):
             continue
-        columns = sparse.hstack([(each @ beyond).reshape((-1, 1)) for each in units], format="csc")
-        weights = np.linalg.lstsq((columns.T @ columns).toarray(), (columns.T @ wanted).toarray()[:, 0], rcond=None)[0]
-        if abs(columns @ weights - wanted.toarray()[:, 0]).max() <= ROUND_OFF:
-            return _Row(weights, offset, stride)
+        columns = np.stack([_unit(axis, each).ravel() for each in reached if each is not None], axis=1)
+        weights = np.linalg.lstsq(columns.T @ columns, columns.T @ wanted, rcond=None)[0]
+        if abs(columns @ weights - wanted).max() <= ROUND_OFF:
+            leading = max(offset, 0)  # zeros, so that the row begins at or before stride i
+            return _Row(np.append(np.zeros(leading), weights), offset - leading, stride)
     raise ValueError(
         f"the {name} between {fine} and {coarse} unknowns has not the same weights everywhere, so it is no convolution; "
         "grids that nest have: 2^k - 1 vertices between Dirichlet sides, 2^k periodic ones or cells"
     )
 
 
-def _beyond(axis: Axis) -> sparse.csr_array:
-    """Return the (n + 2, n) matrix that adds what lies beyond both ends: to which value it refers, and with what weight."""
+def _unit(axis: Axis, sources: NDArray[np.int64]) -> Array:
+    """Return the matrix that takes to each row the value of its source; a value beyond a side is a multiple of one within."""
     places = tuple(reflection._replace(weight=1.0) for reflection in axis.reflections)
     ends: Depths = ((1, 1),)
     column = extended(np.arange(axis.n), ((places[0], places[1]),), ends, np.concatenate).astype(int)
-    weights = extended(np.ones(axis.n), (axis.reflections,), ends, np.concatenate)
-    return sparse.csr_array((weights, (np.arange(axis.n + 2), column)), shape=(axis.n + 2, axis.n))
-
-
-def _beginning_before(row: _Row) -> _Row:
-    """Return the row with leading zeros, so that it begins at or before `stride i`."""
-    return _Row(np.append(np.zeros(max(row.offset, 0)), row.weights), min(row.offset, 0), row.stride)
+    weight = extended(np.ones(axis.n), (axis.reflections,), ends, np.concatenate)
+    known = sources != _NOWHERE
+    unit = np.zeros((len(sources), axis.n))
+    unit[known, column[sources[known] + 1]] = weight[sources[known] + 1]
+    return unit
 
 
 def _kernel(products: list[list[_Row]]) -> tuple[Array, list[_Row]]:
@@ -348,7 +344,7 @@ def _own(transfer: Any) -> Any:
 
 def _separable(transfer: Any) -> SeparableTransfer:
     if not isinstance(transfer, SeparableTransfer):
-        raise ValueError(f"{type(transfer).__name__} is not known as a convolution; take a transfer that unigrid names")
+        raise ValueError(f"{type(transfer).__name__} is no known convolution; take a named transfer")
     return transfer
 
 
@@ -368,7 +364,7 @@ def _restriction(transfer: Any, fine: Grid) -> nn.Module:
         depths.append((-row.offset, max(end - n, 0)))
         missing.append(max(n - end - row.stride + 1, 0))  # zeros that keep the convolution from making one point too many
     if max(max(depth) for depth in depths) > 1:
-        raise ValueError("a transfer reaches further than one unknown beyond a side; no reflection says what lies there")
+        raise ValueError("a transfer reaches two unknowns beyond a side, where a boundary condition gives one value")
     return convolution(np.pad(weights, [(0, count) for count in missing]), fine.sides, tuple(depths), strides)
 
 

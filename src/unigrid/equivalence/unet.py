@@ -31,7 +31,7 @@ WRITTEN_OUT = {
     "semi_iteration": ("none",),
     "padding": ("zeros",),
 }
-# The dictionary, name by name: what the U-Net calls a weight, and what MgNet calls it.
+# The dictionary, name by name: a weight of the U-Net, and the same weight of MgNet.
 NAMES = (
     (r"theta\.(.+)", r"theta.\1"),
     (r"explain\.(\d+)\.(.+)", r"cycle.levels.\1.operator.convolution.\2"),
@@ -45,7 +45,7 @@ NAMES = (
 
 
 class Skip(NamedTuple):
-    """What the encoder leaves to the decoder of the same level."""
+    """The skip connection from the encoder to the decoder of the same level."""
 
     data: Tensor
     features: Tensor
@@ -61,7 +61,7 @@ class UNet(nn.Module):
         head       global average pooling, one linear layer
 
     Of a usual U-Net it has the channels of the features u and, beside them, those of the data f, which every step looks at
-    again. It knows nothing of `MultigridCycle`. `to_unet` makes it of an MgNet.
+    again. It does not use `MultigridCycle`. `to_unet` makes it from an MgNet.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 def _explains(config: MgNetConfig, at: int) -> bool:
-    """Say whether A of a level is ever applied: not where a single step starts from u = 0 and nothing comes after it."""
+    """Return whether A of a level is ever applied: not where a single step starts from u = 0 and is the last."""
     return at < len(config.steps) - 1 or config.steps[at] > 1 or (at > 0 and config.state_transfer != "zero")
 
 
@@ -185,16 +185,17 @@ def _check(config: MgNetConfig) -> None:
 
 
 def to_unet(mgnet: MgNet) -> UNet:
-    r"""Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
+    """Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
 
-    The way down of the cycle is the encoder, the way up the decoder. A skip connection is what a level keeps while the coarser
-    ones work: its data f and its features u, to which the unpooled change P (u' - Pi u) is added, where the usual U-Net puts
+    The way down of the cycle is the encoder, the way up the decoder. A skip connection holds the data f and the features u
+    of a level, to which the unpooled change P (u' - Pi u) is added, where the usual U-Net puts
     channels side by side and lets a convolution add them.
 
     Parameters
     ----------
     mgnet : MgNet with cycle="V"
-        With linear A, one a level, B a convolution, norms of each step: `unigrid.equivalence.unet.WRITTEN_OUT` lists it all.
+        With linear A, one per level, B a convolution, norms of each step: `unigrid.equivalence.unet.WRITTEN_OUT` lists all
+        conditions.
 
     Returns
     -------
@@ -204,7 +205,7 @@ def to_unet(mgnet: MgNet) -> UNet:
     Raises
     ------
     ValueError
-        For cycle="\\", which has no decoder, and for choices that are not written out.
+        For cycle="down", which has no decoder, and for choices that are not written out.
 
     Examples
     --------
@@ -254,7 +255,7 @@ def _dictionary(unet: UNet) -> dict[str, str]:
 
 @functools.cache
 def name_in_mgnet(name: str) -> str:
-    """Return what MgNet calls the weight of this name. Raises KeyError for a name that no U-Net has."""
+    """Return the name in MgNet of this weight of a U-Net. Raises KeyError for an unknown name."""
     for ours, theirs in NAMES:
         if match := re.fullmatch(ours, name):
             return match.expand(theirs)

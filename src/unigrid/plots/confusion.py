@@ -1,4 +1,4 @@
-"""What a classifier takes for what: the confusion matrix and its worst pairs."""
+"""The confusion matrix of a classifier and its most confused pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 SHARES = "Blues"  # pale at 0, which most of the matrix is, or single mistakes would drown
-EXPONENT = 0.5  # the shade goes with the root of the share, so that a few per cent are seen beside the diagonal
+EXPONENT = 0.5  # the shade grows with the root of the share, so that a few per cent are visible beside the diagonal
 TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 MOST_NUMBERS = 12  # a matrix of at most so many classes has its counts written into its cells
 MOST_NAMES = 30  # one of more than so many has numbered classes, as their names would overlap

@@ -1,4 +1,4 @@
-"""What a network makes of one image: data f, features u and residual f - A u of every level, side by side."""
+"""The levels of a network for one image: data f, features u and residual f - A u, side by side."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from ..conv.levels import LevelState
 
 CHANNELS = 4
-SHOWN_PART = 0.99  # colors end where so many of the values lie below, or single pixels would leave the rest pale
-CAPTION = 32  # characters a line
+SHOWN_PART = 0.99  # of the values lie below the limit of the colors, or single pixels would leave the rest pale
+CAPTION = 32  # characters per line
 TITLES = ("data  $f$", "features  $u$", "residual  $f - A u$")
 
 
 def plot_levels(model: Classifier, image: Tensor, *, picture: ArrayLike | None = None, channels: int = CHANNELS) -> Figure:
-    """Return a figure of what every level holds for one image: a row a level; its data, features and residual in columns.
+    """Return a figure of all levels for one image: one row per level; its data, features and residual in columns.
 
     Of data and of features the channels with the largest norm are shown, the residual in the channels of the data and to
-    the same scale. White is 0; where the colors end stands below each panel, 99 % of its values being smaller. The model
+    the same scale. White is 0; the limit of the colors stands below each panel, 99 % of its values being smaller. The model
     is evaluated as in `eval()` mode, and left in the mode that it was in.
 
     Parameters
@@ -38,9 +38,9 @@ def plot_levels(model: Classifier, image: Tensor, *, picture: ArrayLike | None =
     image : Tensor (in_channels, height, width), or the same with a leading axis of length 1
         Normalized as in training.
     picture : array_like (height, width) or (height, width, 3), optional
-        What to show for the image, uint8 or 0 to 1. By default the image itself, its values stretched to 0 to 1.
+        A picture to show for the image, uint8 or 0 to 1. By default the image itself, its values stretched to 0 to 1.
     channels : int
-        How many to show of each.
+        The number of channels to show of each.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _evaluate(model: Classifier, image: Tensor) -> list[LevelState]:
 
     if not hasattr(model, "forward_intermediates"):
         raise TypeError(
-            f"{type(model).__name__} has no forward_intermediates, which says what its levels hold; try unigrid.MgNet"
+            f"{type(model).__name__} has no forward_intermediates, which returns the states of its levels; try unigrid.MgNet"
         )
     weight = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]

@@ -33,7 +33,7 @@ DOWN, UP = COLORS[0], COLORS[1]
 def plot_hierarchy(cycle: StencilCycle) -> Figure:
     """Return a figure of a cycle's grids, finest on top, and beside them the path that one cycle takes through them.
 
-    Where that path would be too long to read, levels in the middle are left out, and the figure says so.
+    If that path would be too long to read, levels in the middle are left out, which the figure states.
     """
     layout = _HierarchyLayout(cycle)
     figure = Figure(figsize=layout.size)
@@ -42,7 +42,7 @@ def plot_hierarchy(cycle: StencilCycle) -> Figure:
 
 
 def draw_hierarchy(axes: Axes, cycle: StencilCycle) -> None:
-    """Draw what `plot_hierarchy` draws into `axes`, whose data units become inches at the figure's own size."""
+    """Draw the hierarchy into `axes`, whose data units become inches at the figure's own size."""
     layout = _HierarchyLayout(cycle)
     axes.set(xlim=(0.0, layout.size[0]), ylim=(0.0, layout.size[1]), aspect="equal")
     axes.set_axis_off()
@@ -51,7 +51,7 @@ def draw_hierarchy(axes: Axes, cycle: StencilCycle) -> None:
 
 
 class _HierarchyLayout:
-    """Where things stand, in inches from the lower left corner."""
+    """Positions, in inches from the lower left corner."""
 
     row_height, header, footer, margin = 0.52, 0.52, 0.62, 0.25
     grid_left, grid_width = 0.75, 1.2
@@ -165,7 +165,7 @@ def _draw_path(axes: Axes, cycle: StencilCycle, layout: _HierarchyLayout) -> Non
 
 
 def _path_handles(cycle: StencilCycle) -> list[Line2D]:
-    """Return the entries of the legend, of what is drawn alone."""
+    """Return the entries of the legend."""
 
     def handle(label: str, **look: Any) -> Line2D:
         return Line2D([], [], label=label, **look)

@@ -44,7 +44,7 @@ def plot_history(solutions: Mapping[Any, Solution], *, rtol: float | None = None
 
 
 def draw_history(axes: Axes, solutions: Mapping[Any, Solution], *, rtol: float | None = None) -> None:
-    """Draw what `plot_history` draws into `axes`."""
+    """Draw the histories into `axes`; arguments as of `plot_history`."""
     _draw_runs(axes, solutions, rtol)
     axes.legend(frameon=False, fontsize="small")
 
@@ -80,7 +80,7 @@ def _draw_run(axes: Axes, solution: Solution, label: str, look: dict[str, Any]) 
 
 
 def _draw_rate(axes: Axes, solution: Solution, color: str) -> None:
-    """Draw the line that falls by `rate` an iteration and ends where the run does."""
+    """Draw the line that falls by `rate` per iteration and ends with the run."""
     relative, rate = relative_residuals(solution), solution.rate
     if not rate > 0 or not np.isfinite(relative[-1]):
         return

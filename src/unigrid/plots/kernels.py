@@ -1,8 +1,7 @@
-"""The kernels that a network has learned, of A, B, R and Pi on every level."""
+"""Learned kernels: those of A, B, R and Pi on every level of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .tiles import PanelGrid, color_limit, draw_tiles, most_energetic
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from ..conv.classifier import Classifier
 
@@ -30,23 +29,24 @@ SLOTS = {
 
 
 def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
-    """Return a figure of the learned kernels: a row a level, a column a slot, in each the kernels of the largest norm.
+    """Return a figure of the learned kernels: one row per level, one column per slot, in each the kernels of the largest norm.
 
-    A kernel carries one channel to one other. White is 0; where the colors end stands below each panel. What several levels
-    share is drawn once, on the first of them, and says so; levels with nothing of their own have no row.
+    A kernel maps one channel to one other. White is 0; the limit of the colors stands below each panel. Kernels that several
+    levels share are drawn once, on the first of them, with a title that names the others; levels without kernels of their own
+    have no row.
 
     Parameters
     ----------
     model : unigrid.MgNet, or another network through `ConvCycle`
     count : int
-        How many kernels of each slot to show at most. Of a slot with kernels of several sizes, the largest size is shown.
+        The largest number of kernels to show per slot. Of a slot with kernels of several sizes, the largest size is shown.
 
     Raises
     ------
     ValueError
         If `count` is less than 1, or no slot has kernels.
     TypeError
-        If the model does not run through levels.
+        If the model has no cycle with levels.
 
     Examples
     --------
@@ -55,9 +55,11 @@ def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
     >>> figure.axes[0].get_title(), figure.axes[0].get_xlabel().splitlines()[0]
     ('$A$, level 0', 'the 16 largest of 256')
     """
+    from ..conv.convolutions import levels_of
+
     if count < 1:
         raise ValueError(f"count must be >= 1, got {count!r}")
-    levels = _levels(model)
+    levels = levels_of(model)
     groups = _groups(levels)
     if not groups:
         raise ValueError(f"no slot of this {type(model).__name__} has convolution kernels to draw")
@@ -110,40 +112,15 @@ class _Group:
         return np.concatenate([array.reshape(-1, *array.shape[2:]) for array in arrays])
 
 
-def _levels(model: Classifier) -> list[Any]:
-    levels = getattr(getattr(model, "cycle", None), "levels", None)
-    if levels is None:
-        raise TypeError(f"{type(model).__name__} has no cycle with levels, whose slots hold the kernels; try unigrid.MgNet")
-    return list(levels)
-
-
 def _groups(levels: list[Any]) -> list[_Group]:
-    """Return what each slot of each level uses, once."""
+    """Return the kernels of each slot of each level, those that several levels share once."""
+    from ..conv.convolutions import convolutions_of
+
     groups: dict[tuple[Any, ...], _Group] = {}
     for number, level in enumerate(levels):
         for slot in SLOTS:
-            weights = _weights(getattr(level, slot, None))
-            if not weights:
-                continue
-            key = (slot, *map(id, weights))
-            groups.setdefault(key, _Group(slot, number, weights, [])).levels.append(number)
+            modules: list[Any] = convolutions_of(getattr(level, slot, None))
+            if modules:
+                group = _Group(slot, number, [module.weight for module in modules], [])
+                groups.setdefault((slot, *map(id, modules)), group).levels.append(number)
     return list(groups.values())
-
-
-def _weights(slot: Any) -> list[Tensor]:
-    """Return the kernels that a slot uses, those it borrows from another slot included, each once."""
-    found = {id(weight): weight for module in _modules(slot) for weight in module.parameters(recurse=False) if weight.ndim == 4}
-    return list(found.values())
-
-
-def _modules(slot: Any) -> Iterator[nn.Module]:
-    """Yield the modules of a slot and, unlike `modules()`, those that it refers to without owning them."""
-    from torch import nn
-
-    if not isinstance(slot, nn.Module):
-        return
-    for module in slot.modules():
-        yield module
-        for value in vars(module).values():
-            if isinstance(value, nn.Module):
-                yield from _modules(value)

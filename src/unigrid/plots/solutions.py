@@ -40,7 +40,7 @@ def plot_solution(
     problem : Poisson, optional
         Brings the coordinates, in the units of its `lengths`; without it they are indices.
     label : str
-        What the values are called, units included.
+        The name of the values, with units.
     picture : bool
         Whether a 2-D array is shown as photographs are, axis 0 downward, instead of axis 0 (x) to the right.
     cmap : str, optional
@@ -83,7 +83,7 @@ def draw_image(
 ) -> AxesImage:
     """Draw a 2-D grid array with its color bar into `axes`; arguments as of `plot_solution`.
 
-    `limit` cuts the color scale at +-limit and says so by pointed ends of the color bar.
+    `limit` cuts the color scale at +-limit; the ends of the color bar are then pointed.
     """
     u = _checked(u, problem)
     coordinates = [_Coordinates(u.shape[number], number, problem) for number in ((1, 0) if picture else (0, 1))]
@@ -160,7 +160,7 @@ def _panels(
 
 
 def _ticks(inches: float) -> MaxNLocator:
-    """Return what puts so many ticks on an axis of that length that their labels do not meet."""
+    """Return a locator with as many ticks as an axis of that length can label without overlap."""
     return MaxNLocator(nbins=min(max(int(inches / 0.6), 1), 6), steps=[1, 2, 2.5, 5, 10])
 
 

@@ -1,4 +1,4 @@
-"""The look that all pictures share: colors, markers, color bars, and how a figure is written."""
+"""Shared style of all pictures: colors, markers, color bars, and writing a figure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shorten(formatter: Any) -> None:
 
 
 def looks_of(labels: list[Any]) -> dict[Any, dict[str, Any]]:
-    """Return each label's look; pairs take the color of their group, the rest of their variant.
+    """Return the look of each label; of pairs, the group gives the color and the variant the rest.
 
     Markers of later variants are hollow and larger, so that a curve which hides another still shows both.
     """

@@ -1,4 +1,4 @@
-"""Symbols over the frequencies: what a smoother leaves of each wave, and which waves the A^l and B^l of a network let pass."""
+"""Symbols over the frequencies: the amplification of each wave by a smoother, and by the A^l and B^l of a network."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MOST_COLUMNS = 4
 
 
 def plot_smoothing(*analyses: FourierAnalysis, labels: list[str] | None = None) -> Figure:
-    """Return a figure of what one step of each smoother leaves of an error wave of frequency theta, |S(theta)|.
+    """Return a figure of |S(theta)|, the factor by which one step of each smoother reduces an error wave of frequency theta.
 
-    In 2-D a panel for each analysis, in 1-D a line. The frequencies that the coarser grid represents lie inside the dashed
+    In 2-D one panel per analysis, in 1-D one line. The frequencies that the coarser grid represents lie inside the dashed
     box; the largest value outside is the smoothing factor, mu. Red-black couples theta with theta + (pi, .., pi): of it the
     spectral radius on those of the two on the same side is drawn, see `FourierAnalysis.smoothing_symbol`.
 
@@ -36,7 +36,7 @@ def plot_smoothing(*analyses: FourierAnalysis, labels: list[str] | None = None) 
     *analyses : FourierAnalysis
         Of stencils of one axis, or of two.
     labels : list of str, optional
-        What they are called; by default their smoothers' names.
+        Their names; by default those of the smoothers.
 
     Raises
     ------
@@ -65,12 +65,13 @@ def plot_smoothing(*analyses: FourierAnalysis, labels: list[str] | None = None) 
 
 
 def plot_symbols(model: Classifier) -> Figure:
-    """Return a figure of the symbols of a network's A^l (upper row) and B^l (lower row), a column a level.
+    """Return a figure of the symbols of a network's A^l (upper row) and B^l (lower row), one column per level.
 
     Drawn is the root of the mean of |K^(theta)|^2 over pairs of channels, in parts of its largest value, which stands below
     with the share of the energy inside the dashed box |theta| < pi/2. A filter that treats all frequencies alike has 25 %
     there; one with at least 40 % is called low-pass, one with at most 14 % high-pass: then the mean energies inside and
-    outside differ by a factor of two. What several levels share is drawn once, on the first of them, and says so.
+    outside differ by a factor of two. Operators that several levels share are drawn once, on the first of them, with a title
+    that names the others.
 
     Parameters
     ----------

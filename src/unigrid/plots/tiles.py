@@ -64,7 +64,7 @@ class PanelGrid:
         return self._axes(x, y, self.width, self.height)
 
     def add_bar(self, extend: str = "neither") -> None:
-        """Add the color bar, whose ends are what each panel says of its own; `extend` as of matplotlib's `colorbar`."""
+        """Add the color bar; its ends are the limits below each panel; `extend` as in matplotlib's `colorbar`."""
         height = min(2.5, 0.8 * self.size[1])
         axes = self._axes(self.size[0] - self.right + 0.25, (self.size[1] - height) / 2, 0.12, height)
         bar = self.figure.colorbar(ScalarMappable(Normalize(-1, 1), DIVERGING), cax=axes, ticks=[-1, 0, 1], extend=extend)

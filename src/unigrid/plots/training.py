@@ -1,6 +1,6 @@
 """Training runs: loss, accuracy and learning rate over the epochs.
 
-A history is a sequence of rows, one an epoch, each a mapping with the keys `epoch` (a whole number), `train_loss` and
+A history is a sequence of rows, one per epoch, each a mapping with the keys `epoch` (a whole number), `train_loss` and
 `validation_loss`, `train_accuracy` and `validation_accuracy` (parts of 1), and `learning_rate`. All but `epoch` may be None or
 absent; other keys are left alone. Several runs are a mapping of labels to such sequences.
 """
@@ -29,7 +29,7 @@ TRAINING, VALIDATION = "-", "--"
 TEST_MARKER = "*"
 LOG_FROM = 10.0  # a quantity whose largest value is this many times its smallest gets a logarithmic scale
 MOST_IN_AXES = 3  # the legend of more runs than these stands beside the panels, where it covers nothing
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 2.8}  # long enough to tell dashes by
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 2.8}  # long enough to show dashes
 MARKED = 12  # about how many epochs of a curve carry a marker
 
 
@@ -41,7 +41,7 @@ def plot_training(histories: Histories, *, test_accuracy: float | Mapping[Any, f
     Parameters
     ----------
     histories : sequence of rows, or mapping of labels to sequences of rows
-        Rows as this module's docstring says. A label is a str or a pair (group, variant): runs of one group then share
+        Rows as in this module's docstring. A label is a str or a pair (group, variant): runs of one group then share
         their color, those of one variant the marker.
     test_accuracy : float, or mapping of labels to float, optional
         Part of the test set that the finished run got right, drawn as a star at its last epoch.
@@ -103,7 +103,7 @@ def draw_learning_rate(axes: Axes, histories: Histories) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """One history, what it is called (None: there is only this one) and how it looks."""
+    """One history, its label (None: the only one) and its look."""
 
     label: Any
     look: Mapping[str, Any]
@@ -124,7 +124,7 @@ class _Run:
         return any(row.get(key) is not None for row in self.rows)
 
     def column(self, key: str) -> NDArray[np.float64]:
-        """Return a number an epoch; NaN, which leaves a gap, where there is none or it is infinite."""
+        """Return one number per epoch; NaN, which leaves a gap, for missing and infinite ones."""
         values = np.array([_number(row.get(key)) for row in self.rows])
         return np.where(np.isfinite(values), values, math.nan)
 
@@ -173,7 +173,7 @@ def _check(run: _Run) -> None:
 
 
 def _number(value: Any) -> float:
-    """Return a number of a row, NaN for None; a log in JSON has the strings "nan" and "inf" for what JSON cannot hold."""
+    """Return a number of a row, NaN for None; a log in JSON has the strings "nan" and "inf", which JSON lacks as numbers."""
     return math.nan if value is None else float(value)
 
 
@@ -209,7 +209,7 @@ def _draw_learning_rate(axes: Axes, runs: Sequence[_Run]) -> None:
 
 
 def _is_stepwise(rates: NDArray[np.float64]) -> bool:
-    """Whether a learning rate falls in a few steps, which want a logarithm, unlike a smooth curve that ends near 0."""
+    """Whether a learning rate falls in a few steps, for a logarithmic scale, unlike a smooth curve that ends near 0."""
     return int(np.count_nonzero(np.diff(rates))) < len(rates) / 2
 
 
@@ -227,7 +227,7 @@ def _look(run: _Run, style: str, color: str | None = None) -> dict[str, Any]:
 
 
 def _validation_color(run: _Run) -> str:
-    """Return a color of its own for a single run; among several runs the color tells the run."""
+    """Return a separate color for a single run; among several runs the color stands for the run."""
     return COLORS[1] if run.label is None else run.look["color"]
 
 
@@ -270,7 +270,7 @@ def _finish(axes: Axes, label: str) -> None:
 
 
 def _legend(runs: Sequence[_Run]) -> list[Line2D]:
-    """Return what the legend holds: the curves of a single run, or the runs and what their line styles mean."""
+    """Return the entries of the legend: the curves of a single run, or the runs and their line styles."""
     if runs[0].label is None:
         return _single_legend(runs[0])
     entries = [_handle(run, _summary(run), TRAINING) for run in runs]
@@ -281,7 +281,7 @@ def _legend(runs: Sequence[_Run]) -> list[Line2D]:
 
 
 def _style_handles(validated: bool) -> list[Line2D]:
-    """Return what says which line style is which, where color tells the run."""
+    """Return the entries for the line styles, where color stands for the run."""
     styles: list[tuple[str, Any]] = [("training", TRAINING)] + [("validation", VALIDATION)] * validated
     return [Line2D([], [], color="0.4", linewidth=1.5, linestyle=style, label=name) for name, style in styles]
 
@@ -299,7 +299,7 @@ def _single_legend(run: _Run) -> list[Line2D]:
 
 
 def _summary(run: _Run) -> str:
-    """Return the run's name with the accuracies to compare runs by; the training accuracy only for want of them."""
+    """Return the run's name with the accuracies to compare runs by; the training accuracy only if there are none."""
     accuracies = {"validation": run.last("validation_accuracy"), "test": run.test_accuracy}
     shown = [f"{name} {_percent(value)}" for name, value in accuracies.items() if value is not None and not math.isnan(value)]
     return f"{run.name}: {', '.join(shown) or 'training ' + _percent(run.last('train_accuracy'))}"

@@ -1,20 +1,26 @@
-"""A multigrid method and MgNet, drawn side by side as the one cycle that both are."""
+"""A multigrid method and MgNet, drawn side by side as the one cycle that both are.
+
+`python docs/figures/one_cycle.py [FILE]` writes docs/one_cycle.png, or FILE.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 
-from .hierarchy import DOWN, UP
-from .style import COLORS, DIVERGING
-from .tiles import color_limit, most_energetic
+from unigrid import Jacobi, MgNet, Poisson, StencilCycle
+from unigrid.plots import COLORS, DIVERGING, DOWN, UP, save
+from unigrid.plots.tiles import color_limit, most_energetic
 
 Array = NDArray[np.float64]
 LEVELS = 3
@@ -34,37 +40,32 @@ FORMULA = r"$u \leftarrow u + B\,(f - A\,u)$      $f' = R\,(f - A\,u) + A'u'$   
 
 @dataclass(frozen=True)
 class _Content:
-    """What one half shows: data and state of each level, channels first; kernels of its slots, None where it solves."""
+    """One half: data and state of each level, channels first; kernels of its slots, None for a direct solve."""
 
     data: Sequence[Any]
     state: Sequence[Any]
-    kernels: dict[str, Sequence[Any]]  # A, B, R, Pi: one 3 x 3 array a level
-    words: dict[str, str]  # what the half calls things
+    kernels: dict[str, Sequence[Any]]  # A, B, R, Pi: one 3 x 3 array per level
+    words: dict[str, str]  # the terms of the field
 
     def size(self, level: int) -> str:
-        """Return what stands at the end of a level's band: its grid, and its channels if there are several."""
+        """Return the size of a level's grid, and its number of channels if there are several."""
         channels, height, width = self.data[level].shape
         grid = f"{height} × {width}"
         return grid if channels == 1 else f"{grid}\n× {channels}"
 
 
-def plot_equivalence(seed: int = 0) -> Figure:
+def draw(seed: int = 0) -> Figure:
     """Return a figure of two networks that are one cycle: a multigrid method on the left, MgNet on the right.
 
     Both take the same picture, as the source f of -Laplace(u) = f and as the data f of an image. Level by level they hold data
-    f and state u, which A carries to the data; both extract the state from the residual, and pool the residual. All tiles are
-    of a run: V(2, 0) with damped Jacobi steps and Pi an injection; MgNet with untrained weights, three of its channels and one
-    kernel of each convolution. Colors end at each tile's largest value, white is 0.
+    f and state u, which A maps to data; both extract the state from the residual, and pool the residual. All tiles are
+    results of a run: V(2, 0) with damped Jacobi steps and Pi an injection; MgNet with untrained weights, three of its channels
+    and one kernel of each convolution. The colors of each tile span its largest absolute value; white is 0.
 
     Parameters
     ----------
     seed : int
         Of MgNet's weights.
-
-    Raises
-    ------
-    ImportError
-        Without torch.
 
     Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithms 1 and 3.
     """
@@ -82,7 +83,7 @@ def plot_equivalence(seed: int = 0) -> Figure:
     return figure
 
 
-# --------------------------------------------------------------------------------------------------------- what is shown
+# ------------------------------------------------------------------------------------------------------------- contents
 
 
 def _picture(side: int) -> Array:
@@ -96,10 +97,6 @@ def _picture(side: int) -> Array:
 
 
 def _multigrid() -> _Content:
-    from ..stencil.cycle import StencilCycle
-    from ..stencil.problem import Poisson
-    from ..stencil.smoothers import Jacobi
-
     problem = Poisson((SIDES[0], SIDES[0]))
     cycle = StencilCycle(problem, smoother=Jacobi(0.8), post=0, state_transfer="injection", max_levels=LEVELS)
     f, u = problem.rhs(_picture(SIDES[0])), None
@@ -126,10 +123,6 @@ def _multigrid() -> _Content:
 
 
 def _mgnet(seed: int) -> _Content:
-    import torch
-
-    from ..conv.mgnet import MgNet
-
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         network = MgNet(steps=(2,) * LEVELS, features=CHANNELS, in_channels=1)  # norms take this picture's own statistics
@@ -163,16 +156,16 @@ def _mgnet(seed: int) -> _Content:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- how it is drawn
+# -------------------------------------------------------------------------------------------------------------- drawing
 
 
 class _Layout:
-    """Where things stand, in inches from the lower left corner."""
+    """Positions, in inches from the lower left corner."""
 
     tile, between, pitch = 1.1, 1.55, 2.1  # side of a tile, from f to u, from level to level
     header, footer, side = 1.15, 1.2, 1.2
     middle = 2.0  # width of the dictionary
-    stack = 0.09  # by how much a channel stands out behind the one before it
+    stack = 0.09  # offset of a channel from the one before it
 
     def __init__(self) -> None:
         self.half = 2 * self.tile + self.between + 0.55
@@ -207,7 +200,7 @@ def _draw_sizes(axes: Axes, layout: _Layout, halves: Sequence[_Content]) -> None
 
 
 def _draw_dictionary(axes: Axes, layout: _Layout) -> None:
-    """Draw what both sides call the same thing, in the middle of what is the same."""
+    """Draw the pairs of terms in the middle, between the two things that they name."""
     last = LEVELS - 1
     for level in range(LEVELS):
         look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold", "linespacing": 1.5}
@@ -219,7 +212,7 @@ def _draw_dictionary(axes: Axes, layout: _Layout) -> None:
 
 
 class _Half:
-    """One of the two: the same boxes and arrows at the same places, whatever fills them."""
+    """One of the two halves: the same boxes and arrows at the same places, with different contents."""
 
     def __init__(self, axes: Axes, layout: _Layout, left: float) -> None:
         self.axes, self.layout = axes, layout
@@ -297,3 +290,8 @@ class _Half:
         )
         arrow.set_zorder(4)
         self.axes.add_patch(arrow)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    save(draw(), sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1] / "one_cycle.png")

@@ -1,4 +1,4 @@
-"""A claim that two things are one: its cases, and by how much the two sides differ in them."""
+"""A claim that two models are the same: the cases that it is tried on, and by how much the two sides differ in them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Outputs = Tensor | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Side:
-    """One side of an equation: what is run, and how.
+    """One side of an equation: a model, and how it is run.
 
     Parameters
     ----------
     model : nn.Module, or anything else
-        A module's buffers are as before after each run, so that the running statistics of norms do not move, however often it
-        is compared. What is run must be its own: two sides that share a module would not be compared.
+        The buffers of a module are restored after each run, so that running statistics of norms do not move, however often it
+        is compared. Two sides must not share a module, or nothing would be compared.
     run : callable
         `run(model, *inputs)` returns a tensor or several: logits, the features of each level, updated statistics.
     """
@@ -31,7 +31,7 @@ class Side:
     run: Callable[..., Outputs]
 
     def outputs(self, inputs: Sequence[Tensor], training: bool = False) -> list[Tensor]:
-        """Return what this side makes of the inputs, in evaluation or in training mode, without gradients."""
+        """Return the outputs of this side, in evaluation or in training mode, without gradients."""
         modules = [self.model.train(training)] if isinstance(self.model, nn.Module) else []
         buffers = [buffer for module in modules for buffer in module.buffers()]
         before = [buffer.clone() for buffer in buffers]
@@ -45,9 +45,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Case:
-    """Two sides that ought to agree on these inputs; the first is what the second is measured by.
+    """Two sides that ought to agree on these inputs; differences are relative to the left one.
 
-    With `training`, norms take the statistics of the batch and update their own, which the sides may return to be compared.
+    With `training`, norms use the statistics of the batch and update their own, which the sides may return to be compared.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Case:
     training: bool = False
 
     def difference(self) -> float:
-        """Return the largest relative difference of their outputs, max |a - b| / max |a| for each of them.
+        """Return the largest relative difference of the outputs, max |a - b| / max |a| for each of them.
 
-        It is NaN or infinite where something is: also where an output of the left side is zero throughout, which compares
-        nothing, and infinite where the sides return other shapes, or another number of outputs.
+        It is NaN or infinite if an output is; if an output of the left side is zero throughout, which compares nothing; and
+        infinite if the sides return other shapes, or another number of outputs.
         """
         left, right = (side.outputs(self.inputs, self.training) for side in (self.left, self.right))
         if not left or [value.shape for value in left] != [value.shape for value in right]:
@@ -75,7 +75,7 @@ class Claim:
     Parameters
     ----------
     claim, conditions, compared : str
-        What is said to be equal; where; and which outputs are compared.
+        The equivalence; its conditions; and the outputs that are compared.
     cases : callable
         `cases(seed)` returns or yields the `Case`s of one seed, with weights and inputs in float64 that depend on it alone.
     tolerance : float
@@ -90,7 +90,7 @@ class Claim:
 
 
 def largest(values: Iterable[float]) -> float:
-    """Return the largest number, NaN if one of them is; unlike `max`, which NaN slips through."""
+    """Return the largest number, NaN if one of them is: `max` ignores NaN."""
     values = list(values)
     return math.nan if any(math.isnan(value) for value in values) else max(values)
 

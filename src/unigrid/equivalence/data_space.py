@@ -4,7 +4,7 @@
     data space      r <- r - A B^i r,   r = f - A u     pre-act ResNet whose A is one for all blocks of a level
 
 They are one wherever A is linear: f - A (u + B r) = r - A B r. Transfers need no more: f' = R r + A' u' starts the next level
-at f' - A' u' = R r, whatever u' = Pi u is.
+at f' - A' u' = R r, for any u' = Pi u.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415; J. He, Y. Chen, L. Zhang, J. Xu,
 Constrained linear data-feature mapping, arXiv:1911.10428.
@@ -68,7 +68,7 @@ def to_residual_form(network: MgNet | ConvCycle) -> ConvCycle:
     With r = f - A u, the smoothing steps u <- u + B^i (f - A u) are r <- r - A B^i r, for A (u + v) = A u + A v. A block of
     the result holds sigma N eta^i sigma N for B^i and -A for its outer convolution; batch norms act on the residual in both
     forms, with the statistics of the batch as well. From f' = R r + A' u' follows f' - A' u' = R r: the next level starts
-    at R r, so Pi is neither needed nor kept. What data space does not know is u.
+    at R r, so Pi is neither needed nor kept. Data space has no u.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def to_residual_form(network: MgNet | ConvCycle) -> ConvCycle:
     >>> torch.allclose(to_residual_form(mgnet)(f), explained, rtol=1e-12, atol=1e-12)
     True
 
-    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415; arXiv:1911.10428 (pre-act ResNet with one A a level).
+    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415; arXiv:1911.10428 (pre-act ResNet with one A per level).
     """
     cycle = _cycle_of(network, MgNet)
     for at, level in enumerate(cycle.levels):
@@ -187,7 +187,7 @@ def _check_descent(at: int, level: object) -> ConvLevel:
     if level.prolongation is not None:
         raise ValueError(
             f"level {at} has a prolongation: on the way up u changes by P e, f - A u by - A P e, and data space has no e; "
-            "cycle='\\\\' has no way up"
+            "cycle='down' has no way up"
         )
     return level
 
@@ -203,7 +203,7 @@ def _check_feature_level(at: int, level: object) -> None:
         return
     if isinstance(operator, UnusedOperator):
         raise ValueError(
-            f"level {at} has no A: its single step starts at u = 0 and nothing asks for f - A u, so that residual does not "
+            f"level {at} has no A: its single step starts at u = 0 and f - A u is never computed, so that residual does not "
             "exist; two steps or a Pi give it an A"
         )
     if isinstance(operator, StepOperators):
