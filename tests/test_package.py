@@ -200,7 +200,7 @@ def run_examples(name):
     [
         *(f"analysis.{path.stem}" for path in sorted((Path(unigrid.__file__).parent / "analysis").glob("*.py"))),
         "stencil.learned",
-        "stencil.hierarchy",
+        "stencil.cycle",
         "stencil.problem",
         "stencil.solve",
     ],
