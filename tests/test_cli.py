@@ -100,7 +100,7 @@ class TestSolve:
         assert np.array_equal(np.load("u.npy"), unigrid.solve(np.load("f.npy"), rtol="discretization").u)
         assert (
             "V(1,1)"
-            in command("compare f.npy --smoothers red-black --cycles V --start fmg --rtol discretization --plot both.png").out
+            in command("compare f.npy --smoothers tuned --cycles V --start fmg --rtol discretization --plot both.png").out
         )
 
     def test_conjugate_gradients(self, command):
@@ -378,10 +378,10 @@ class TestInterrupts:
 
 class TestCompare:
     def test_the_table(self, command):
-        printed = command("compare --shape 31,31 --smoothers red-black,jacobi=0.7 --cycles V,W")
+        printed = command("compare --shape 31,31 --smoothers tuned,jacobi=0.7 --cycles V,W")
         assert printed.code == 0
         rows = [line.split() for line in printed.out.splitlines()[4:8]]
-        sweeps = {"red-black": "3,2", "jacobi=0.7": "2,2"}
+        sweeps = {"tuned": "3,2", "jacobi=0.7": "2,2"}
         assert [row[:2] for row in rows] == [[s, f"{kind}({count})"] for s, count in sweeps.items() for kind in "VW"]
         cycle = StencilCycle(unigrid.Poisson((31, 31)), smoother=unigrid.Jacobi(0.7), cycle="W")
         solution = cycle.solve(np.random.default_rng(0).standard_normal((31, 31)), start="zero")
@@ -403,7 +403,7 @@ class TestCompare:
     def test_json_and_picture(self, command):
         printed = command("compare f.npy --boundary neumann --compatibility project --cycles V --plot h.png --json --rtol 1e-6")
         facts = loads(printed.out)
-        assert [run["smoother"] for run in facts["runs"]] == ["red-black", "jacobi", "gauss-seidel", "chebyshev"]
+        assert [run["smoother"] for run in facts["runs"]] == ["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"]
         assert all(run["converged"] and run["seconds"] > 0 for run in facts["runs"])
         assert facts["problem"]["shape"] == [12, 17]
         assert facts["written"] == ["h.png"]

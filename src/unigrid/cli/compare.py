@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--smoothers",
         type=options.names,
-        default=["red-black", "jacobi", "gauss-seidel", "chebyshev"],
+        default=["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"],
         metavar="NAMES",
-        help="by comma, with omega after '=' where wanted; default red-black,jacobi,gauss-seidel,chebyshev",
+        help="by comma, with omega after '=' where wanted; default tuned,red-black,jacobi,gauss-seidel,chebyshev",
     )
     group.add_argument("--cycles", type=options.names, default=["V", "W", "F"], metavar="KINDS", help="by comma, default V,W,F")
     options.add_transfer_options(group)

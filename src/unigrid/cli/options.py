@@ -309,13 +309,17 @@ def _side_of(text: str) -> Condition:
     return Dirichlet(number) if kind is Dirichlet else Neumann(number)
 
 
-def smoother_of(name: str, omega: float | None) -> Smoother | str:
-    """Return the smoother of that name, with that omega; the name itself without one. Raises ValueError."""
+def smoother_of(name: str, omega: float | None) -> Smoother | str | None:
+    """Return the smoother of that name, with that omega; without one the name itself, and None for "tuned", the default.
+
+    "tuned" has an omega for each half-sweep; with a single one it is red-black. Raises ValueError.
+    """
     from ..stencil.smoothers import SMOOTHERS
 
-    kind: Any = SMOOTHERS[choose(name, SMOOTHERS, "smoother")]
+    choose(name, ("tuned", *SMOOTHERS), "smoother")
     if omega is None:
-        return name
+        return None if name == "tuned" else name
+    kind: Any = SMOOTHERS["red-black" if name == "tuned" else name]
     if not hasattr(kind(), "omega"):
         raise ValueError(f"smoother {name!r} has no omega")
     return kind(omega=omega)  # type: ignore[no-any-return]

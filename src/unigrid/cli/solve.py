@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import os
 import sys
@@ -44,12 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("cycle")
     group.add_argument("--cycle", default="V", metavar="KIND", help="V (default), W or F")
     group.add_argument(
-        "--smoother", default="red-black", metavar="NAME", help="red-black (default), jacobi, gauss-seidel, chebyshev"
+        "--smoother", default="tuned", metavar="NAME", help="tuned (default), red-black, jacobi, gauss-seidel, chebyshev"
     )
-    group.add_argument("--omega", type=float, help="relaxation factor of the smoother; default its own")
+    group.add_argument("--omega", type=float, help="relaxation factor of the smoother; default its own; of tuned: red-black")
     options.add_transfer_options(group)
     group.add_argument("--accelerate", metavar="cg", help="conjugate gradients with the cycle as preconditioner")
-    group.add_argument("--precision", default="full", metavar="P", help="full (default), or mixed: cycles in float32")
+    group.add_argument(
+        "--precision", default="auto", metavar="P", help="full, mixed (cycles in float32), or auto: the faster one (default)"
+    )
     options.add_stopping_options(parser, start="fmg")
     group = options.add_run_options(parser)
     group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz or .csv")
@@ -114,10 +117,10 @@ def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycl
 
 
 def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
-    given = {
-        name: getattr(arguments, name)
-        for name in ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility", "precision")
-    }
+    from ..stencil.solving import SolveOptions
+
+    names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads"}  # which holds for the whole process
+    given = {name: value for name, value in vars(arguments).items() if name in names}
     with user_errors():
         return cycle.solve(f, callback=watch, raise_on_failure=False, **given)
 
