@@ -38,8 +38,8 @@ from matplotlib.ticker import NullFormatter
 from record import COLORS, arguments, interleaved_seconds, seconds, show, table, write
 
 import unigrid
-from unigrid.stencil.kernels import waves
-from unigrid.stencil.kernels.threads import even_parts, over_parts
+from unigrid.stencil.kernels.cpu.compiled import waves
+from unigrid.stencil.kernels.cpu.threads import even_parts, over_parts
 
 CLAIM = "multigrid to 1e-8 against scipy's DST-I with as many workers: 1.2 times as fast at 4095^2, as fast at 2047^2"
 RTOL, TIGHT = 1e-8, 1e-10

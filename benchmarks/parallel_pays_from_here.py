@@ -16,7 +16,7 @@ import numpy as np
 from record import arguments, interleaved_seconds, show, table, write
 
 import unigrid
-from unigrid.stencil.kernels import threads
+from unigrid.stencil.kernels.cpu import threads
 
 CLAIM = "parallel kernels pay from PARALLEL_FROM unknowns on"
 WORTHWHILE = 1.1

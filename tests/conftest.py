@@ -9,7 +9,7 @@ import scipy.sparse
 
 import unigrid
 from unigrid.stencil import hierarchy
-from unigrid.stencil.kernels import threads as threading_module
+from unigrid.stencil.kernels.cpu import threads as threading_module
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import unigrid
-from unigrid.stencil.kernels import threads as threading_module
+from unigrid.stencil.kernels.cpu import threads as threading_module
 from unigrid.stencil.kernels.workspace import Workspace, empty
 
 PATIENCE = 20.0  # seconds until what should take milliseconds counts as hung

@@ -190,7 +190,7 @@ def _number(value: float, width: int, digits: int) -> str:
 def summary(outcomes: list[Outcome], arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what --json prints."""
     from ..machine import versions
-    from ..stencil.kernels.threads import get_num_threads
+    from ..stencil.kernels.cpu.threads import get_num_threads
 
     return {
         "input": arguments.rhs or "random, seed 0",

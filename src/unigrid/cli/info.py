@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 def collect(devices: bool) -> dict[str, Any]:
     """Return all that `unigrid info` prints."""
     load_kernels()
-    from ..stencil.kernels.cpu import apply
-    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads, usable_cores
+    from ..stencil.kernels.cpu.compiled.loops import apply
+    from ..stencil.kernels.cpu.threads import ENVIRONMENT_VARIABLE, get_num_threads, usable_cores
 
     variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {

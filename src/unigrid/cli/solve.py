@@ -169,7 +169,7 @@ def _write(ended: Run) -> list[str]:
 def summary(ended: Run, written: list[str]) -> dict[str, Any]:
     """Return what --json prints."""
     from ..machine import versions
-    from ..stencil.kernels.threads import get_num_threads
+    from ..stencil.kernels.cpu.threads import get_num_threads
 
     cycle, solution = ended.cycle, ended.solution
     return {

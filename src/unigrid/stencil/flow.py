@@ -18,7 +18,7 @@ from ..cycle import MultigridCycle
 from ..iterate import System, Tolerance, after_one_more, iterate
 from ..solution import Reason, Solution
 from .hierarchy import StencilCycle
-from .kernels.fused import FusedLegs
+from .kernels.cpu.fused import FusedSweeps
 from .task import Task
 
 Array = NDArray[np.floating]
@@ -38,10 +38,10 @@ def solve_in_flow(task: Task) -> Solution | None:
     return None if solution is None else replace(solution, u=cycle.problem.made_compatible(solution.u))
 
 
-def legs_in_flow(cycle: MultigridCycle) -> FusedLegs | None:
+def legs_in_flow(cycle: MultigridCycle) -> FusedSweeps | None:
     """Return the legs of the finest level, if they turn."""
     legs = cycle.levels[0].legs if isinstance(cycle, StencilCycle) and len(cycle.levels) > 1 else None
-    return cast(FusedLegs, legs) if legs is not None and legs.turns else None
+    return cast(FusedSweeps, legs) if legs is not None and legs.turns else None
 
 
 @final
@@ -50,7 +50,7 @@ class Flow:
     """The finest level on its way through cycles."""
 
     cycle: StencilCycle
-    legs: FusedLegs
+    legs: FusedSweeps
     f: Array
     system: System
     tolerance: Tolerance

@@ -11,9 +11,9 @@ from scipy import sparse
 from ..cycle import Steps
 from .grid import Grid
 from .interpolation import lagrange
-from .kernels.fused import FusedLegs, Sweeps
-from .kernels.fused_steps import FusedSteps, Schedule
-from .kernels.legs import EXTRAPOLATED, Transfers
+from .kernels.cpu.fused import FusedSweeps, Sweeps
+from .kernels.cpu.fused_steps import FusedSteps, Schedule
+from .kernels.cpu.half_cycles import EXTRAPOLATED, Transfers
 from .problem import Poisson
 from .smoothers import Chebyshev, Jacobi, RedBlack
 from .transfers import SeparableTransfer
@@ -24,7 +24,7 @@ def fused_legs(
     coarser: Poisson,
     slots: tuple[Any, ...],
     nested: Callable[[], tuple[SeparableTransfer, SeparableTransfer]],
-) -> FusedLegs | FusedSteps | None:
+) -> FusedSweeps | FusedSteps | None:
     """Return the fused legs of a level with these slots: smoothers, R, P and Pi; None where they have none.
 
     `nested` makes R and P of nested iteration.
@@ -46,7 +46,7 @@ def fused_legs(
     sweeps = _both(smoother, post_smoother, _sweeps)
     if sweeps is not None:
         # Along an odd periodic axis neighbors share a color, and the order of slabs would matter.
-        legs = None if axes[0].periodic and axes[0].n % 2 else FusedLegs(sweeps, *common)
+        legs = None if axes[0].periodic and axes[0].n % 2 else FusedSweeps(sweeps, *common)
         return legs if legs is not None and legs.fits else None
     schedules = _both(smoother, post_smoother, partial(_schedule, problem))
     return None if schedules is None else FusedSteps(schedules, *common)

@@ -16,7 +16,7 @@ from .arrays import real_array
 from .coarse import DirectSolver, FourierSolver
 from .custom import between, fitted
 from .defaults import SWEEPS, Smoothing, for_one_pass, tuned
-from .kernels.visits import SmallVisits
+from .kernels.cpu.small_levels import SmallLevels
 from .kernels.workspace import Workspace
 from .level import StencilLevel
 from .problem import Poisson
@@ -119,7 +119,7 @@ class StencilCycle(MultigridCycle):
         self._tuned_from = None if by_default is None else given  # what the tuned smoothing stands for
         self._for_one_pass: tuple[list[Any], StencilCycle] | None = None
         self.joins_levels = True  # whether one call may stand for the visits to all small levels
-        self._joined: dict[int, tuple[list[Any], SmallVisits | None]] = {}
+        self._joined: dict[int, tuple[list[Any], SmallLevels | None]] = {}
         self.smoother, self.pre, self.post_smoother, self.post = by_default or given
         self.restriction = _slot(restriction, RESTRICTIONS, Restriction, "restriction")
         self.prolongation = _slot(prolongation, PROLONGATIONS, Prolongation, "prolongation")
@@ -160,7 +160,7 @@ class StencilCycle(MultigridCycle):
         small = self._small_visits(at) if u is None and kind == "V" and self.joins_levels else None
         return super().visit(f, u, kind, at) if small is None else small(f)
 
-    def _small_visits(self, at: int) -> SmallVisits | None:
+    def _small_visits(self, at: int) -> SmallLevels | None:
         """Return what does the visits from level `at` down in one call, if there is that; made anew where slots changed."""
         made_of: list[Any] = [level.legs for level in self.levels[at:-1]]
         made_of.append(self.levels[-1].smoother)
@@ -168,7 +168,7 @@ class StencilCycle(MultigridCycle):
         if _same(made_for, made_of):
             return small
         *legs, solver = made_of
-        small = SmallVisits.of(legs, solver.inverse if isinstance(solver, DirectSolver) else None)
+        small = SmallLevels.of(legs, solver.inverse if isinstance(solver, DirectSolver) else None)
         self._joined[at] = made_of, small
         return small
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..cycle import Level, NestedLevel, SlotLevel
 from .fusing import fused_legs
-from .kernels.legs import Legs
+from .kernels.cpu.half_cycles import HalfCycles
 from .operator import StencilOperator
 from .problem import Poisson
 from .transfers import Cubic, SeparableTransfer, SourceWeighting
@@ -35,7 +35,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         self.smoother = self.post_smoother = None
         self.prolongation = self.state_transfer = None
         self.fuses = True  # whether fused legs may stand for the slots
-        self._fused: tuple[Legs | None] | None = None
+        self._fused: tuple[HalfCycles | None] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -56,7 +56,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         return {**vars(self), "_fused": None}  # made anew when first used
 
     @property
-    def legs(self) -> Legs | None:
+    def legs(self) -> HalfCycles | None:
         """The legs in fused form, one pass over memory each, where these slots have one; the slots stay their definition."""
         made = self._fused
         if made is None:
@@ -68,7 +68,7 @@ class StencilLevel(SlotLevel, NestedLevel):
         """What is in the slots, in the order of SLOTS."""
         return tuple(getattr(self, name, None) for name in SLOTS)  # the coarsest level has no restriction
 
-    def _make_legs(self) -> Legs | None:
+    def _make_legs(self) -> HalfCycles | None:
         if not self.fuses or not hasattr(self, "coarser"):
             return None
         return fused_legs(self.problem, self.coarser, self.slots, lambda: self._nested_transfers)

@@ -18,7 +18,7 @@ from . import kernels
 from .arrays import finite_array, real_array
 from .conjugate_gradients import ConjugateGradients
 from .flow import solve_in_flow
-from .kernels.threads import limited_to
+from .kernels.cpu.threads import limited_to
 from .problem import Poisson
 from .refinement import solve_refined
 from .task import Task

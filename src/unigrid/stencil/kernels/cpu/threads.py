@@ -15,15 +15,16 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
-from ...messages import checked_count
+from ....messages import checked_count
 
 ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
 # Unknowns from which a second core pays for waking it up (measured: benchmarks/parallel_pays_from_here.py).
 PARALLEL_FROM = 130_000
 
-SlabKernel = Callable[..., Any]  # of the first and the last slab, or of what else a part is
+SlabKernel = Callable[..., Any]  # of the first and the last slab, or of another description of a part
+_Part = TypeVar("_Part")
 
 
 def _current_core() -> Callable[[], int] | None:
@@ -125,7 +126,7 @@ class _Team:
         for worker in self.workers:
             worker.retire()
 
-    def run(self, kernel: SlabKernel, parts: Sequence[tuple[int, ...]]) -> list[Any]:
+    def run(self, kernel: SlabKernel, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
         if not self.taken.acquire(blocking=False):
             return [kernel(*part) for part in parts]  # another thread of the user's has the workers: the same slabs, in turn
         try:
@@ -206,8 +207,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
-    """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return what the calls return, in order."""
+    """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return the results in order."""
     return over_parts(kernel, slab_parts(slabs, unknowns))
+
+
+def over_each(kernel: Callable[[_Part], Any], parts: Sequence[_Part]) -> list[Any]:
+    """Call `kernel(part)` for all parts at once; return the results in order."""
+    return over_parts(kernel, [(part,) for part in parts])
 
 
 def slab_parts(slabs: int, unknowns: int) -> list[tuple[int, int]]:
@@ -225,8 +231,8 @@ def even_parts(slabs: int, count: int) -> list[tuple[int, int]]:
     return list(pairwise(slabs * part // count for part in range(count + 1)))
 
 
-def over_parts(kernel: SlabKernel, parts: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Call `kernel(*part)` for all parts at once; return what the calls return, in order."""
+def over_parts(kernel: SlabKernel, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call `kernel(*part)` for all parts at once; return the results in order."""
     if len(parts) <= 1:
         return [kernel(*part) for part in parts]
     team = _team

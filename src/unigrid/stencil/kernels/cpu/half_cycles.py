@@ -1,7 +1,8 @@
-"""What legs in fused form have in common: transfers as bands, memory for slabs under way, the transfers of nested iteration."""
+"""Shared parts of the fused half-cycles: banded transfers, memory for slabs under way, the transfers of full multigrid."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -14,25 +15,39 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import SeparableTables, Tables, rows, vectors, waves, writable
+from ..workspace import empty
 from . import threads as team
-from .workspace import empty
+from .arrays import writable
+from .compiled import rows, vectors, waves
+from .compiled.arguments import (
+    Axes,
+    Bands,
+    ConstantStencil,
+    Prolongation,
+    Restriction,
+    Rings,
+    SeparableTables,
+    Terms,
+)
+from .compiled.compiling import specialized
 
 Array = NDArray[np.floating]
-MOST_TERMS, BEYOND = 6, 4  # of a transfer, for points of one parity; so many values beyond either end are kept
-EXTRAPOLATED = 2  # of them, for a solution that is interpolated
-NOTHING = np.empty((0, 1, 1))
-# Rows whose distance is a multiple of a page share their places in the first cache: they are moved apart by so many bytes.
-PAGE, ASSOCIATIVE = 4096, 128
+MOST_TERMS = 6  # of a transfer's row, for points of one parity
+BEYOND = 4  # ghost values kept beyond each end of a row
+EXTRAPOLATED = 2  # of these, the ones that are extrapolated where a solution is interpolated
+EMPTY = np.empty((0, 1, 1))
+# Rows at a distance of a multiple of a page compete for the same places in the first cache: they are moved apart by 128 bytes.
+PAGE, APART = 4096, 128
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Transfers:
-    """R and P as the waves want them: along a row, the even and the odd points of the fine grid each see a band of the other.
+    """R and P in banded form: along a row, the even and the odd points of the fine grid each have a band of weights.
 
-    restriction, prolongation : tuples of arrays, as `waves` unpacks them
-    starts : where each coarse slab begins on the fine grid
+    restriction : (weights of the fine slabs, (indices, weights) across rows, band sizes, even band, odd band)
+    prolongation : ((indices, weights) along slabs, (indices, weights) across rows, band sizes, even band, odd band)
+    starts : the first fine slab of each coarse slab
     """
 
     restriction: tuple[Any, ...]
@@ -132,51 +147,52 @@ def _whole_vectors(count: int, dtype: np.dtype) -> int:
     return -(-count // lanes) * lanes
 
 
-class Typed(NamedTuple):
-    """Transfers and operator in one precision, as the waves want them, and an array of nothing."""
+class LevelTables(NamedTuple):
+    """Transfers and stencil of a level in one precision, and an empty array of it."""
 
-    prolongation: tuple[Any, ...]
-    restriction: tuple[Any, ...]
-    nested_prolongation: tuple[Any, ...]
-    nested_restriction: tuple[Any, ...]
-    operator: tuple[Any, ...]
-    nothing: Array
+    prolongation: Prolongation
+    restriction: Restriction
+    nested_prolongation: Prolongation
+    nested_restriction: Restriction
+    stencil: ConstantStencil
+    empty: Array
 
 
-class Legs(ABC):
-    """The ways down and up through a level, each in one pass over memory."""
+class HalfCycles(ABC):
+    """The descent and the ascent of a level, each in one pass over memory."""
 
-    turns: bool  # whether a way up and the next way down are one pass as well: those of `FusedLegs`
+    turns: bool  # whether an ascent and the next descent are one pass as well
 
     def __init__(
         self,
         shapes: tuple[tuple[int, ...], tuple[int, ...]],
-        tables: Callable[[np.dtype], Tables],
+        stencil: Callable[[np.dtype], ConstantStencil],
         transfers: Transfers,
         nested: Callable[[], Transfers | None],
         periodic: tuple[bool, ...],
     ) -> None:
-        """`shapes` of this grid and the coarser, `periodic` along each axis; `nested` makes nested iteration's transfers."""
+        """`shapes` of this grid and the coarser; `periodic` for each axis; `nested` makes the transfers of full multigrid."""
         self.fine, self.coarse = (_box(shape) for shape in shapes)
         self.shapes, self.unknowns = shapes, math.prod(shapes[0])
         self.transfers, self.width = transfers, int(transfers.restriction[0].shape[1])
-        self.wraps, self.periodic, self.around = periodic, periodic[0], periodic[-1]
-        self.axis = 1 if len(shapes[0]) == 2 else 0
-        self._tables, self._make_nested = tables, nested
-        self._typed: dict[np.dtype, Typed] = {}
-        self._local = threading.local()  # memory for slabs, a set for each thread
+        self.periodic = periodic
+        self.axes = Axes(1 if len(shapes[0]) == 2 else 0, periodic[0], periodic[-1])
+        self._stencil, self._make_nested = stencil, nested
+        self._tables: dict[np.dtype, LevelTables] = {}
+        self._restrict: dict[np.dtype, Callable[..., None]] = {}
+        self._local = threading.local()  # memory for slabs, one set per thread
 
     @abstractmethod
-    def descend(self, f: Array, u: Array | None) -> tuple[Array, Array]:
-        """Return u after the smoothing steps down, and the restricted residual; the u that comes in stays as it is."""
+    def descend(self, b: Array, u: Array | None) -> tuple[Array, Array]:
+        """Return u after pre-smoothing, and the restricted residual; the given u is not changed."""
 
     @abstractmethod
-    def descend_nested(self, f: Array, coarse: Array) -> tuple[Array, Array]:
-        """Return what the smoothing steps down make of the next level's solution, interpolated; and the restricted residual."""
+    def descend_nested(self, b: Array, coarse_u: Array) -> tuple[Array, Array]:
+        """Interpolate the coarse solution; return it after pre-smoothing, and the restricted residual."""
 
     @abstractmethod
-    def ascend(self, f: Array, u: Array, correction: Array) -> Array:
-        """Return u + P e after the smoothing steps up; the u that comes in may be written over."""
+    def ascend(self, b: Array, u: Array, correction: Array) -> Array:
+        """Return u + P e after post-smoothing; the given u may be overwritten."""
 
     @cached_property
     def _nested(self) -> Transfers | None:
@@ -184,69 +200,105 @@ class Legs(ABC):
 
     @property
     def nests(self) -> bool:
-        """Whether nested iteration has fused transfers here."""
+        """Whether full multigrid has fused transfers here."""
         return self._nested is not None
 
     def restrict_source(self, f: Array) -> Array:
-        """Return a source on the next level, as nested iteration wants it."""
+        """Return the coarse source, for full multigrid."""
         assert self._nested is not None
-        coarse, data = empty(self.shapes[1], f.dtype), writable(f).reshape(self.fine)
-        target, restriction = coarse.reshape(self.coarse), self.of_type(f.dtype).nested_restriction
-        starts, width = self._nested.starts, int(restriction[0].shape[1])
+        dtype = f.dtype
+        coarse, data = empty(self.shapes[1], dtype), writable(f).reshape(self.fine)
+        target, restriction = coarse.reshape(self.coarse), self.tables(dtype).nested_restriction
+        places = 1, 1, int(restriction.weights.shape[1]) + 1
+        fixed = self.axes.rows_periodic, 0, 1
+        if dtype not in self._restrict:
+            examples = target, data, restriction, self.rings(places, dtype), *fixed
+            self._restrict[dtype] = specialized(waves.restrict_source, *examples)
+        kernel = self._restrict[dtype]
 
         def restrict(first: int, last: int) -> None:
-            rings = self.rings((1, 1, width + 1), f.dtype)
-            waves.restrict_source(target, data, restriction, starts, rings, int(self.around), first, last)
+            kernel(target, data, restriction, self.rings(places, dtype), self.axes.rows_periodic, first, last)
 
         team.over_slabs(restrict, self.coarse[0], f.size)
         return coarse
 
-    def rings(self, places: tuple[int, ...], dtype: np.dtype, height: int | None = None) -> tuple[Any, ...]:
-        """Return this thread's memory for slabs under way, a ring of so many places for each number; and for single rows.
+    def rings(self, places: tuple[int, int, int], dtype: np.dtype, height: int | None = None) -> Rings:
+        """Return this thread's memory for slabs of u, f and the residual, so many `places` of each; and for single rows.
 
-        It is zero where rows end. Of a slab it holds `height` rows, or all.
+        It holds `height` rows of a slab, or all. All half-cycles of a thread share the memory of slabs, which so stays cached.
         """
         made = self._local.__dict__.setdefault("rings", {})
         key = places, dtype, height
-        rings: tuple[Any, ...] | None = made.get(key)
+        rings: Rings | None = made.get(key)
         if rings is None:
             length = self.row_bytes(dtype) // (2 * dtype.itemsize)
-            slabs = [aligned_zeros((count, height or self.fine[1], 2, length), dtype) for count in places]
+            slabs = [(count, height or self.fine[1], 2, length) for count in places]
             scratch = aligned_zeros((8, max(length, max(places) + 2, rows.TERMS)), dtype)
-            rings = made[key] = *slabs, scratch, np.zeros(2 * rows.TERMS, np.int64)
+            rings = made[key] = Rings(*shared(slabs, dtype), scratch, np.zeros(2 * rows.TERMS, np.int64))
         return rings
 
     def row_bytes(self, dtype: np.dtype) -> int:
-        """Return how much a row in a ring takes."""
+        """Return the bytes of a row in a ring."""
         length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * rows.MARGIN
-        if length * dtype.itemsize % PAGE < ASSOCIATIVE:
-            length += ASSOCIATIVE // dtype.itemsize
+        if length * dtype.itemsize % PAGE < APART:
+            length += APART // dtype.itemsize
         return 2 * length * dtype.itemsize
 
-    def of_type(self, dtype: np.dtype) -> Typed:
-        """Return what the kernels need in the arrays' precision."""
-        if dtype not in self._typed:
+    def tables(self, dtype: np.dtype) -> LevelTables:
+        """Return transfers and stencil in a precision; made once."""
+        if dtype not in self._tables:
             plain, nested = self.transfers, self._nested or self.transfers
-            transfers = plain.prolongation, plain.restriction, nested.prolongation, nested.restriction
-            parts = [_in_precision(part, dtype) for part in transfers]
-            operator, nothing = self._tables(dtype)[:2], NOTHING.astype(dtype)
-            self._typed[dtype] = Typed(parts[0], parts[1], parts[2], parts[3], operator, nothing)
-        return self._typed[dtype]
+            self._tables[dtype] = LevelTables(
+                _prolongation(plain, dtype), _restriction(plain, dtype), _prolongation(nested, dtype),
+                _restriction(nested, dtype), self._stencil(dtype), EMPTY.astype(dtype),
+            )  # fmt: skip
+        return self._tables[dtype]
 
 
-def _in_precision(tables: Any, dtype: np.dtype) -> Any:
-    """Return arrays in nested tuples in a precision, indices as they are."""
-    if isinstance(tables, tuple):
-        return tuple(_in_precision(part, dtype) for part in tables)
-    return tables if tables.dtype == np.int64 else tables.astype(dtype)
+def _prolongation(transfers: Transfers, dtype: np.dtype) -> Prolongation:
+    along, across, *bands = transfers.prolongation
+    return Prolongation(_terms(along, dtype), _terms(across, dtype), _banded(bands, dtype))
+
+
+def _restriction(transfers: Transfers, dtype: np.dtype) -> Restriction:
+    weights, across, *bands = transfers.restriction
+    return Restriction(transfers.starts, weights.astype(dtype), _terms(across, dtype), _banded(bands, dtype))
+
+
+def _terms(given: tuple[NDArray[np.int64], Array], dtype: np.dtype) -> Terms:
+    indices, weights = given
+    return Terms(indices, weights.astype(dtype))
+
+
+def _banded(given: Sequence[Any], dtype: np.dtype) -> Bands:
+    sizes, even, odd = given
+    even_shift, even_terms, odd_shift, odd_terms, length = sizes.tolist()
+    return Bands(even_shift, even_terms, odd_shift, odd_terms, length, even.astype(dtype), odd.astype(dtype))
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Return zeros that begin on a cache line, as vectors would otherwise lie across two."""
+    """Return zeros that begin on a cache line; otherwise every vector would lie across two."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.zeros(size + rows.LINE, np.uint8)
     start = -memory.ctypes.data % rows.LINE
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def shared(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> tuple[Array, Array, Array]:
+    """Return three arrays of any content that begin on cache lines, in memory that this thread's calls share."""
+    sizes = [-(-math.prod(shape) * dtype.itemsize // rows.LINE) * rows.LINE for shape in shapes]
+    starts = [0, *itertools.accumulate(sizes)]
+    memory: NDArray[np.uint8] | None = getattr(_memory, "bytes", None)
+    if memory is None or len(memory) < starts[-1]:
+        memory = _memory.bytes = aligned_zeros((1 << (starts[-1] - 1).bit_length(),), np.dtype(np.uint8))
+    first, second, third = (
+        memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        for start, shape in zip(starts, shapes, strict=False)
+    )
+    return first, second, third
+
+
+_memory = threading.local()
 
 
 def _box(shape: tuple[int, ...]) -> tuple[int, int, int]:
