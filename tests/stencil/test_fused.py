@@ -85,10 +85,16 @@ def compare_turn(level, coarser, f, u, correction, ascended):
     assert_close(level.legs.descend_in_place(f, lying), restricted, scale)
     assert_close(lying, composed)
     if level.legs.turns:
+        watched, snapshot = u.copy(), np.full_like(u, np.nan)
         found, coarse = level.legs.turn(f, u, correction)
         assert abs(found - norm) <= slack
         assert_close(u, composed)
         assert_close(coarse, restricted, scale)
+        found_watched, coarse_watched = level.legs.turn(f, watched, correction, snapshot)
+        assert found_watched == found
+        np.testing.assert_array_equal(watched, u)
+        np.testing.assert_array_equal(coarse_watched, coarse)
+        np.testing.assert_array_equal(snapshot, measured)
 
 
 def compare_nested(level, coarser, f, solution):

@@ -278,10 +278,13 @@ def _banded(given: Sequence[Any], dtype: np.dtype) -> Bands:
 
 def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Return zeros that begin on a cache line; otherwise every vector would lie across two."""
-    size = math.prod(shape) * dtype.itemsize
+    return _aligned_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def _aligned_bytes(size: int) -> NDArray[np.uint8]:
     memory = np.zeros(size + rows.LINE, np.uint8)
     start = -memory.ctypes.data % rows.LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+    return memory[start : start + size]
 
 
 def shared(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> tuple[Array, Array, Array]:
@@ -290,7 +293,7 @@ def shared(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> tuple[Array, A
     starts = [0, *itertools.accumulate(sizes)]
     memory: NDArray[np.uint8] | None = getattr(_memory, "bytes", None)
     if memory is None or len(memory) < starts[-1]:
-        memory = _memory.bytes = aligned_zeros((1 << (starts[-1] - 1).bit_length(),), np.dtype(np.uint8))
+        memory = _memory.bytes = _aligned_bytes(1 << (starts[-1] - 1).bit_length())
     first, second, third = (
         memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
         for start, shape in zip(starts, shapes, strict=False)

@@ -161,14 +161,24 @@ class Rings(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """Rings of u and f as one row each, their places, and rows of two halves of `length` numbers."""
+    """Rings of u and f as one row each; the places of u's, and rows of two halves of `length` numbers."""
 
     u: Array
     f: Array
     places: int
     rows: int
     length: int
-    f_places: int
+
+
+class Located(NamedTuple):
+    """Where a slab and its two neighbors begin in the ring; the neighbors' weights, and the axis' part of the diagonal."""
+
+    here: int
+    above: int
+    below: int
+    low_weight: float
+    high_weight: float
+    diagonal: float
 
 
 class Sweep(NamedTuple):

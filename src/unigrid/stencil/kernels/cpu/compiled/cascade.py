@@ -9,7 +9,7 @@ steps, wrapped around a periodic axis, and repeats on them what its neighbor doe
 from .arguments import Ring, Sweep
 from .compiling import inlined, kernel
 from .loops import along
-from .rows import MARGIN, merge, residual_row, restrict_slab, row_neighbors, slab_neighbors
+from .rows import MARGIN, locate, merge, residual_row, restrict_slab, row_neighbors
 from .vectors import lanes_of, load, spread, store
 from .waves import begin_slab
 
@@ -34,12 +34,13 @@ def _step_row(target, center, older, residual, weight, gain, n, diagonal, scale,
 
 
 @inlined
-def _step_slab(iterates, older, step, r, sweep, residual, weight, gain):
-    """Do a step of the semi-iteration on slab r."""
-    sides, coefficients, place = slab_neighbors(r, sweep), sweep.stencil.coefficients, r % PLACES
+def _step_slab(iterates, older, step, r, f_place, sweep, residual, weight, gain):
+    """Do a step of the semi-iteration on slab r; f of that slab is at `f_place` of its ring."""
+    coefficients, place = sweep.stencil.coefficients, r % PLACES
+    located = locate(r % sweep.slabs, place, sweep)
     for j in range(sweep.rows):
-        residual_row(residual, sweep, r, j, sides)
-        diagonal = sides.diagonal + row_neighbors(j, sweep).diagonal + coefficients[3, 0]
+        residual_row(residual, sweep, located, f_place, j)
+        diagonal = located.diagonal + row_neighbors(j, sweep).diagonal + coefficients[3, 0]
         _step_row(iterates[step, place, j], iterates[step - 1, place, j], iterates[older, place, j], residual, weight, gain,
                   sweep.n, diagonal, coefficients[2, 0], sweep.ends)  # fmt: skip
 
@@ -72,22 +73,22 @@ def cascade(out, u, f, source, coarse, gain, weights, start, axes, prolongation,
                 first, last = max(first, 0), min(last, slabs)
             if not first <= r < last:
                 continue
-            ring = Ring(iterates[step - 1].reshape(-1), flat_f, PLACES, rows, length, f_places)
+            ring = Ring(iterates[step - 1].reshape(-1), flat_f, PLACES, rows, length)
             sweep = Sweep(ring, slabs, rows, n, 0, axes.slabs, axes.periodic, ends, stencil)
             weight = weights[step - 1]
             older = step - 1 if weight == 1 else step - 2  # a first step has none before it, and adds nothing of it
-            _step_slab(iterates, older, step, r, sweep, residual, weight, gain)
+            _step_slab(iterates, older, step, r, r % f_places, sweep, residual, weight, gain)
         r = front - steps
         if low <= r < high:
             for j in range(rows):
                 merge(out[r, j], iterates[steps, r % PLACES, j])
         r = front - steps - 1
         if coarse_slab < part.coarse_high and part.residual_low <= r < part.residual_high:
-            ring = Ring(iterates[steps].reshape(-1), flat_f, PLACES, rows, length, f_places)
+            ring = Ring(iterates[steps].reshape(-1), flat_f, PLACES, rows, length)
             sweep = Sweep(ring, slabs, rows, n, 0, axes.slabs, axes.periodic, ends, stencil)
-            sides = slab_neighbors(r, sweep)
+            located = locate(r % slabs, r % PLACES, sweep)
             for j in range(rows):
-                residual_row(residuals[r % held, j], sweep, r, j, sides)
+                residual_row(residuals[r % held, j], sweep, located, r % f_places, j)
             while coarse_slab < part.coarse_high and restriction.starts[coarse_slab] + width - 1 <= r:
                 restrict_slab(coarse[coarse_slab], coarse_slab, restriction.starts[coarse_slab], (0, coarse.shape[1]),
                               residuals[:held], n, axes.rows_periodic, rings, restriction, 0)  # fmt: skip

@@ -9,7 +9,7 @@ These functions are written for a `ConstantStencil`; another type of stencil ove
 
 import numpy as np
 
-from .arguments import Neighbors
+from .arguments import Located, Neighbors
 from .compiling import LOOPS, compiled, inlined, kernel
 from .loops import along
 from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store, zip_high, zip_low
@@ -91,15 +91,14 @@ def _band(weights, buffer, first, shift, terms, length):
 
 
 @inlined
-def _terms_of(lines, factors, slabs, slab_weights, across, j, size, length):
-    """List the rows that enter row j of a tensor product with a nonzero weight: their places and weights; return the count."""
+def _terms_of(lines, factors, slabs, slab_weights, rows, row_weights, size, length):
+    """List the rows that enter a row of a tensor product with a nonzero weight: their places and weights; return the count."""
     count = 0
     for a in range(slabs.shape[0]):
-        for b in range(across.indices.shape[1]):
-            weight = slab_weights[a] * across.weights[j, b]
-            if weight != 0:
-                lines[count], factors[count] = slabs[a] * size + across.indices[j, b] * length, weight
-                count += 1
+        for b in range(rows.shape[0]):
+            weight = slab_weights[a] * row_weights[b]
+            lines[count], factors[count] = slabs[a] * size + rows[b] * length, weight
+            count += int(weight != 0)
     if count == 0:
         lines[0], factors[0], count = 0, 0, 1
     return count
@@ -130,8 +129,10 @@ def gather(coarse, shape, slab, j, ends, rings, prolongation):
     """
     buffer, factors, lines = rings.scratch[0], rings.scratch[3], rings.lines
     rows, n = shape
-    along_slabs = prolongation.along
-    count = _terms_of(lines, factors, along_slabs.indices[slab], along_slabs.weights[slab], prolongation.across, j, rows * n, n)
+    along_slabs, across = prolongation.along, prolongation.across
+    count = _terms_of(
+        lines, factors, along_slabs.indices[slab], along_slabs.weights[slab], across.indices[j], across.weights[j], rows * n, n
+    )
     _combine(buffer, coarse, n, lines, factors, count)
     if ends == WRAPPED:
         _wrap(buffer, n)
@@ -154,15 +155,21 @@ def add_correction(halves, n, buffer, bands):
 
 
 @inlined
-def slab_neighbors(r, sweep):
-    """Return the `Neighbors` of slab r, slabs being counted on beyond the ends of a periodic axis."""
-    slab = r % sweep.slabs
+def wrapped(index, count):
+    """Return the index modulo count, for an index between -count and 2 count."""
+    return index + count if index < 0 else index - count if index >= count else index
+
+
+@inlined
+def locate(slab, place, sweep):
+    """Return the `Located` of a slab that is at `place` of the ring."""
     low, low_weight, high, high_weight, diagonal = along(slab, sweep.axis, sweep.slabs, sweep.stencil)
-    if sweep.periodic or slab > 0:
-        low = r - 1
-    if sweep.periodic or slab < sweep.slabs - 1:
-        high = r + 1
-    return Neighbors(low, low_weight, high, high_weight, diagonal)
+    down, up = (-1, 1) if sweep.periodic else (low - slab if low_weight != 0 else 0, high - slab if high_weight != 0 else 0)
+    places, size = sweep.ring.places, sweep.ring.rows * 2 * sweep.ring.length
+    return Located(
+        place * size, wrapped(place + down, places) * size, wrapped(place + up, places) * size, low_weight, high_weight,
+        diagonal,
+    )  # fmt: skip
 
 
 @inlined
@@ -248,21 +255,20 @@ def _relax_in_3d(u, f, half, at, omegas, slab, size, weights, watched, ahead):
 
 
 @inlined
-def relax_row(sweep, r, row, q, watch, omegas, scratch, ahead):
-    """Relax the points of parity q in a row of slab r, then of slab r - 1, and so on: a stage for each of `omegas`.
+def relax_row(sweep, located, row, q, watch, omegas, scratch, ahead):
+    """Relax the points of parity q in a row of a slab, then of the slab below, and so on: a stage for each of `omegas`.
 
-    `ahead` is (row of u, row of f) to be prefetched meanwhile.
+    `located` is where the first slab is in the ring, `ahead` is (row of u, row of f) to be prefetched meanwhile.
 
     Between stage `watch` and the next, the norm of the residual is wanted. Both stages compute D^-1 times it and apply omega
     times that: the first leaves 1 - omega of the residual on its points, the next finds all of it on its own. Returned is the
     sum of squares of the residual on the points of those two stages, as far as they are among these.
     """
-    u, f, places, rows, length, _ = sweep.ring
+    u, f, places, rows, length = sweep.ring
     stencil, ends, n, j = sweep.stencil, sweep.ends, sweep.n, row - sweep.base
-    low, low_weight, high, high_weight, outer = slab_neighbors(r, sweep)
+    here, above, below, low_weight, high_weight, outer = located
     back, back_weight, front, front_weight, middle = row_neighbors(row, sweep)
     size, line = rows * 2 * length, j * 2 * length + MARGIN
-    here, above, below = r % places * size, low % places * size, high % places * size
     beyond, own = (places - 1) * size, line + q * length
     count, kept, changes = omegas.shape[0], scratch[4:6], scratch[6:8]
     one = omegas.dtype.type(1)
@@ -346,21 +352,20 @@ def _residual_vectors(out, u, f, half, length, at, weights, crossed):
 
 
 @inlined
-def residual_row(out, sweep, r, row, sides):
-    """Write f - A u on a row of slab r, which has the `Neighbors` `sides`, into `out`, (2, length)."""
-    u, f, places, rows, length, f_places = sweep.ring
+def residual_row(out, sweep, located, f_place, row):
+    """Write f - A u on a row of a slab into `out`, (2, length); f of that slab is at `f_place` of its ring."""
+    u, f, _, rows, length = sweep.ring
     stencil, ends, n, j = sweep.stencil, sweep.ends, sweep.n, row - sweep.base
-    low, low_weight, high, high_weight, outer = sides
+    here, above, below, low_weight, high_weight, outer = located
     back, back_weight, front, front_weight, middle = row_neighbors(row, sweep)
-    size, line = rows * 2 * length, j * 2 * length + MARGIN
-    here, above, below = r % places * size, low % places * size, high % places * size
+    line = j * 2 * length + MARGIN
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
     diagonal, scale = outer + middle + stencil.coefficients[3, 0], stencil.coefficients[2, 0]
     weights = (
         spread(diagonal + scale + scale), spread(scale), spread(low_weight), spread(high_weight),
         spread(back_weight), spread(front_weight),
     )  # fmt: skip
-    data = r % f_places * size + line
+    data = f_place * rows * 2 * length + line
     at = here + line, above + line, below + line, here + crossing[0], here + crossing[2], data
     if rows > 1:
         _residual_vectors(out, u, f, (n + 1) // 2, length, at, weights, True)
@@ -397,10 +402,11 @@ def restrict_slab(out, slab, begin, rows_between, residuals, n, periodic, rings,
     places, rows, length = residuals.shape[0], residuals.shape[1], residuals.shape[3]
     weights = restriction.weights[slab]
     held = lines[TERMS : TERMS + weights.shape[0]]
-    for a in range(held.shape[0]):
-        held[a] = (begin + a) % places
+    held[0] = begin % places
+    for a in range(1, held.shape[0]):
+        held[a] = wrapped(held[a - 1] + 1, places)
     for j in range(rows_between[0], rows_between[1]):
-        count = _terms_of(lines, factors, held, weights, across, j, rows * 2 * length, 2 * length)
+        count = _terms_of(lines, factors, held, weights, across.indices[j], across.weights[j], rows * 2 * length, 2 * length)
         for q in range(2):
             buffer = scratch[q]
             for first in range(MARGIN, MARGIN + (n + 1) // 2, lanes):

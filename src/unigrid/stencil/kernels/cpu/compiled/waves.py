@@ -15,13 +15,14 @@ from .rows import (
     WRAPPED,
     add_correction,
     gather,
+    locate,
     merge,
     relax_row,
     residual_row,
     restrict_slab,
-    slab_neighbors,
     split,
     sum_of_row,
+    wrapped,
 )
 
 AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
@@ -73,8 +74,7 @@ def _stages_together(k, end, front, part, sweep):
     """Return how many stages, from stage k on, are in successive slabs that all have two inner neighbors."""
     count = 1
     while True:
-        slab = (front - k) % sweep.slabs
-        if not sweep.periodic and not 0 < slab < sweep.slabs - 1:
+        if not sweep.periodic and not 0 < front - k < sweep.slabs - 1:
             return max(count - 1, 1)
         k += 1
         if k >= end or not part.low + k * part.low_slope <= front - k < part.high - k * part.high_slope:
@@ -83,26 +83,32 @@ def _stages_together(k, end, front, part, sweep):
 
 
 @inlined
-def _write_residuals(out, sweep, r, first, stop):
-    """Write f - A u on rows first to stop of slab r into `out`, (rows, 2, length), which begins with row `base`."""
-    sides = slab_neighbors(r, sweep)
+def _write_residuals(out, sweep, slab, place, first, stop):
+    """Write f - A u on rows first to stop of a slab into `out`, (rows, 2, length), which begins with row `base`."""
+    located = locate(slab, place, sweep)
     for row in range(first, stop):
-        residual_row(out[row - sweep.base], sweep, r, row, sides)
+        residual_row(out[row - sweep.base], sweep, located, place, row)
 
 
 @inlined
-def _relax_stages(sweep, front, k, count, shade, backward, watched, strip, omegas, scratch, u, f, next_slab):
-    """Do stages k to k + count, each one slab behind the last, with its own omega; return the watched ones' sum of squares."""
+def _relax_stages(sweep, front, place, k, count, shade, backward, watched, strip, omegas, scratch, u, f, next_slab):
+    """Do stages k to k + count, each one slab behind the last, with its own omega; return the watched ones' sum of squares.
+
+    `place` is that of slab `front` in the ring.
+    """
     first, stop = max(strip.low - (k + count - 1) * strip.low_slope, 0), strip.high - k * strip.high_slope
-    total = 0.0
+    places, slabs, total, at_stage = sweep.ring.places, sweep.slabs, 0.0, k
+    located = locate(wrapped(front - k, slabs), wrapped(place - k, places), sweep)
     for number in range(stop - first):
         j = stop - 1 - number if backward else first + number
         # At a slope, the first rows begin with a later stage, the last ones end with an earlier one.
         early = max(k, strip.low - j) if strip.low_slope else k
         late = min(k + count, strip.high - j) if strip.high_slope else k + count
         if early < late:
-            ahead, q = (u[next_slab, j], f[next_slab, j]), (shade + j) % 2
-            total += relax_row(sweep, front - early, j, q, watched - early, omegas[early - k : late - k], scratch, ahead)
+            if early != at_stage:
+                located, at_stage = locate(wrapped(front - early, slabs), wrapped(place - early, places), sweep), early
+            ahead, q = (u[next_slab, j], f[next_slab, j]), (shade + j) & 1
+            total += relax_row(sweep, located, j, q, watched - early, omegas[early - k : late - k], scratch, ahead)
     return total
 
 
@@ -111,7 +117,8 @@ def _restrict_ready(coarse, coarse_slab, slabs, r, sweep, strip, rings, restrict
     """Restrict the coarse slabs before `slabs` that need no residual beyond slab r; return the next one."""
     width, count = restriction.weights.shape[1], restriction.starts.shape[0]
     while coarse_slab < slabs:
-        begin, number = restriction.starts[coarse_slab % count] + sweep.slabs * (coarse_slab // count), coarse_slab % count
+        number = wrapped(coarse_slab, count)
+        begin = restriction.starts[number] + (sweep.slabs if number < coarse_slab else 0)
         if begin + width - 1 > r:
             break
         restrict_slab(coarse[number], number, begin, (strip.coarse_low, strip.coarse_high), residuals, sweep.n, periodic, rings,
@@ -121,10 +128,10 @@ def _restrict_ready(coarse, coarse_slab, slabs, r, sweep, strip, rings, restrict
 
 
 @inlined
-def _merge_rows(out, slots, slab, r, first, stop, base):
-    """Copy rows first to stop of slab r from the ring into `out`."""
+def _merge_rows(out, halves, first, stop, base):
+    """Copy rows first to stop of a slab of the ring into `out`."""
     for j in range(first, stop):
-        merge(out[slab, j], slots[r % slots.shape[0], j - base])
+        merge(out[j], halves[j - base])
 
 
 @kernel
@@ -148,7 +155,7 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
     slabs, rows, n = u.shape
     base, places, length = strip.base, slots.shape[0], slots.shape[3]
     held = residuals.shape[0] - 1  # the last place is for the norm
-    ring = Ring(slots.reshape(-1), data.reshape(-1), places, slots.shape[1], length, places)
+    ring = Ring(slots.reshape(-1), data.reshape(-1), places, slots.shape[1], length)
     ends = along(0, 2, n, stencil), along(n - 1, 2, n, stencil)
     sweep = Sweep(ring, slabs, rows, n, base, axes.slabs, axes.periodic, ends, stencil)
     flat = source.reshape(-1)
@@ -160,13 +167,14 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
     first_slab = low + last * low_slope - wide - 1 if low_slope < 0 else low
     last_slab = high - last * high_slope + wide + 1 if high_slope < 0 else high
     total = 0.0
+    place = first_slab % places
     for front in range(first_slab, last_slab + last + 2):
         if first_slab <= front < last_slab:
             own_start = stages.start if stages.start == AS_IT_IS or low <= front < high else AS_IT_IS
-            place, slab, loaded = front % places, front % slabs, (base, strip.low, strip.high)
+            slab, loaded = wrapped(front, slabs), (base, strip.low, strip.high)
             begin_slab(slots[place], u, data[place], f, source, flat, own_start, slab, loaded, axes.rows_periodic, rings,
                        prolongation)  # fmt: skip
-        next_slab = min(front + 1, last_slab - 1) % slabs
+        next_slab = wrapped(min(front + 1, last_slab - 1), slabs)
         k = 1
         while k < last:
             r = front - k
@@ -175,30 +183,32 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
                 pass
             elif before < k <= middle:
                 first, stop = max(strip.low - k * strip.low_slope, 0), strip.high - k * strip.high_slope
-                _write_residuals(residuals[held], sweep, r, first, stop)
+                _write_residuals(residuals[held], sweep, wrapped(r, slabs), wrapped(place - k, places), first, stop)
                 for j in range(first - base, stop - base):
                     even, odd = residuals[held, j, 0, MARGIN:], residuals[held, j, 1, MARGIN:]
                     total += sum_of_row(even) + sum_of_row(odd)
             else:
                 end = before + 1 if norm and k <= before else last
                 count = _stages_together(k, end, front, part, sweep)
-                shade = color + k - 1 - (middle if k > middle else 0) + r % slabs
+                shade = color + k - 1 - (middle if k > middle else 0) + wrapped(r, slabs)
                 first = k - 1 - (norm if k > middle else 0)
                 own = stages.omegas[first : first + count]
-                total += _relax_stages(sweep, front, k, count, shade, stages.backward, watched, strip, own, rings.scratch, u, f,
-                                       next_slab)  # fmt: skip
+                total += _relax_stages(sweep, front, place, k, count, shade, stages.backward, watched, strip, own,
+                                       rings.scratch, u, f, next_slab)  # fmt: skip
             k += count
         r = front - before
         if snapshot.shape[0] > 0 and low + before * low_slope <= r < high - before * high_slope:
             first, stop = max(strip.low - before * strip.low_slope, 0), strip.high - before * strip.high_slope
-            _merge_rows(snapshot, slots, r % slabs, r, first, stop, base)
+            _merge_rows(snapshot[wrapped(r, slabs)], slots[wrapped(place - before, places)], first, stop, base)
         r = front - last
         if restricts and low + last * low_slope - wide <= r < high - last * high_slope + wide:
-            _write_residuals(residuals[r % held], sweep, r, base + 1 if base > 0 else 0, strip.high - last * strip.high_slope)
+            first, stop = base + 1 if base > 0 else 0, strip.high - last * strip.high_slope
+            _write_residuals(residuals[r % held], sweep, wrapped(r, slabs), wrapped(place - last, places), first, stop)
             coarse_slab = _restrict_ready(
                 coarse, coarse_slab, part.coarse_high, r, sweep, strip, rings, restriction, residuals[:held], axes.rows_periodic
             )
         r = front - last - 1
         if first_slab <= r < last_slab:
-            _merge_rows(u, slots, r % slabs, r, base, strip.high, base)
+            _merge_rows(u[wrapped(r, slabs)], slots[wrapped(place - last - 1, places)], base, strip.high, base)
+        place = wrapped(place + 1, places)
     return total
