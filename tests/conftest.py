@@ -16,7 +16,7 @@ from tiers import DRAW, SLOW, SYSTEM, generator
 
 import unigrid
 from unigrid.stencil import hierarchy, kernels
-from unigrid.stencil.kernels import threads as threading_module
+from unigrid.stencil.kernels.cpu import threads as threading_module
 
 
 def pytest_report_header():

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import arguments, interleaved_seconds, show, table, write
 
 import unigrid
-from unigrid.stencil.kernels import threads
+from unigrid.stencil.kernels.cpu import threads
 
 CLAIM = "parallel kernels pay from PARALLEL_FROM unknowns on"
 WORTHWHILE = 1.1

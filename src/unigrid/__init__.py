@@ -26,7 +26,7 @@ _HOMES = {
         "CellAverage", "Constant", "Cubic", "FullWeighting", "HalfWeighting", "Injection", "Linear", "TransferRecipe",
     ],
     "stencil.learned": ["LearnedSmoother"],
-    "stencil.kernels.threads": ["get_num_threads", "set_num_threads"],
+    "stencil.kernels.cpu.threads": ["get_num_threads", "set_num_threads"],
     "stencil.solve": ["clear_cache", "solve"],
     "stencil.solving": ["SolveOptions"],
     "conv.levels": ["ConvCycle"],
@@ -73,8 +73,8 @@ if TYPE_CHECKING:
     from .stencil.boundary import Neumann as Neumann
     from .stencil.boundary import Periodic as Periodic
     from .stencil.cycle import StencilCycle as StencilCycle
-    from .stencil.kernels.threads import get_num_threads as get_num_threads
-    from .stencil.kernels.threads import set_num_threads as set_num_threads
+    from .stencil.kernels.cpu.threads import get_num_threads as get_num_threads
+    from .stencil.kernels.cpu.threads import set_num_threads as set_num_threads
     from .stencil.learned import LearnedSmoother as LearnedSmoother
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson

@@ -7,9 +7,9 @@ import pytest
 
 import unigrid
 from unigrid.cycle import SlotLevel
-from unigrid.stencil.kernels import fused as fused_module
-from unigrid.stencil.kernels import threads as threading_module
-from unigrid.stencil.kernels.fused import FusedLegs
+from unigrid.stencil.kernels.cpu import fused as fused_module
+from unigrid.stencil.kernels.cpu import threads as threading_module
+from unigrid.stencil.kernels.cpu.fused import FusedSweeps
 
 pytestmark = pytest.mark.usefixtures("deep")
 SIDES = ("dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet"))
@@ -66,7 +66,7 @@ def compare(level, coarser, rng, dtype):
         assert_close(fused_restricted, restricted, scale=level.operator(composed))
     ascended = SlotLevel.ascend(level, f, u.copy(), None, correction)
     assert_close(level.ascend(f, u.copy(), None, correction), ascended)
-    if isinstance(level.legs, FusedLegs):
+    if isinstance(level.legs, FusedSweeps):
         compare_turn(level, coarser, f, u.copy(), correction, ascended)
     compare_nested(level, coarser, f, correction)
     for array, before in zip((f, u, correction), kept, strict=True):
@@ -86,10 +86,16 @@ def compare_turn(level, coarser, f, u, correction, ascended):
     assert_close(level.legs.descend_in_place(f, lying), restricted, scale)
     assert_close(lying, composed)
     if level.legs.turns:
+        watched, snapshot = u.copy(), np.full_like(u, np.nan)
         found, coarse = level.legs.turn(f, u, correction)
         assert abs(found - norm) <= slack
         assert_close(u, composed)
         assert_close(coarse, restricted, scale)
+        found_watched, coarse_watched = level.legs.turn(f, watched, correction, snapshot)
+        assert found_watched == found
+        np.testing.assert_array_equal(watched, u)
+        np.testing.assert_array_equal(coarse_watched, coarse)
+        np.testing.assert_array_equal(snapshot, measured)
 
 
 def compare_nested(level, coarser, f, solution):
@@ -106,13 +112,13 @@ def compare_nested(level, coarser, f, solution):
 
 def is_stripped(level):
     """Say whether the rows of its planes were cut into strips."""
-    return isinstance(level.legs, FusedLegs) and any(len(ready.strips) > 1 for ready in level.legs._ready.values())
+    return isinstance(level.legs, FusedSweeps) and any(len(ready.strips) > 1 for ready in level.legs._arguments.values())
 
 
 def even_parts_of(level, pre):
     """Return the parts that the level's way down is cut into."""
-    if isinstance(level.legs, FusedLegs):
-        return level.legs._parts(len(level.legs.down.omegas) + 1, True)[0]
+    if isinstance(level.legs, FusedSweeps):
+        return level.legs._cuts_for(len(level.legs.down.omegas) + 1, True).parts
     return level.legs._parts(len(level.legs.down.weights), True)
 
 

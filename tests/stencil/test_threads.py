@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import unigrid
-from unigrid.stencil.kernels import threads as threading_module
+from unigrid.stencil.kernels.cpu import threads as threading_module
 
 pytestmark = pytest.mark.usefixtures("deep")
 PATIENCE = 20.0  # seconds until what should take milliseconds counts as hung

@@ -153,7 +153,7 @@ def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
 def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
     """Return the outcomes as plain values, for the report and for --json."""
     from ..machine import versions
-    from ..stencil.kernels.threads import get_num_threads
+    from ..stencil.kernels.cpu.threads import get_num_threads
 
     first = outcomes[0].cycle
     return {

@@ -37,8 +37,8 @@ def _lines(facts: Facts) -> list[str]:
 def collect(devices: bool) -> Facts:
     """Return versions, machine, threads, caches and devices by name."""
     load_kernels()
-    from ..stencil.kernels.cpu import apply
-    from ..stencil.kernels.threads import ENVIRONMENT_VARIABLE, get_num_threads
+    from ..stencil.kernels.cpu.compiled.loops import apply
+    from ..stencil.kernels.cpu.threads import ENVIRONMENT_VARIABLE, get_num_threads
 
     variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {

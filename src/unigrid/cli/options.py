@@ -225,7 +225,7 @@ def load_kernels(threads: int | None = None) -> None:
     try:
         with user_errors():  # a wrong UNIGRID_NUM_THREADS shows here
             importlib.import_module("unigrid.stencil.solve")
-            from ..stencil.kernels.threads import set_num_threads
+            from ..stencil.kernels.cpu.threads import set_num_threads
 
             if threads is not None:
                 set_num_threads(threads)

@@ -172,7 +172,7 @@ def _write(ended: Run) -> list[str]:
 def facts_of(ended: Run, written: list[str]) -> Facts:
     """Return the outcome as plain values, for the report and for --json."""
     from ..machine import versions
-    from ..stencil.kernels.threads import get_num_threads
+    from ..stencil.kernels.cpu.threads import get_num_threads
 
     cycle, solution, u = ended.cycle, ended.solution, ended.solution.u
     return {

@@ -30,7 +30,7 @@ def real_array(array: ArrayLike, name: str) -> Array:
 
 def _all_finite(array: Array) -> bool:
     """Whether no value is NaN or infinite."""
-    if array.size >= LARGE and array.ndim > 1 and math.isfinite(kernels.norm(array.reshape(len(array), -1))):
+    if array.size >= LARGE and array.ndim > 1 and math.isfinite(kernels.of(array).norm(array.reshape(len(array), -1))):
         return True
     return bool(np.isfinite(array).all())
 

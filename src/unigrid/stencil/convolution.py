@@ -36,7 +36,7 @@ class Convolution:
     strides: tuple[int, ...]
 
     def __call__(self, array: Array) -> Array:
-        return kernels.correlate(extended(array, self.sides, self.depths, np.concatenate), self.weights, self.strides)
+        return kernels.of(array).correlate(extended(array, self.sides, self.depths, np.concatenate), self.weights, self.strides)
 
     @staticmethod
     def centered(weights: NDArray[np.float64], sides: Sides) -> Convolution:

@@ -14,10 +14,8 @@ from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTra
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
 from .arrays import real_array
-from .coarse import DirectSolver
 from .contract import fitted, prepared_slots
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
-from .kernels.visits import SmallVisits
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
 from .smoothers import Smoothing, sweeps_of
@@ -87,7 +85,6 @@ class StencilCycle(Frozen, ProblemCycle):
     own_levels: tuple[StencilLevel, ...]  # finest first
     levels: tuple[StencilLevel, ...]  # the same; where they are watched, what watches them
     watch: Watch | None
-    _small_levels: dict[int, SmallVisits | None]
     is_stencil = True
 
     @reject_unknown_keywords
@@ -132,7 +129,6 @@ class StencilCycle(Frozen, ProblemCycle):
         seen: Sequence[Level] = levels if watch is None else [watch(number, level) for number, level in enumerate(levels)]
         vars(self).update(
             problem=problem, kind=kind, configuration=configuration, own_levels=tuple(levels), levels=tuple(seen), watch=watch,
-            _small_levels={},
         )  # fmt: skip
 
     def _like_this(
@@ -146,9 +142,6 @@ class StencilCycle(Frozen, ProblemCycle):
         cycle = StencilCycle.__new__(StencilCycle)
         cycle._set(problem or self.problem, self.kind, configuration or self.configuration, levels, watch or self.watch)
         return cycle
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_small_levels": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -165,18 +158,6 @@ class StencilCycle(Frozen, ProblemCycle):
                 raise ValueError(f"{name} must have the problem's shape {self.problem.shape}, got {array.shape}")
         return self.cycle(b, u)
 
-    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
-        """Visit level `at`: where all levels from there on are small, in one compiled call, which runs the same waves."""
-        small = self._small_levels_from(at) if u is None and kind == "V" and self.watch is None else None
-        return super().visit(b, u, kind, at) if small is None else small(b)
-
-    def _small_levels_from(self, at: int) -> SmallVisits | None:
-        if at not in self._small_levels:
-            *finer, coarsest = self.own_levels[at:]
-            inverse = coarsest.smoother.inverse if isinstance(coarsest.smoother, DirectSolver) else None
-            self._small_levels[at] = SmallVisits.of([level.fused for level in finer], inverse)
-        return self._small_levels[at]
-
     @lists_options(SolveOptions)
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for a source f; leading axes of f are independent right-hand sides.
@@ -189,8 +170,6 @@ class StencilCycle(Frozen, ProblemCycle):
     @lists_options(SolveOptions)
     def profile(self, f: ArrayLike, **options: Any) -> Profile:
         """Solve, and return where the time went, level by level; printed, it is a table. Options as of `solve`.
-
-        The small levels, otherwise one call, are visited one by one for it.
 
         Examples
         --------
@@ -257,9 +236,7 @@ class StencilCycle(Frozen, ProblemCycle):
             problems.append(problems[-1].coarsened())
         pairs = zip(self.own_levels, problems, [*problems[1:], None], strict=True)
         levels = [level.rebound(fine, coarse) for level, fine, coarse in pairs if fine is not None]
-        cycle = self._like_this(levels, problem=problem)
-        vars(cycle)["_small_levels"] = self._small_levels
-        return cycle
+        return self._like_this(levels, problem=problem)
 
     def symmetric(self) -> StencilCycle:
         """Return this cycle with the adjoint smoother after the correction, so that one cycle is a symmetric operator.

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..cycle import Prolongation, Restriction, Smoother, StateTransfer, Steps
-from .bands import Band
 from .grid import Grid
 from .interpolation import lagrange
-from .kernels.fused import FusedLegs, Sweeps
-from .kernels.fused_steps import FusedSteps, Schedule
-from .kernels.legs import EXTRAPOLATED, Transfers
+from .kernels.bands import Band
+from .kernels.cpu.fused import FusedSweeps, Sweeps
+from .kernels.cpu.fused_steps import FusedSteps, Schedule
+from .kernels.cpu.half_cycles import EXTRAPOLATED, Transfers
 from .problem import Poisson
 from .smoothers import Chebyshev, Jacobi, RedBlack
 from .transfers import Cubic, SeparableTransfer, SourceWeighting
@@ -28,7 +28,7 @@ class Slots(NamedTuple):
     state_transfer: StateTransfer | None
 
 
-def fused_half_cycles(problem: Poisson, coarser: Poisson, slots: Slots) -> FusedLegs | FusedSteps | None:
+def fused_half_cycles(problem: Poisson, coarser: Poisson, slots: Slots) -> FusedSweeps | FusedSteps | None:
     """Return the fused half-cycles of a level with these slots, None where there are none."""
     axes = problem.grid.axes
     if not 2 <= len(axes) <= 3 or axes[0].n < 2 or slots.state_transfer is not None:
@@ -46,7 +46,7 @@ def fused_half_cycles(problem: Poisson, coarser: Poisson, slots: Slots) -> Fused
     sweeps = _both(slots, _sweeps)
     if sweeps is not None:
         # Along an odd periodic axis neighbors share a color, and the order of slabs would matter.
-        fused = None if axes[0].periodic and axes[0].n % 2 else FusedLegs(sweeps, *common)
+        fused = None if axes[0].periodic and axes[0].n % 2 else FusedSweeps(sweeps, *common)
         return fused if fused is not None and fused.fits else None
     schedules = _both(slots, partial(_schedule, problem))
     return None if schedules is None else FusedSteps(schedules, *common)

@@ -15,8 +15,8 @@ from ..cycle import Descent, Level, NestedLevel, Prolongation, Restriction, Slot
 from .coarse import DirectSolver, FourierSolver
 from .contract import between, fitted
 from .fusing import Slots, fused_half_cycles, nested_transfers
-from .kernels.fused import FusedLegs
-from .kernels.fused_steps import FusedSteps
+from .kernels.cpu.fused import FusedSweeps
+from .kernels.cpu.fused_steps import FusedSteps
 from .operator import StencilOperator
 from .problem import Poisson
 from .smoothers import Smoothing
@@ -102,7 +102,7 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         vars(self).update(state)
 
     @cached_property
-    def fused(self) -> FusedLegs | FusedSteps | None:
+    def fused(self) -> FusedSweeps | FusedSteps | None:
         """The fused half-cycles for these slots, where there are any."""
         if not self.fuses or self.coarser is None:
             return None
@@ -123,21 +123,18 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         return super().ascend(b, u, start, coarse) if self.fused is None else self.fused.ascend(b, u, coarse)
 
     def ascend_measured(self, b: Array, u: Array, start: Array | None, coarse: Array) -> tuple[float, Array]:
-        if not isinstance(self.fused, FusedLegs) or not self.turns:
+        if not isinstance(self.fused, FusedSweeps) or not self.turns:
             return super().ascend_measured(b, u, start, coarse)
         return self.fused.ascend_measured(b, u, coarse), u
 
     def turn(
         self, b: Array, u: Array, start: Array | None, coarse: Array, coarser: Level, keep: bool
     ) -> tuple[float, Array | None, Descent]:
-        if not isinstance(self.fused, FusedLegs) or not self.turns:
+        if not isinstance(self.fused, FusedSweeps) or not self.turns:
             return super().turn(b, u, start, coarse, coarser, keep)
-        if keep:
-            norm = self.fused.ascend_measured(b, u, coarse)
-            kept = u.copy()
-            return norm, kept, (u, self.fused.descend_in_place(b, u), None)
-        norm, coarse_b = self.fused.turn(b, u, coarse)
-        return norm, None, (u, coarse_b, None)
+        kept = np.empty_like(u) if keep else None
+        norm, coarse_b = self.fused.turn(b, u, coarse, kept)
+        return norm, kept, (u, coarse_b, None)
 
     def right_hand_side(self, f: Array) -> Array:
         problem = self.problem

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .bands import Band, Numbers
 from .grid import Axis
+from .kernels.bands import Band, Numbers
 
 KEPT = 256  # matrices
 

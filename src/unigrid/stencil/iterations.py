@@ -164,7 +164,7 @@ class MixedCycles(Iteration):
         """Add a correction to u, and begin with what it leaves; return the norm of that."""
         fresh, b = self._u is None, self._run.b
         self._u = empty(b.shape, b.dtype) if self._u is None else self._u
-        return kernels.correct(self._residual, b, self._u, e, fresh, self._tables)
+        return kernels.of(b).correct(self._residual, b, self._u, e, fresh, self._tables)
 
     def _gains_more(self) -> bool:
         """Whether float32 has the digits for another cycle on this correction, and one is needed.
@@ -181,10 +181,10 @@ class MixedCycles(Iteration):
         run, residual, begins = self._run, self._residual, self._begins
         f = residual
         if begins and self._u is not None:
-            kernels.restate(residual, run.b, self._u, self._tables)
+            kernels.of(residual).restate(residual, run.b, self._u, self._tables)
         elif begins:
-            kernels.convert(residual, run.b)
-            f = residual if run.f is run.b else kernels.convert(empty(run.f.shape, SINGLE), run.f)
+            kernels.of(residual).convert(residual, run.b)
+            f = residual if run.f is run.b else kernels.of(run.f).convert(empty(run.f.shape, SINGLE), run.f)
         cycles = self._cycles(Run(run.problem, f, residual, begins and run.nested, run.keeps))
         cycles.start(None)
         return cycles
@@ -232,4 +232,4 @@ class ConjugateGradients:
         return step * direction if u is None else u + step * direction
 
     def _inner(self, a: Array, b: Array) -> float:
-        return kernels.weighted_inner(a, b, self._weights)
+        return kernels.of(a).weighted_inner(a, b, self._weights)

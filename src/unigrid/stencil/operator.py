@@ -33,7 +33,7 @@ class StencilOperator(Operator):
     def __repr__(self) -> str:
         return f"<StencilOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {2 * self.grid.ndim + 1}-point stencil>"
 
-    def tables(self, dtype: np.dtype) -> kernels.Tables:
+    def tables(self, dtype: np.dtype) -> kernels.ConstantStencil:
         """Return the arguments of kernels for this operator, in the precision of the arrays."""
         try:
             return self._tables[dtype]
@@ -41,16 +41,16 @@ class StencilOperator(Operator):
             raise TypeError(f"grid arrays must be float32 or float64, got {dtype}") from None
 
     def __call__(self, u: Array) -> Array:
-        return kernels.apply(u, self.tables(u.dtype))
+        return kernels.of(u).apply(u, self.tables(u.dtype))
 
     def residual(self, f: Array, u: Array | None) -> Array:
-        return f if u is None else kernels.residual(f, u, self.tables(u.dtype))
+        return f if u is None else kernels.of(f).residual(f, u, self.tables(u.dtype))
 
     def residual_norm(self, f: Array, u: Array | None) -> float:
         """Return ||f - A u||, plain 2-norm, without storing the residual."""
         if u is None:
-            return kernels.norm(f)
-        return kernels.residual_norm(f, u, self.tables(u.dtype))
+            return kernels.of(f).norm(f)
+        return kernels.of(f).residual_norm(f, u, self.tables(u.dtype))
 
     @property
     def stencil(self) -> NDArray[np.float64]:
@@ -97,7 +97,7 @@ class StencilOperator(Operator):
         return (min(strong, default=max(squares)) + 0.5 * self.reaction) / (sum(squares) + 0.5 * self.reaction), 2.0
 
 
-def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.Tables:
+def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.ConstantStencil:
     neighbors = np.zeros((3, 2), dtype=np.int64)
     coefficients = np.zeros((4, 5), dtype=np.float64)
     for row, axis in enumerate(grid.axes, start=3 - grid.ndim):
@@ -110,4 +110,4 @@ def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.Ta
     cut = [axis for axis in grid.axes[:-1] if axis.n > 1][:1]  # the axis that slabs are cut from, as in kernels
     seam = any(axis.periodic and axis.n % 2 == 1 for axis in cut)
     with np.errstate(over="ignore", under="ignore"):  # beyond the range of float32; a solve in float32 checks that
-        return kernels.Tables(neighbors, coefficients.astype(dtype), seam)
+        return kernels.ConstantStencil(neighbors, coefficients.astype(dtype), seam)

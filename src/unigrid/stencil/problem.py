@@ -209,7 +209,7 @@ class Poisson:
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""
         weights = [axis.weights / axis.weights.sum() for axis in self.grid.axes]
-        return kernels.weighted_sum(array, weights)
+        return kernels.of(array).weighted_sum(array, weights)
 
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
         """Return b without its mean if the problem is singular, else b: a right-hand side that has a solution."""

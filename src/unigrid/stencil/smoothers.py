@@ -45,7 +45,7 @@ class Jacobi(Smoother):
 
     def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
         start = zeros(f.shape, f.dtype) if u is None else u
-        return kernels.semi_iterate(zeros(f.shape, f.dtype), f, start, self.omega, 1.0, operator.tables(f.dtype))
+        return kernels.of(f).semi_iterate(zeros(f.shape, f.dtype), f, start, self.omega, 1.0, operator.tables(f.dtype))
 
     def adjoint(self) -> Jacobi:
         return self
@@ -92,9 +92,10 @@ class RedBlack(Smoother):
         return self.overwrite(operator, f, _own_copy(f, u))
 
     def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
-        u, tables, backward = kernels.writable(u), operator.tables(u.dtype), self.first == "black"
+        own = kernels.of(u)
+        u, tables, backward = own.writable(u), operator.tables(u.dtype), self.first == "black"
         for omega, color in zip(self.omegas, self.colors, strict=True):
-            kernels.relax_color(u, f, omega, color, backward, tables)
+            own.relax_color(u, f, omega, color, backward, tables)
         return u
 
     def adjoint(self) -> RedBlack:
@@ -119,8 +120,9 @@ class GaussSeidel(Smoother):
         return self.overwrite(operator, f, _own_copy(f, u))
 
     def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
-        u = kernels.writable(u)
-        kernels.relax_lexicographic(u, f, self.omega, self.backward, operator.tables(u.dtype))
+        own = kernels.of(u)
+        u = own.writable(u)
+        own.relax_lexicographic(u, f, self.omega, self.backward, operator.tables(u.dtype))
         return u
 
     def adjoint(self) -> GaussSeidel:
@@ -156,11 +158,11 @@ class Chebyshev(Smoother):
         gain, weights = self.schedule(operator.smoothing_interval)
         tables = operator.tables(f.dtype)
         older = zeros(f.shape, f.dtype) if u is None else u
-        newer = kernels.semi_iterate(zeros(f.shape, f.dtype), f, older, gain, 1.0, tables)
+        newer = kernels.of(f).semi_iterate(zeros(f.shape, f.dtype), f, older, gain, 1.0, tables)
         for step, weight in enumerate(weights, start=1):
             # The kernel writes over the older iterate: the caller's own u must not be that one.
             spare = copy(older) if step == 1 and u is not None else older
-            older, newer = newer, kernels.semi_iterate(spare, f, newer, gain, weight, tables)
+            older, newer = newer, kernels.of(f).semi_iterate(spare, f, newer, gain, weight, tables)
         return newer
 
     def schedule(self, smoothing_interval: tuple[float, float]) -> tuple[float, list[float]]:

@@ -20,7 +20,7 @@ from . import kernels
 from .arrays import finite_array, real_array
 from .coarse import block_counts, solution_norm
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
-from .kernels.threads import limited_to
+from .kernels.cpu.threads import limited_to
 from .problem import Poisson
 
 Array = NDArray[np.floating]
@@ -148,7 +148,7 @@ def _source(problem: Poisson, f: ArrayLike) -> Array:
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
         raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
-    return kernels.writable(f)  # copied once, if at all, and not by every kernel
+    return kernels.of(f).writable(f)  # copied once, if at all, and not by every kernel
 
 
 def _start(u0: ArrayLike, f: Array) -> Array:
@@ -220,7 +220,7 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteratio
         return problem.compatible(step(b, u))
 
     nested = (lambda: problem.compatible(cycle.nested(run.f))) if run.nested else None
-    return Repeated(iteration, _system(problem, run.b, kernels.norm(run.b)), nested)
+    return Repeated(iteration, _system(problem, run.b, kernels.of(run.b).norm(run.b)), nested)
 
 
 def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
@@ -276,9 +276,9 @@ def _right_hand_side(
     """
     b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
     if with_blocks:
-        b_norm, blocks = kernels.norm_and_blocks(b, block_counts(problem.grid))
+        b_norm, blocks = kernels.of(b).norm_and_blocks(b, block_counts(problem.grid))
     else:
-        b_norm = kernels.norm(b)
+        b_norm = kernels.of(b).norm(b)
     if not math.isfinite(b_norm):
         finite_array(f, "f")
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
@@ -293,7 +293,7 @@ def _right_hand_side(
     if abs(mean) <= eps * b_norm / math.sqrt(b.size):
         return b, b_norm, blocks, ""  # as near to zero as rounding brings it
     projected = problem.compatible(b)
-    projected_norm = kernels.norm(projected)
+    projected_norm = kernels.of(b).norm(projected)
     if not projected_norm > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
         projected, projected_norm = np.zeros_like(b), 0.0
     noticeable = abs(mean) > 10.0 * eps * float(np.abs(b).max())
@@ -303,7 +303,7 @@ def _right_hand_side(
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
     """Return the residual that remains when u and b are exact but for rounding."""
-    u_norm = 0.0 if u is None else kernels.norm(u)
+    u_norm = 0.0 if u is None else kernels.of(u).norm(u)
     return ROUND_OFF * float(np.finfo(dtype).eps) * (problem.operator.norm_bound * u_norm + b_norm)
 
 

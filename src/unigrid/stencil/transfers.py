@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..cycle import Prolongation, Restriction, StateTransfer
 from . import kernels
-from .bands import Band
 from .grid import Grid
 from .interpolation import (
     AxisMatrix,
@@ -29,6 +28,7 @@ from .interpolation import (
     nearest,
     source_weighting,
 )
+from .kernels.bands import Band
 from .kernels.workspace import zeros
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SeparableTransfer(Restriction, StateTransfer, Prolongation):
 
     def add_to(self, u: Array, correction: Array) -> Array:
         for tables in self._single if correction.dtype == np.float32 else self._double:
-            u = kernels.add_separable(u, correction, tables)
+            u = kernels.of(u).add_separable(u, correction, tables)
         return u
 
     @cached_property

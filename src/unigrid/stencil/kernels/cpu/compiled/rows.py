@@ -1,34 +1,28 @@
-"""What the waves of `waves` do to a row: split it by parity, relax, take the residual, restrict, interpolate.
+"""Operations on rows for the waves: split by parity, relax, take the residual, restrict, interpolate.
 
-Every row is split into its even and its odd points: all points of one color in a row are one of the halves, so that relaxation
-reads and writes without gaps. Rows stand in a ring, (places, rows, 2, length), places being slabs under way: a half begins
-behind `MARGIN` zeros, and zeros follow it, so that vectors may run over its end.
+Every row is split into its even and its odd points: all points of one color in a row are one of the halves, so relaxation
+reads and writes without gaps. Rows are held in a ring, (places, rows, 2, length), the places being slabs under way: a half
+begins after `MARGIN` zeros and is followed by zeros, so vectors may run over its end.
 
-The functions of other files are compiled in, and numba's cache sees changes in this file alone: so it names theirs.
+These functions are written for a `ConstantStencil`; another type of stencil overloads `along`, `relax_row` and `residual_row`.
 """
 
-import numba
 import numpy as np
 
-from .cpu import _along, _options
+from .arguments import Located, Neighbors
+from .compiling import LOOPS, compiled, inlined, kernel
+from .loops import along
 from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store, zip_high, zip_low
 
-COMPILED_IN = {"cpu": "f3fa85ae6164", "vectors": "be7f5729359f"}
-# Sums keep the order in which they are written, wherever the compiler puts them: a grid in parts gives the same numbers. And
-# nothing here makes an array, so views need not be counted (_nrt): on short rows that took half of the time.
-_ordered = {**_options, "fastmath": {"contract", "nsz"}, "_nrt": False}
-kernel = numba.njit(**_ordered)
-counting = numba.njit(**{**_ordered, "_nrt": True})  # for what returns a view: nothing that is done for every row
-inlined = numba.njit(**_ordered, forceinline=True)  # saves handing over a dozen numbers; a constant argument is one inside
 MARGIN = 16  # numbers before the first and after the last vector of a row: whole cache lines, in either precision
 LINE = 64  # bytes of a cache line
-TERMS = 64  # room for the rows that a row of a transfer combines
-CLOSED, WRAPPED, EXTENDED = 0, 1, 2  # what lies beyond the ends of a row of e
+TERMS = 64  # most rows that a row of a transfer combines
+CLOSED, WRAPPED, EXTENDED = 0, 1, 2  # beyond the ends of a coarse row: zeros, the other end, extrapolated values
 
 
 @inlined
 def split(row, halves):
-    """Copy a row into its even and its odd points, and zeros behind them."""
+    """Copy a row into its even and its odd points, surrounded by zeros."""
     n, lanes, even, odd = row.shape[0], lanes_of(row), halves[0], halves[1]
     whole = n // 2
     for m in range(0, whole if whole >= lanes else 0, lanes):
@@ -41,12 +35,13 @@ def split(row, halves):
         odd[MARGIN + m] = row[2 * m + 1]
     if n % 2 == 1:
         even[MARGIN + whole] = row[n - 1]
-    _end_with_zeros(halves, n)
+    _surround_by_zeros(halves, n)
 
 
 @inlined
-def _end_with_zeros(halves, n):
-    """Write zeros behind the even and the odd points of a row of n."""
+def _surround_by_zeros(halves, n):
+    """Write zeros behind the even and the odd points of a row of n, and one before each."""
+    halves[0, MARGIN - 1] = halves[1, MARGIN - 1] = 0
     halves[0, MARGIN + (n + 1) // 2 :] = 0
     halves[1, MARGIN + n // 2 :] = 0
 
@@ -87,7 +82,7 @@ def _extrapolate(buffer, n):
 
 @inlined
 def _band(weights, buffer, first, shift, terms, length):
-    """Return the sum over t of weights[t, m] buffer[m + shift + t], as a vector of m = first, first + 1, .."""
+    """Return the sum over t of weights[t * length + m] buffer[m + shift + t], as a vector over m = first, first + 1, .."""
     start = MARGIN + first + shift
     total = load(weights, first) * load(buffer, start)
     for t in range(1, terms):
@@ -96,15 +91,14 @@ def _band(weights, buffer, first, shift, terms, length):
 
 
 @inlined
-def _terms_of(lines, factors, along, along_weights, across, across_weights, size, length):
-    """List the rows of a tensor product that have a weight: where each begins, and its weight; return how many."""
+def _terms_of(lines, factors, slabs, slab_weights, rows, row_weights, size, length):
+    """List the rows that enter a row of a tensor product with a nonzero weight: their places and weights; return the count."""
     count = 0
-    for a in range(along.shape[0]):
-        for b in range(across.shape[0]):
-            weight = along_weights[a] * across_weights[b]
-            if weight != 0:
-                lines[count], factors[count] = along[a] * size + across[b] * length, weight
-                count += 1
+    for a in range(slabs.shape[0]):
+        for b in range(rows.shape[0]):
+            weight = slab_weights[a] * row_weights[b]
+            lines[count], factors[count] = slabs[a] * size + rows[b] * length, weight
+            count += int(weight != 0)
     if count == 0:
         lines[0], factors[0], count = 0, 0, 1
     return count
@@ -128,14 +122,17 @@ def _combine(target, rows, n, lines, factors, count):
 
 
 @inlined
-def gather(coarse, shape, slab, j, ends, room, along, across):
-    """Combine e's rows for row j of slab `slab` of P e.
+def gather(coarse, shape, slab, j, ends, rings, prolongation):
+    """Combine the rows of e for row j of slab `slab` of P e.
 
-    `coarse` is e as one row, of the shape (rows, n); beyond its ends are zeros, or what `ends` says.
+    `coarse` is e as one row, of the shape (rows, n); `ends` selects the values beyond its ends.
     """
-    buffer, factors, lines = room[0][0], room[0][3], room[1]
+    buffer, factors, lines = rings.scratch[0], rings.scratch[3], rings.lines
     rows, n = shape
-    count = _terms_of(lines, factors, along[0][slab], along[1][slab], across[0][j], across[1][j], rows * n, n)
+    along_slabs, across = prolongation.along, prolongation.across
+    count = _terms_of(
+        lines, factors, along_slabs.indices[slab], along_slabs.weights[slab], across.indices[j], across.weights[j], rows * n, n
+    )
     _combine(buffer, coarse, n, lines, factors, count)
     if ends == WRAPPED:
         _wrap(buffer, n)
@@ -146,35 +143,54 @@ def gather(coarse, shape, slab, j, ends, room, along, across):
 
 
 @inlined
-def add_correction(halves, n, buffer, bands, even_weights, odd_weights):
-    """Add what `gather` has made, spread over even and odd points."""
+def add_correction(halves, n, buffer, bands):
+    """Add the row made by `gather`, interpolated to the even and the odd points."""
     even, odd = halves[0], halves[1]
-    even_shift, even_terms, odd_shift, odd_terms, length = bands[0], bands[1], bands[2], bands[3], bands[4]
     for first in range(0, (n + 1) // 2, lanes_of(buffer)):
         place = MARGIN + first
-        store(even, place, load(even, place) + _band(even_weights, buffer, first, even_shift, even_terms, length))
-        store(odd, place, load(odd, place) + _band(odd_weights, buffer, first, odd_shift, odd_terms, length))
+        to_even = _band(bands.even, buffer, first, bands.even_shift, bands.even_terms, bands.length)
+        store(even, place, load(even, place) + to_even)
+        to_odd = _band(bands.odd, buffer, first, bands.odd_shift, bands.odd_terms, bands.length)
+        store(odd, place, load(odd, place) + to_odd)
 
 
 @inlined
-def beside(r, slab, slabs, axis, periodic, neighbors, coefficients):
-    """Return both neighbors of slab r of the ring with their weights, and the axis' part of the diagonal."""
-    low, low_weight, high, high_weight, diagonal = _along(slab, axis, slabs, neighbors, coefficients)
-    if periodic or slab > 0:
-        low = r - 1
-    if periodic or slab < slabs - 1:
-        high = r + 1
-    return low, low_weight, high, high_weight, diagonal
+def wrapped(index, count):
+    """Return the index modulo count, for an index between -count and 2 count."""
+    return index + count if index < 0 else index - count if index >= count else index
 
 
 @inlined
-def _around_end(ring, k, line, length, across, upper, here, ends):
-    """Return the weighted sum of an end's neighbors but the one below.
+def locate(slab, place, sweep):
+    """Return the `Located` of a slab that is at `place` of the ring."""
+    low, low_weight, high, high_weight, diagonal = along(slab, sweep.axis, sweep.slabs, sweep.stencil)
+    down, up = (-1, 1) if sweep.periodic else (low - slab if low_weight != 0 else 0, high - slab if high_weight != 0 else 0)
+    places, size = sweep.ring.places, sweep.ring.rows * 2 * sweep.ring.length
+    return Located(
+        place * size, wrapped(place + down, places) * size, wrapped(place + up, places) * size, low_weight, high_weight,
+        diagonal,
+    )  # fmt: skip
 
-    `here` and `upper` say where their slabs begin in the ring, `line` is the row's place in a slab; `ends` is what `_along`
-    says of the row's end.
+
+@inlined
+def row_neighbors(j, sweep):
+    """Return the `Neighbors` of row j in its slab, counted from the first row that the ring holds.
+
+    A neighbor of weight zero is row j itself: the ring need not hold another.
     """
-    left, left_weight, right, right_weight, _ = ends
+    back, back_weight, front, front_weight, diagonal = along(j, 1 - sweep.axis, sweep.rows, sweep.stencil)
+    back, front = back if back_weight != 0 else j, front if front_weight != 0 else j
+    return Neighbors(back - sweep.base, back_weight, front - sweep.base, front_weight, diagonal)
+
+
+@inlined
+def _around_end(ring, k, line, length, across, upper, here, end):
+    """Return the weighted sum of the neighbors of a row's end point, without the one below.
+
+    `here` and `upper` are the places of the slabs in the ring, `line` is the row's place in a slab; `end` are the `Neighbors`
+    of the end point along the row.
+    """
+    left, left_weight, right, right_weight, _ = end
     place = here + line
     total = left_weight * ring[place + left % 2 * length + left // 2]
     total += right_weight * ring[place + right % 2 * length + right // 2]
@@ -188,18 +204,21 @@ def _around_end(ring, k, line, length, across, upper, here, ends):
 
 @inlined
 def _is_plain(beyond_weight, inner_weight, own, scale):
-    """Say whether an end is a point like any other, with zero beyond it: a Dirichlet side's, on vertices."""
+    """Return whether an end point has the weights of an inner point, with zero beyond it: Dirichlet on vertices."""
     return beyond_weight == 0 and inner_weight == scale and own == scale + scale
 
 
 @inlined
 def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched, ahead):
-    """Relax a row's half in as many slabs as there are omegas, each before the last, with vectors; see `relax_row`."""
-    by_data, by_side, by_low, by_high, by_back, by_front = weights
+    """Relax a row's half in as many slabs as there are omegas, each below the one before, by vectors; see `relax_row`."""
+    by_data, by_side, by_low, by_high, by_back, by_front = (
+        spread(weights[0]), spread(weights[1]), spread(weights[2]), spread(weights[3]), spread(weights[4]), spread(weights[5])
+    )  # fmt: skip
     own, sides, behind, before, shift = at
     here, above, below = slab
     lanes = lanes_of(u)
-    watch, left, before_last, factor, next_factor = watched
+    watch, changes, factor, next_factor = watched[0], watched[1], spread(watched[2]), spread(watched[3])
+    left, before_last = changes[0], changes[1]
     for first in range(0, half, lanes):
         for line in range(2 * BYTES // LINE):
             prefetch(ahead[0], 2 * first + line * lanes * LINE // BYTES)
@@ -223,46 +242,57 @@ def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched
             upper = upper - size[0] if upper >= size[0] else upper + size[1]
 
 
+@kernel
+def _relax_in_2d(u, f, half, at, omegas, slab, size, weights, watched, ahead):
+    """Do `_relax_vectors` where a slab is a row. A function of its own, as its loops need all registers."""
+    _relax_vectors(u, f, half, at, omegas, slab, size, weights, False, watched, ahead)
+
+
+@kernel
+def _relax_in_3d(u, f, half, at, omegas, slab, size, weights, watched, ahead):
+    """Do `_relax_vectors` where a slab has rows."""
+    _relax_vectors(u, f, half, at, omegas, slab, size, weights, True, watched, ahead)
+
+
 @inlined
-def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficients, rooms, ahead):
-    """Relax the points of parity q in row j of slab r of the ring, then of slab r - 1, and so on: a stage for each of `omegas`.
+def relax_row(sweep, located, row, q, watch, omegas, scratch, ahead):
+    """Relax the points of parity q in a row of a slab, then of the slab below, and so on: a stage for each of `omegas`.
 
-    `beside` and `across` are what `beside` says of the slabs and `_along` of the rows of a slab, `ends` what that says of the
-    ends of a row; `ahead` is (row of u, row of f) to be fetched meanwhile.
+    `located` is where the first slab is in the ring, `ahead` is (row of u, row of f) to be prefetched meanwhile.
 
-    Between stage `watch` and the next stands the residual whose norm is wanted, and both tell it by what D^-1 times it would
-    change, of which they take omega: the first leaves 1 - omega of it on its points, the next finds all of it on its own.
-    Returned is the sum of squares that the two have seen, as far as they are among these stages.
+    Between stage `watch` and the next, the norm of the residual is wanted. Both stages compute D^-1 times it and apply omega
+    times that: the first leaves 1 - omega of the residual on its points, the next finds all of it on its own. Returned is the
+    sum of squares of the residual on the points of those two stages, as far as they are among these.
     """
-    u, f, places, rows, length, _ = ring
-    low, low_weight, high, high_weight, outer = beside
-    back, back_weight, front, front_weight, middle = across
+    u, f, places, rows, length = sweep.ring
+    stencil, ends, n, j = sweep.stencil, sweep.ends, sweep.n, row - sweep.base
+    here, above, below, low_weight, high_weight, outer = located
+    back, back_weight, front, front_weight, middle = row_neighbors(row, sweep)
     size, line = rows * 2 * length, j * 2 * length + MARGIN
-    here, above, below = r % places * size, low % places * size, high % places * size
     beyond, own = (places - 1) * size, line + q * length
-    count, kept, changes = omegas.shape[0], rooms[4:6], rooms[6:8]
+    count, kept, changes = omegas.shape[0], scratch[4:6], scratch[6:8]
     one = omegas.dtype.type(1)
     remaining = one - omegas[watch] if 0 <= watch < count else one
-    diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
+    diagonal, scale = outer + middle + stencil.coefficients[3, 0], stencil.coefficients[2, 0]
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
     whole = diagonal + scale + scale
     (_, low_beyond, _, low_inner, low_own), (_, high_inner, _, high_beyond, high_own) = ends
     own_ends = (
         not _is_plain(low_beyond, low_inner, low_own, scale), not _is_plain(high_beyond, high_inner, high_own, scale)
     )  # fmt: skip
-    # Such ends have weights of their own. They are reckoned first and put in place when the vectors have run over them.
+    # Such ends have weights of their own. They are computed first and stored after the vectors have run over them.
     for end in range(2):
         k = end * (n - 1)
         if k % 2 != q or not own_ends[end]:
             continue
         place, upper, at = here, above, own + k // 2
-        new, own_whole = u[below + at], diagonal + ends[end][4]
+        new, own_whole = u[below + at], diagonal + ends[end].diagonal
         share = one / own_whole
         by_new = share * high_weight
         for stage in range(count):
             old = u[place + at]
             around = _around_end(u, k, line, length, crossing, (upper, low_weight), place, ends[end])
-            # A stage waits for the one before only here, at the end: what takes longest is not in that chain.
+            # Only this line depends on the stage before: the slow operations are outside that chain.
             change = by_new * new + (share * (f[place + at] + around) - old)
             new = old + omegas[stage] * change
             kept[end, stage] = new
@@ -270,18 +300,15 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
                 kept[end, count + stage - watch] = own_whole * (remaining if stage == watch else one) * change
             place, upper = upper, upper - size if upper >= size else beyond
     share = one / whole
-    weights = (
-        spread(share), spread(share * scale), spread(share * low_weight), spread(share * high_weight),
-        spread(share * back_weight), spread(share * front_weight),
-    )  # fmt: skip
+    weights = share, share * scale, share * low_weight, share * high_weight, share * back_weight, share * front_weight
     # The other neighbor along the row is one to the left or to the right in the half of the other parity.
     at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1
     slab, around_ring = (here, above, below), (size, beyond)
-    watched = watch, changes[0], changes[1], spread(remaining * whole), spread(whole)
+    watched = watch, changes, remaining * whole, whole
     if rows > 1:
-        _relax_vectors(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, True, watched, ahead)
+        _relax_in_3d(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, watched, ahead)
     else:
-        _relax_vectors(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, False, watched, ahead)
+        _relax_in_2d(u, f, (n + 1) // 2, at, omegas, slab, around_ring, weights, watched, ahead)
     for end in range(2):
         k = end * (n - 1)
         if k % 2 == q and own_ends[end]:
@@ -290,7 +317,7 @@ def relax_row(ring, r, j, n, q, watch, beside, across, ends, omegas, coefficient
                 u[place + own + k // 2] = kept[end, stage]
                 place = above if stage == 0 else (place - size if place >= size else beyond)
             changes[0, MARGIN + k // 2], changes[1, MARGIN + k // 2] = kept[end, count], kept[end, count + 1]
-    if not own_ends[1]:  # the last point sees what lies beyond it
+    if not own_ends[1]:  # the last point reads the value beyond it
         place = here
         for stage in range(count):
             u[place + own + (n + 1 - q) // 2] = 0
@@ -325,20 +352,20 @@ def _residual_vectors(out, u, f, half, length, at, weights, crossed):
 
 
 @inlined
-def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
-    """Write f - A u on row j of slab r of the ring into `out`, (2, length)."""
-    u, f, places, rows, length, f_places = ring
-    low, low_weight, high, high_weight, outer = beside
-    back, back_weight, front, front_weight, middle = across
-    size, line = rows * 2 * length, j * 2 * length + MARGIN
-    here, above, below = r % places * size, low % places * size, high % places * size
+def residual_row(out, sweep, located, f_place, row):
+    """Write f - A u on a row of a slab into `out`, (2, length); f of that slab is at `f_place` of its ring."""
+    u, f, _, rows, length = sweep.ring
+    stencil, ends, n, j = sweep.stencil, sweep.ends, sweep.n, row - sweep.base
+    here, above, below, low_weight, high_weight, outer = located
+    back, back_weight, front, front_weight, middle = row_neighbors(row, sweep)
+    line = j * 2 * length + MARGIN
     crossing = back * 2 * length + MARGIN, back_weight, front * 2 * length + MARGIN, front_weight
-    diagonal, scale = outer + middle + coefficients[3, 0], coefficients[2, 0]
+    diagonal, scale = outer + middle + stencil.coefficients[3, 0], stencil.coefficients[2, 0]
     weights = (
-        spread(diagonal + scale + scale), spread(scale), spread(low_weight), spread(high_weight), spread(back_weight),
-        spread(front_weight),
+        spread(diagonal + scale + scale), spread(scale), spread(low_weight), spread(high_weight),
+        spread(back_weight), spread(front_weight),
     )  # fmt: skip
-    data = r % f_places * size + line
+    data = f_place * rows * 2 * length + line
     at = here + line, above + line, below + line, here + crossing[0], here + crossing[2], data
     if rows > 1:
         _residual_vectors(out, u, f, (n + 1) // 2, length, at, weights, True)
@@ -349,21 +376,11 @@ def residual_row(out, ring, r, j, n, beside, across, ends, coefficients):
         m = k % 2 * length + k // 2
         around = _around_end(u, k, line, length, crossing, (above, low_weight), here, ends[end])
         around += high_weight * u[below + line + m]
-        out[k % 2, MARGIN + k // 2] = f[data + m] - (diagonal + ends[end][4]) * u[here + line + m] + around
-    _end_with_zeros(out, n)
+        out[k % 2, MARGIN + k // 2] = f[data + m] - (diagonal + ends[end].diagonal) * u[here + line + m] + around
+    _surround_by_zeros(out, n)
 
 
-@numba.njit(**_options, _nrt=False)
-def multiply(out, matrix, vector):
-    """Write matrix times vector, in the precision of the matrix."""
-    for i in range(out.shape[0]):
-        total = 0.0
-        for k in range(vector.shape[0]):
-            total += matrix[i, k] * vector[k]
-        out[i] = total
-
-
-@numba.njit(**_options, _nrt=False)
+@compiled(**LOOPS, _nrt=False)
 def sum_of_row(row):
     """Return the sum of squares in double precision."""
     total = 0.0
@@ -373,39 +390,38 @@ def sum_of_row(row):
     return total
 
 
-@kernel
-def restrict_slab(
-    out, coarse_rows, values, ring, n, begin, around, room, slab_weights, across, bands, even_weights, odd_weights
-):
-    """Write one slab of R r, (rows, points), from the slabs begin, begin + 1, .. of rows of n that a ring holds.
+@inlined
+def restrict_slab(out, slab, begin, rows_between, residuals, n, periodic, rings, restriction, base):
+    """Write rows of coarse slab `slab` of R r into `out`, (rows, points), from fine slabs begin, begin + 1, .. of rows of n.
 
-    `values` is the ring as one row, `ring` its (places, rows, length); `coarse_rows` is (first row to be written, end of them,
-    row of the fine grid that the ring's rows begin with).
+    `residuals` is a ring of fine slabs, (places, rows, 2, length), that begins with row `base` of a slab; the coarse rows
+    written are those of `rows_between`, (first, end).
     """
-    lanes, scratch, lines = lanes_of(values), room[0], room[1]
-    factors, target = scratch[3], scratch[2]
-    places, rows, length = ring
-    held = lines[TERMS : TERMS + slab_weights.shape[0]]
-    for a in range(held.shape[0]):
-        held[a] = (begin + a) % places
-    even_shift, even_terms, odd_shift, odd_terms, padded = bands[0], bands[1], bands[2], bands[3], bands[4]
-    for j in range(coarse_rows[0], coarse_rows[1]):
-        count = _terms_of(lines, factors, held, slab_weights, across[0][j], across[1][j], rows * 2 * length, 2 * length)
+    scratch, lines, across, bands = rings.scratch, rings.lines, restriction.across, restriction.bands
+    lanes, factors, target, values = lanes_of(scratch), scratch[3], scratch[2], residuals.reshape(-1)
+    places, rows, length = residuals.shape[0], residuals.shape[1], residuals.shape[3]
+    weights = restriction.weights[slab]
+    held = lines[TERMS : TERMS + weights.shape[0]]
+    held[0] = begin % places
+    for a in range(1, held.shape[0]):
+        held[a] = wrapped(held[a - 1] + 1, places)
+    for j in range(rows_between[0], rows_between[1]):
+        count = _terms_of(lines, factors, held, weights, across.indices[j], across.weights[j], rows * 2 * length, 2 * length)
         for q in range(2):
             buffer = scratch[q]
             for first in range(MARGIN, MARGIN + (n + 1) // 2, lanes):
-                start = (q - 2 * coarse_rows[2]) * length + first
+                start = (q - 2 * base) * length + first
                 total = spread(factors[0]) * load(values, lines[0] + start)
                 for t in range(1, count):
                     total = total + spread(factors[t]) * load(values, lines[t] + start)
                 store(buffer, first, total)
-            if around:
+            if periodic:
                 _wrap(buffer, n // 2)
         row, even, odd, coarse_n = out[j], scratch[0], scratch[1], out.shape[1]
         for first in range(0, coarse_n, lanes):
             start = min(first, max(coarse_n - lanes, 0))
-            total = _band(even_weights, even, start, even_shift, even_terms, padded)
-            total = total + _band(odd_weights, odd, start, odd_shift, odd_terms, padded)
+            total = _band(bands.even, even, start, bands.even_shift, bands.even_terms, bands.length)
+            total = total + _band(bands.odd, odd, start, bands.odd_shift, bands.odd_terms, bands.length)
             store(row if coarse_n >= lanes else target, start, total)
         for m in range(coarse_n if coarse_n < lanes else 0):
             row[m] = target[m]

@@ -1,9 +1,9 @@
 """Vectors of numbers inside compiled kernels: `load`, `store`, `spread`, and + - * between them.
 
-A compiler turns a loop into vector instructions only where it can prove that no store meets a later load. Over a dozen rows of
-one array it cannot, and that is what a kernel with several smoothing steps in flight looks like. Here the vectors are written
-out. A vector is `BYTES` long, longer than any register: the compiler cuts it into as many registers as the machine's are, and
-has independent work to put between dependent steps.
+A compiler vectorizes a loop only where it can prove that no store aliases a later load. Over a dozen rows of one array, as in
+a kernel with several smoothing steps in flight, it cannot. So the vectors are explicit here. A vector is `BYTES` long, longer
+than any register: the compiler splits it into as many registers as the machine needs, and so has independent instructions to
+schedule between dependent ones.
 
 Rows must be C-contiguous; nothing is checked.
 """
@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
 BYTES = 128  # measured at 32, 64, 128, 256: the first that is within 2 % of the fastest, 12 % faster than 64
-_FLAGS = ("contract", "nsz")  # not "reassoc": sums are made in the order that is written, wherever they stand
+_FLAGS = ("contract", "nsz")  # not "reassoc": sums keep the order in which they are written, wherever they are compiled in
 
 
 class Vector(types.Type):
@@ -45,7 +45,7 @@ def _of_vector(context, builder, place, vector):
 
 @intrinsic
 def lanes_of(typing_context, row):
-    """Return how many numbers of a row make a vector. (`itemsize` would do, but the compiler takes it for a variable.)"""
+    """Return the numbers per vector, of a row's type. (`itemsize` is no constant to the compiler.)"""
 
     def generate(context, builder, signature, arguments):
         return context.get_constant(types.intp, Vector(row.dtype).lanes)
@@ -93,7 +93,7 @@ def spread(typing_context, number):
 
 
 def _shuffle(begin, step):
-    """Return an intrinsic: of two vectors, one after the other, every `step`-th number from `begin` on."""
+    """Return an intrinsic that takes every `step`-th number, from `begin` on, of two concatenated vectors."""
 
     @intrinsic
     def shuffle(typing_context, first, second):
@@ -110,7 +110,7 @@ evens, odds = _shuffle(0, 2), _shuffle(1, 2)
 
 
 def _zip(half):
-    """Return an intrinsic: the numbers of two vectors by turns, of their lower or their upper halves."""
+    """Return an intrinsic that interleaves the lower (0) or the upper (1) halves of two vectors."""
 
     @intrinsic
     def zipped(typing_context, first, second):
@@ -129,7 +129,7 @@ zip_low, zip_high = _zip(0), _zip(1)
 
 @intrinsic
 def prefetch(typing_context, row, index):
-    """Ask memory for the line that holds row[index], which need not lie inside the row."""
+    """Prefetch the cache line that holds row[index], which need not lie inside the row."""
 
     def generate(context, builder, signature, arguments):
         place = builder.bitcast(_place(context, builder, row, arguments), ir.IntType(8).as_pointer())

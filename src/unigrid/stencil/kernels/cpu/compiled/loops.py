@@ -1,46 +1,46 @@
-"""Stencil kernels for the CPU, compiled by numba: one pass over memory an operator.
+"""Primitives of the stencil backend as loops over slabs: one pass over memory per operator.
 
 Every array is (n0, n1, n2), C-contiguous; grids of fewer axes have leading axes of one unknown, whose coefficients are zero.
-`neighbors` and `coefficients` are a level's tables (see `StencilOperator.tables`): every boundary condition is an index and a
-weight for the two neighbors that a grid's end lacks, so one body serves them all. `first` and `last` are slabs: planes in
-3-D, rows in 2-D; a kernel touches its slab of the output alone, so that slabs may run at once.
+`stencil` is a `ConstantStencil` (see `StencilOperator.tables`): every boundary condition is an index and a weight for the two
+neighbors that a grid's end lacks, so one loop body serves all conditions. `first` and `last` are slabs: planes in 3-D, rows in
+2-D; a kernel writes to its slabs of the output alone, so slabs may be computed at once.
 
-All kernels stand in this one file, because numba's cache does not see changes in functions of other files. Scalars come as
-zero-dimensional values of the arrays' own type: a Python float would lift float32 arithmetic to float64.
+Scalars are passed as zero-dimensional values of the arrays' own type: a Python float would promote float32 arithmetic to
+float64.
 """
 
-import numba
 import numpy as np
 
-# Not "fast": NaN and infinity must survive, or nothing could notice them.
-_options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
-kernel = numba.njit(**_options)
+from .arguments import Neighbors
+from .compiling import LOOPS, compiled
+
+kernel = compiled(**LOOPS)
 
 
 @kernel
-def _along(i, axis, n, neighbors, coefficients):
-    """Return both neighbors of index i along an axis with their weights, and the axis' part of the diagonal."""
-    scale = coefficients[axis, 0]
+def along(i, axis, n, stencil):
+    """Return the `Neighbors` of index i along an axis of n points."""
+    scale = stencil.coefficients[axis, 0]
     low, low_weight, high, high_weight, diagonal = i - 1, scale, i + 1, scale, scale + scale
     if i == 0:
-        low = neighbors[axis, 0]
-        low_weight = scale * coefficients[axis, 1]
-        diagonal += scale * coefficients[axis, 3]
+        low = stencil.neighbors[axis, 0]
+        low_weight = scale * stencil.coefficients[axis, 1]
+        diagonal += scale * stencil.coefficients[axis, 3]
     if i == n - 1:
-        high = neighbors[axis, 1]
-        high_weight = scale * coefficients[axis, 2]
-        diagonal += scale * coefficients[axis, 4]
-    return low, low_weight, high, high_weight, diagonal
+        high = stencil.neighbors[axis, 1]
+        high_weight = scale * stencil.coefficients[axis, 2]
+        diagonal += scale * stencil.coefficients[axis, 4]
+    return Neighbors(low, low_weight, high, high_weight, diagonal)
 
 
 @kernel
-def _apply_row(out, u, i, j, neighbors, coefficients):
+def _apply_row(out, u, i, j, stencil):
     """Write row (i, j) of A u into `out`, of length n2."""
     n0, n1, n2 = u.shape
-    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
-    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
-    scale = coefficients[2, 0]
-    diagonal = outer + middle + coefficients[3, 0]
+    up, up_weight, down, down_weight, outer = along(i, 0, n0, stencil)
+    back, back_weight, front, front_weight, middle = along(j, 1, n1, stencil)
+    scale = stencil.coefficients[2, 0]
+    diagonal = outer + middle + stencil.coefficients[3, 0]
     center, above, below, behind, before = u[i, j], u[up, j], u[down, j], u[i, back], u[i, front]
     inner = diagonal + scale + scale
     if n0 > 1:
@@ -59,7 +59,7 @@ def _apply_row(out, u, i, j, neighbors, coefficients):
             )
     for end in range(min(n2, 2)):
         k = end * (n2 - 1)
-        left, left_weight, right, right_weight, own = _along(k, 2, n2, neighbors, coefficients)
+        left, left_weight, right, right_weight, own = along(k, 2, n2, stencil)
         out[k] = (diagonal + own) * center[k] - (
             left_weight * center[left]
             + right_weight * center[right]
@@ -71,14 +71,14 @@ def _apply_row(out, u, i, j, neighbors, coefficients):
 
 
 @kernel
-def _diagonal(i, j, k, shape, neighbors, coefficients):
+def _diagonal(i, j, k, shape, stencil):
     """Return the diagonal entry of A at a point."""
     n0, n1, n2 = shape
     return (
-        _along(i, 0, n0, neighbors, coefficients)[4]
-        + _along(j, 1, n1, neighbors, coefficients)[4]
-        + _along(k, 2, n2, neighbors, coefficients)[4]
-        + coefficients[3, 0]
+        along(i, 0, n0, stencil).diagonal
+        + along(j, 1, n1, stencil).diagonal
+        + along(k, 2, n2, stencil).diagonal
+        + stencil.coefficients[3, 0]
     )
 
 
@@ -91,35 +91,35 @@ def _rows(first, last, shape):
 
 
 @kernel
-def apply(out, u, neighbors, coefficients, first, last):
+def apply(out, u, stencil, first, last):
     """Write A u into out."""
     start, stop, rows = _rows(first, last, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(out[i, j], u, i, j, neighbors, coefficients)
+        _apply_row(out[i, j], u, i, j, stencil)
 
 
 @kernel
-def residual(out, f, u, neighbors, coefficients, first, last):
+def residual(out, f, u, stencil, first, last):
     """Write f - A u into out."""
     start, stop, rows = _rows(first, last, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(out[i, j], u, i, j, neighbors, coefficients)
+        _apply_row(out[i, j], u, i, j, stencil)
         out_row, f_row = out[i, j], f[i, j]
         for k in range(u.shape[2]):
             out_row[k] = f_row[k] - out_row[k]
 
 
 @kernel
-def residual_sum_of_squares(f, u, neighbors, coefficients, first, last):
+def residual_sum_of_squares(f, u, stencil, first, last):
     """Return the sum of (f - A u)^2 over the slab, in double precision: row sums first, so that rounding stays small."""
     buffer = np.empty(u.shape[2], u.dtype)
     total = 0.0
     start, stop, rows = _rows(first, last, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(buffer, u, i, j, neighbors, coefficients)
+        _apply_row(buffer, u, i, j, stencil)
         f_row = f[i, j]
         row_total = 0.0
         for k in range(u.shape[2]):
@@ -130,13 +130,13 @@ def residual_sum_of_squares(f, u, neighbors, coefficients, first, last):
 
 
 @kernel
-def _restate_slab(out, u, f, slab, buffer, neighbors, coefficients):
+def _restate_slab(out, u, f, slab, buffer, stencil):
     """Write f - A u on a slab into `out`, which may be of lower precision; return its sum of squares in double precision."""
     total = 0.0
     start, stop, rows = _rows(slab, slab + 1, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(buffer, u, i, j, neighbors, coefficients)
+        _apply_row(buffer, u, i, j, stencil)
         out_row, f_row, row_total = out[i, j], f[i, j], 0.0
         for k in range(u.shape[2]):
             difference = f_row[k] - buffer[k]
@@ -147,16 +147,16 @@ def _restate_slab(out, u, f, slab, buffer, neighbors, coefficients):
 
 
 @kernel
-def restate(out, u, f, neighbors, coefficients, first, last):
+def restate(out, u, f, stencil, first, last):
     """Write f - A u into `out`, which may be of lower precision; return its sum of squares in double precision."""
     buffer, total = np.empty(u.shape[2], u.dtype), 0.0
     for slab in range(first, last):
-        total += _restate_slab(out, u, f, slab, buffer, neighbors, coefficients)
+        total += _restate_slab(out, u, f, slab, buffer, stencil)
     return total
 
 
 @kernel
-def correct(out, u, e, f, fresh, neighbors, coefficients, first, last):
+def correct(out, u, e, f, fresh, stencil, first, last):
     """Add e to u, or write it there where u is `fresh`, and do as `restate` on all slabs but the first and the last."""
     buffer, total = np.empty(u.shape[2], u.dtype), 0.0
     for slab in range(first, last):
@@ -171,7 +171,7 @@ def correct(out, u, e, f, fresh, neighbors, coefficients, first, last):
                 for k in range(u.shape[2]):
                     u_row[k] += e_row[k]
         if slab - 1 > first:
-            total += _restate_slab(out, u, f, slab - 1, buffer, neighbors, coefficients)
+            total += _restate_slab(out, u, f, slab - 1, buffer, stencil)
     return total
 
 
@@ -264,7 +264,7 @@ def weighted_inner(u, v, weights0, weights1, weights2, first, last):
 
 
 @kernel
-def semi_iterate(out, previous, f, u, gain, weight, neighbors, coefficients, first, last):
+def semi_iterate(out, previous, f, u, gain, weight, stencil, first, last):
     """Write weight (u + gain D^-1 (f - A u)) + (1 - weight) previous into out, which may be `previous`.
 
     Damped Jacobi is weight = 1; with changing weights it is the Chebyshev semi-iteration.
@@ -275,25 +275,25 @@ def semi_iterate(out, previous, f, u, gain, weight, neighbors, coefficients, fir
     n2 = u.shape[2]
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(buffer, u, i, j, neighbors, coefficients)
+        _apply_row(buffer, u, i, j, stencil)
         out_row, previous_row, f_row, u_row = out[i, j], previous[i, j], f[i, j], u[i, j]
-        factor = weight * gain / _diagonal(i, j, min(1, n2 - 1), u.shape, neighbors, coefficients)
+        factor = weight * gain / _diagonal(i, j, min(1, n2 - 1), u.shape, stencil)
         for k in range(1, n2 - 1):
             out_row[k] = weight * u_row[k] + factor * (f_row[k] - buffer[k]) + rest * previous_row[k]
         for end in range(min(n2, 2)):
             k = end * (n2 - 1)
-            factor = weight * gain / _diagonal(i, j, k, u.shape, neighbors, coefficients)
+            factor = weight * gain / _diagonal(i, j, k, u.shape, stencil)
             out_row[k] = weight * u_row[k] + factor * (f_row[k] - buffer[k]) + rest * previous_row[k]
 
 
 @kernel
-def _relax_point(u, f, i, j, k, omega, neighbors, coefficients):
+def _relax_point(u, f, i, j, k, omega, stencil):
     """Relax one point, wherever it lies: u <- u + omega D^-1 (f - A u) there."""
     n0, n1, n2 = u.shape
-    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
-    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
-    left, left_weight, right, right_weight, own = _along(k, 2, n2, neighbors, coefficients)
-    diagonal = outer + middle + own + coefficients[3, 0]
+    up, up_weight, down, down_weight, outer = along(i, 0, n0, stencil)
+    back, back_weight, front, front_weight, middle = along(j, 1, n1, stencil)
+    left, left_weight, right, right_weight, own = along(k, 2, n2, stencil)
+    diagonal = outer + middle + own + stencil.coefficients[3, 0]
     around = (
         left_weight * u[i, j, left]
         + right_weight * u[i, j, right]
@@ -306,13 +306,13 @@ def _relax_point(u, f, i, j, k, omega, neighbors, coefficients):
 
 
 @kernel
-def _relax_alternate(u, f, i, j, begin, omega, neighbors, coefficients):
+def _relax_alternate(u, f, i, j, begin, omega, stencil):
     """Relax every second inner point of row (i, j), from `begin`."""
     n0, n1, n2 = u.shape
-    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
-    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
-    scale = coefficients[2, 0]
-    gain = omega / (outer + middle + scale + scale + coefficients[3, 0])
+    up, up_weight, down, down_weight, outer = along(i, 0, n0, stencil)
+    back, back_weight, front, front_weight, middle = along(j, 1, n1, stencil)
+    scale = stencil.coefficients[2, 0]
+    gain = omega / (outer + middle + scale + scale + stencil.coefficients[3, 0])
     keep = omega / omega - omega
     # Rows are cut to begin at the left neighbor of the first point, so that indices are seen not to be negative, and the stride
     # stands in the code as a number: together they save a third of the time.
@@ -332,7 +332,7 @@ def _relax_alternate(u, f, i, j, begin, omega, neighbors, coefficients):
 
 
 @kernel
-def relax_color(u, f, omega, color, backward, neighbors, coefficients, first, last):
+def relax_color(u, f, omega, color, backward, stencil, first, last):
     """Relax, in place, the points with (i + j + k) mod 2 = color, in the order of the grid or in the opposite one.
 
     Points of one color are independent, so the order is of no account but on a periodic axis of odd length, where two
@@ -346,20 +346,20 @@ def relax_color(u, f, omega, color, backward, neighbors, coefficients, first, la
         parity = (color + i + j) % 2
         low_end, high_end = parity == 0, n2 > 1 and (n2 - 1) % 2 == parity
         if high_end if backward else low_end:
-            _relax_point(u, f, i, j, n2 - 1 if backward else 0, omega, neighbors, coefficients)
-        _relax_alternate(u, f, i, j, 2 - parity, omega, neighbors, coefficients)
+            _relax_point(u, f, i, j, n2 - 1 if backward else 0, omega, stencil)
+        _relax_alternate(u, f, i, j, 2 - parity, omega, stencil)
         if low_end if backward else high_end:
-            _relax_point(u, f, i, j, 0 if backward else n2 - 1, omega, neighbors, coefficients)
+            _relax_point(u, f, i, j, 0 if backward else n2 - 1, omega, stencil)
 
 
 @kernel
-def _relax_in_turn(u, f, i, j, omega, backward, neighbors, coefficients):
+def _relax_in_turn(u, f, i, j, omega, backward, stencil):
     """Relax the inner points of row (i, j) one after the other."""
     n0, n1, n2 = u.shape
-    up, up_weight, down, down_weight, outer = _along(i, 0, n0, neighbors, coefficients)
-    back, back_weight, front, front_weight, middle = _along(j, 1, n1, neighbors, coefficients)
-    scale = coefficients[2, 0]
-    gain = omega / (outer + middle + scale + scale + coefficients[3, 0])
+    up, up_weight, down, down_weight, outer = along(i, 0, n0, stencil)
+    back, back_weight, front, front_weight, middle = along(j, 1, n1, stencil)
+    scale = stencil.coefficients[2, 0]
+    gain = omega / (outer + middle + scale + scale + stencil.coefficients[3, 0])
     keep = omega / omega - omega
     center, f_row, above, below, behind, before = u[i, j], f[i, j], u[up, j], u[down, j], u[i, back], u[i, front]
     for m in range(1, n2 - 1):
@@ -369,16 +369,16 @@ def _relax_in_turn(u, f, i, j, omega, backward, neighbors, coefficients):
 
 
 @kernel
-def relax_lexicographic(u, f, omega, backward, neighbors, coefficients):
+def relax_lexicographic(u, f, omega, backward, stencil):
     """Relax, in place, every point in the order of the grid or in the opposite one. Each needs the last: no slabs here."""
     n0, n1, n2 = u.shape
     for number in range(n0 * n1):
         row = n0 * n1 - 1 - number if backward else number
         i, j = row // n1, row % n1
-        _relax_point(u, f, i, j, n2 - 1 if backward else 0, omega, neighbors, coefficients)
-        _relax_in_turn(u, f, i, j, omega, backward, neighbors, coefficients)
+        _relax_point(u, f, i, j, n2 - 1 if backward else 0, omega, stencil)
+        _relax_in_turn(u, f, i, j, omega, backward, stencil)
         if n2 > 1:
-            _relax_point(u, f, i, j, 0 if backward else n2 - 1, omega, neighbors, coefficients)
+            _relax_point(u, f, i, j, 0 if backward else n2 - 1, omega, stencil)
 
 
 @kernel

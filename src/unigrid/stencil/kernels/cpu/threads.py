@@ -1,46 +1,33 @@
 """Run a kernel over slabs of a grid on several cores.
 
 The kernels are compiled once, serial, without the interpreter's lock; a team of Python threads runs them on disjoint slabs.
-So there is no numba threading layer to choose, to clash with torch's, or to forbid two Python threads one hierarchy, and
-one compiled signature serves both the serial and the parallel case. Slabs depend on the thread count alone: so do results.
+So there is no numba threading layer to select or to conflict with torch's, two Python threads may use one hierarchy, and one
+compiled signature serves the serial and the parallel case. Slabs depend on the thread count alone, and so do results.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
-from ...messages import checked_count
+from ....messages import checked_count
 
 ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
-# Unknowns from which a second core pays for waking it up (measured: benchmarks/tuning/parallel_pays_from_here.py).
+# Unknowns from which a second core pays for waking its thread (measured: benchmarks/tuning/parallel_pays_from_here.py).
 PARALLEL_FROM = 130_000
 
-SlabKernel = Callable[..., Any]  # of the first and the last slab, or of what else a part is
+SlabKernel = Callable[..., Any]  # of the first and the last slab, or of another description of a part
+_Part = TypeVar("_Part")
 
 
-def _current_core() -> Callable[[], int] | None:
-    """Return the C library's sched_getcpu where there is one, and where threads can be placed at all."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    try:
-        return ctypes.CDLL(None).sched_getcpu  # type: ignore[no-any-return]
-    except (OSError, AttributeError):
-        return None
-
-
-_core_of_this_thread = _current_core()
-
-
-class _Task:
-    """A call, and what came of it."""
+class _Call:
+    """A call to be made by a worker, and its result or error."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -51,9 +38,9 @@ class _Task:
     def run(self) -> None:
         try:
             self._result = self._call()
-        except BaseException as error:  # handed to the caller, whatever it is
+        except BaseException as error:  # raised again by `result`
             self._error = error
-        del self._call  # before anybody is told: the arrays it holds would count as in use
+        del self._call  # before the result is available: memory of arrays that it refers to could not be reused
         self.done.release()
 
     def result(self) -> Any:
@@ -64,53 +51,36 @@ class _Task:
 
 
 class _Worker(threading.Thread):
-    """Runs the tasks it is given, in order."""
+    """A thread that makes calls, in order."""
 
     def __init__(self) -> None:
         super().__init__(name="unigrid-worker", daemon=True)
-        self._avoided = -1
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self.start()
 
     def run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task.run()
-            del task  # an idle worker holds nothing
+        while (call := self._calls.get()) is not None:
+            call.run()
+            del call  # an idle worker keeps no array alive
 
-    def begin(self, task: _Task) -> None:
-        self._avoid_core_of_caller()
-        self._tasks.put(task)
+    def begin(self, call: _Call) -> None:
+        self._calls.put(call)
 
     def retire(self) -> None:
-        """End the thread once all that was given is done."""
-        self._tasks.put(None)
+        """End the thread after its calls."""
+        self._calls.put(None)
 
     def finish(self) -> None:
-        """Wait until all that was given is done: nobody may go on while a worker still writes.
+        """Wait until all calls are done: no one may go on while a worker still writes to an array.
 
-        For use when an exception is on its way already; a Ctrl-C that comes while waiting adds nothing to it.
+        For use when an exception is being raised already; a Ctrl-C during the wait changes nothing.
         """
         while True:
             with contextlib.suppress(KeyboardInterrupt):
-                last = _Task(bool)
+                last = _Call(bool)
                 self.begin(last)
                 last.result()
                 return
-
-    def _avoid_core_of_caller(self) -> None:
-        """Let the worker wake on any core but the caller's: left alone, the scheduler often wakes it right there, where it
-        waits until the caller's own part is done.
-        """
-        if _core_of_this_thread is None or self.native_id is None:
-            return
-        core = _core_of_this_thread()
-        if core == self._avoided:
-            return
-        self._avoided = core
-        others = os.sched_getaffinity(0) - {core}
-        if others:
-            with contextlib.suppress(OSError):  # forbidden here: only speed is lost
-                os.sched_setaffinity(self.native_id, others)
 
 
 class _Team:
@@ -125,19 +95,19 @@ class _Team:
         for worker in self.workers:
             worker.retire()
 
-    def run(self, kernel: SlabKernel, parts: Sequence[tuple[int, ...]]) -> list[Any]:
+    def run(self, kernel: SlabKernel, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
         if not self.taken.acquire(blocking=False):
-            return [kernel(*part) for part in parts]  # another thread of the user's has the workers: the same slabs, in turn
+            return [kernel(*part) for part in parts]  # another of the user's threads has the workers: the same slabs, serially
         try:
             while len(self.workers) < len(parts) - 1:
                 self.workers.append(_Worker())
-            tasks = [_Task(functools.partial(kernel, *part)) for part in parts[1:]]
-            helpers = self.workers[: len(tasks)]
+            calls = [_Call(functools.partial(kernel, *part)) for part in parts[1:]]
+            helpers = self.workers[: len(calls)]
             try:
-                for worker, task in zip(helpers, tasks, strict=True):
-                    worker.begin(task)
+                for worker, call in zip(helpers, calls, strict=True):
+                    worker.begin(call)
                 own = kernel(*parts[0])
-                return [own, *(task.result() for task in tasks)]
+                return [own, *(call.result() for call in calls)]
             except BaseException:
                 for worker in helpers:
                     worker.finish()
@@ -162,7 +132,7 @@ def _default_threads() -> int:
 
 
 _team = _Team(_default_threads())
-_limit = threading.local()  # what `limited_to` asks for
+_limit = threading.local()  # set by `limited_to`
 
 
 def get_num_threads() -> int:
@@ -172,7 +142,7 @@ def get_num_threads() -> int:
 
 @contextlib.contextmanager
 def limited_to(threads: int | None) -> Iterator[None]:
-    """Use so many cores inside the block, in this thread alone; None leaves it as it is."""
+    """Use at most this number of cores inside the block, in this thread alone; None changes nothing."""
     before, _limit.threads = getattr(_limit, "threads", None), threads or getattr(_limit, "threads", None)
     try:
         yield
@@ -196,7 +166,7 @@ def _replace(team: _Team) -> None:
 
 
 def _after_fork() -> None:
-    """Threads do not survive a fork; the child starts its own when it needs them."""
+    """Make a new team: threads do not survive a fork; the child starts its own when it needs them."""
     global _team
     _team = _Team(_team.threads)
 
@@ -206,17 +176,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def over_slabs(kernel: SlabKernel, slabs: int, unknowns: int) -> list[Any]:
-    """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return what the calls return, in order."""
+    """Call `kernel(first, last)` on parts of range(slabs), at once where that pays; return the results in order."""
     return over_parts(kernel, slab_parts(slabs, unknowns))
 
 
+def over_each(kernel: Callable[[_Part], Any], parts: Sequence[_Part]) -> list[Any]:
+    """Call `kernel(part)` for all parts at once; return the results in order."""
+    return over_parts(kernel, [(part,) for part in parts])
+
+
 def slab_parts(slabs: int, unknowns: int) -> list[tuple[int, int]]:
-    """Return range(slabs) cut into as many parts as there are threads, where that pays."""
+    """Return range(slabs) cut into one part per thread, where that pays."""
     return even_parts(slabs, min(threads_for(unknowns), slabs))
 
 
 def threads_for(unknowns: int) -> int:
-    """Return how many cores a grid of so many unknowns is worth."""
+    """Return the number of threads for a grid of this size."""
     return get_num_threads() if unknowns >= PARALLEL_FROM else 1
 
 
@@ -225,13 +200,13 @@ def even_parts(slabs: int, count: int) -> list[tuple[int, int]]:
     return list(pairwise(slabs * part // count for part in range(count + 1)))
 
 
-def over_parts(kernel: SlabKernel, parts: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Call `kernel(*part)` for all parts at once; return what the calls return, in order."""
+def over_parts(kernel: SlabKernel, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call `kernel(*part)` for all parts at once; return the results in order."""
     if len(parts) <= 1:
         return [kernel(*part) for part in parts]
     team = _team
     try:
         return team.run(kernel, parts)
     except BaseException:
-        _replace(team)  # interrupted anywhere, it may hold its lock for ever: the next call gets a new one
+        _replace(team)  # interrupted anywhere, it may hold its lock forever: the next call gets a new team
         raise

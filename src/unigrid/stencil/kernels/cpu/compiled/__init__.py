@@ -1,0 +1,1 @@
+"""The kernels that numba compiles, and the arguments that they share with Python."""

@@ -1,0 +1,195 @@
+"""The arguments of compiled kernels. Numba compiles named tuples as they are, and their types select the kernel."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Indices = NDArray[np.int64]
+
+
+class ConstantStencil(NamedTuple):
+    """-Laplace + c with one spacing per axis, for grids of three axes; missing leading axes have coefficients of zero.
+
+    neighbors : (3, 2), the index that replaces the missing neighbor at the low and the high end of each axis
+    coefficients : (4, 5), per axis: 1/h^2; factors of the low and of the high replacement; change of the diagonal at the low
+        and at the high end, in units of 1/h^2. Row 3 begins with the reaction c.
+    seam : whether the first and the last slab are neighbors that hold adjacent points of one color
+    """
+
+    neighbors: Indices
+    coefficients: Array
+    seam: bool
+
+
+class Neighbors(NamedTuple):
+    """Both neighbors of a point along one axis: their indices, weights, and the axis' part of the diagonal."""
+
+    low: int
+    low_weight: float
+    high: int
+    high_weight: float
+    diagonal: float
+
+
+class SeparableTables(NamedTuple):
+    """A tensor product of three sparse matrices, by rows: for each axis arrays of shape (width, rows)."""
+
+    indices: tuple[Indices, ...]
+    weights: tuple[Array, ...]
+
+
+class Terms(NamedTuple):
+    """A sparse matrix by rows, (rows, width): the indices that enter each row, and their weights."""
+
+    indices: Indices
+    weights: Array
+
+
+class Bands(NamedTuple):
+    """A transfer along rows, for the even and for the odd fine points a band of its own.
+
+    Fine point 2 m + q has the weight t * length + m of its parity q at coarse point m + shift + t, t = 0, .., terms - 1. In a
+    restriction, coarse point m has it at fine point 2 (m + shift + t) + q.
+    """
+
+    even_shift: int
+    even_terms: int
+    odd_shift: int
+    odd_terms: int
+    length: int
+    even: Array
+    odd: Array
+
+
+class Prolongation(NamedTuple):
+    """P: along slabs, across the rows of a slab, and along a row."""
+
+    along: Terms
+    across: Terms
+    bands: Bands
+
+
+class Restriction(NamedTuple):
+    """R: coarse slab s combines the fine slabs starts[s], starts[s] + 1, .. with weights[s]; rows and points as in P."""
+
+    starts: Indices
+    weights: Array
+    across: Terms
+    bands: Bands
+
+
+class Axes(NamedTuple):
+    """Where slabs are cut: the axis (0 in 3-D, 1 in 2-D, of three), whether it is periodic, whether rows are."""
+
+    slabs: int
+    periodic: bool
+    rows_periodic: bool
+
+
+class Stages(NamedTuple):
+    """What a wave does to a slab, see `waves.wave`.
+
+    start : how a slab of u begins
+    color : of the first half-sweep; colors alternate
+    backward : whether rows are relaxed in the opposite order
+    before, after : number of half-sweeps before and after the point where the residual's norm and the snapshot are taken
+    norm : how the norm is found
+    omegas : one per half-sweep
+    """
+
+    start: int
+    color: int
+    backward: bool
+    before: int
+    norm: int
+    after: int
+    omegas: Array
+
+
+class Slabs(NamedTuple):
+    """A part of the grid: stage k covers the slabs from low + k low_slope to high - k high_slope, and some coarse slabs."""
+
+    low: int
+    high: int
+    low_slope: int
+    high_slope: int
+    coarse_low: int
+    coarse_high: int
+
+
+class Strip(NamedTuple):
+    """A part of every slab's rows: stage k covers low - k low_slope to high - k high_slope; loading begins with row `base`."""
+
+    low: int
+    high: int
+    low_slope: int
+    high_slope: int
+    base: int
+    coarse_low: int
+    coarse_high: int
+
+
+class Overlap(NamedTuple):
+    """A part of the grid in a cascade: slabs low to high, some coarse slabs, and the slabs whose residuals these need."""
+
+    low: int
+    high: int
+    coarse_low: int
+    coarse_high: int
+    residual_low: int
+    residual_high: int
+
+
+class Rings(NamedTuple):
+    """Memory of one thread for slabs under way; rows are split into even and odd points, (places, rows, 2, length).
+
+    u, f : slabs of u and f
+    residuals : slabs of the residual
+    scratch : single rows
+    lines : places of rows that are combined
+    """
+
+    u: Array
+    f: Array
+    residuals: Array
+    scratch: Array
+    lines: Indices
+
+
+class Ring(NamedTuple):
+    """Rings of u and f as one row each; the places of u's, and rows of two halves of `length` numbers."""
+
+    u: Array
+    f: Array
+    places: int
+    rows: int
+    length: int
+
+
+class Located(NamedTuple):
+    """Where a slab and its two neighbors begin in the ring; the neighbors' weights, and the axis' part of the diagonal."""
+
+    here: int
+    above: int
+    below: int
+    low_weight: float
+    high_weight: float
+    diagonal: float
+
+
+class Sweep(NamedTuple):
+    """The grid that stages run over: its ring, its slabs, and the rows of a slab, of which the ring holds those from `base`."""
+
+    ring: Ring
+    slabs: int
+    rows: int
+    n: int
+    base: int
+    axis: int
+    periodic: bool
+    ends: tuple[Neighbors, Neighbors]
+    stencil: ConstantStencil
