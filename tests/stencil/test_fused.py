@@ -66,7 +66,7 @@ def compare(level, coarser, rng, dtype):
         assert_close(fused_restricted, restricted, scale=level.operator(composed))
     ascended = SlotLevel.ascend(level, f, u.copy(), None, correction)
     assert_close(level.ascend(f, u.copy(), None, correction), ascended)
-    if isinstance(level.legs, FusedSweeps):
+    if isinstance(level.fused, FusedSweeps):
         compare_turn(level, coarser, f, u.copy(), correction, ascended)
     compare_nested(level, coarser, f, correction)
     for array, before in zip((f, u, correction), kept, strict=True):
@@ -78,20 +78,20 @@ def compare_turn(level, coarser, f, u, correction, ascended):
     norm = level.operator.residual_norm(f, ascended)
     slack = ROUND_OFF * np.finfo(f.dtype).eps * np.sqrt(f.size) * np.abs(level.operator(ascended)).max()
     measured = u.copy()
-    assert abs(level.legs.ascend_measured(f, measured, correction) - norm) <= slack
+    assert abs(level.fused.ascend_measured(f, measured, correction) - norm) <= slack
     assert_close(measured, ascended)
     composed, restricted, _ = SlotLevel.descend(level, f, ascended.copy(), coarser)
     lying = ascended.copy()
     scale = level.operator(composed)  # of the rounding of a residual, when relaxation has made u rough
-    assert_close(level.legs.descend_in_place(f, lying), restricted, scale)
+    assert_close(level.fused.descend_in_place(f, lying), restricted, scale)
     assert_close(lying, composed)
-    if level.legs.turns:
+    if level.fused.turns:
         watched, snapshot = u.copy(), np.full_like(u, np.nan)
-        found, coarse = level.legs.turn(f, u, correction)
+        found, coarse = level.fused.turn(f, u, correction)
         assert abs(found - norm) <= slack
         assert_close(u, composed)
         assert_close(coarse, restricted, scale)
-        found_watched, coarse_watched = level.legs.turn(f, watched, correction, snapshot)
+        found_watched, coarse_watched = level.fused.turn(f, watched, correction, snapshot)
         assert found_watched == found
         np.testing.assert_array_equal(watched, u)
         np.testing.assert_array_equal(coarse_watched, coarse)
@@ -112,14 +112,14 @@ def compare_nested(level, coarser, f, solution):
 
 def is_stripped(level):
     """Say whether the rows of its planes were cut into strips."""
-    return isinstance(level.legs, FusedSweeps) and any(len(ready.strips) > 1 for ready in level.legs._arguments.values())
+    return isinstance(level.fused, FusedSweeps) and any(len(ready.strips) > 1 for ready in level.fused._arguments.values())
 
 
 def even_parts_of(level, pre):
     """Return the parts that the level's way down is cut into."""
-    if isinstance(level.legs, FusedSweeps):
-        return level.legs._cuts_for(len(level.legs.down.omegas) + 1, True).parts
-    return level.legs._parts(len(level.legs.down.weights), True)
+    if isinstance(level.fused, FusedSweeps):
+        return level.fused._cuts_for(len(level.fused.down.omegas) + 1, True).parts
+    return level.fused._parts(len(level.fused.down.weights), True)
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_fused_legs_equal_composed_ones_on_random_cases(rng, monkeypatch):
             cycle = random_cycle(rng)
             dtype = (np.float64, np.float32)[rng.integers(2)]
             for level, coarser in zip(cycle.levels, cycle.levels[1:], strict=False):
-                if level.legs is not None:
+                if level.fused is not None:
                     compare(level, coarser, rng, dtype)
                     fused[type(cycle.smoother).__name__] += 1
                     stripped += is_stripped(level)
@@ -192,17 +192,17 @@ def test_residuals_are_the_true_ones_where_rounding_is_all_that_is_left(dtype, r
     assert solution.residuals[-1] == pytest.approx(cycle.problem.operator.residual_norm(f, solution.u), rel=0.05)
 
 
-def legs_of(**options):
+def fused_of(**options):
     options = {"shape": (64, 64), **options}
     problem = {name: options.pop(name) for name in ("shape", "boundary", "centering", "lengths") if name in options}
-    return unigrid.StencilCycle(unigrid.Poisson(**problem), **options).levels[0].legs
+    return unigrid.StencilCycle(unigrid.Poisson(**problem), **options).levels[0].fused
 
 
 def test_the_default_slots_are_fused_in_two_and_three_dimensions():
     for shape in ((63, 63), (100, 37), (30, 20, 25)):
         for boundary in ("dirichlet", "neumann"):
             for centering in ("vertex", "cell"):
-                assert legs_of(shape=shape, boundary=boundary, centering=centering) is not None
+                assert fused_of(shape=shape, boundary=boundary, centering=centering) is not None
 
 
 @pytest.mark.parametrize(
@@ -224,26 +224,23 @@ def test_the_default_slots_are_fused_in_two_and_three_dimensions():
     ids=str,
 )
 def test_what_has_no_fused_form_is_composed(options):
-    assert legs_of(**options) is None
+    assert fused_of(**options) is None
 
 
-def test_slots_that_are_exchanged_are_noticed():
+def test_the_fused_form_is_that_of_the_slots():
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)))
-    level = cycle.levels[0]
-    assert level.legs is level.legs
-    before = level.legs
-    level.post_smoother = unigrid.cycle.Steps(unigrid.RedBlack(1.0), 1)
-    assert level.legs is not before
-    assert level.legs.up.omegas == (1.0, 1.0)
-    level.smoother = unigrid.cycle.Steps(unigrid.GaussSeidel(), 2)
-    assert level.legs is None
+    assert cycle.levels[0].fused is cycle.levels[0].fused
+    level = cycle.replaced(level=0, post_smoother=unigrid.cycle.Steps(unigrid.RedBlack(1.0), 1)).levels[0]
+    assert level.fused is not cycle.levels[0].fused
+    assert level.fused.up.omegas == (1.0, 1.0)
+    assert cycle.replaced(level=0, smoother=unigrid.cycle.Steps(unigrid.GaussSeidel(), 2)).levels[0].fused is None
 
 
 def test_a_composed_cycle_gives_the_same_iterates_without_fused_legs(rng):
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 90)))
     composed = cycle.composed()
-    assert all(level.legs is None for level in composed.levels)
-    assert cycle.levels[0].legs is not None
+    assert all(level.fused is None for level in composed.levels)
+    assert cycle.levels[0].fused is not None
     f, u = rng.standard_normal((2, 63, 90))
     assert_close(cycle(f, u), composed(f, u), scale=u)
     found, wanted = (each.solve(f, rtol=1e-10) for each in (cycle, composed))
@@ -253,6 +250,6 @@ def test_a_composed_cycle_gives_the_same_iterates_without_fused_legs(rng):
 
 def test_the_symmetric_cycle_sweeps_backward_on_its_way_up():
     cycle = unigrid.StencilCycle(unigrid.Poisson((63, 63)), smoother=unigrid.RedBlack((1.1, 1.3)))
-    assert cycle.levels[0].legs.up == ((1.1, 1.3, 1.1, 1.3), 0, False)
-    assert cycle.symmetric().levels[0].legs.up == ((1.3, 1.1, 1.3, 1.1), 1, True)
-    assert cycle.levels[0].legs.up.color == 0
+    assert cycle.levels[0].fused.up == ((1.1, 1.3, 1.1, 1.3), 0, False)
+    assert cycle.symmetric().levels[0].fused.up == ((1.3, 1.1, 1.3, 1.1), 1, True)
+    assert cycle.levels[0].fused.up.color == 0
