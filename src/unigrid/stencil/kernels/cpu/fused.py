@@ -24,7 +24,7 @@ from ..workspace import empty
 from . import threads as team
 from .arrays import writable
 from .compiled import waves
-from .compiled.arguments import Axes, ConstantStencil, HalfCycle, Prolongation, Restriction, Slabs, Stages, Strip
+from .compiled.arguments import Axes, ConstantStencil, Prolongation, Restriction, Slabs, Stages, Strip
 from .compiled.compiling import specialized
 from .half_cycles import HalfCycles
 
@@ -144,15 +144,6 @@ class FusedSweeps(HalfCycles):
         """
         coarse_b = empty(self.shapes[1], b.dtype)
         return math.sqrt(self._run(self._turning, u, b, correction, coarse_b, snapshot)), coarse_b
-
-    def alone(self, dtype: np.dtype, ascends: bool, grids: tuple[Array, Array, Array, Array]) -> HalfCycle:
-        """Return the descent from zero or the ascent as a single thread does it; `grids` are u, b, coarse u and coarse b."""
-        which = self._upward if ascends else self._from_zero
-        own = self._arguments.get((which, dtype)) or self._prepare(which, dtype)
-        cuts = self._cut(which.last, not ascends, 1)
-        parts, strips = np.array([*cuts.parts, *cuts.seams], np.int64), np.array(own.strips, np.int64)
-        u, b, coarse_u, coarse_b = grids
-        return HalfCycle(u, b, coarse_u, coarse_b, *own.fixed, self.rings(own.places, dtype, own.rows), parts, strips)
 
     def _run(
         self, which: _Pass, u: Array, b: Array, source: Array | None, coarse_b: Array | None, snapshot: Array | None = None

@@ -160,23 +160,6 @@ class Rings(NamedTuple):
     lines: Indices
 
 
-class HalfCycle(NamedTuple):
-    """A half-cycle on a small level, all arrays (slabs, rows, n); `parts` and `strips` are rows of `Slabs` and `Strip`."""
-
-    u: Array
-    b: Array
-    coarse_u: Array
-    coarse_b: Array
-    stages: Stages
-    axes: Axes
-    prolongation: Prolongation
-    restriction: Restriction
-    stencil: ConstantStencil
-    rings: Rings
-    parts: Indices
-    strips: Indices
-
-
 class Ring(NamedTuple):
     """Rings of u and f as one row each; the places of u's, and rows of two halves of `length` numbers."""
 

@@ -381,16 +381,6 @@ def residual_row(out, sweep, located, f_place, row):
 
 
 @compiled(**LOOPS, _nrt=False)
-def multiply(out, matrix, vector):
-    """Write matrix times vector, in the precision of the matrix."""
-    for i in range(out.shape[0]):
-        total = 0.0
-        for k in range(vector.shape[0]):
-            total += matrix[i, k] * vector[k]
-        out[i] = total
-
-
-@compiled(**LOOPS, _nrt=False)
 def sum_of_row(row):
     """Return the sum of squares in double precision."""
     total = 0.0

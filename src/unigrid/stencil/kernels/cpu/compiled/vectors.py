@@ -33,8 +33,8 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(manager.lookup(vector.dtype).get_value_type(), vector.lanes))
 
 
-def address(context, builder, row, arguments):
-    """Return the address of row[index], for arguments (row, index, ..)."""
+def _place(context, builder, row, arguments):
+    """Return the address of row[index]."""
     array = cgutils.create_struct_proxy(row)(context, builder, arguments[0])
     return builder.gep(array.data, [arguments[1]])
 
@@ -59,7 +59,7 @@ def load(typing_context, row, index):
     vector = Vector(row.dtype)
 
     def generate(context, builder, signature, arguments):
-        place = _of_vector(context, builder, address(context, builder, row, arguments), vector)
+        place = _of_vector(context, builder, _place(context, builder, row, arguments), vector)
         return builder.load(place, align=row.dtype.bitwidth // 8)
 
     return vector(row, types.intp), generate
@@ -70,7 +70,7 @@ def store(typing_context, row, index, vector):
     """Write a vector to row[index], row[index + 1], .."""
 
     def generate(context, builder, signature, arguments):
-        place = _of_vector(context, builder, address(context, builder, row, arguments), vector)
+        place = _of_vector(context, builder, _place(context, builder, row, arguments), vector)
         builder.store(arguments[2], place, align=row.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -132,7 +132,7 @@ def prefetch(typing_context, row, index):
     """Prefetch the cache line that holds row[index], which need not lie inside the row."""
 
     def generate(context, builder, signature, arguments):
-        place = builder.bitcast(address(context, builder, row, arguments), ir.IntType(8).as_pointer())
+        place = builder.bitcast(_place(context, builder, row, arguments), ir.IntType(8).as_pointer())
         integer = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [place.type, integer, integer, integer])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")

@@ -5,10 +5,9 @@ relax points of one parity, and the stages of a row follow each other in one loo
 has computed is, still in a register, the lower neighbor that the next stage needs. Meanwhile the next slab is prefetched.
 """
 
-from .arguments import Ring, Slabs, Strip, Sweep
+from .arguments import Ring, Sweep
 from .compiling import inlined, kernel
 from .loops import along
-from .records import load_record
 from .rows import (
     CLOSED,
     EXTENDED,
@@ -18,7 +17,6 @@ from .rows import (
     gather,
     locate,
     merge,
-    multiply,
     relax_row,
     residual_row,
     restrict_slab,
@@ -214,23 +212,3 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
             _merge_rows(u[wrapped(r, slabs)], slots[wrapped(place - last - 1, places)], base, strip.high, base)
         place = wrapped(place + 1, places)
     return total
-
-
-@kernel
-def small_cycle(u, b, empty, memory, size, example, inverse):
-    """Write into u the result of a V-cycle from zero for A u = b on this level, the ones below, and the coarsest.
-
-    `memory` holds a `HalfCycle` per descent, finest first, and per ascent, finest last, like `example` and `size` bytes each;
-    `inverse` is A^-1 of the coarsest level.
-    """
-    count = memory.shape[0] // size
-    for number in range(count):
-        own = load_record(memory, number * size, example)
-        if number == count // 2:
-            multiply(own.coarse_u.reshape(-1), inverse, own.coarse_b.reshape(-1))
-        own_u, own_b = (u, b) if number in (0, count - 1) else (own.u, own.b)
-        for p in own.parts:
-            for s in own.strips:
-                part, strip = Slabs(p[0], p[1], p[2], p[3], p[4], p[5]), Strip(s[0], s[1], s[2], s[3], s[4], s[5], s[6])
-                wave(own_u, own_b, own.coarse_u, own.coarse_b, empty, own.stages, own.axes, own.prolongation,
-                     own.restriction, own.stencil, own.rings, part, strip)  # fmt: skip
