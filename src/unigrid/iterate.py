@@ -40,6 +40,7 @@ class System:
     b: Array
     residual_norm: Callable[[Array | None], float]  # u -> ||b - A u||
     round_off: Callable[[Array | None], float]  # u -> the residual that rounding of u and b leaves
+    round_off_bound: float = math.inf  # which round_off never exceeds: for residuals far above it, u need not be measured
     view: Callable[[Array], Array] = lambda u: u  # what a callback receives: read-only where the backend can
     zero: Callable[[], Array | None] = lambda: None  # the state that None stands for
 
@@ -170,7 +171,9 @@ def iterate(
             state = _last_finite(iteration, u, len(residuals) - 1)
             return outcome(state, Reason.NONFINITE, f"; iteration {len(residuals)} made NaN or infinity")
         residuals.append(norm)
-        verdict = _verdict(residuals, b_norm, tolerance, cache(lambda: system.round_off(iteration.state)))
+        near = norm <= ROUND_OFF_RANGE * system.round_off_bound
+        round_off = cache(lambda: system.round_off(iteration.state)) if near else lambda: 0.0
+        verdict = _verdict(residuals, b_norm, tolerance, round_off)
         ended = None if iteration.under_way else verdict
         if callback is not None:
             shown = outcome(iteration.current(), *(ended or (Reason.MAXITER, ", still running")))

@@ -254,3 +254,39 @@ def test_the_matrix_is_sparse_by_rows_with_few_entries():
     assert matrix.format == "csr"
     assert matrix.dtype == np.float64
     assert np.diff(matrix.indptr).max() <= 7
+
+
+SIDES_OF_TWO_AXES = [
+    "dirichlet",
+    "neumann",
+    "periodic",
+    [("dirichlet", "neumann"), "periodic"],
+    [("neumann", "neumann"), "dirichlet"],
+]
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("boundary", SIDES_OF_TWO_AXES, ids=str)
+def test_the_smallest_eigenvalue_is_that_of_the_matrix(boundary, centering, rng):
+    for reaction in (0.0, 2.0):
+        problem = unigrid.Poisson((7, 8), boundary=boundary, centering=centering, reaction=reaction)
+        roots = np.sqrt(problem.weights.ravel())
+        symmetric = roots[:, None] * problem.matrix().toarray() / roots
+        eigenvalues = np.linalg.eigvalsh((symmetric + symmetric.T) / 2)
+        wanted = eigenvalues[eigenvalues > 1e-9 * eigenvalues[-1]][0]
+        assert problem.operator.smallest_eigenvalue == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("boundary", SIDES_OF_TWO_AXES, ids=str)
+def test_the_bound_of_round_off_holds(boundary, centering, rng):
+    """Also for the smoothest solution, which is the largest."""
+    problem = unigrid.Poisson((30, 40), boundary=boundary, centering=centering)
+    cycle = unigrid.StencilCycle(problem)
+    x, y = problem.coordinates()
+    for f in (rng.standard_normal(problem.shape), np.cos(np.pi * x / problem.lengths[0]) + 0 * y, 1.0 + 0 * x * y):
+        b = problem.compatible(f)
+        if np.linalg.norm(b) < 1e-10:  # a constant, of which a singular problem leaves nothing
+            continue
+        u = cycle.solve(b, maxiter=1, raise_on_failure=False).u
+        assert np.linalg.norm(u) <= 4.0 * np.linalg.norm(b) / problem.operator.smallest_eigenvalue

@@ -148,16 +148,6 @@ def _kind(axis: Axis) -> tuple[str, int]:
     return family, 4 if axis.centering == "cell" else 3
 
 
-def _frequencies(axis: Axis) -> Numbers:
-    """Return the angle between neighboring unknowns of each basis vector."""
-    k = np.arange(axis.n)
-    if axis.periodic:
-        return 2.0 * np.pi * k / axis.n
-    if axis.low is not axis.high:
-        return np.pi * (k + 0.5) / axis.intervals
-    return np.pi * (k + (axis.low is Dirichlet)) / axis.intervals
-
-
 def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
     """Return V, whose columns are the eigenvectors along one axis, and V^-1, both (n, n).
 
@@ -165,7 +155,7 @@ def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
     """
     if axis.n == 1:
         return np.ones((1, 1)), np.ones((1, 1))
-    angles = np.outer(np.arange(axis.n) + (0.0 if axis.periodic else axis.origin), _frequencies(axis))
+    angles = np.outer(np.arange(axis.n) + (0.0 if axis.periodic else axis.origin), axis.frequencies(np.arange(axis.n)))
     vectors = np.sin(angles) if axis.low is Dirichlet else np.cos(angles)
     if axis.periodic:
         vectors += np.sin(angles)
@@ -173,17 +163,11 @@ def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
     return vectors, (weighted / (vectors * weighted).sum(axis=0)).T
 
 
-def _eigenvalues(axis: Axis) -> Numbers:
-    if axis.n == 1:
-        return axis.diagonal
-    return (2.0 * np.sin(_frequencies(axis) / 2.0) / axis.h) ** 2
-
-
 def _eigenvalue_sums(axes: tuple[Axis, ...], reaction: float) -> Numbers:
     """Return the eigenvalues of A, one array axis per grid axis; infinity for the constant where A is singular."""
     sums = np.full((), reaction)
     for axis in axes:
-        sums = np.add.outer(sums, _eigenvalues(axis))
+        sums = np.add.outer(sums, axis.eigenvalues(np.arange(axis.n)))
     if reaction == 0.0 and all(axis.singular for axis in axes):
         sums[(0,) * len(axes)] = np.inf
     return sums

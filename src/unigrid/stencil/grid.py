@@ -116,6 +116,18 @@ class Axis:
                 diagonal[end] -= ghost.weight
         return diagonal / self.h**2
 
+    def frequencies(self, k: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the angles between neighboring unknowns of the eigenvectors number k, 0 <= k < n, along this axis."""
+        if self.periodic:
+            return 2.0 * np.pi * k / self.n
+        if self.low is not self.high:
+            return np.pi * (k + 0.5) / self.intervals
+        return np.pi * (k + (self.low is Dirichlet)) / self.intervals
+
+    def eigenvalues(self, k: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the eigenvalues number k of -u'' along this axis."""
+        return self.diagonal[k] if self.n == 1 else (2.0 * np.sin(self.frequencies(k) / 2.0) / self.h) ** 2
+
     def coarsened(self) -> Axis | None:
         """Return the axis of ceil(intervals / 2) intervals over the same length, or None where one unknown is left."""
         if self.n == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import final
 
@@ -84,6 +85,13 @@ class StencilOperator(Operator):
     def norm_bound(self) -> float:
         """Upper bound of the largest eigenvalue of A: sum of 4 / h^2, plus c."""
         return sum(4.0 / h**2 for h in self.grid.spacing) + self.reaction
+
+    @cached_property
+    def smallest_eigenvalue(self) -> float:
+        """The smallest eigenvalue of A that is not zero; infinity where there is none."""
+        first = [float(axis.eigenvalues(np.array([0]))[0]) for axis in self.grid.axes]
+        second = [float(axis.eigenvalues(np.array([1]))[0]) for axis in self.grid.axes if axis.n > 1]
+        return sum(first) + self.reaction or min(second, default=math.inf)
 
     @property
     def smoothing_interval(self) -> tuple[float, float]:

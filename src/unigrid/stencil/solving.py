@@ -34,7 +34,7 @@ SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a nor
 # Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, full multigrid in
 # any precision leaves 2e-3, and rounding 1.4e-5 (1023^2) to 5.6e-5 (4095^2); of a smooth source, rounding leaves 6e-3 (1023^2).
 SINGLE_ROUND_OFF = 2.5e-4
-MIXED_FROM = {2: 200**2, 3: 48**3}  # unknowns from which mixed precision is the faster one, by dimension
+MIXED_FROM = {2: 300**2, 3: 90**3}  # unknowns from which mixed precision is the faster one, by dimension
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -201,6 +201,8 @@ def _system(problem: Poisson, b: Array, b_norm: float) -> System:
         b,
         lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
         partial(_round_off, problem, b.dtype, b_norm),
+        # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
+        _round_off_of(problem, b.dtype, b_norm, 4.0 * b_norm / problem.operator.smallest_eigenvalue),
         view=_read_only,
         zero=lambda: np.zeros_like(b),
     )
@@ -303,7 +305,10 @@ def _right_hand_side(
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
     """Return the residual that remains when u and b are exact but for rounding."""
-    u_norm = 0.0 if u is None else kernels.of(u).norm(u)
+    return _round_off_of(problem, dtype, b_norm, 0.0 if u is None else kernels.of(u).norm(u))
+
+
+def _round_off_of(problem: Poisson, dtype: np.dtype, b_norm: float, u_norm: float) -> float:
     return ROUND_OFF * float(np.finfo(dtype).eps) * (problem.operator.norm_bound * u_norm + b_norm)
 
 
