@@ -149,31 +149,70 @@ FAULTS = [
 ]  # fmt: skip
 
 
-def found_by(fault: Fault, folder: Path) -> tuple[str, float]:
-    """Run the tests of a fault on a copy of the sources; return the first that fails, "" where none does, and the seconds."""
-    copy, begin = folder / "src", time.perf_counter()
-    shutil.rmtree(folder / "cache", ignore_errors=True)
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    fault.plant(copy)
-    environment = {**os.environ, "PYTHONPATH": str(copy), "NUMBA_CACHE_DIR": str(folder / "cache")}
-    tests = [test for test in fault.tests if (ROOT / test).exists()]
+def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[str, float]:
+    """Run tests on the copy of the sources in a folder; return the first that fails, "" where none does, and the seconds."""
+    begin = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "NUMBA_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", FAST, *tests]
     command += ["-k", " and ".join(f"not {name}" for name in NOT_COUNTED)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     failed = re.findall(r"^(?:FAILED|ERROR|SUBFAILED\S*) (\S+)", done.stdout, flags=re.MULTILINE)
-    if done.returncode not in (0, 1, 2) or (done.returncode and not failed):
-        return f"the run itself ended with code {done.returncode}", time.perf_counter() - begin
+    if done.returncode and not failed:
+        raise RuntimeError(f"pytest ended with code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return (failed[0] if failed else ""), time.perf_counter() - begin
+
+
+def copy_sources(folder: Path) -> None:
+    """Copy the sources as they are, with their times, which is what numba's cache goes by."""
+    shutil.rmtree(folder / "src", ignore_errors=True)
+    shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def compiled_into(path: Path) -> set[str]:
+    """Return the modules beside a file that compile it in: itself, those that import it, and those that import these."""
+    names = {path.stem}
+    while True:
+        pattern = rf"^from \.({'|'.join(names)}) import"
+        more = {
+            one.stem for one in path.parent.glob("*.py") if re.search(pattern, one.read_text(encoding="utf-8"), re.MULTILINE)
+        }
+        if more <= names:
+            return names
+        names |= more
+
+
+def found_by(fault: Fault, folder: Path) -> tuple[str, float]:
+    """Plant a fault, forget what was compiled of its file, and run its tests."""
+    copy_sources(folder)
+    fault.plant(folder / "src")
+    shutil.rmtree(folder / "cache")
+    shutil.copytree(folder / "compiled", folder / "cache")
+    for module in compiled_into(folder / "src" / fault.file):
+        for entry in (folder / "cache").rglob(f"{module}.*"):
+            entry.unlink()
+    return run_tests(folder, fault.tests)
+
+
+def compile_without_fault(folder: Path, faults: list[Fault]) -> None:
+    """Run the tests of all faults without any: they pass, and leave the kernels compiled."""
+    copy_sources(folder)
+    tests = tuple(dict.fromkeys(test for fault in faults for test in fault.tests))
+    failed, seconds = run_tests(folder, tests)
+    if failed:
+        raise RuntimeError(f"without any fault, {failed} fails")
+    print(f"without a fault, {', '.join(tests)} pass in {seconds:.0f} s", flush=True)
+    shutil.copytree(folder / "cache", folder / "compiled")
 
 
 def main(words: list[str]) -> int:
     """Plant the faults whose names contain one of the words, or all."""
     faults = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
     survived = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compile_without_fault(folder, faults)
         for fault in faults:
-            test, seconds = found_by(fault, Path(folder))
+            test, seconds = found_by(fault, folder)
             survived += not test
             print(f"{fault.name}\n    {seconds:5.1f} s  {test or 'NOT FOUND'}", flush=True)
     print(f"{len(faults) - survived} of {len(faults)} faults were found")
