@@ -12,7 +12,6 @@ import hypothesis
 import numpy as np
 import pytest
 import scipy.sparse
-from golden.cases import CASES, run
 from tiers import DRAW, SLOW, SYSTEM, generator
 
 import unigrid
@@ -44,6 +43,8 @@ def pytest_xdist_setupnodes():
     sources = Path(kernels.__file__).parent
     compiled = [path.stat().st_mtime for path in sources.glob("__pycache__/*.nbi")]
     if max(compiled, default=0.0) < max(path.stat().st_mtime for path in sources.glob("*.py")):
+        from golden.cases import CASES, run
+
         for case in CASES:
             run(case)
 
