@@ -8,15 +8,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be se
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 import scipy.sparse
-from golden.cases import CASES, run
 from tiers import DRAW, SLOW, SYSTEM, generator
 
 import unigrid
 from unigrid.stencil import hierarchy, kernels
 from unigrid.stencil.kernels.cpu import threads as threading_module
+
+# Examples are the same in every run, unless they are drawn anew, and then there are more of them.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=100)
+hypothesis.settings.register_profile("drawn", deadline=None, database=None, print_blob=True, max_examples=1000)
+hypothesis.settings.load_profile("drawn" if DRAW else "fixed")
 
 
 def pytest_report_header():
@@ -38,6 +43,8 @@ def pytest_xdist_setupnodes():
     sources = Path(kernels.__file__).parent
     compiled = [path.stat().st_mtime for path in sources.rglob("__pycache__/*.nbi")]
     if max(compiled, default=0.0) < max(path.stat().st_mtime for path in sources.rglob("*.py")):
+        from golden.cases import CASES, run
+
         for case in CASES:
             run(case)
 

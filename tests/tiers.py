@@ -102,8 +102,8 @@ def _rows(names: Any, values: Any, *, ids: Any = None) -> list[Row]:
         given = list(given) if len(names) > 1 or hasattr(value, "marks") else [given]
         if own is None and isinstance(ids, list):
             own = ids[number]
-        label = own or "-".join((ids or named)(each) for each in given)
-        rows.append((label, dict(zip(names, given, strict=True))))
+        name = own or "-".join((ids or named)(each) for each in given)
+        rows.append((name, dict(zip(names, given, strict=True))))
     return rows
 
 
@@ -119,8 +119,8 @@ def _joined(parts: tuple[Row, ...]) -> Row:
 def _with_names_of_their_own(cases: list[Row]) -> list[Row]:
     """Number the cases that have a name in common."""
     seen: Counter[str] = Counter()
-    named = []
+    rows = []
     for name, values in cases:
         seen[name] += 1
-        named.append((f"{name}#{seen[name]}" if seen[name] > 1 else name, values))
-    return named
+        rows.append((f"{name}#{seen[name]}" if seen[name] > 1 else name, values))
+    return rows

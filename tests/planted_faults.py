@@ -1,0 +1,223 @@
+"""Plant a fault in every kernel, every ghost value and every transfer, one after the other, and print which test finds it.
+
+    python tests/planted_faults.py [words of the faults' names ...]
+
+Each fault goes into a copy of the sources, with an empty cache of kernels; then the part of the fast tier runs that is about
+that file, until something fails. A fault that nothing finds is printed as such, and the exit code is 1.
+
+Not collected by pytest: it compiles the kernels many times over, and takes some twenty minutes.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+STENCIL = "unigrid/stencil/"
+FAST = "not slow and not system"
+# What finds a kernel's fault by its file's checksum alone, or by a budget, does not count.
+NOT_COUNTED = ("test_a_file_names_the_state_of_those_that_it_compiles_in",)
+
+UNIT = ("tests/stencil/test_kernels.py", "tests/stencil/test_smoothers.py", "tests/golden/test_iterates.py")
+FUSED = ("tests/golden/test_iterates.py", "tests/stencil/test_properties.py", "tests/stencil/test_fused.py")
+SIDES = ("tests/stencil/test_boundary.py", "tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py")
+TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
+
+
+class Fault(NamedTuple):
+    """In `file`, behind "def `function`(" (or "class `function`"), the first `old` becomes `new`."""
+
+    file: str
+    function: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{Path(self.file).stem}.{self.function}: {self.old!r} -> {self.new!r}"
+
+    def plant(self, root: Path) -> None:
+        """Write the fault into the copy of the sources at `root`."""
+        path = root / self.file
+        text = path.read_text(encoding="utf-8")
+        head = re.search(rf"^ *(def|class) {re.escape(self.function)}\b", text, flags=re.MULTILINE)
+        at = text.find(self.old, head.start()) if head else -1
+        if at < 0:
+            raise LookupError(f"not found: {self.name}; the table of faults is to follow the code")
+        path.write_text(text[:at] + self.new + text[at + len(self.old) :], encoding="utf-8")
+
+
+def _in(file: str, tests: tuple[str, ...], *faults: tuple[str, str, str]) -> list[Fault]:
+    return [Fault(STENCIL + file, *fault, tests) for fault in faults]
+
+
+FAULTS = [
+    *_in(
+        "kernels/cpu.py", UNIT,
+        ("_along", "low_weight = scale *", "low_weight = -scale *"),
+        ("_along", "high_weight = scale *", "high_weight = -scale *"),
+        ("_along", "diagonal += scale * coefficients[axis, 3]", "diagonal -= scale * coefficients[axis, 3]"),
+        ("_apply_row", "+ up_weight * above[k]", "- up_weight * above[k]"),
+        ("_apply_row", "center[k + 1]) + back_weight", "center[k - 1]) + back_weight"),
+        ("_apply_row", "+ right_weight * center[right]", "- right_weight * center[right]"),
+        ("residual", "f_row[k] - out_row[k]", "f_row[k] + out_row[k]"),
+        ("residual_sum_of_squares", "f_row[k] - buffer[k]", "f_row[k] + buffer[k]"),
+        ("_restate_slab", "f_row[k] - buffer[k]", "f_row[k] + buffer[k]"),
+        ("correct", "u_row[k] += e_row[k]", "u_row[k] -= e_row[k]"),
+        ("convert", "= u_row[k]", "= -u_row[k]"),
+        ("sum_of_squares", "row_total += value * value", "row_total += 2 * value * value"),
+        ("weighted_sum", "row_total += weights2[k]", "row_total -= weights2[k]"),
+        ("weighted_inner", "row_total += weights2[k]", "row_total -= weights2[k]"),
+        ("semi_iterate", "+ rest * previous_row[k]", "- rest * previous_row[k]"),
+        ("_relax_point", "(f[i, j, k] + around)", "(f[i, j, k] - around)"),
+        ("_relax_alternate", "- omega\n", "+ omega\n"),
+        ("_relax_alternate", "+ up_weight * above[k]", "- up_weight * above[k]"),
+        ("_relax_alternate", "+ front_weight * before[k]\n", "- front_weight * before[k]\n"),
+        ("relax_color", "parity = (color + i + j) % 2", "parity = (color + i - j + 1) % 2"),
+        ("_relax_in_turn", "(f_row[k] + around", "(f_row[k] - around"),
+        ("relax_lexicographic", "n2 - 1 if backward else 0", "0 if backward else n2 - 1"),
+        ("add_separable", "out_row[k] += weight_row[k]", "out_row[k] -= weight_row[k]"),
+        ("correlate", "out_row[k] += weight * shifted[k]", "out_row[k] -= weight * shifted[k]"),
+        ("correlate", "out_row[k] += weight * source[step", "out_row[k] -= weight * source[step"),
+    ),
+    *_in(
+        "kernels/rows.py", FUSED,
+        ("split", "store(odd, MARGIN + start, odds(first, second))", "store(odd, MARGIN + start, evens(first, second))"),
+        ("merge", "zip_high(first, second)", "zip_low(first, second)"),
+        ("_wrap", "= buffer[MARGIN + n - 1 - beyond]", "= -buffer[MARGIN + n - 1 - beyond]"),
+        ("_extrapolate", "- 6 * buffer[low + 2]", "+ 6 * buffer[low + 2]"),
+        ("_band", "total = total + load", "total = total - load"),
+        ("_terms_of", "weight = along_weights[a]", "weight = -along_weights[a]"),
+        ("_combine", "total = total + spread", "total = total - spread"),
+        ("add_correction", "load(odd, place) + _band", "load(odd, place) - _band"),
+        ("_around_end", "total += right_weight", "total -= right_weight"),
+        ("_around_end", "return total + upper[1]", "return total - upper[1]"),
+        ("_relax_vectors", "total = total + by_high * below_it", "total = total - by_high * below_it"),
+        ("_relax_vectors", "center + spread(omegas[stage])", "center - spread(omegas[stage])"),
+        ("relax_row", "change = by_new * new + (", "change = by_new * new - ("),
+        ("_residual_vectors", "+ by_low * load(u, above + own)", "- by_low * load(u, above + own)"),
+        ("_residual_vectors", "load(f, data + other) - by_itself", "load(f, data + other) + by_itself"),
+        ("residual_row", "around += high_weight", "around -= high_weight"),
+        ("multiply", "total += matrix", "total -= matrix"),
+        ("sum_of_row", "total += value * value", "total -= value * value"),
+        ("restrict_slab", "total = total + _band(odd_weights", "total = total - _band(odd_weights"),
+    ),
+    *_in(
+        "kernels/waves.py", FUSED,
+        ("begin_slab", "add_correction(own, n, room[0][0], bands, even_weights, odd_weights)", "pass"),
+        ("_relax_stages", "(shade + j) % 2", "(shade + j + 1) % 2"),
+        ("wave", "own = omegas[first : first + count]", "own = -omegas[first : first + count]"),
+        ("wave", "total += sum_of_row(residuals[held, j, 0])", "total -= sum_of_row(residuals[held, j, 0])"),
+        ("restrict_source", "split(f[fine % slabs, j]", "split(f[slab % slabs, j]"),
+        ("visit", "multiply(coarse_u", "multiply(coarse_f"),
+    ),
+    *_in(
+        "kernels/cascade.py", FUSED,
+        ("_step_row", "total + of_older * load", "total - of_older * load"),
+        ("_step_row", "+ factor * residual[q, m]", "- factor * residual[q, m]"),
+    ),
+    *_in(
+        "boundary.py", SIDES,
+        ("Dirichlet", "Ghost(0, 0.0, 1.0)", "Ghost(0, 0.0, -1.0)"),
+        ("Dirichlet", "Ghost(0, 0.0, 1.0)", "Ghost(0, 1.0, 1.0)"),
+        ("Dirichlet", "Ghost(0, -1.0, 2.0)", "Ghost(0, 1.0, 2.0)"),
+        ("Dirichlet", "Ghost(0, -1.0, 2.0)", "Ghost(0, -1.0, -2.0)"),
+        ("Neumann", "Ghost(1, 1.0, 2.0 * h)", "Ghost(1, -1.0, 2.0 * h)"),
+        ("Neumann", "Ghost(1, 1.0, 2.0 * h)", "Ghost(1, 1.0, -2.0 * h)"),
+        ("Neumann", "Ghost(0, 1.0, h)", "Ghost(0, -1.0, h)"),
+        ("Neumann", "Ghost(0, 1.0, h)", "Ghost(0, 1.0, -h)"),
+        ("Periodic", "Ghost(-1, 1.0, 0.0)", "Ghost(-1, -1.0, 0.0)"),
+    ),
+    *_in(
+        "interpolation.py", TRANSFERS,
+        ("lagrange", "/ (own - other)", "/ (other - own)"),
+        ("linear", "[1.0 - right_weight, right_weight]", "[right_weight, 1.0 - right_weight]"),
+        ("linear", "weights[outside] *= ghost.weight", "weights[outside] *= -ghost.weight"),
+        ("constant", "weights = np.clip(overlap, 0.0, None)", "weights = -np.clip(overlap, 0.0, None)"),
+        ("nearest", "np.ones((coarse.n, 1))", "-np.ones((coarse.n, 1))"),
+        ("exact_for_linear", "-first / np.where", "first / np.where"),
+    ),
+    *_in("transfers.py", TRANSFERS, ("_adjoint", "transposed.data * fine", "-transposed.data * fine")),
+]  # fmt: skip
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[str, float]:
+    """Run tests on the copy of the sources in a folder; return the first that fails, "" where none does, and the seconds."""
+    begin = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "NUMBA_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", FAST, *tests]
+    command += ["-k", " and ".join(f"not {name}" for name in NOT_COUNTED)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    failed = re.findall(r"^(?:FAILED|ERROR|SUBFAILED\S*) (\S+)", done.stdout, flags=re.MULTILINE)
+    if done.returncode and not failed:
+        raise RuntimeError(f"pytest ended with code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return (failed[0] if failed else ""), time.perf_counter() - begin
+
+
+def copy_sources(folder: Path) -> None:
+    """Copy the sources as they are, with their times, which is what numba's cache goes by."""
+    shutil.rmtree(folder / "src", ignore_errors=True)
+    shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def compiled_into(path: Path) -> set[str]:
+    """Return the modules beside a file that compile it in: itself, those that import it, and those that import these."""
+    names = {path.stem}
+    while True:
+        pattern = rf"^from \.({'|'.join(names)}) import"
+        more = {
+            one.stem for one in path.parent.glob("*.py") if re.search(pattern, one.read_text(encoding="utf-8"), re.MULTILINE)
+        }
+        if more <= names:
+            return names
+        names |= more
+
+
+def found_by(fault: Fault, folder: Path) -> tuple[str, float]:
+    """Plant a fault, forget what was compiled of its file, and run its tests."""
+    copy_sources(folder)
+    fault.plant(folder / "src")
+    shutil.rmtree(folder / "cache")
+    shutil.copytree(folder / "compiled", folder / "cache")
+    for module in compiled_into(folder / "src" / fault.file):
+        for entry in (folder / "cache").rglob(f"{module}.*"):
+            entry.unlink()
+    return run_tests(folder, fault.tests)
+
+
+def compile_without_fault(folder: Path, faults: list[Fault]) -> None:
+    """Run the tests of all faults without any: they pass, and leave the kernels compiled."""
+    copy_sources(folder)
+    tests = tuple(dict.fromkeys(test for fault in faults for test in fault.tests))
+    failed, seconds = run_tests(folder, tests)
+    if failed:
+        raise RuntimeError(f"without any fault, {failed} fails")
+    print(f"without a fault, {', '.join(tests)} pass in {seconds:.0f} s", flush=True)
+    shutil.copytree(folder / "cache", folder / "compiled")
+
+
+def main(words: list[str]) -> int:
+    """Plant the faults whose names contain one of the words, or all."""
+    faults = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
+    survived = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        compile_without_fault(folder, faults)
+        for fault in faults:
+            test, seconds = found_by(fault, folder)
+            survived += not test
+            print(f"{fault.name}\n    {seconds:5.1f} s  {test or 'NOT FOUND'}", flush=True)
+    print(f"{len(faults) - survived} of {len(faults)} faults were found")
+    return int(survived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
