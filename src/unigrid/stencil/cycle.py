@@ -16,6 +16,7 @@ from ..solution import Solution
 from .arrays import real_array
 from .contract import fitted, prepared_slots
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
+from .operator import PRECISIONS
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
 from .smoothers import Smoothing, sweeps_of
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 Array = NDArray[np.floating]
-PRECISIONS = {np.dtype(np.float32), np.dtype(np.float64)}
 
 
 @final

@@ -14,6 +14,7 @@ from . import kernels
 from .grid import Grid
 
 Array = NDArray[np.floating]
+PRECISIONS = {np.dtype(np.float32), np.dtype(np.float64)}
 
 
 @final
@@ -26,7 +27,7 @@ class StencilOperator(Operator):
 
     def __init__(self, grid: Grid, reaction: float) -> None:
         self.grid, self.reaction = grid, reaction
-        self._tables = {np.dtype(dtype): _tables(grid, reaction, dtype) for dtype in (np.float32, np.float64)}
+        self._stencils: dict[np.dtype, kernels.ConstantStencil] = {}  # by precision, made when first needed
 
     def __reduce__(self) -> tuple[type[StencilOperator], tuple[Grid, float]]:
         return StencilOperator, (self.grid, self.reaction)  # all else follows from them
@@ -36,10 +37,11 @@ class StencilOperator(Operator):
 
     def tables(self, dtype: np.dtype) -> kernels.ConstantStencil:
         """Return the arguments of kernels for this operator, in the precision of the arrays."""
-        try:
-            return self._tables[dtype]
-        except KeyError:
-            raise TypeError(f"grid arrays must be float32 or float64, got {dtype}") from None
+        if dtype not in self._stencils:
+            if dtype not in PRECISIONS:
+                raise TypeError(f"grid arrays must be float32 or float64, got {dtype}")
+            self._stencils[dtype] = _stencil(self.grid, self.reaction, dtype)
+        return self._stencils[dtype]
 
     def __call__(self, u: Array) -> Array:
         return kernels.of(u).apply(u, self.tables(u.dtype))
@@ -105,7 +107,7 @@ class StencilOperator(Operator):
         return (min(strong, default=max(squares)) + 0.5 * self.reaction) / (sum(squares) + 0.5 * self.reaction), 2.0
 
 
-def _tables(grid: Grid, reaction: float, dtype: type[np.floating]) -> kernels.ConstantStencil:
+def _stencil(grid: Grid, reaction: float, dtype: np.dtype) -> kernels.ConstantStencil:
     neighbors = np.zeros((3, 2), dtype=np.int64)
     coefficients = np.zeros((4, 5), dtype=np.float64)
     for row, axis in enumerate(grid.axes, start=3 - grid.ndim):

@@ -68,7 +68,7 @@ class SolveOptions:
                 choose(getattr(self, name), [each for each in allowed if each is not None], name)
         if self.precision == "mixed" and self.accelerate is not None:
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
-        if self.threads is not None:
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             checked_count("threads", self.threads)
         if isinstance(self.rtol, str) and self.rtol != DISCRETIZATION:
             raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {self.rtol!r}")
