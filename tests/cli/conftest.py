@@ -22,7 +22,7 @@ RUN = f"train shapes {TINY} --epochs 3 --validation 40 --set average=0.5 --learn
 @pytest.fixture(scope="session")
 def shared_pictures():
     """A context in which the synthetic pictures, which take a second to draw, are drawn once for all tests of this folder."""
-    from unigrid.training import shapes
+    from unigrid.training.data import shapes
 
     once = functools.cache(shapes.make)
 

@@ -16,6 +16,7 @@ from unigrid import training
 from unigrid.cli import main, options, train
 from unigrid.machine import versions
 from unigrid.training import PROTOCOLS
+from unigrid.training.data import datasets
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ class TestTrain:
 
     def test_where_the_data_come_from(self, command, monkeypatch, asked):
         given = []
-        monkeypatch.setattr(training, "load", lambda *what: given.append(what) or training.datasets.load("shapes"))
+        monkeypatch.setattr(training, "load", lambda *what: given.append(what) or datasets.load("shapes"))
         command("train cifar10 --data-dir there --download")
         command("train cifar10")
         assert given == [("cifar10", "there", True), ("cifar10", None, False)]
@@ -136,7 +137,7 @@ class TestTrain:
 
     def test_help_knows_every_name_of_the_library(self, command):
         text = " ".join(command("train --help").out.split())
-        for name in [*PROTOCOLS, *training.datasets.NAMES]:
+        for name in [*PROTOCOLS, *datasets.NAMES]:
             assert name in text
 
 
@@ -278,14 +279,14 @@ def _interrupted(text, step, environment):
     program = f"""
 import os, signal
 from unigrid.cli import main
-from unigrid.training.loop import TrainingRun
+from unigrid.training.images.loop import ImageRun
 signal.signal(signal.SIGINT, signal.default_int_handler)
-original = TrainingRun._step
+original = ImageRun._step
 def pressed(run, plan):
     if run.progress.step == {step - 1}:
         os.kill(os.getpid(), signal.SIGINT)
     original(run, plan)
-TrainingRun._step = pressed
+ImageRun._step = pressed
 raise SystemExit(main({shlex.split(text)!r}))
 """
     more = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of several threads are rounded otherwise

@@ -13,7 +13,8 @@ import torch
 
 import unigrid
 from unigrid.conv.weights import clean_state_dict
-from unigrid.training import ImageData, PoissonNet, Protocol, Split, checkpoint, load_trained
+from unigrid.training import ImageData, PoissonNet, Protocol, Split, load_trained
+from unigrid.training.runs import checkpoint
 
 BEFORE = Path(__file__).parent / "written_before"
 PROTOCOL = Protocol(

@@ -1,0 +1,1 @@
+"""Training on labelled images, and trained classifiers at work."""

@@ -1,0 +1,305 @@
+"""What a training run writes beside its checkpoints: its log, row by row, and what was run by which versions on what.
+
+log.jsonl    one JSON object a row, the log itself; log.csv has the same rows as a table and is made anew from it at a resume
+tensorboard  the numbers again, where the package tensorboard is installed
+config.json  the resolved configuration, versions, device, threads, command line and date; no path, user or host of the machine
+
+JSON knows no NaN or infinity: they are the strings "nan", "inf" and "-inf" there, and nan, inf and -inf in the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import datetime
+import errno
+import importlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...files import FileError, atomic_output, make_folder
+from ...machine import cpu_name, versions
+
+Scalar = bool | int | float | str | None
+Row = dict[str, Scalar]
+LINES, TABLE, BOARD, FACTS = "log.jsonl", "log.csv", "tensorboard", "config.json"
+PACKAGES = ("torch", "numpy", "safetensors")
+NOT_FINITE = ("nan", "inf", "-inf")
+OUTWARD = re.compile(r"^(/|~|\\\\|[A-Za-z]:[\\/])|(^|[\\/])\.\.([\\/]|$)")  # paths that lead out of the working folder
+ELSEWHERE = "..."  # stands for the parts of a path that are nobody's business
+
+
+class Log:
+    """The log of a run, a context manager: every row is in the files, as a whole line, when `record` returns.
+
+    >>> with Log(None) as log:
+    ...     log.record({"step": 100, "loss": 2.25})
+    >>> log.rows
+    [{'step': 100, 'loss': 2.25}]
+
+    Parameters
+    ----------
+    folder : Path or None
+        Of the run; made if it does not exist. None: rows are only kept in memory.
+    resume_from_step : int, optional
+        Step of the checkpoint from which the run goes on. Rows of later steps are dropped, as they will come again, and so is
+        a last line that a killed process left unfinished. -1, where no checkpoint was found, drops every row. None: the
+        folder must hold no log yet.
+
+    Raises
+    ------
+    FileError
+        For a log that is there where none was expected, that is damaged, or that cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, resume_from_step: int | None = None) -> None:
+        self.rows: list[Row] = []
+        self._folder = None if folder is None else Path(folder)
+        self._columns: list[str] = []
+        self._board: Any = None
+        if self._folder is None:
+            return
+        make_folder(self._folder)
+        self._take_up(self._folder, resume_from_step)
+        self._board = _open_board(self._folder / BOARD, resume_from_step)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Append a row of scalars; among them "step", the whole number of steps done, by which a resume tells rows apart.
+
+        Columns may come and go from row to row: the table gets the new ones and leaves empty what a row does not have.
+        Numbers of NumPy and tensors of one element are taken as the numbers they are.
+        """
+        plain = {_checked_name(name): _scalar(name, value) for name, value in row.items()}
+        if type(plain.get("step")) is not int:
+            raise ValueError(f"a row needs the whole number 'step', got the columns {', '.join(plain) or 'none'}")
+        if self._folder is not None:
+            self._write(self._folder, plain)
+        self.rows.append(plain)
+        if self._board is not None:
+            _add_to_board(self._board, plain)
+
+    def close(self) -> None:
+        """Close TensorBoard's file, if there is one; the others are closed after every row."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _take_up(self, folder: Path, step: int | None) -> None:
+        lines, table = folder / LINES, folder / TABLE
+        present = [path for path in (lines, table) if path.exists()]
+        if present and step is None:
+            raise FileError(f"{present[0]}: a log is there already; resume its run, or choose another folder")
+        if present == [table]:
+            raise FileError(f"{lines}: missing, while {TABLE} is there; bring it back or remove {table}")
+        if present and step is not None:
+            self.rows = [row for row in _read(lines) if row["step"] <= step]  # type: ignore[operator]
+            _replace(lines, "".join(map(_line, self.rows)))
+            self._rewrite_table(folder, self.rows)
+
+    def _write(self, folder: Path, row: Row) -> None:
+        _append(folder / LINES, _line(row))
+        if any(name not in self._columns for name in row):
+            self._rewrite_table(folder, [*self.rows, row])
+        else:
+            _append(folder / TABLE, _table_lines([self._cells(row)]))
+
+    def _rewrite_table(self, folder: Path, rows: list[Row]) -> None:
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        header = [self._columns] if rows else []
+        _replace(folder / TABLE, _table_lines([*header, *map(self._cells, rows)]))
+
+    def _cells(self, row: Row) -> list[Scalar]:
+        return [row.get(name) for name in self._columns]
+
+
+def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torch.device | str = "cpu") -> Path:
+    """Write config.json: under "configuration" what was resolved for the run, and beside it what else a reader has to know.
+
+    That is versions (Python, unigrid, torch, NumPy, safetensors), the device's name, threads, the command line and the date.
+    Of paths that lead out of the working folder only the last part is told, as in ".../cifar", and nothing of users and hosts.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run; made if it does not exist.
+    configuration : mapping
+        Values and nested mappings, sequences and dataclasses of them; what JSON does not know is written as its name.
+    device : torch.device or str
+        On which the run computes.
+    """
+    facts = {
+        "configuration": _shown(configuration),
+        "versions": versions(PACKAGES),
+        "device": _device_name(torch.device(device)),
+        "threads": torch.get_num_threads(),
+        "command": _command(sys.argv),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    make_folder(Path(folder))
+    path = Path(folder) / FACTS
+    _replace(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def _checked_name(name: Any) -> str:
+    if isinstance(name, str):
+        return name
+    raise TypeError(f"columns are named by strings, got {name!r}")
+
+
+def _scalar(name: str, value: Any) -> Scalar:
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and math.prod(value.shape) == 1:
+        value = value.item()
+    if type(value) in (bool, int, float, str, type(None)):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}; a row holds numbers, strings, True, False and None")
+
+
+def _line(row: Row) -> str:
+    return json.dumps({name: _finite_or_text(value) for name, value in row.items()}, allow_nan=False) + "\n"
+
+
+def _finite_or_text(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table_lines(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _read(path: Path) -> list[Row]:
+    """Return the rows of log.jsonl; a last line that is no row was left unfinished and is passed over."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = _parsed(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            raise FileError(f"{path}: line {number} is damaged: no JSON object with a whole number 'step'; remove or mend it")
+    return rows
+
+
+def _parsed(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return {name: float(value) if value in NOT_FINITE else value for name, value in row.items()}
+
+
+def _append(path: Path, text: str) -> None:
+    """Append lines by one write that leaves the disk's cache to the system: a killed process cannot leave half of it."""
+    line = text.encode()
+    try:
+        with open(path, "ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if file.write(line) != len(line):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _replace(path: Path, text: str) -> None:
+    with atomic_output(path) as file:
+        file.write(text.encode())
+
+
+def _open_board(folder: Path, resume_from_step: int | None) -> Any:
+    """Return TensorBoard's writer, which hides the rows after the resumed step; None where the package is missing or broken."""
+    try:
+        writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+    except Exception:  # an extra that nobody asked for must not stop a run, whatever is wrong with it
+        return None
+    return writer(log_dir=str(folder), purge_step=None if resume_from_step is None else resume_from_step + 1)
+
+
+def _add_to_board(board: Any, row: Row) -> None:
+    for name, value in row.items():
+        if name != "step" and isinstance(value, (int, float)):
+            board.add_scalar(name, value, row["step"])
+    board.flush()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return cpu_name()
+    return str(device)
+
+
+def _command(arguments: list[str]) -> str:
+    program, *rest = arguments or [""]
+    *folders, name = re.split(r"[\\/]", program)
+    if folders and name == "__main__.py":
+        name = f"python -m {folders[-1]}"
+    return " ".join([name, *(shlex.quote(_without_folders(argument)) for argument in rest)])
+
+
+def _shown(value: Any) -> Any:
+    """Return the value as JSON can write it, with nothing personal in its paths."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _shown(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(item) for item in value]
+    if isinstance(value, (str, PurePath)):
+        return _without_folders(str(value))
+    if isinstance(value, (torch.dtype, torch.device)):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return _finite_or_text(value)
+    return getattr(value, "__qualname__", type(value).__qualname__)  # not its repr, which may hold anything
+
+
+def _without_folders(text: str) -> str:
+    """Return the text; if it is a path, or an option with one, without the folders out of the working folder, and nameless."""
+    option, mark, path = text.partition("=") if text.startswith("-") else ("", "", text)
+    parts = re.split(r"[\\/]", path.rstrip("\\/"))
+    if OUTWARD.search(path):
+        parts = [ELSEWHERE, *(part for part in parts[-1:] if part not in ("", "..") and part[0] != "~")]
+    elif len(parts) == 1:
+        return text
+    hidden = _personal_names()
+    return option + mark + "/".join(ELSEWHERE if part in hidden else part for part in parts)
+
+
+def _personal_names() -> set[str]:
+    """Return what paths must not tell: the names of the user and of the host, as far as the system knows them."""
+    names = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
+    host = platform.node()
+    names |= {host, host.partition(".")[0]}
+    with contextlib.suppress(RuntimeError):
+        names.add(Path.home().name)
+    return names - {""}

@@ -1,0 +1,237 @@
+"""A run on Poisson problems: a few epochs of an optimizer on the kernels of a `PoissonNet`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...analysis.measured import measured_factor
+from ...conv.weights import load_clean_state_dict
+from ...stencil.problem import Poisson
+from ..runs.run import Interrupt, Row, Run, TrainingError
+from .loss import STAGES, FourierLoss, RandomLoss
+from .net import PoissonNet
+from .problems import description
+from .protocols import PoissonProtocol
+
+DIVERGED = 10.0  # a convergence factor above which training has failed
+OF_IMAGES = {
+    "dataset": ("classes", "shape", "mean", "std", "flip", "synthetic"),
+    "protocol": ("test_flip", "mixed_precision", "accelerated"),
+}  # fields without a meaning here that the first version wrote
+
+
+class SolverRun(Run):
+    """One net, trained on its problems.
+
+    Parameters
+    ----------
+    net : PoissonNet
+        Trained in place.
+    problems : tuple of Poisson
+    protocol : PoissonProtocol
+    seed : int
+    folder : Path, optional
+    fresh : bool
+        Whether the net is new: then noise is added to its kernels.
+    """
+
+    def __init__(
+        self,
+        net: PoissonNet,
+        problems: tuple[Poisson, ...],
+        protocol: PoissonProtocol,
+        seed: int,
+        folder: Path | None,
+        fresh: bool,
+    ) -> None:
+        configuration = {
+            "model": {"kind": type(net.config).__name__, **dataclasses.asdict(net.config)},
+            "dataset": description(problems),
+            "protocol": dataclasses.asdict(protocol),
+            "seed": seed,
+        }
+        super().__init__(configuration, seed, folder, torch.device("cpu"))
+        self.net, self.problems, self.protocol = net, problems, protocol
+        self.generator = torch.Generator().manual_seed(seed)
+        if fresh:
+            for parameter in net.parameters():
+                noise = torch.randn(parameter.shape, dtype=torch.float64, generator=self.generator)
+                parameter.data += protocol.noise * noise
+        self.seconds = 0.0
+        self._history: list[Row] = []
+        self._step = 0
+        kind = _FourierEpochs if protocol.name == "fourier" else _RandomEpochs
+        self.optimization: _Epochs = kind(self)
+
+    @property
+    def history(self) -> list[Row]:
+        """One row per finished epoch."""
+        return self._history
+
+    @property
+    def step(self) -> int:
+        """How often the loss was evaluated, or how many steps of Adam are done."""
+        return self._step
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done."""
+        return len(self.history) >= self.protocol.epochs
+
+    def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
+        """Do one epoch; where it fails or is interrupted, the kernels are those of the epoch before."""
+        began, before = time.perf_counter(), copy.deepcopy(self.net.state_dict())
+        try:
+            loss = self.optimization.run(interrupt, watch)
+            predicted = self.optimization.factor()
+            measured = max(measured_factor(self.net.on(problem)) for problem in self.problems)
+            if not measured < DIVERGED:
+                raise TrainingError("diverged", f"the cycle came to multiply errors by {measured:.3g}: {self.advice()}")
+        except (KeyboardInterrupt, TrainingError):
+            self.net.load_state_dict(before)
+            raise
+        self.seconds += time.perf_counter() - began
+        row = {
+            "epoch": len(self.history) + 1, "step": self.step, "train_loss": loss, "predicted_factor": predicted,
+            "measured_factor": measured, "seconds": self.seconds,
+        }  # fmt: skip
+        self.history.append(row)
+        return row
+
+    def count(self, watch: Callable[[], None]) -> None:
+        """Count one step."""
+        self._step += 1
+        watch()
+
+    def check(self, loss: Tensor) -> None:
+        """Raise TrainingError where the loss is not finite."""
+        if not math.isfinite(loss.item()):
+            raise TrainingError("nonfinite", f"the loss became {loss.item()} in step {self.step}: {self.advice()}")
+
+    def remedy(self) -> str:
+        """Return what may help where training fails."""
+        return f"take less noise than {self.protocol.noise:g}, a smaller learning rate, or other problems"
+
+    def status(self) -> str:
+        """Return the text of the progress bar."""
+        factor = f", factor {self.history[-1]['measured_factor']:.4f}" if self.history else ""
+        return f"epoch {len(self.history) + 1} of {self.protocol.epochs}{factor}"
+
+    def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored configuration without the fields of image runs that the first version wrote."""
+        return {
+            part: {name: value for name, value in entry.items() if name not in OF_IMAGES[part]} if part in OF_IMAGES else entry
+            for part, entry in stored.items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole state of the run."""
+        return {
+            "configuration": self.configuration,
+            "model": dict(self.net.state_dict()),
+            "progress": {"epoch": len(self.history), "step": self.step, "seconds": self.seconds, "history": self.history},
+            "optimizer": self.optimization.state(),
+            "random": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        load_clean_state_dict(self.net, state["model"])
+        progress = state["progress"]
+        self._history, self._step, self.seconds = progress["history"], progress["step"], progress["seconds"]
+        self.generator.set_state(state["random"])
+        self.optimization.restore(state["optimizer"])
+
+
+class _Epochs(ABC):
+    """How the epochs of one protocol are optimized, and what of that is carried from one to the next."""
+
+    @abstractmethod
+    def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
+        """Do the next epoch and return its loss."""
+
+    def factor(self) -> float | None:
+        """Return the convergence factor that the loss predicts, None where it predicts none."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return what is carried, besides the kernels."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        return
+
+
+class _FourierEpochs(_Epochs):
+    """L-BFGS on the smooth maximum, one sharpness per epoch; only the kernels are carried from one to the next."""
+
+    def __init__(self, run: SolverRun) -> None:
+        self.owner, self.loss = run, FourierLoss.of(run.net, run.problems)
+
+    def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
+        run, sharpness = self.owner, STAGES[len(self.owner.history)]
+        optimizer = torch.optim.LBFGS(
+            run.net.parameters(), run.protocol.learning_rate, max_iter=run.protocol.steps, history_size=20,
+            line_search_fn="strong_wolfe", tolerance_change=1e-10, tolerance_grad=1e-8,
+        )  # fmt: skip
+
+        def evaluate() -> Tensor:
+            if interrupt.requested:
+                raise KeyboardInterrupt
+            optimizer.zero_grad()
+            loss = self.loss(sharpness)
+            run.check(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+            run.count(watch)
+            return loss
+
+        optimizer.step(evaluate)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            return float(self.loss(sharpness))
+
+    def factor(self) -> float:
+        return self.loss.factor()
+
+
+class _RandomEpochs(_Epochs):
+    """Adam on random errors."""
+
+    def __init__(self, run: SolverRun) -> None:
+        self.owner = run
+        self.loss = RandomLoss(run.net, run.problems, run.generator)
+        self.optimizer = torch.optim.Adam(run.net.parameters(), run.protocol.learning_rate)
+
+    def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
+        run, protocol, total = self.owner, self.owner.protocol, 0.0
+        for number in range(protocol.steps):
+            if interrupt.requested:
+                raise KeyboardInterrupt
+            done = (len(run.history) * protocol.steps + number) / (protocol.epochs * protocol.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = protocol.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
+            self.optimizer.zero_grad()
+            loss = self.loss()
+            run.check(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            run.count(watch)
+            total += loss.item()
+        return total / protocol.steps
+
+    def state(self) -> dict[str, Any]:
+        return {"adam": self.optimizer.state_dict(), "errors": self.loss.errors}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["adam"])
+        self.loss.errors = list(state["errors"])
