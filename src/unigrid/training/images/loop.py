@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ...conv.weights import clean_state_dict, load_clean_state_dict, unwrap
 from ..data.augmentation import EpochPlan
 from ..runs import checkpoint
 from ..runs.devices import compiled, compiling_pays
-from ..runs.run import Interrupt, Row, Run, TrainingError
+from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
 from .evaluation import Evaluation, in_full_precision
 from .protocols import ImageProtocol
@@ -34,24 +34,20 @@ DIVERGED = 4.0  # times ln(classes), the loss of a uniform guess
 
 
 @dataclass
-class Progress:
-    """The counters of a run, in plain numbers.
+class ImageProgress(Progress):
+    """The counters of a run on images.
 
     `loss` and `correct` are sums over the `seen` images of the current epoch, `checked` of which were included in the last
     check of the loss. `best` is the epoch of the highest validation accuracy so far.
     """
 
-    epoch: int = 0
     batch: int = 0  # within the epoch
-    step: int = 0
     seen: int = 0
     checked: int = 0
     loss: float = 0.0
     correct: float = 0.0
-    seconds: float = 0.0
     epoch_seconds: float = 0.0
     best: dict[str, Any] | None = None
-    history: list[Row] = field(default_factory=list)
 
     def row(self, learning_rate: float) -> Row:
         """Return the row of the epoch that is complete."""
@@ -88,7 +84,7 @@ class ImageRun(Run):
     """
 
     def __init__(self, model: nn.Module, setup: Setup, folder: Path | None, configuration: dict[str, Any]) -> None:
-        super().__init__(configuration, setup.seed, folder, setup.device)
+        super().__init__(configuration, setup.seed, folder, setup.device, setup.protocol.epochs)
         protocol, device = setup.protocol, setup.device
         self.setup = setup
         model.to(device, memory_format=setup.memory_format)  # type: ignore[call-overload]
@@ -104,31 +100,12 @@ class ImageRun(Run):
         self.validation = None if setup.validation is None else setup.pipeline(setup.validation.images, self.dtype)
         self.generator = torch.Generator().manual_seed(setup.seed)
         self.epoch_began = self.generator.get_state()
-        self.progress = Progress()
+        self.progress: ImageProgress = ImageProgress()
+        self.total_steps = setup.protocol.epochs * setup.steps_per_epoch
         self.best_weights: dict[str, Tensor] | None = None
         # Sums over the epoch, on the device: of the loss, and of correct answers. MPS has no double precision.
         self.sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
-
-    @property
-    def history(self) -> list[Row]:
-        """One row per finished epoch."""
-        return self.progress.history
-
-    @property
-    def step(self) -> int:
-        """How many steps of the optimizer are done."""
-        return self.progress.step
-
-    @property
-    def ended(self) -> bool:
-        """Whether all epochs are done."""
-        return self.progress.epoch >= self.setup.protocol.epochs
-
-    @property
-    def total_steps(self) -> int:
-        """The steps of the whole run."""
-        return self.setup.protocol.epochs * self.setup.steps_per_epoch
 
     @property
     def evaluated(self) -> nn.Module:
@@ -238,7 +215,7 @@ class ImageRun(Run):
         """Write a checkpoint, unless there is no folder or nothing new. Weights that are not finite are never written."""
         began = time.monotonic()
         if not all(bool(value.isfinite().all()) for value in _learned(self.model)):
-            raise TrainingError("nonfinite", f"a weight is not finite after step {self.step}: {self.advice()}")
+            raise TrainingError("nonfinite", f"a weight is not finite after step {self.progress.step}: {self.advice()}")
         written = super().save()
         if written:
             self._saved_at = time.monotonic()
@@ -249,23 +226,22 @@ class ImageRun(Run):
         """Return the whole state of the run. The learning rate is a function of the step and needs no entry."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
-            "configuration": self.configuration,
+            **super().state(),
             "model": clean_state_dict(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else clean_state_dict(self.average.module),
             "best_weights": self.best_weights,
-            "progress": asdict(self.progress),
             "random": {"epoch": self.epoch_began, "torch": torch.get_rng_state(), "cuda": cuda},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
+        super().restore(state)
         load_clean_state_dict(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             load_clean_state_dict(self.average.module, state["average"])
         self.best_weights = state["best_weights"]
-        self.progress = Progress(**state["progress"])
         self.epoch_began = state["random"]["epoch"]
         torch.set_rng_state(state["random"]["torch"])
         if state["random"]["cuda"] is not None and self.device.type == "cuda":

@@ -270,7 +270,7 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
     result = SeedRun(
         seed=run.seed,
         model=run.given.eval(),
-        history=run.history,
+        history=run.progress.history,
         reason=reason,
         test=test,
         best_epoch=best["epoch"] if best else None,

@@ -13,7 +13,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,16 @@ class Interrupt:
             signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)  # None: not set from Python
 
 
+@dataclass
+class Progress:
+    """The counters of a run, in plain numbers: epochs and optimizer steps done, seconds of training, one row per epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+
+
 class Run(ABC):
     """One training run.
 
@@ -75,38 +85,24 @@ class Run(ABC):
     folder : Path, optional
         Where its files go; None: nowhere.
     device : torch.device
+    epochs : int
     """
 
-    def __init__(self, configuration: dict[str, Any], seed: int, folder: Path | None, device: torch.device) -> None:
-        self.configuration, self.seed, self.folder, self.device = configuration, seed, folder, device
+    progress: Progress
+    total_steps: int | None = None  # where known beforehand
+
+    def __init__(
+        self, configuration: dict[str, Any], seed: int, folder: Path | None, device: torch.device, epochs: int
+    ) -> None:
+        self.configuration, self.seed, self.folder, self.device, self.epochs = configuration, seed, folder, device, epochs
         self.checkpoint: Path | None = None  # the last one
         self._saved: tuple[int, int] | None = None  # epochs and steps in it
 
     # what a kind of run defines
 
-    @property
-    @abstractmethod
-    def history(self) -> list[Row]:
-        """One row per finished epoch."""
-
-    @property
-    @abstractmethod
-    def step(self) -> int:
-        """How many steps of the optimizer are done."""
-
-    @property
-    @abstractmethod
-    def ended(self) -> bool:
-        """Whether all epochs are done."""
-
-    @property
-    def total_steps(self) -> int | None:
-        """The steps of the whole run, where they are known beforehand."""
-        return None
-
     @abstractmethod
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
-        """Do the next epoch, or the rest of it, and return its row. `watch` is called every few steps.
+        """Do the next epoch, or the rest of it; count it, and return its row. `watch` is called every few steps.
 
         Raises
         ------
@@ -117,20 +113,20 @@ class Run(ABC):
         """
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """Return the whole state of the run, as `checkpoint.save` takes it."""
-
-    @abstractmethod
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
-
-    @abstractmethod
     def remedy(self) -> str:
         """Return what may help where training fails."""
 
     @abstractmethod
     def status(self) -> str:
         """Return the text of the progress bar."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole state of the run, as `checkpoint.save` takes it."""
+        return {"configuration": self.configuration, "progress": asdict(self.progress)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
+        self.progress = type(self.progress)(**state["progress"])
 
     def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return a stored configuration as this version writes it."""
@@ -142,6 +138,15 @@ class Run(ABC):
 
     # what all runs do alike
 
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done."""
+        return self.progress.epoch >= self.epochs
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.progress.epoch, self.progress.step
+
     def advice(self) -> str:
         """Return what to do where training fails, and what is left of the run."""
         kept = f"; the last good checkpoint in {self.folder} is kept" if self.checkpoint else ""
@@ -149,11 +154,10 @@ class Run(ABC):
 
     def save(self) -> bool:
         """Write a checkpoint, unless there is no folder or nothing new; return whether one was written."""
-        place = len(self.history), self.step
-        if self.folder is None or self._saved == place:
+        if self.folder is None or self._saved == self._place:
             return False
-        self.checkpoint = checkpoint.save(self.folder, self.state(), self.step)
-        self._saved = place
+        self.checkpoint = checkpoint.save(self.folder, self.state(), self.progress.step)
+        self._saved = self._place
         return True
 
     def fit(self, interrupt: Interrupt, record: Callable[[Row], None], watch: Callable[[], None]) -> Iterator[Row]:
@@ -206,8 +210,10 @@ class Run(ABC):
             self.restore(found.state)
         except ValueError as error:  # a network of one's own, of other shapes
             raise FileError(f"{self.folder}: {error}") from None
-        self.checkpoint, self._saved = found.path, (len(self.history), self.step)
-        return self.history[-1]["step"] if self.history else -1  # of the last whole epoch: the current one has no row yet
+        self.checkpoint, self._saved = found.path, self._place
+        return (
+            self.progress.history[-1]["step"] if self.progress.history else -1
+        )  # of the last whole epoch: the current one has no row yet
 
     @contextmanager
     def _bar(self, shown: bool) -> Iterator[Callable[[], None]]:
@@ -218,11 +224,11 @@ class Run(ABC):
         from tqdm import tqdm
 
         options = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
-        with tqdm(total=self.total_steps, initial=self.step, **options) as bar:
+        with tqdm(total=self.total_steps, initial=self.progress.step, **options) as bar:
 
             def watch() -> None:
                 bar.set_postfix_str(self.status(), refresh=False)
-                bar.update(self.step - bar.n)
+                bar.update(self.progress.step - bar.n)
 
             yield watch
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...analysis.measured import measured_factor
 from ...conv.weights import load_clean_state_dict
 from ...stencil.problem import Poisson
-from ..runs.run import Interrupt, Row, Run, TrainingError
+from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .loss import STAGES, FourierLoss, RandomLoss
 from .net import PoissonNet
 from .problems import description
@@ -60,33 +60,16 @@ class SolverRun(Run):
             "protocol": dataclasses.asdict(protocol),
             "seed": seed,
         }
-        super().__init__(configuration, seed, folder, torch.device("cpu"))
+        super().__init__(configuration, seed, folder, torch.device("cpu"), protocol.epochs)
         self.net, self.problems, self.protocol = net, problems, protocol
         self.generator = torch.Generator().manual_seed(seed)
         if fresh:
             for parameter in net.parameters():
                 noise = torch.randn(parameter.shape, dtype=torch.float64, generator=self.generator)
                 parameter.data += protocol.noise * noise
-        self.seconds = 0.0
-        self._history: list[Row] = []
-        self._step = 0
+        self.progress = Progress()
         kind = _FourierEpochs if protocol.name == "fourier" else _RandomEpochs
         self.optimization: _Epochs = kind(self)
-
-    @property
-    def history(self) -> list[Row]:
-        """One row per finished epoch."""
-        return self._history
-
-    @property
-    def step(self) -> int:
-        """How often the loss was evaluated, or how many steps of Adam are done."""
-        return self._step
-
-    @property
-    def ended(self) -> bool:
-        """Whether all epochs are done."""
-        return len(self.history) >= self.protocol.epochs
 
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
         """Do one epoch; where it fails or is interrupted, the kernels are those of the epoch before."""
@@ -100,23 +83,20 @@ class SolverRun(Run):
         except (KeyboardInterrupt, TrainingError):
             self.net.load_state_dict(before)
             raise
-        self.seconds += time.perf_counter() - began
+        progress = self.progress
+        progress.seconds += time.perf_counter() - began
+        progress.epoch += 1
         row = {
-            "epoch": len(self.history) + 1, "step": self.step, "train_loss": loss, "predicted_factor": predicted,
-            "measured_factor": measured, "seconds": self.seconds,
+            "epoch": progress.epoch, "step": progress.step, "train_loss": loss, "predicted_factor": predicted,
+            "measured_factor": measured, "seconds": progress.seconds,
         }  # fmt: skip
-        self.history.append(row)
+        progress.history.append(row)
         return row
-
-    def count(self, watch: Callable[[], None]) -> None:
-        """Count one step."""
-        self._step += 1
-        watch()
 
     def check(self, loss: Tensor) -> None:
         """Raise TrainingError where the loss is not finite."""
         if not math.isfinite(loss.item()):
-            raise TrainingError("nonfinite", f"the loss became {loss.item()} in step {self.step}: {self.advice()}")
+            raise TrainingError("nonfinite", f"the loss became {loss.item()} in step {self.progress.step}: {self.advice()}")
 
     def remedy(self) -> str:
         """Return what may help where training fails."""
@@ -124,8 +104,9 @@ class SolverRun(Run):
 
     def status(self) -> str:
         """Return the text of the progress bar."""
-        factor = f", factor {self.history[-1]['measured_factor']:.4f}" if self.history else ""
-        return f"epoch {len(self.history) + 1} of {self.protocol.epochs}{factor}"
+        history = self.progress.history
+        factor = f", factor {history[-1]['measured_factor']:.4f}" if history else ""
+        return f"epoch {len(history) + 1} of {self.epochs}{factor}"
 
     def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return a stored configuration without the fields of image runs that the first version wrote."""
@@ -137,18 +118,16 @@ class SolverRun(Run):
     def state(self) -> dict[str, Any]:
         """Return the whole state of the run."""
         return {
-            "configuration": self.configuration,
+            **super().state(),
             "model": dict(self.net.state_dict()),
-            "progress": {"epoch": len(self.history), "step": self.step, "seconds": self.seconds, "history": self.history},
             "optimizer": self.optimization.state(),
             "random": self.generator.get_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
+        super().restore(state)
         load_clean_state_dict(self.net, state["model"])
-        progress = state["progress"]
-        self._history, self._step, self.seconds = progress["history"], progress["step"], progress["seconds"]
         self.generator.set_state(state["random"])
         self.optimization.restore(state["optimizer"])
 
@@ -180,7 +159,7 @@ class _FourierEpochs(_Epochs):
         self.owner, self.loss = run, FourierLoss.of(run.net, run.problems)
 
     def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
-        run, sharpness = self.owner, STAGES[len(self.owner.history)]
+        run, sharpness = self.owner, STAGES[self.owner.progress.epoch]
         optimizer = torch.optim.LBFGS(
             run.net.parameters(), run.protocol.learning_rate, max_iter=run.protocol.steps, history_size=20,
             line_search_fn="strong_wolfe", tolerance_change=1e-10, tolerance_grad=1e-8,
@@ -193,7 +172,8 @@ class _FourierEpochs(_Epochs):
             loss = self.loss(sharpness)
             run.check(loss)
             loss.backward()  # type: ignore[no-untyped-call]
-            run.count(watch)
+            run.progress.step += 1
+            watch()
             return loss
 
         optimizer.step(evaluate)  # type: ignore[no-untyped-call]
@@ -217,7 +197,7 @@ class _RandomEpochs(_Epochs):
         for number in range(protocol.steps):
             if interrupt.requested:
                 raise KeyboardInterrupt
-            done = (len(run.history) * protocol.steps + number) / (protocol.epochs * protocol.steps)
+            done = (run.progress.epoch * protocol.steps + number) / (protocol.epochs * protocol.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = protocol.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
             self.optimizer.zero_grad()
@@ -225,7 +205,8 @@ class _RandomEpochs(_Epochs):
             run.check(loss)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            run.count(watch)
+            run.progress.step += 1
+            watch()
             total += loss.item()
         return total / protocol.steps
 

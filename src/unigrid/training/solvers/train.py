@@ -98,7 +98,8 @@ def train_solver(
     run.net.problem = run.problems[0]
     if run.folder is not None and reason == "completed":
         save_weights(run.net, run.folder / WEIGHTS, {"factor": f"{max(factors):.5f}"})
-    return PoissonResult(run.net, factors, run.history, reason, run.folder, run.checkpoint, run.seconds, run.configuration)
+    history, seconds = run.progress.history, run.progress.seconds
+    return PoissonResult(run.net, factors, history, reason, run.folder, run.checkpoint, seconds, run.configuration)
 
 
 def new_run(
