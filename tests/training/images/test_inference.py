@@ -59,6 +59,9 @@ class TestLoading:
         assert trained.shape == (3, 16, 24)
         assert trained.configuration == run.configuration
         assert not trained.model.training
+        assert repr(trained) == (
+            f"TrainedModel(MgNet, {trained.parameters:,} parameters, trained on colors, epoch 8: {run.checkpoint})"
+        )
 
     def test_the_weights_are_the_averaged_ones(self, run, folder):
         trained = load_trained(folder, device="cpu")
@@ -260,7 +263,9 @@ class TestPredictions:
     def test_a_network_of_other_channels_takes_no_pictures(self, trained):
         trained.configuration["dataset"]["shape"] = [4, 16, 24]
         with pytest.raises(ValueError, match="images of 4 channels; pictures have 1 or 3"):
-            _ = trained.picture_mode
+            trained.picture_mode  # noqa: B018
+        with pytest.raises(ValueError, match="images of 4 channels; pictures have 1 or 3"):
+            trained.require_pictures()
         with pytest.raises(ValueError, match="images of 4 channels"):
             trained.predict([Image.new("RGB", (4, 4))])
 

@@ -484,3 +484,23 @@ def test_a_small_network_learns_real_photographs():
     assert result.test_accuracy > 0.25
     assert result.runs[0].test.count == 10_000
     assert not str(result).endswith("[synthetic data]")
+
+
+# results as text
+
+
+def test_results_have_a_short_repr():
+    result = train(make_data(synthetic=True), seed=[0, 1], validation=8)
+    assert repr(result) == f"TrainResult(MgNet on custom, protocol plain: {result})"
+    assert "\n" not in repr(result)
+    accuracy = 100 * result.runs[1].test.accuracy
+    assert repr(result.runs[1]) == f"SeedRun(seed 1: MgNet, completed after 2 epochs, test accuracy {accuracy:.2f} %)"
+
+
+def test_a_stopped_result_has_a_short_repr():
+    def stop(row):
+        raise StopIteration
+
+    result = train(callback=stop)
+    assert repr(result) == "TrainResult(MgNet on custom, protocol plain: stopped after 1 epochs; the test set was not read)"
+    assert repr(result.runs[0]) == "SeedRun(seed 0: MgNet, stopped after 1 epoch)"

@@ -460,3 +460,51 @@ def test_rows_are_logged_and_shown(tmp_path, capsys):
     assert without_times(rows)[-1].items() >= without_times(result.history[-1]).items()
     configuration = json.loads((tmp_path / "run" / "config.json").read_text())
     assert "poisson" in json.dumps(configuration)
+
+
+# ------------------------------------------------------------------------------------------- the function and its results
+
+
+def test_train_forwards_to_train_solver():
+    tiny = {"protocol": "random", "epochs": 1, "steps": 2, "progress": False}
+    direct = unigrid.train_solver(SMALL, seed=3, **tiny)
+    for problems in (SMALL, [SMALL], (SMALL,)):
+        assert numbers(unigrid.train(problems, seed=3, **tiny)) == numbers(direct)
+    named = unigrid.train("poisson", seed=3, **tiny)
+    assert numbers(named) == numbers(unigrid.train_solver(seed=3, **tiny))
+    assert named.model.problem.shape == (63, 63)
+
+
+@pytest.mark.parametrize("problems", ["poisson", [], [SMALL, "poisson"], np.ones((3, 3))], ids=str)
+def test_problems_must_be_problems(problems):
+    with pytest.raises(TypeError, match=r"problems must be a unigrid\.Poisson, or several, at least one, got"):
+        unigrid.train_solver(problems, epochs=1)
+
+
+def test_a_result_has_a_short_repr():
+    result = unigrid.train_solver(SMALL, protocol="random", epochs=1, steps=2, progress=False)
+    assert repr(result) == f"PoissonResult(protocol random, completed: {result})"
+
+
+def test_a_checkpoint_has_no_fields_of_images(tmp_path):
+    pytest.importorskip("safetensors")
+    result = unigrid.train_solver(SMALL, protocol="random", epochs=1, steps=2, progress=False, out=tmp_path)
+    state = checkpoint.load(result.checkpoint)
+    assert set(state) == {"configuration", "progress", "model", "optimizer", "random"}
+    assert set(state["configuration"]) == {"model", "dataset", "protocol", "seed"}
+    assert set(state["configuration"]["dataset"]) == {"name", "problems"}
+    assert set(state["configuration"]["protocol"]) == {"name", "epochs", "steps", "learning_rate", "noise"}
+
+
+def test_a_loaded_solver_classifies_nothing(tmp_path):
+    pytest.importorskip("safetensors")
+    unigrid.train_solver(SMALL, protocol="random", epochs=1, steps=2, progress=False, out=tmp_path)
+    trained = load_trained(tmp_path)
+    assert trained.solves
+    assert repr(trained).startswith("TrainedModel(PoissonNet, 18 parameters, trained on poisson, epoch 1: ")
+    for use in (
+        lambda: trained.evaluate(), lambda: trained.data("shapes"), lambda: trained.picture_mode, lambda: trained.classes,
+        lambda: trained.predict([np.zeros((3, 3), np.uint8)]), trained.require_pictures,
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"its network solves Poisson's equation"):
+            use()

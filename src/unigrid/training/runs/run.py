@@ -211,9 +211,8 @@ class Run(ABC):
         except ValueError as error:  # a network of one's own, of other shapes
             raise FileError(f"{self.folder}: {error}") from None
         self.checkpoint, self._saved = found.path, self._place
-        return (
-            self.progress.history[-1]["step"] if self.progress.history else -1
-        )  # of the last whole epoch: the current one has no row yet
+        rows = self.progress.history
+        return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet
 
     @contextmanager
     def _bar(self, shown: bool) -> Iterator[Callable[[], None]]:
