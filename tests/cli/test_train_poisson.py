@@ -51,7 +51,7 @@ def test_json_is_one_object_with_everything(command, loads):
 
 
 def test_several_eps_are_one_net(command, loads):
-    facts = loads(command(f"train poisson {TINY} --epochs 1 --eps 0.1,0.3 --set degree=3 --json").out)
+    facts = loads(command("train poisson --size 15 --set steps=1 --epochs 1 --eps 0.1,0.3 --set degree=3 --json").out)
     assert len(facts["factors"]) == 2
     assert facts["model"]["degree"] == 3
     assert facts["folder"].endswith("poisson-eps-0.1-0.3")

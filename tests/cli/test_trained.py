@@ -21,7 +21,7 @@ class TestEvaluate:
         facts = loads(command(f"evaluate {trained.folder} --device cpu --confusion m.svg --json").out)
         assert facts["accuracy"] == trained.facts["test_accuracy"]
         assert facts["confusion"] == loads((trained.folder / "result.json").read_text())["confusion"]
-        assert (facts["dataset"], facts["synthetic"], facts["images"]) == ("shapes", True, 2000)
+        assert (facts["dataset"], facts["synthetic"], facts["images"]) == ("shapes", True, 200)
         assert (facts["epoch"], facts["protocol"], facts["device"]) == (3, "fast", "cpu")
         assert facts["model"]["features"] == 4
         assert facts["classes"] == trained.facts["dataset"]["classes"]
@@ -36,7 +36,7 @@ class TestEvaluate:
         printed = command(f"evaluate {trained.folder} --device cpu --confusion m.png")
         assert (printed.code, printed.err) == (0, "")
         for text in (
-            f"Accuracy {100 * trained.facts['test_accuracy']:.2f} % of the 2,000 test images of shapes, loss ",
+            f"Accuracy {100 * trained.facts['test_accuracy']:.2f} % of the 200 test images of shapes, loss ",
             "[synthetic data]", "MgNet, 2,358 parameters, trained on shapes (synthetic) by protocol fast, changed: epochs=3, ",
             ": epoch 3, 3 steps",
             "Wrote m.png",

@@ -18,30 +18,29 @@ def run(code):
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
 
 
-SOLVER = "loaded = [name for name in sys.modules if name.startswith(('numba', 'scipy.sparse', 'unigrid.stencil'))]"
+def test_images_load_neither_numba_nor_scipy_sparse_and_solvers_load_when_used(tmp_path):
+    """After the import, after training on images, after loading the run, and after the use of a solver's name."""
+    lines = run(f"""
+def report():
+    print([name for name in ("numba", "scipy.sparse", "unigrid.stencil", "unigrid.equivalence") if name in sys.modules])
 
-
-def test_importing_it_loads_neither_numba_nor_scipy_sparse():
-    assert run(f"import unigrid.training\n{SOLVER}\nprint(loaded)").strip() == "[]"
-
-
-def test_training_on_images_and_loading_the_run_loads_neither(tmp_path):
-    code = f"""
-import torch, unigrid
-images = torch.arange(24 * 3 * 8 * 8).reshape(24, 3, 8, 8).to(torch.uint8)
+import unigrid.training
+report()
+import torch
 torch.set_num_threads(1)
+images = torch.arange(24 * 3 * 8 * 8).reshape(24, 3, 8, 8).to(torch.uint8)
 choices = {{"epochs": 1, "batch_size": 8, "device": "cpu", "progress": False, "out": {str(tmp_path)!r}}}
 unigrid.train((images, torch.arange(24) % 2), unigrid.MgNetConfig(steps=(1,), features=2), **choices)
+report()
 unigrid.training.load_trained({str(tmp_path)!r}, device="cpu")
-{SOLVER}
-print(loaded)
-"""
-    assert run(code).strip() == "[]"
+report()
+unigrid.training.anisotropic
+print("unigrid.stencil.problem" in sys.modules)
+""")
+    assert lines.splitlines() == ["[]", "[]", "[]", "True"]
 
 
-def test_names_of_solvers_load_when_they_are_used():
-    code = f"import unigrid.training\nunigrid.training.anisotropic\n{SOLVER}\nprint('unigrid.stencil.problem' in loaded)"
-    assert run(code).strip() == "True"
+def test_names_of_solvers_are_names_of_training():
     for name in ("PoissonNet", "PoissonNetConfig", "PoissonProtocol", "PoissonResult", "anisotropic", "train_solver"):
         assert name in dir(training)
         assert getattr(training, name).__name__ == name

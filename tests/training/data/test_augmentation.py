@@ -192,6 +192,7 @@ def test_the_bytes_that_came_in_stay_as_they_are():
     assert torch.equal(pipe.plain(0, 20), first)
 
 
+@pytest.mark.slow
 def test_nothing_waits_for_the_device():
     """On the meta device there are no values at all: whatever must look at one to go on cannot."""
     pipe = pipeline(random_images(10), Augmentation(4, True, 8), device="meta", dtype=torch.bfloat16)

@@ -93,6 +93,7 @@ def test_the_figure_is_the_one_that_the_label_names(monkeypatch, label):
     assert np.median(found) == pytest.approx(area, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_linear_map_of_the_pixels_does_not_solve_it(data):
     images, labels = data.train.images[:4000].flatten(1).double() / 255, data.train.labels[:4000]
     images = torch.cat([images, torch.ones(len(images), 1, dtype=torch.float64)], 1)
@@ -103,6 +104,7 @@ def test_a_linear_map_of_the_pixels_does_not_solve_it(data):
     assert (guess == data.test.labels).double().mean() < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_small_network_learns_it(data):
     torch.manual_seed(0)

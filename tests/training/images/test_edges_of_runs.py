@@ -41,7 +41,9 @@ def train(model=None, protocol=PLAIN, data=None, **choices):
 
 
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")], ids=["parallel", "compiled"]
+    "wrap",
+    [nn.DataParallel, pytest.param(lambda net: torch.compile(net, backend="eager"), marks=pytest.mark.slow)],
+    ids=["parallel", "compiled"],
 )
 def test_a_wrapped_network_is_tested_with_the_weights_of_its_best_epoch(wrap):
     wrapped, bare = (train(net, validation=8).runs[0] for net in (wrap(make_net()), make_net()))

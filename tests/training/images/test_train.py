@@ -467,6 +467,7 @@ def test_synthetic_data_are_called_so(tmp_path):
 # networks learn
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_shapes():
     data = load("shapes")
     part = dataclasses.replace(data, test=data.test.subset(500))

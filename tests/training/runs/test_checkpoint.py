@@ -479,6 +479,7 @@ print(json.dumps([kill_once(amid=number % 2 == 0) for number in range(kills)]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"), reason="needs fork and SIGKILL")
+@pytest.mark.system
 def test_kill_9_at_50_random_moments_always_leaves_the_last_checkpoint(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLER, str(tmp_path), "50"]

@@ -191,6 +191,7 @@ def test_a_network_is_compiled_where_that_pays_and_the_protocol_accelerates(tmp_
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last) or not accelerated
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_compiled_network_have_the_bare_names(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "compiling_pays", lambda device, images: True)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = unigrid.Poisson((15, 15))
 FOURIER = {"protocol": "fourier", "epochs": 3, "steps": 3, "progress": False}
 RANDOM = {"protocol": "random", "epochs": 3, "steps": 4, "progress": False}
+SHORT = {**RANDOM, "epochs": 1, "steps": 1}
 PROTOCOLS = pytest.mark.parametrize("options", [FOURIER, RANDOM], ids=["fourier", "random"])
 TIMES = ("seconds",)
 
@@ -41,6 +42,7 @@ def trained():
     return result
 
 
+@pytest.mark.slow
 def test_eighteen_numbers_smooth_as_they_should_on_every_size(trained):
     net = trained.model
     assert sum(parameter.numel() for parameter in net.parameters()) == 18
@@ -50,6 +52,7 @@ def test_eighteen_numbers_smooth_as_they_should_on_every_size(trained):
     assert trained.factor == pytest.approx(factors[63], rel=0.05)
 
 
+@pytest.mark.slow
 def test_it_beats_damped_jacobi_and_takes_fewer_cycles(trained, rng):
     f = rng.standard_normal((127, 127))
     learned = unigrid.solve(f, cycle=trained.model, start="zero")
@@ -58,7 +61,8 @@ def test_it_beats_damped_jacobi_and_takes_fewer_cycles(trained, rng):
     assert learned.iterations <= 0.6 * jacobi.iterations
 
 
-def test_the_result_tells_what_came_out(trained):
+def test_the_result_tells_what_came_out():
+    trained = unigrid.train_solver(epochs=3, steps=8, progress=False)
     assert trained.reason == "completed"
     assert trained.folder is trained.checkpoint is None
     assert [row["epoch"] for row in trained.history] == [1, 2, 3]
@@ -70,6 +74,7 @@ def test_the_result_tells_what_came_out(trained):
     assert trained.seconds == trained.history[-1]["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_learned_for_an_anisotropy_it_beats_jacobi_and_chebyshev_at_equal_work():
     """Per work unit, in which a step of a learned kernel counts twice one of Jacobi, and Chebyshev's its degree."""
     problem = anisotropic(0.1, 127)
@@ -123,6 +128,20 @@ def left_behind(result):
     }
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """straight(options) -> what a run without any interruption leaves behind."""
+    kept = {}
+
+    def get(options):
+        name = options["protocol"]
+        if name not in kept:
+            kept[name] = left_behind(run(tmp_path_factory.mktemp("straight"), **options))
+        return kept[name]
+
+    return get
+
+
 @PROTOCOLS
 def test_a_seed_gives_the_same_numbers_and_another_gives_others(options):
     one, two = (run(seed=3, **options) for _ in range(2))
@@ -150,20 +169,18 @@ def interrupt_after(epoch, error=KeyboardInterrupt):
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 @PROTOCOLS
-def test_resumed_after_any_epoch_it_is_the_uninterrupted_run(options, epoch, tmp_path):
+def test_resumed_after_any_epoch_it_is_the_uninterrupted_run(options, epoch, tmp_path, straight):
     pytest.importorskip("safetensors")
-    straight = left_behind(run(tmp_path / "straight", **options))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", callback=interrupt_after(epoch), **options)
-    assert left_behind(run(tmp_path / "cut", resume=True, **options)) == straight
+    assert left_behind(run(tmp_path / "cut", resume=True, **options)) == straight(options)
 
 
 @pytest.mark.parametrize("step", [2, 5, 9])
 @PROTOCOLS
-def test_resumed_after_an_interrupt_in_mid_epoch(options, step, tmp_path, monkeypatch):
+def test_resumed_after_an_interrupt_in_mid_epoch(options, step, tmp_path, monkeypatch, straight):
     """Ctrl-C before the k-th evaluation of the loss: that epoch is lost, those before it are not."""
     pytest.importorskip("safetensors")
-    straight = left_behind(run(tmp_path / "straight", **options))
     loss, name = (FourierLoss if options is FOURIER else RandomLoss), "__call__"
     evaluate, count = getattr(loss, name), iter(range(1, 1000))
 
@@ -176,7 +193,7 @@ def test_resumed_after_an_interrupt_in_mid_epoch(options, step, tmp_path, monkey
         patch.setattr(loss, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "cut", **options)
-    assert left_behind(run(tmp_path / "cut", resume=True, **options)) == straight
+    assert left_behind(run(tmp_path / "cut", resume=True, **options)) == straight(options)
 
 
 @PROTOCOLS
@@ -201,7 +218,7 @@ def test_an_interrupt_gives_a_given_net_back_as_it_was_after_the_last_epoch(nois
 
 
 @PROTOCOLS
-def test_an_interrupt_after_the_last_step_is_not_swallowed(options, tmp_path):
+def test_an_interrupt_after_the_last_step_is_not_swallowed(options, tmp_path, straight):
     pytest.importorskip("safetensors")
 
     def press(row):
@@ -211,12 +228,11 @@ def test_an_interrupt_after_the_last_step_is_not_swallowed(options, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", callback=press, **options)
     again = left_behind(run(tmp_path / "cut", resume=True, **options))
-    assert again == left_behind(run(tmp_path / "straight", **options))
+    assert again == straight(options)
 
 
-def test_stopped_by_the_callback_and_gone_on_with(tmp_path):
+def test_stopped_by_the_callback_and_gone_on_with(tmp_path, straight):
     pytest.importorskip("safetensors")
-    straight = left_behind(run(tmp_path / "straight", **FOURIER))
     seen = []
 
     def stop(row):
@@ -229,8 +245,8 @@ def test_stopped_by_the_callback_and_gone_on_with(tmp_path):
     assert [row["seed"] for row in seen] == [0, 0]
     assert len(stopped.history) == 2
     assert not (tmp_path / "cut" / "weights.safetensors").exists()
-    assert left_behind(run(tmp_path / "cut", resume=True, **FOURIER)) == straight
-    assert run(callback=interrupt_after(3, StopIteration), **FOURIER).reason == "completed"
+    assert left_behind(run(tmp_path / "cut", resume=True, **FOURIER)) == straight(FOURIER)
+    assert run(callback=interrupt_after(1, StopIteration), **SHORT).reason == "completed"
 
 
 @PROTOCOLS
@@ -300,15 +316,15 @@ def test_a_given_net_is_trained_in_place_from_the_kernels_it_has(noisy):
     other.load_state_dict(before)
     assert numbers(run(model=other, seed=5, **FOURIER)) == numbers(result)  # nothing is drawn: the noise is for new nets
     assert measured_factor(net.on(SMALL)) < measured_factor(noisy(seed=7).on(SMALL))
-    fresh = run(model=PoissonNetConfig(pre=2), **FOURIER)
+    fresh = run(model=PoissonNetConfig(pre=2), **SHORT)
     assert fresh.model.config.pre == 2
-    assert run(model=PoissonNetConfig(pre=2), degree=1, **FOURIER).model.config == PoissonNetConfig(pre=2, degree=1)
+    assert run(model=PoissonNetConfig(pre=2), degree=1, **SHORT).model.config == PoissonNetConfig(pre=2, degree=1)
 
 
 def test_one_net_for_several_problems():
     problems = [SMALL, anisotropic(0.1, 15), unigrid.Poisson((16, 16), boundary=P)]
     for options in (FOURIER, RANDOM):
-        result = run(problems=problems, degree=2, **options)
+        result = run(problems=problems, degree=2, **{**options, "epochs": 1})
         assert len(result.factors) == 3
         assert result.factor == max(result.factors)
         assert "the largest of 3 problems" in str(result)
@@ -384,7 +400,7 @@ def test_a_new_net_of_too_much_noise_is_lost_too():
         run(noise=50.0, **RANDOM)
 
 
-def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
+def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch, straight):
     pytest.importorskip("safetensors")
     forward, count = RandomLoss.__call__, iter(range(1, 1000))
     monkeypatch.setattr(RandomLoss, "__call__", lambda self: forward(self) * (np.nan if next(count) == 6 else 1.0))
@@ -392,7 +408,7 @@ def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
         run(tmp_path / "run", **RANDOM)
     assert caught.value.args
     monkeypatch.undo()
-    assert left_behind(run(tmp_path / "run", resume=True, **RANDOM)) == left_behind(run(tmp_path / "straight", **RANDOM))
+    assert left_behind(run(tmp_path / "run", resume=True, **RANDOM)) == straight(RANDOM)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +482,7 @@ def test_rows_are_logged_and_shown(tmp_path, capsys):
 
 
 def test_train_forwards_to_train_solver():
-    tiny = {"protocol": "random", "epochs": 1, "steps": 2, "progress": False}
+    tiny = {"protocol": "fourier", "epochs": 1, "steps": 1, "progress": False}
     direct = unigrid.train_solver(SMALL, seed=3, **tiny)
     for problems in (SMALL, [SMALL], (SMALL,)):
         assert numbers(unigrid.train(problems, seed=3, **tiny)) == numbers(direct)
