@@ -9,7 +9,7 @@ import pytest
 from unigrid import training
 from unigrid.cli import main
 
-TINY = "--size 15 --set steps=5"
+TINY = "--size 15 --set steps=2"
 
 
 @pytest.fixture(scope="module")
