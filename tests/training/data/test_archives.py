@@ -279,7 +279,7 @@ def test_the_attacks_work_on_an_ordinary_unpickler(tmp_path):
 def test_the_refusal_names_what_the_pickle_asks_for(tmp_path):
     module = os.system.__module__
     text = refusal(unpickle, attacks(tmp_path / "flag")["os.system"], "data_batch_1")
-    assert f"data_batch_1: not a readable batch (it asks for {module}.system, which no CIFAR file needs" in text
+    assert f"data_batch_1: not a readable batch (it names {module}.system, which no CIFAR file needs" in text
 
 
 @pytest.mark.parametrize(

@@ -258,10 +258,10 @@ BAD = {
     "flat images": ((GOOD.reshape(40, -1), LABELS), r"images must have the axes .* got shape \(40, 144\)"),
     "no images": ((GOOD[:0], LABELS[:0]), r"got shape \(0, 3, 8, 6\)"),
     "too few labels": ((GOOD, LABELS[:-1]), "equally many, got 40 and 39"),
-    "float labels": ((GOOD, LABELS * 1.0), r"labels must be whole numbers, one an image, got float64 of shape \(40,\)"),
+    "float labels": ((GOOD, LABELS * 1.0), r"labels must be whole numbers, one per image, got float64 of shape \(40,\)"),
     "one-hot labels": ((GOOD, np.eye(4, dtype=int)[LABELS]), r"got int64 of shape \(40, 4\)"),
-    "truth as labels": ((GOOD, LABELS > 1), "labels must be whole numbers, one an image, got bool"),
-    "words as labels": ((GOOD, LABELS.astype(str)), "labels must be whole numbers, one an image, got <U"),
+    "truth as labels": ((GOOD, LABELS > 1), "labels must be whole numbers, one per image, got bool"),
+    "words as labels": ((GOOD, LABELS.astype(str)), "labels must be whole numbers, one per image, got <U"),
     "negative labels": ((GOOD, LABELS - 1), "labels must be 0 to k - 1, got -1"),
     "labels from 1": ((GOOD, LABELS + 1), "got 4 different ones from 1 to 4: label 0 has no training image"),
     "a gap": ((GOOD, np.where(LABELS == 2, 5, LABELS)), "got 4 different ones from 0 to 5: label 2 has no training image"),
@@ -280,7 +280,7 @@ BAD = {
     "channels differ": (((GOOD, LABELS), (GOOD[:, 0], LABELS)), r"got \(3, 8, 6\) and \(1, 8, 6\)"),
     "more classes in the test": (
         ((GOOD, LABELS), (GOOD, LABELS + 1)),
-        "the test labels reach 4, but training knows only 0 to 3",
+        "the test labels reach 4, but those of training only 3",
     ),
     "which one": (((GOOD, LABELS), (GOOD * 1.0, LABELS)), "^test images that are floats"),
 }

@@ -12,7 +12,8 @@ import unigrid
 from unigrid.conv.weights import load_weights
 from unigrid.files import FileError
 from unigrid.training import ImageData, Split
-from unigrid.training.images.inference import fitted, load_trained
+from unigrid.training.images.inference import load_trained
+from unigrid.training.images.pictures import fitted
 from unigrid.training.runs import checkpoint
 from unigrid.training.runs.checkpoint import CheckpointError
 

@@ -1,9 +1,8 @@
-"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read without running anything in them.
+"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read without running code in them.
 
-A data set's name stands for the published bytes and for nothing else, so that a result says what it was measured on: every
-file must have its canonical size and MD5, and is read only then. A truncated file, a flipped byte, a file under another
-one's name and a smaller or changed set of the same form are all refused, each with its reason; data of one's own go in as
-arrays. Archives are read in place, members into memory, nothing is unpacked.
+The name of a data set stands for the published bytes only: every file must have its canonical size and MD5 before it is
+read. A truncated file, a flipped byte, a file under the name of another and a smaller or changed set of the same form are all
+refused, each with its reason. Archives are read in place, into memory; nothing is unpacked to disk.
 
 Source: A. Krizhevsky, Learning multiple layers of features from tiny images (2009), https://www.cs.toronto.edu/~kriz/cifar.html
 for both forms of CIFAR; Y. LeCun, C. Cortes, C. Burges, The MNIST database, for the idx form.
@@ -30,11 +29,11 @@ from ...messages import nearest
 
 Bytes = NDArray[np.uint8]
 Parsed = tuple[Bytes, Bytes]  # images (count, channels, height, width), labels (count,)
-DAMAGE = (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile)  # what a damaged archive makes the libraries raise
+DAMAGE = (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile)  # raised by the libraries for a damaged archive
 
 
 class DatasetError(FileError):
-    """Data that are missing, damaged or not what their name says; one line: what is wrong and what to do about it."""
+    """Data that are missing, damaged or not the published ones; one line: the fault and what to do about it."""
 
 
 @final
@@ -51,7 +50,7 @@ class KnownFile:
 @final
 @dataclass(frozen=True)
 class Layout:
-    """One published form of a data set: where its files lie, and how the files of a split become arrays."""
+    """One published form of a data set: its folders and files, and the function that parses the files of a split."""
 
     folders: tuple[str, ...]
     archive: str | None
@@ -68,7 +67,7 @@ class Layout:
 @final
 @dataclass(frozen=True)
 class Found:
-    """A layout, and the folder or the archive that has it."""
+    """A layout, and the folder or the archive in which it was found."""
 
     layout: Layout
     path: Path
@@ -86,7 +85,7 @@ def find(layouts: Sequence[Layout], where: Path) -> Found | None:
 
 
 def incomplete(layouts: Sequence[Layout], where: Path) -> str | None:
-    """Say which folder has some of the files, and which it lacks; None if no folder has any."""
+    """Return which folder has some of the files, and which are missing; None if no folder has any."""
     for found in _folders(layouts, where):
         missing = _missing(found)
         if len(missing) < len(found.layout.files):
@@ -104,7 +103,7 @@ def read(found: Found) -> tuple[Parsed, Parsed]:
     Raises
     ------
     DatasetError
-        If a file cannot be read or is not the canonical one.
+        For a file that cannot be read or is not the canonical one.
     """
     layout = found.layout
     try:
@@ -138,7 +137,7 @@ def _missing(found: Found) -> list[str]:
 
 
 def _path_of(folder: Path, name: str) -> Path | None:
-    """MNIST is published compressed file by file, and often found unpacked."""
+    """Return the path of a file, or of its .gz: MNIST is published compressed file by file, and often found unpacked."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
@@ -148,7 +147,7 @@ def _from_folder(found: Found) -> dict[str, bytes]:
         path = _path_of(found.path, known.name) or found.path / known.name
         try:
             with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-                data = file.read(known.size + 1)  # no more, whatever a file claims to unpack to
+                data = file.read(known.size + 1)  # at most, whatever size the file unpacks to
         except DAMAGE as error:
             raise DatasetError(f"{path}: truncated or damaged ({one_line(error)}); delete it and get it again") from None
         check(data, known, path, found.layout.files)
@@ -157,7 +156,7 @@ def _from_folder(found: Found) -> dict[str, bytes]:
 
 
 def _from_archive(found: Found) -> dict[str, bytes]:
-    """Read an archive once, from front to back: going back in a compressed file means unpacking it anew."""
+    """Read an archive once, from front to back: seeking backwards in a compressed file decompresses it again."""
     wanted = {f"{folder}/{known.name}": known for folder in found.layout.folders for known in found.layout.files}
     contents: dict[str, bytes] = {}
     with tarfile.open(found.path) as archive:
@@ -178,13 +177,13 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-# The restricted unpickler. A pickle is a program that calls what it names; this one gets stand-ins for the few names in the
-# published files, which only note their arguments, so that not even numpy runs on what an unchecked file says.
+# The restricted unpickler. A pickle is a program that calls the objects it names; here the few names in the published files
+# are bound to stand-ins that only record their arguments.
 
 
 @final
 class _StandIn:
-    """What a pickle gets for a name it may use. It can be called, and nothing else can be done to it."""
+    """The object bound to an allowed name of a pickle. It can be called, but not changed."""
 
     __slots__ = ("_function",)
 
@@ -200,7 +199,7 @@ class _StandIn:
 
 @final
 class _Noted:
-    """An array or a data type in the making: the state that the pickle sets, not yet looked at."""
+    """An array under construction: the state set by the pickle, not yet checked."""
 
     def __init__(self, *arguments: Any) -> None:
         self.state: Any = arguments
@@ -210,7 +209,7 @@ class _Noted:
 
 
 def _encoded(text: str, encoding: str) -> bytes:
-    """Python 3 writes bytes so in the pickles that Python 2 can read."""
+    """Return the encoded text: how Python 3 writes bytes in pickles for Python 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
     return text.encode("latin1")
@@ -227,7 +226,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 @final
 class _DType:
-    """The name of a data type; the byte order that follows matters to no byte."""
+    """The name of a data type; its byte order is ignored, as only bytes are read."""
 
     def __init__(self, name: Any) -> None:
         self.name = name.decode("latin1") if isinstance(name, bytes) else name
@@ -240,7 +239,7 @@ class _DType:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs: it may be malicious")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR file needs: it may be malicious")
         return _ALLOWED[module, name]
 
 
@@ -250,11 +249,11 @@ def unpickle(data: bytes, name: str) -> dict[str, Any]:
     Raises
     ------
     DatasetError
-        If it is not a whole pickle of a dictionary, or asks for more than such a batch needs.
+        For an incomplete pickle, one of no dictionary, or one with other names than such a batch has.
     """
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle makes the unpickler raise anything
+    except Exception as error:  # a damaged pickle can make the unpickler raise anything
         raise DatasetError(f"{name}: not a readable batch ({one_line(error)})") from None
     if not isinstance(batch, dict):
         raise DatasetError(f"{name}: not a batch: a {type(batch).__name__} instead of a dictionary")
@@ -262,7 +261,7 @@ def unpickle(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _bytes_of(noted: Any, shape: tuple[int, int], name: str) -> Bytes:
-    """Return the array that a pickle describes, if it is one of bytes and of this shape."""
+    """Return the array described by a pickle. Raises DatasetError for other types and shapes."""
     state = noted.state if isinstance(noted, _Noted) else None
     if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
         raise DatasetError(f"{name}: 'data' is not an array")
@@ -288,7 +287,7 @@ def pickled_batch(data: bytes, known: KnownFile, key: str, classes: int) -> Pars
 
 
 def binary_batch(data: bytes, known: KnownFile, label_bytes: int, classes: int) -> Parsed:
-    """Return images and labels of one binary batch: records of `label_bytes` labels, the last one counts, and 3072 pixels."""
+    """Return images and labels of one binary batch: records of `label_bytes` labels, the last of them used, and 3072 pixels."""
     length = label_bytes + 3072
     if len(data) != known.count * length:
         raise DatasetError(f"{known.name}: {known.count} records of {length} bytes expected, got {len(data)} bytes")
@@ -336,9 +335,9 @@ def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
     return images[:, None], labels
 
 
-# Sizes and MD5 of the files inside the archives that https://www.cs.toronto.edu/~kriz/cifar.html publishes. Those of the
-# pickles are the ones that torchvision checks, too; those of the binary files were computed from files whose pixels and
-# labels equal those of the pickles, image by image. MNIST: of the files that the published .gz unpack to.
+# Sizes and MD5 of the files inside the archives of https://www.cs.toronto.edu/~kriz/cifar.html. Those of the pickles are also
+# checked by torchvision; those of the binary files were computed from files whose pixels and labels equal those of the
+# pickles, image by image. MNIST: of the decompressed published files.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "cifar10": (
         Layout(

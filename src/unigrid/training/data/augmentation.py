@@ -1,8 +1,8 @@
 """Random crops, mirrored images and cutout for whole batches at once, on the device that holds the images.
 
-An epoch is drawn before it begins, one entry an image: its place in the order, the offset of its crop, whether it is
-mirrored, the center of its cutout. What happens to an image is therefore the same in whatever batch it comes, of whatever
-size, on whatever device; and nothing waits for the device.
+The random numbers of an epoch are drawn before it begins, one entry per image: its place in the order, the offset of its crop,
+whether it is mirrored, the center of its cutout. The augmentation of an image therefore depends neither on the batch nor on
+the device; and nothing waits for the device.
 
     y = x[top : top + h, left : left + w]     of the image padded with black by `pad` pixels on every side
     y = y mirrored left to right              for half of the images
@@ -26,12 +26,12 @@ from torch import Tensor
 @final
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images at random.
+    """Random changes of training images.
 
     Parameters
     ----------
     pad : int, pixels
-        Width of the black frame out of which a crop of the image's own size is taken; 0: no crop.
+        Width of the black frame added before a random crop of the image's own size; 0: no crop.
     flip : bool
         Whether half of the images are mirrored left to right.
     cutout : int, pixels
@@ -54,8 +54,8 @@ class Augmentation:
 @final
 @dataclass(frozen=True, eq=False)
 class EpochPlan:
-    """All that is random in one epoch. `order` says which image comes when; the rest has one row an image, in the data's own
-    order, so that what happens to image i does not depend on when it comes.
+    """All random numbers of one epoch. `order` is the order of the images; the others have one row per image, in the order of
+    the data, so that the augmentation of image i does not depend on its place in the epoch.
     """
 
     order: Tensor  # int64 (count,)
@@ -74,9 +74,9 @@ class EpochPlan:
         size : (int, int), pixels
             Height and width of an image.
         augmentation : Augmentation
-            What of it is random; all numbers are drawn in any case, so switching one off leaves the others as they are.
+            All numbers are drawn in any case, so that switching one change off does not affect the others.
         generator : torch.Generator
-            On the CPU, so that a seed means the same plan on every device.
+            On the CPU, so that a seed gives the same plan on every device.
         """
         order = torch.randperm(count, generator=generator)
         offsets = torch.randint(2 * augmentation.pad + 1, (count, 2), generator=generator)
@@ -85,27 +85,27 @@ class EpochPlan:
         return cls(order, offsets, flips, centers)
 
     def to(self, device: torch.device | str) -> EpochPlan:
-        """Return the plan on a device: to be done once an epoch, so that no batch waits for a copy."""
+        """Return the plan on a device. Done once per epoch, so that no batch waits for a copy."""
         return EpochPlan(*(part.to(device) for part in (self.order, self.offsets, self.flips, self.centers)))
 
 
 @final
 class Pipeline:
-    """Images on a device, and the batches made of them: normalized, and augmented by a plan or not at all.
+    """Images on a device, and batches of them: normalized, and augmented by a plan or not at all.
 
-    The images are kept as bytes, padded, channels last: a crop is then a window of the array, gathered in runs of a row, and
-    a batch comes out in the memory format that convolutions like best.
+    The images are stored as padded bytes, channels last: a crop is then a window of the array, gathered row by row, and a
+    batch is in the memory format in which convolutions are fastest.
 
     Parameters
     ----------
     images : Tensor, uint8 (count, channels, height, width)
         Copied, never changed.
-    mean, std : sequence of float, one a channel
+    mean, std : sequence of float, one per channel
         Of images scaled to 0..1.
     augmentation : Augmentation
-        For `batch`; `plain` knows none.
+        Used by `batch`, not by `plain`.
     device, dtype, memory_format
-        Where the images are kept, and what the batches are. Arithmetic is in float32 whatever the dtype, float64 excepted.
+        Of the batches; the images are stored on the device. Arithmetic is in float32, or in float64 if that is the dtype.
     """
 
     def __init__(
@@ -153,16 +153,16 @@ class Pipeline:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of an image, as `EpochPlan.draw` asks for them."""
+        """Height and width of an image."""
         return self.height, self.width
 
     @property
     def device(self) -> torch.device:
-        """Where the images are, and the batches will be."""
+        """The device of the images and the batches."""
         return self._plain.device
 
     def plan(self, generator: torch.Generator) -> EpochPlan:
-        """Draw an epoch of these images with a generator of the CPU, and return it on their device."""
+        """Return the plan of an epoch, drawn with a generator on the CPU, on the device of the images."""
         return EpochPlan.draw(self.count, self.size, self.augmentation, generator).to(self.device)
 
     def batch(self, indices: Tensor, plan: EpochPlan) -> Tensor:
@@ -180,7 +180,7 @@ class Pipeline:
         return self._finished(values)
 
     def plain(self, start: int, stop: int) -> Tensor:
-        """Return images start to stop as they are, in their own order, normalized: for evaluation."""
+        """Return images start to stop, normalized, in the order of the data: for evaluation."""
         return self._finished(self._normalized(self._plain[start:stop]))
 
     def _cropped(self, indices: Tensor, plan: EpochPlan) -> Tensor:
@@ -190,7 +190,7 @@ class Pipeline:
         return self._crops[indices, tops, lefts]
 
     def _normalized(self, images: Tensor) -> Tensor:
-        """Multiply, then add, each rounded on its own: every device gives the same bits. By rows, which are long enough."""
+        """Multiply, then add, each rounded separately, so that every device gives the same bits."""
         values = images.reshape(len(images), self.height, self.width * self.channels).to(self._scale.dtype)
         return values.mul_(self._scale).add_(self._shift).view(len(images), self.height, self.width, self.channels)
 

@@ -1,6 +1,6 @@
-"""Data sets for training: by name, or from arrays and torch Datasets of one's own. All become bytes in memory.
+"""Data sets for training: by name, or from arrays and torch Datasets. All are held as bytes in memory.
 
-`cifar10`, `cifar100` and `mnist` are the published files, looked for in a folder, checked bit for bit, fetched on request;
+`cifar10`, `cifar100` and `mnist` are the published files, read from a folder, checked bit for bit, downloaded on request;
 `shapes` is drawn by unigrid itself and marked synthetic.
 """
 
@@ -39,14 +39,14 @@ CLASSES = {
         wolf woman worm""",
     "mnist": "0 1 2 3 4 5 6 7 8 9",
 }
-# Mean and standard deviation that the published results were normalized with. (That of CIFAR-10 is the mean over the images
-# of each image's own deviation; changing it now would make results differ from the published ones.)
+# Mean and standard deviation used for the published results. (That of CIFAR-10 is the mean over the images of each image's own
+# deviation; another would make results differ from the published ones.)
 STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "mnist": ((0.1307,), (0.3081,)),
 }
-TEST_FRACTION = 10  # one in so many is split off where the data come without a test set
+TEST_FRACTION = 10  # every tenth image is a test image where the data have no test set
 SPLIT_SEED = 0
 
 
@@ -68,7 +68,7 @@ class Split:
     def subset(self, chosen: int | Tensor) -> Split:
         """Return part of the split: the images of these indices, or that many, spread at random by a fixed seed.
 
-        A count gives the same images every time, in the data's own order; of data sorted by class it takes from all.
+        A count gives the same images every time, in the order of the data; of data sorted by class, images of all classes.
 
         Raises
         ------
@@ -97,10 +97,10 @@ class ImageData:
     train, test : Split
     classes : tuple of str
         The name of each label.
-    mean, std : tuple of float, one a channel
-        What images scaled to 0..1 are normalized with.
+    mean, std : tuple of float, one per channel
+        Of images scaled to 0..1, for normalization.
     synthetic : bool
-        Whether a program drew the images; every report then says so.
+        Whether the images were drawn by a program; every report mentions it.
     flip : bool
         Whether a mirrored image keeps its label.
     """
@@ -134,28 +134,28 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
 
     Parameters
     ----------
-    dataset : str, ImageData, or data of one's own
+    dataset : str, ImageData, or data of your own
         - "cifar10", "cifar100", "mnist": the published files, bit for bit, pickled or binary, unpacked or in their archive.
         - "shapes": 8,000 + 2,000 synthetic pictures of 10 classes, 32 x 32 x 3; needs no file.
         - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or floats
           from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
-          channel, or (count, height, width, channels) with 1 or 3 channels, taken so where axis 1 is neither 1 nor 3.
+          channel, or (count, height, width, channels) with 1 or 3 channels, if axis 1 is neither 1 nor 3.
           Labels are whole numbers 0 to k - 1.
-        - (images, labels): every tenth image of each class, drawn with a fixed seed, is split off as the test set.
-        - a torch Dataset of (picture, label), or a (train, test) pair of them: each is gone through once. Pictures are PIL
+        - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
+        - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
           images, arrays or tensors, before any normalization or random change.
     data_dir : path, optional
-        Folder that holds the files, their folder or their archive, or one of these itself. Otherwise UNIGRID_DATA,
-        otherwise `unigrid` in the user's cache.
+        Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
+        `unigrid` in the user's cache.
     download : bool
-        Whether files that are missing are fetched from the data set's own site.
+        Whether missing files are downloaded from the data set's own site.
 
     Raises
     ------
     ValueError
-        For an unknown name, and for arrays that are no labelled images; the text says what came and what is allowed.
+        For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed.
     DatasetError
-        For files that are missing (with the command that gets them), damaged or not the published ones.
+        For files that are missing (with the command that downloads them), damaged or not the published ones.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return where data sets are looked for: the argument, else UNIGRID_DATA, else `unigrid` in the user's cache."""
+    """Return the folder of data sets: the argument, else UNIGRID_DATA, else `unigrid` in the user's cache."""
     given = data_dir if data_dir is not None else os.environ.get("UNIGRID_DATA")
     if given:
         return Path(given).expanduser()
@@ -197,7 +197,7 @@ def _published(name: str, data_dir: str | os.PathLike[str] | None, fetch: bool) 
 
 
 def _missing(name: str, where: Path, given: bool) -> str:
-    """Say what was looked for, where, and the commands that help."""
+    """Return the message for missing data: what was looked for, where, and the commands that help."""
     layouts = archives.LAYOUTS[name]
     wanted = [f"{folder}/" for layout in layouts for folder in layout.folders]
     wanted += [layout.archive for layout in layouts if layout.archive is not None]
@@ -245,7 +245,7 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
-# Data of one's own.
+# Data of the user.
 
 
 def _custom(dataset: Any) -> ImageData:
@@ -273,7 +273,7 @@ def _is_torch_dataset(dataset: Any) -> bool:
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes where a Dataset says them, as those of torchvision do."""
+    """Return the names of the classes where a Dataset has them, as those of torchvision do."""
     names = getattr(dataset, "classes", None)
     listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     return tuple(names) if listed and names else None
@@ -287,7 +287,7 @@ def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None
         )
     classes = _count_classes(train.labels)
     if int(test.labels.max()) >= classes:
-        raise ValueError(f"the test labels reach {int(test.labels.max())}, but training knows only 0 to {classes - 1}")
+        raise ValueError(f"the test labels reach {int(test.labels.max())}, but those of training only {classes - 1}")
     if names is None or len(names) != classes:
         names = tuple(map(str, range(classes)))
     return ImageData("custom", train, test, names, *_statistics(train.images))
@@ -308,7 +308,7 @@ def _count_classes(labels: Tensor) -> int:
 
 
 def _split_off(data: Split, names: tuple[str, ...] | None = None) -> ImageData:
-    """Split every tenth image of each class off as the test set, drawn with a fixed seed."""
+    """Make every tenth image of each class, drawn with a fixed seed, the test set."""
     if len(data) < TEST_FRACTION:
         raise ValueError(f"{len(data)} images are too few to split a test set off: give ((images, labels), (images, labels))")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SPLIT_SEED))
@@ -372,14 +372,14 @@ def _as_bytes(images: NDArray[Any], which: str) -> NDArray[np.uint8]:
 
 def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{which} labels must be whole numbers, one an image, got {labels.dtype} of shape {labels.shape}")
+        raise ValueError(f"{which} labels must be whole numbers, one per image, got {labels.dtype} of shape {labels.shape}")
     if labels.size and labels.min() < 0:
         raise ValueError(f"{which} labels must be 0 to k - 1, got {labels.min()}")
     return _tensor(labels.astype(np.int64))
 
 
 def _from_dataset(dataset: Any) -> Split:
-    """Go through a torch Dataset once."""
+    """Read a torch Dataset once."""
     pictures, labels = [], []
     for number, item in enumerate(_items(dataset)):
         try:
@@ -410,7 +410,7 @@ def _described(item: Any) -> str:
 
 
 def _picture(picture: Any) -> NDArray[Any]:
-    """Return a picture as an array; those of PIL have their channels last, which their size could not tell."""
+    """Return a picture as an array, channels first for those of PIL, whose size could not distinguish the axes."""
     if not hasattr(picture, "getbands"):
         return _as_array(picture)
     pixels = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Fetches published data sets from their own sites: resumable, checked, and under its name only when whole.
+"""Download published data sets from their own sites: resumable, checked, and under the final name only when complete.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html for CIFAR and the MD5 of its archives; torchvision's list for MNIST.
 """
@@ -57,7 +57,7 @@ def megabytes(dataset: str) -> int:
 
 
 def fetch_dataset(dataset: str, directory: Path) -> None:
-    """Fetch what is missing of a data set into a directory, which is made if need be."""
+    """Download the missing files of a data set into a directory, which is created if necessary."""
     for remote in REMOTES[dataset]:
         path = directory / remote.name
         if not path.exists():
@@ -65,23 +65,23 @@ def fetch_dataset(dataset: str, directory: Path) -> None:
 
 
 def fetch(url: str, path: Path, size: int, md5: str) -> None:
-    """Fetch a file to a path. What an interrupted transfer left in `.part` beside it is continued.
+    """Download a file. An interrupted transfer, kept in `.part` beside it, is continued.
 
     Parameters
     ----------
     url : str
     path : Path
-        Takes the file's name when its MD5 has been found right, never before.
+        The file takes this name once its MD5 is checked.
     size : int, bytes
-        What the progress bar, drawn on a terminal only, counts to.
+        The total of the progress bar, which is shown on a terminal only.
     md5 : str
-        What the file must hash to.
+        Of the published file.
 
     Raises
     ------
     DatasetError
-        If the site cannot be reached or does not have the file, if the transfer breaks off (what came is kept), if the disk
-        is full, or if the file is not the published one (it is then removed).
+        If the site cannot be reached or does not have the file, if the transfer breaks off (its part is kept), if the disk is
+        full, or if the file is not the published one (it is then removed).
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -105,7 +105,7 @@ def fetch(url: str, path: Path, size: int, md5: str) -> None:
 
 
 def _transfer(url: str, part: Path, size: int) -> None:
-    """Append to the part what it lacks; begin anew where the server does not send from the middle."""
+    """Append the rest to the part; start from the beginning where the server does not send ranges."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": f"unigrid/{__version__}"}
     if have:
@@ -117,7 +117,7 @@ def _transfer(url: str, part: Path, size: int) -> None:
 
 
 def _copy(answer: Any, file: BinaryIO, size: int, bar: Any) -> None:
-    """Copy until the server has no more; a file that would be too long is cut off there, and its hash will be wrong."""
+    """Copy until the end of the answer; a file that is too long is cut off, and its hash is then wrong."""
     while data := answer.read(min(CHUNK, size + 1 - file.tell())):
         file.write(data)
         bar.update(len(data))

@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, which is often better than the last of them."""
+"""The moving average of a network's weights, which often classifies better than the last weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WeightAverage:
 
         average <- d average + (1 - d) weights,     d = min(decay, (1 + n) / (10 + n)) after n steps, 0 after none
 
-    A young average forgets faster, or a short run would be tested with its first weights.
+    The ramp of d lets the average of a short run forget its first weights.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ class WeightAverage:
         averages, values = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
         pairs = list(zip(averages, values, strict=True))
         self._floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]  # batches seen by batch norms
+        self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]  # batches counted by batch norms
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take in the weights that the model has now, `steps` having been taken in before; nothing waits for the device."""
+        """Update with the current weights after `steps` earlier updates; nothing waits for the device."""
         kept = min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0
         averages, values = zip(*self._floating, strict=True)
         torch._foreach_lerp_(averages, values, 1 - kept)

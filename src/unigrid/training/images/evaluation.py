@@ -1,4 +1,4 @@
-"""What a trained network says of images: accuracy, confusion, and the classes of single pictures."""
+"""Evaluation: accuracy, loss, confusion matrix, logits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BATCH = 500
 @final
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a network classifies labelled images.
+    """The evaluation of a classifier on labelled images.
 
     Attributes
     ----------
     accuracy : float
-        Share of images whose class comes first, from 0 to 1.
+        Share of images whose most likely class is the right one, from 0 to 1.
     loss : float
         Mean cross entropy, natural logarithm.
     confusion : Tensor, int64 (classes, classes)
-        How many images of class i (row) were taken for class j (column).
+        Number of images of class i (row) that were classified as j (column).
     """
 
     accuracy: float
@@ -35,13 +35,13 @@ class Evaluation:
 
     @property
     def count(self) -> int:
-        """How many images."""
+        """The number of images."""
         return int(self.confusion.sum())
 
 
 @torch.no_grad()
 def logits_of(model: nn.Module, images: Tensor, flip: bool = False, mixed_precision: bool = False) -> Tensor:
-    """Return float32 logits (n, classes) of normalized images; with `flip` the mean of those of each and its mirror image."""
+    """Return float32 logits (n, classes) of normalized images; with `flip` the mean over each image and its mirror image."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
         logits = model(images)
         if flip:
@@ -50,7 +50,7 @@ def logits_of(model: nn.Module, images: Tensor, flip: bool = False, mixed_precis
 
 
 def in_full_precision(logits: Tensor) -> Tensor:
-    """Return logits in which a loss can be computed: float32 at least."""
+    """Return logits in float32 at least, for computing a loss."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -59,7 +59,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Return accuracy, loss and confusion of a model over images without augmentation.
 
-    The model is put into evaluation mode while this lasts. Nothing waits for the device before the end.
+    The model is in evaluation mode meanwhile. Nothing waits for the device before the end.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()

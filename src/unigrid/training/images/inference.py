@@ -1,37 +1,28 @@
-"""Load a checkpoint and run it on a test set or on image files.
-
-A picture is converted to the format of the training images: cut to their aspect ratio about its center (a square, for the
-published data sets), resized with antialiasing (bicubic), converted to gray or RGB, and normalized by the training run's mean
-and standard deviation.
-"""
+"""Load a checkpoint and run it on a test set or on image files."""
 
 from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
-from ...files import FileError, check_readable, one_line
+from ...files import check_readable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
 from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
 from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
+from .pictures import fitted, mode
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-MODES = {1: "L", 3: "RGB"}
 CUSTOM = "custom"
 STORED: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {
@@ -107,11 +98,11 @@ class TrainedModel:
     @property
     def picture_mode(self) -> str:
         """The mode that pictures are converted to, "L" (gray) or "RGB". ValueError for a network of other channels."""
-        return _mode(self.shape[0])
+        return mode(self.shape[0])
 
     def require_pictures(self) -> None:
         """Raise ValueError for a network that takes no pictures: a solver, or one of images of other channels than 1 or 3."""
-        _mode(self.shape[0])
+        mode(self.shape[0])
 
     @property
     def flips(self) -> bool:
@@ -120,7 +111,7 @@ class TrainedModel:
 
     @property
     def _images(self) -> dict[str, Any]:
-        """What the run stored of its images. Raises ValueError for a solver."""
+        """The stored description of the images. Raises ValueError for a solver."""
         if self.solves:
             raise ValueError(
                 f"{self.path}: its network solves Poisson's equation and takes no pictures: unigrid.solve(f, cycle=); "
@@ -136,14 +127,14 @@ class TrainedModel:
     def evaluate(
         self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False
     ) -> Evaluation:
-        """Return how well the network classifies the test images of a data set, just as its training run evaluated it.
+        """Return the evaluation on the test images of a data set, computed as in the training run.
 
         Parameters
         ----------
         dataset : as in `load`, optional
-            The data set that it was trained on, if not given.
+            Default: the data set that it was trained on.
         data_dir, download
-            Where the data are, and whether to fetch them.
+            Where the data are, and whether to download them.
 
         Raises
         ------
@@ -166,31 +157,31 @@ class TrainedModel:
         return evaluate_model(self.model, images, data.test.labels, self.flips, self._mixed_precision)
 
     def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
-        """Return the data that `evaluate` would use, checked; arguments and errors as there."""
+        """Return the data that `evaluate` uses, checked; arguments and errors as there."""
         known = self._images["name"]
         if dataset is None and known == CUSTOM:
-            raise ValueError(f"{self.path}: trained on data that have no name; say which data set to evaluate it on")
+            raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
         data = load(known if dataset is None else dataset, data_dir, download)
         self._check(data)
         return data
 
     def predict(self, pictures: Iterable[Any], top: int = 5) -> list[Prediction]:
-        """Return what the network takes pictures for.
+        """Return the likeliest classes of pictures.
 
         Parameters
         ----------
         pictures : iterable
             Paths, PIL images, or arrays and tensors: (height, width), (height, width, channels) or (channels, height, width)
-            with 1 or 3 channels, uint8 or floats from 0 to 1. Of any size: the module's docstring says what is done to them.
+            with 1 or 3 channels, uint8 or floats from 0 to 1. Of any size: see `unigrid.training.images.pictures`.
         top : int
-            How many classes to tell of each; at most all there are.
+            Number of classes per picture; at most all of them are returned.
 
         Raises
         ------
         FileError
-            For a path that is no picture; the text begins with it.
+            For a path that is no picture; the message begins with it.
         ValueError, TypeError
-            For what is no picture otherwise.
+            For other objects that are no pictures.
         """
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise ValueError(f"top must be an integer >= 1, got {top!r}")
@@ -221,7 +212,7 @@ class TrainedModel:
         return Pipeline(images, known["mean"], known["std"], None, self.device, dtype, order)
 
     def _check(self, data: ImageData) -> None:
-        """Refuse data of which the network's answers would say nothing. Classes without names may be any."""
+        """Raise ValueError for data of other channels or classes. Classes without names match any."""
         known, channels = self._images["name"], self.shape[0]
         if data.shape[0] != channels:
             raise ValueError(
@@ -241,7 +232,7 @@ class TrainedModel:
 def load_trained(
     path: str | os.PathLike[str], device: str | torch.device = "auto", model: nn.Module | None = None
 ) -> TrainedModel:
-    """Return the network of a checkpoint, ready to be used.
+    """Return the network of a checkpoint.
 
     Parameters
     ----------
@@ -250,16 +241,16 @@ def load_trained(
         on the validation set.
     device : "auto", "cpu", "cuda", ...
     model : nn.Module, optional
-        What the weights go into, in place. Needed for networks of one's own; the others are rebuilt from the checkpoint.
+        The network that the weights are loaded into. Needed for networks of your own; others are rebuilt from the checkpoint.
 
     Raises
     ------
     CheckpointError
         For a file that is damaged, no checkpoint of a training run, or of another network than `model`.
     FileError
-        For a file that is not there.
+        For a missing file.
     ValueError
-        For a device that is not there.
+        For a device that is not available.
     """
     place = device_named(device)
     found = _found(Path(path))
@@ -275,7 +266,7 @@ def load_trained(
     except ValueError as error:
         raise CheckpointError(f"{found.path}: {error}") from None
     network = network.to(place).eval()
-    if configuration["protocol"].get("accelerated"):  # as in training, so that sums are rounded alike
+    if configuration["protocol"].get("accelerated"):  # as in training, so that sums are rounded identically
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedModel(network, configuration, epoch, step, found.path)
 
@@ -332,87 +323,6 @@ def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None)
         return PoissonNetConfig(**fields).build()
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
-
-
-# Pictures.
-
-
-def fitted(picture: Any, shape: tuple[int, int, int]) -> Tensor:
-    """Return a picture as uint8 (channels, height, width) of that shape: cut about its center, resized with antialiasing."""
-    from PIL import Image, ImageOps
-
-    channels, height, width = shape
-    image = ImageOps.fit(_image(picture, _mode(channels)), (width, height), Image.Resampling.BICUBIC)
-    pixels = np.array(image).reshape(height, width, channels)
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)))
-
-
-def _mode(channels: int) -> str:
-    if channels not in MODES:
-        raise ValueError(f"the network takes images of {channels} channels; pictures have 1 or 3")
-    return MODES[channels]
-
-
-def _image(picture: Any, mode: str) -> Image:
-    """Return the picture as a PIL image of that mode, whatever it is."""
-    from PIL import Image
-
-    if isinstance(picture, (str, os.PathLike)):
-        return _read(Path(picture), mode)
-    if isinstance(picture, Image.Image):
-        return _converted(picture, mode)
-    if isinstance(picture, (np.ndarray, Tensor)):
-        return _converted(_from_array(picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture), mode)
-    raise TypeError(f"a picture must be a path, a PIL image or an array, got {type(picture).__name__}")
-
-
-def _read(path: Path, mode: str) -> Image:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if path.is_dir():
-        raise FileError(f"{path}: is a directory, give a picture")
-    check_readable(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on large pictures and odd metadata; what cannot be read is told in one line
-            with open(path, "rb") as file, Image.open(file) as opened:
-                return _converted(ImageOps.exif_transpose(opened), mode)
-    except UnidentifiedImageError:
-        raise FileError(f"{path}: not a picture, or of a kind that Pillow cannot read; convert it to PNG or JPEG") from None
-    except MemoryError:
-        raise FileError(f"{path}: the picture does not fit into memory") from None
-    except Exception as error:  # whatever a damaged file makes the library raise, it is the file's fault
-        raise FileError(f"{path}: not a readable picture ({one_line(error)})") from None
-
-
-def _converted(image: Image, mode: str) -> Image:
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
-        deep = np.asarray(image, dtype=np.float64) / 257.0
-        image = Image.fromarray(np.rint(deep.clip(0, 255)).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow wants this step between
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Image:
-    from PIL import Image
-
-    pixels = np.moveaxis(array, 0, 2) if array.ndim == 3 and array.shape[2] not in MODES else array
-    if pixels.size == 0 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in MODES):
-        raise ValueError(
-            f"a picture must have the axes (height, width), (height, width, channels) or (channels, height, width) with 1 or "
-            f"3 channels, got shape {array.shape}"
-        )
-    if np.issubdtype(pixels.dtype, np.floating):
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # NaN is neither
-            raise ValueError(f"a picture of floats must lie in 0..1, got {low:g} to {high:g}; divide by 255")
-        pixels = np.rint(pixels * 255).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"a picture must be uint8, or floats from 0 to 1, got {array.dtype}")
-    return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
 
 
 def _counted(count: int, what: str) -> str:

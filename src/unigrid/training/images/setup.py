@@ -1,4 +1,4 @@
-"""What a run on images trains on, and how: the training and the validation images, the protocol, the seed, the device."""
+"""The setup of a run on images: training and validation images, protocol, seed, device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Setup:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has. A last batch of one image is left out: batch norm needs at least two."""
+        """The number of batches per epoch. A last batch of one image is left out: batch norm needs at least two."""
         whole, rest = divmod(len(self.train), self.protocol.batch_size)
         return whole if whole and (self.protocol.drop_last or rest <= 1) else whole + 1
 
@@ -50,7 +50,7 @@ class Setup:
         return evaluate_model(model, images, labels, flip, self.protocol.mixed_precision)
 
     def configuration(self, network: nn.Module, subset: int | None, validation: float) -> dict[str, Any]:
-        """Return what a run is, in plain values."""
+        """Return the description of a run in plain values."""
         data, images = self.data, self.train.images[:64]
         digest = hashlib.sha256(self.train.labels.cpu().numpy().tobytes() + images.cpu().numpy().tobytes())
         model = configuration_of(network) if isinstance(network, Classifier) else {"kind": f"custom {type(network).__name__}"}
@@ -91,7 +91,7 @@ def training_splits(
 
 
 def _validation_count(images: int, validation: float) -> int:
-    """Return how many of the images are for validation. Raises ValueError where that leaves none, or is no whole number."""
+    """Return the number of validation images. Raises ValueError where no others are left, or for no whole number."""
     if not isinstance(validation, bool) and isinstance(validation, (int, float)) and 0 <= validation < images:
         count = round(validation * images) if validation < 1 else int(validation)
         if count == validation or (validation < 1 and 0 < count < images):

@@ -1,14 +1,14 @@
-"""Checkpoints that survive kill -9, a full disk and a flipped byte: everything a training run needs to go on, in one file.
+"""Checkpoints that survive kill -9, a full disk and a flipped byte: the whole state of a training run in one file.
 
-A checkpoint is one line of text and what `torch.save` makes of the state:
+A checkpoint is one line of text and the state as written by `torch.save`:
 
     unigrid-checkpoint <format version> <length of the payload in bytes> <SHA-256> LF <payload>
 
 The SHA-256 is that of the line up to it (`unigrid-checkpoint 1 8123 `) followed by the payload, so no byte of the file can
-change unnoticed. The line keeps this form in every format version. A hash protects from accidents, not from malice; from that
-protects `weights_only`: whatever stands in the payload, loading it runs no code.
+change unnoticed. The line keeps this form in every format version. The hash protects from accidents; `weights_only` protects
+from malice: loading runs no code, whatever the payload.
 
-In a run's folder lie `checkpoint-<step>.pt`, the last two of them, and `best.pt` in the same format.
+The folder of a run contains the last two `checkpoint-<step>.pt`, and `best.pt` in the same format.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 class CheckpointError(FileError):
-    """A checkpoint that is missing, damaged, of a newer format or none at all; one line that begins with the path."""
+    """A checkpoint that is missing, damaged or of a newer format, or a file that is none; one line, beginning with the path."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """A checkpoint that was read.
 
-    `path` is its file, `state` what `save` was given (tensors on the CPU), and `messages` tells of the newer checkpoints that
-    were passed over, a line each: a run that goes on shows them.
+    `path` is its file, `state` the state passed to `save` (tensors on the CPU), and `messages` has one line for each newer
+    checkpoint that was skipped as damaged, to be shown to the user.
     """
 
     path: Path
@@ -67,18 +67,18 @@ class Loaded:
 def save(folder: Path, state: dict[str, Any], step: int) -> Path:
     """Write `checkpoint-<step>.pt` to the folder and keep, beside it, the latest whole checkpoint of an earlier step.
 
-    The file takes its name when all of it is on the disk; only then are older ones removed. So at every moment, even that of
-    a kill -9, at least the last checkpoint that was finished can be loaded. Removed as well: what an earlier, killed process
-    left half-written, and damaged checkpoints of later steps, which a run that fell back has left behind. A whole checkpoint
-    of a later step belongs to another run and stays.
+    The file takes its name when all of it is on the disk; only then are older ones removed. So at every moment, also at a
+    kill -9, at least the last finished checkpoint can be loaded. Also removed are half-written files of killed processes, and
+    damaged checkpoints of later steps, left by a run that went back. A whole checkpoint of a later step belongs to another
+    run and stays.
 
     Parameters
     ----------
     folder : Path
         Where to write; made if it does not exist.
     state : dict
-        Tensors, numbers, strings, None, and lists, tuples and dicts of these, nested as you like; nothing else, so that it
-        can be loaded without running code. Tensors come back as plain tensors, an OrderedDict as a dict. Give the model's part
+        Tensors, numbers, strings, None, and nested lists, tuples and dicts of these; nothing else, so that it can be loaded
+        without running code. Tensors come back as plain tensors, an OrderedDict as a dict. Give the model's part
         as `clean_state_dict(model)`.
     step : int
         Number of optimizer steps done, not negative.
@@ -86,9 +86,9 @@ def save(folder: Path, state: dict[str, Any], step: int) -> Path:
     Raises
     ------
     TypeError
-        For something in the state that is not allowed; its place in the state is named.
+        For an entry of the state that is not allowed; the message has its place in the state.
     FileError
-        Where the file cannot be written, as on a full disk: earlier checkpoints are then as they were.
+        If the file cannot be written, as on a full disk; earlier checkpoints are then unchanged.
     """
     step = operator.index(step)
     if step < 0:
@@ -100,20 +100,20 @@ def save(folder: Path, state: dict[str, Any], step: int) -> Path:
 
 
 def save_best(folder: Path, state: dict[str, Any]) -> Path:
-    """Write `best.pt` to the folder, or put it in place of the one that is there; otherwise like `save`. `load` reads it."""
+    """Write `best.pt` to the folder, replacing an earlier one; otherwise like `save`."""
     path = Path(folder) / BEST
     _write(path, state)
     return path
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return the state in a checkpoint, its tensors on the CPU. Nothing in the file is run, whoever wrote it.
+    """Return the state in a checkpoint, its tensors on the CPU. No code in the file is run.
 
     Raises
     ------
     CheckpointError
-        For a file that is missing, not a checkpoint, truncated, damaged, of a newer format, or that holds other things than
-        tensors and plain values.
+        For a file that is missing, no checkpoint, truncated, damaged, of a newer format, or with other content than tensors
+        and plain values.
     """
     path = Path(path)
     version, payload = _verified(path)
@@ -123,9 +123,9 @@ def load(path: Path) -> dict[str, Any]:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; the outcome is told in one line here
+            warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; the error below is one line
             state = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
-    except Exception:  # the text would advise to load without weights_only: never pass that on
+    except Exception:  # not passed on: the text advises to load without weights_only
         raise CheckpointError(
             f"{path}: holds something else than tensors and plain values; unigrid did not write it, and nothing of it was run"
         ) from None
@@ -137,12 +137,12 @@ def load(path: Path) -> dict[str, Any]:
 def latest(folder: Path) -> Loaded | None:
     """Return the newest checkpoint of the folder that is whole, or None where there is no checkpoint at all.
 
-    Newer ones that are damaged are passed over and named in the `messages` of what is returned.
+    Newer ones that are damaged are skipped and named in the `messages` of the result.
 
     Raises
     ------
     CheckpointError
-        Where there are checkpoints and none of them can be loaded; each is named.
+        If there are checkpoints and none of them can be loaded; each is named.
     """
     faults: list[str] = []
     for path in reversed(_checkpoints(Path(folder))):
@@ -167,7 +167,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _content(state: dict[str, Any]) -> tuple[bytes, memoryview]:
-    """Return header and payload. In memory first: the header, in front, needs the hash of what comes after."""
+    """Return header and payload, in memory: the header in front contains the hash of the payload."""
     if type(state) is not dict:
         raise TypeError(f"state must be a dict, got a {type(state).__name__}")
     buffer = io.BytesIO()
@@ -184,7 +184,7 @@ def _digest(front: bytes, payload: bytes | memoryview) -> bytes:
 
 
 def _checked(value: Any, place: str) -> Any:
-    """Return the value as plain dicts, lists, tuples and tensors; raise TypeError where `weights_only` would not load it."""
+    """Return the value as plain dicts, lists, tuples and tensors; raise TypeError for what `weights_only` cannot load."""
     if type(value) in PLAIN:  # exactly: a NumPy float64 is a float too, and cannot be loaded
         return value
     if isinstance(value, Tensor):
@@ -209,7 +209,7 @@ def _checked_tensor(value: Tensor, place: str) -> Tensor:
         raise TypeError(f"{place} is a {_name_of(value)} ({value.layout}, {value.device}); give a plain, dense tensor")
     value = value.detach()
     if value.untyped_storage().nbytes() > value.nbytes:
-        return value.clone()  # a part of something bigger, all of which would be written
+        return value.clone()  # a view, whose whole storage would be written
     return value
 
 
@@ -219,7 +219,7 @@ def _name_of(value: Any) -> str:
 
 
 def _verified(path: Path) -> tuple[int, memoryview]:
-    """Return format version and payload of a file of which every byte is as it was written."""
+    """Return format version and payload of a file, after checking its hash."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -245,7 +245,7 @@ def _no_header(content: bytes) -> str:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints by name, whole or not, in the order of their steps."""
+    """Return the files named as checkpoints, whole or not, in the order of their steps."""
     try:
         names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:
@@ -270,7 +270,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _remove_older(newest: Path) -> None:
-    """Remove what `newest` makes superfluous: the earlier ones but the last whole one, and damaged ones of later steps."""
+    """Remove the earlier checkpoints except the last whole one, and damaged ones of later steps."""
     others = [path for path in _checkpoints(newest.parent) if path != newest]
     later = [path for path in others if _step_of(path) > _step_of(newest)]
     earlier = [path for path in others if path not in later]
@@ -289,5 +289,5 @@ def _remove_temporaries(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a file too many does no harm; the checkpoint that counts is in place
+    with contextlib.suppress(OSError):  # a superfluous file does no harm; the new checkpoint is in place
         path.unlink()

@@ -1,4 +1,4 @@
-"""Where a network computes, and whether compiling it pays there."""
+"""Devices, and whether compiling and bfloat16 pay on them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-COMPILE_FROM = 500_000  # images of a run on a CPU, from which on half a minute of compiling is earned back
+COMPILE_FROM = 500_000  # images of a run on a CPU for which half a minute of compiling pays
 KINDS = ("auto", "cpu", "cuda", "mps")
 
 
 def device_named(name: str | torch.device) -> torch.device:
-    """Return the device; "auto" is a GPU where there is one. Raises ValueError for one that is not there."""
+    """Return the device; "auto" is a GPU where there is one. Raises ValueError for a device that is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -35,23 +35,23 @@ def device_named(name: str | torch.device) -> torch.device:
 
 
 def compiling_pays(device: torch.device, images: int) -> bool:
-    """Say whether a run over that many images earns back the time of compiling, and whether it can be compiled at all."""
+    """Whether a network can be compiled, and a run over that many images is faster by more than the time of compiling."""
     if device.type == "cuda":
         return sys.platform == "linux"
-    headers = Path(sysconfig.get_path("include"), "Python.h").exists()  # what is generated includes them
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()  # included by the generated code
     compiler = headers and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return device.type == "cpu" and sys.platform == "linux" and compiler and images >= COMPILE_FROM
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Say whether the device has instructions for bfloat16; where it has none, computing in it is slower than in float32."""
+    """Whether the device has instructions for bfloat16; without them it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return device.type == "cpu" and any(asked is not None and asked() for asked in known)
+    return device.type == "cpu" and any(has is not None and has() for has in known)
 
 
 def compiled(model: nn.Module) -> nn.Module:
-    """Return the model behind `torch.compile`, for batches that all have one size."""
+    """Return the model compiled by `torch.compile` for batches of one size."""
     wrapped: nn.Module = torch.compile(model, dynamic=False)  # type: ignore[assignment]
     return wrapped

@@ -1,10 +1,10 @@
-"""What a training run writes beside its checkpoints: its log, row by row, and what was run by which versions on what.
+"""Logs of a training run: its rows, and its configuration with versions and device.
 
-log.jsonl    one JSON object a row, the log itself; log.csv has the same rows as a table and is made anew from it at a resume
-tensorboard  the numbers again, where the package tensorboard is installed
+log.jsonl    one JSON object per row, the log itself; log.csv has the same rows as a table and is rebuilt from it at a resume
+tensorboard  the same numbers, if the package tensorboard is installed
 config.json  the resolved configuration, versions, device, threads, command line and date; no path, user or host of the machine
 
-JSON knows no NaN or infinity: they are the strings "nan", "inf" and "-inf" there, and nan, inf and -inf in the table.
+JSON has no NaN or infinity: they are the strings "nan", "inf" and "-inf" there, and nan, inf and -inf in the table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LINES, TABLE, BOARD, FACTS = "log.jsonl", "log.csv", "tensorboard", "config.json
 PACKAGES = ("torch", "numpy", "safetensors")
 NOT_FINITE = ("nan", "inf", "-inf")
 OUTWARD = re.compile(r"^(/|~|\\\\|[A-Za-z]:[\\/])|(^|[\\/])\.\.([\\/]|$)")  # paths that lead out of the working folder
-ELSEWHERE = "..."  # stands for the parts of a path that are nobody's business
+ELSEWHERE = "..."  # replaces the private parts of a path
 
 
 class Log:
@@ -55,16 +55,16 @@ class Log:
     Parameters
     ----------
     folder : Path or None
-        Of the run; made if it does not exist. None: rows are only kept in memory.
+        Of the run; created if it does not exist. None: rows are only kept in memory.
     resume_from_step : int, optional
-        Step of the checkpoint from which the run goes on. Rows of later steps are dropped, as they will come again, and so is
-        a last line that a killed process left unfinished. -1, where no checkpoint was found, drops every row. None: the
-        folder must hold no log yet.
+        Step of the checkpoint from which the run goes on. Rows of later steps are dropped, as they will be recorded again, and
+        so is an unfinished last line of a killed process. -1, if no checkpoint was found, drops all rows. None: the folder
+        must not contain a log.
 
     Raises
     ------
     FileError
-        For a log that is there where none was expected, that is damaged, or that cannot be written.
+        For a log where none was expected, one that is damaged, or one that cannot be written.
     """
 
     def __init__(self, folder: Path | None, resume_from_step: int | None = None) -> None:
@@ -85,10 +85,10 @@ class Log:
         self.close()
 
     def record(self, row: Mapping[str, Any]) -> None:
-        """Append a row of scalars; among them "step", the whole number of steps done, by which a resume tells rows apart.
+        """Append a row of scalars; one of them is "step", the whole number of steps done, by which a resume selects rows.
 
-        Columns may come and go from row to row: the table gets the new ones and leaves empty what a row does not have.
-        Numbers of NumPy and tensors of one element are taken as the numbers they are.
+        Columns may differ from row to row: the table gets new ones, and missing values are empty. Numbers of NumPy and
+        tensors of one element are converted.
         """
         plain = {_checked_name(name): _scalar(name, value) for name, value in row.items()}
         if type(plain.get("step")) is not int:
@@ -100,7 +100,7 @@ class Log:
             _add_to_board(self._board, plain)
 
     def close(self) -> None:
-        """Close TensorBoard's file, if there is one; the others are closed after every row."""
+        """Close TensorBoard's file, if there is one; the other files are closed after every row."""
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -134,17 +134,17 @@ class Log:
 
 
 def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torch.device | str = "cpu") -> Path:
-    """Write config.json: under "configuration" what was resolved for the run, and beside it what else a reader has to know.
+    """Write config.json: the resolved configuration of the run, and the facts needed to repeat it.
 
-    That is versions (Python, unigrid, torch, NumPy, safetensors), the device's name, threads, the command line and the date.
-    Of paths that lead out of the working folder only the last part is told, as in ".../cifar", and nothing of users and hosts.
+    These are versions (Python, unigrid, torch, NumPy, safetensors), the name of the device, threads, the command line and the
+    date. Paths out of the working folder are shortened to their last part, as in ".../cifar", without names of users and hosts.
 
     Parameters
     ----------
     folder : Path
-        Of the run; made if it does not exist.
+        Of the run; created if it does not exist.
     configuration : mapping
-        Values and nested mappings, sequences and dataclasses of them; what JSON does not know is written as its name.
+        Nested mappings, sequences and dataclasses of values; values that JSON does not have are written as their names.
     device : torch.device or str
         On which the run computes.
     """
@@ -191,7 +191,7 @@ def _table_lines(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _read(path: Path) -> list[Row]:
-    """Return the rows of log.jsonl; a last line that is no row was left unfinished and is passed over."""
+    """Return the rows of log.jsonl, without an unfinished last line."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -217,7 +217,7 @@ def _parsed(line: bytes) -> Row | None:
 
 
 def _append(path: Path, text: str) -> None:
-    """Append lines by one write that leaves the disk's cache to the system: a killed process cannot leave half of it."""
+    """Append lines by one unbuffered write, so that a killed process leaves no half of it."""
     line = text.encode()
     try:
         with open(path, "ab", buffering=0) as file:
@@ -235,10 +235,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _open_board(folder: Path, resume_from_step: int | None) -> Any:
-    """Return TensorBoard's writer, which hides the rows after the resumed step; None where the package is missing or broken."""
+    """Return TensorBoard's writer, which hides rows after the resumed step; None if the package is missing or broken."""
     try:
         writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
-    except Exception:  # an extra that nobody asked for must not stop a run, whatever is wrong with it
+    except Exception:  # an optional package must not stop a run, whatever is wrong with it
         return None
     return writer(log_dir=str(folder), purge_step=None if resume_from_step is None else resume_from_step + 1)
 
@@ -267,7 +267,7 @@ def _command(arguments: list[str]) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Return the value as JSON can write it, with nothing personal in its paths."""
+    """Return the value as JSON can represent it, with shortened paths."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _shown(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -280,11 +280,11 @@ def _shown(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, (bool, int, float)):
         return _finite_or_text(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)  # not its repr, which may hold anything
+    return getattr(value, "__qualname__", type(value).__qualname__)  # not its repr, which may contain anything
 
 
 def _without_folders(text: str) -> str:
-    """Return the text; if it is a path, or an option with one, without the folders out of the working folder, and nameless."""
+    """Return the text; a path, or an option with one, without folders out of the working folder and without personal names."""
     option, mark, path = text.partition("=") if text.startswith("-") else ("", "", text)
     parts = re.split(r"[\\/]", path.rstrip("\\/"))
     if OUTWARD.search(path):
@@ -296,7 +296,7 @@ def _without_folders(text: str) -> str:
 
 
 def _personal_names() -> set[str]:
-    """Return what paths must not tell: the names of the user and of the host, as far as the system knows them."""
+    """Return user and host names to redact from paths."""
     names = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
     host = platform.node()
     names |= {host, host.partition(".")[0]}
