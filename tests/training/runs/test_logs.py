@@ -1,7 +1,6 @@
 """The log of a run: whole lines whatever happens, each epoch once after a resume; and the facts of a run without its paths."""
 
 import csv
-import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -12,7 +11,7 @@ import shlex
 import sys
 import types
 import typing
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,42 +288,16 @@ def test_without_tensorboard_nothing_is_said_and_the_rest_is_written(tmp_path, m
 # The facts of a run
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    crop: int = 4
-    milestones: tuple = (30, 60)
-
-
 def read_facts(folder):
     return json.loads((folder / "config.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_a_run_tells_what_it_was(tmp_path):
-    configuration = {
-        "model": "mgnet-64-Bl",
-        "augmentation": Settings(),
-        "dtype": torch.bfloat16,
-        "device": torch.device("cpu"),
-        "rates": [0.1, math.inf],
-        "resume": False,
-        "data_dir": None,
-        "loss": torch.nn.functional.cross_entropy,
-        "other": object(),
-    }
+    configuration = {"model": {"kind": "MgNetConfig", "steps": [1, 1]}, "rates": [0.1, 0.2], "resume": False, "subset": None}
     before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     assert write_run_facts(tmp_path / "run", configuration) == tmp_path / "run" / "config.json"
     facts = read_facts(tmp_path / "run")
-    assert facts["configuration"] == {
-        "model": "mgnet-64-Bl",
-        "augmentation": {"crop": 4, "milestones": [30, 60]},
-        "dtype": "torch.bfloat16",
-        "device": "cpu",
-        "rates": [0.1, "inf"],
-        "resume": False,
-        "data_dir": None,
-        "loss": "cross_entropy",
-        "other": "object",
-    }
+    assert facts["configuration"] == configuration
     assert facts["versions"] == {
         "python": platform.python_version(),
         "unigrid": __version__,
@@ -342,24 +315,23 @@ def test_the_graphics_card_is_named(tmp_path, monkeypatch):
 
 
 PATHS = {
-    "/home/ada/data/cifar": ".../cifar",
-    "/home/ada/data/cifar/": ".../cifar",
-    "/home/ada": ".../...",
-    "/mnt/disk/ada/": ".../...",
+    "/home/ada/data/cifar": "...",
+    "/home/ada/data/cifar/": "...",
+    "/home/ada": "...",
+    "/mnt/disk/ada/": "...",
     "/": "...",
     "~": "...",
-    "~/data": ".../data",
+    "~/data": "...",
     "~ada": "...",
     "~bob": "...",
-    "~bob/runs": ".../runs",
-    "../../ada/runs": ".../runs",
+    "~bob/runs": "...",
+    "../../ada/runs": "...",
     "..": "...",
-    "runs/../../../x": ".../x",
-    "C:\\Users\\Ada Lovelace\\My runs": ".../My runs",
-    "C:/Users/ada/x": ".../x",
-    "\\\\engine\\share\\x": ".../x",
-    "/data/engine": ".../...",
-    "runs/ada/first": "runs/.../first",
+    "runs/../../../x": "...",
+    "C:\\Users\\Ada Lovelace\\My runs": "...",
+    "C:/Users/ada/x": "...",
+    "\\\\engine\\share\\x": "...",
+    "/data/engine": "...",
     "runs/first": "runs/first",
     "out": "out",
     "mgnet-64-Bl": "mgnet-64-Bl",
@@ -369,26 +341,21 @@ PATHS = {
 }
 
 
-@pytest.fixture
-def ada(monkeypatch):
-    monkeypatch.setenv("USER", "ada")
-    monkeypatch.setattr(platform, "node", lambda: "engine.example.org")
-
-
-@pytest.mark.usefixtures("ada")
 @pytest.mark.parametrize("path", PATHS)
 def test_paths_tell_nothing_of_the_machine(tmp_path, monkeypatch, path):
     shown = PATHS[path]
     monkeypatch.setattr(sys, "argv", ["/home/ada/venv/bin/unigrid", "train", path, f"--out={path}"])
-    pure = PureWindowsPath(path) if "\\" in path else Path(path)
-    write_run_facts(tmp_path, {"text": path, "path": pure, "deep": [{"x": (path,)}]})
-    facts = read_facts(tmp_path)
-    configuration = facts["configuration"]
-    assert configuration["text"] == configuration["deep"][0]["x"][0] == shown
-    assert configuration["path"] == (shown or ".")
-    assert shlex.split(facts["command"]) == ["unigrid", "train", shown, f"--out={shown}"]
+    write_run_facts(tmp_path, {})
+    assert shlex.split(read_facts(tmp_path)["command"]) == ["unigrid", "train", shown, f"--out={shown}"]
     text = (tmp_path / "config.json").read_text()
     assert not [word for word in ("ada", "Ada", "engine", "home", "Users", "bob") if word in text]
+
+
+def test_a_path_below_the_working_folder_is_relative_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["unigrid", "train", f"--out={Path.cwd() / 'runs' / 'first'}"])
+    write_run_facts(tmp_path, {})
+    assert read_facts(tmp_path)["command"] == f"unigrid train --out={Path('runs', 'first')}"
 
 
 @pytest.mark.parametrize(

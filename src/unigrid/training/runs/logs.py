@@ -2,16 +2,14 @@
 
 log.jsonl    one JSON object per row, the log itself; log.csv has the same rows as a table and is rebuilt from it at a resume
 tensorboard  the same numbers, if the package tensorboard is installed
-config.json  the resolved configuration, versions, device, threads, command line and date; no path, user or host of the machine
+config.json  configuration, versions, device, threads, command line and date; no user, host or path out of the working folder
 
 JSON has no NaN or infinity: they are the strings "nan", "inf" and "-inf" there, and nan, inf and -inf in the table.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import dataclasses
 import datetime
 import errno
 import importlib
@@ -20,12 +18,11 @@ import io
 import json
 import math
 import os
-import platform
 import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -41,7 +38,7 @@ LINES, TABLE, BOARD, FACTS = "log.jsonl", "log.csv", "tensorboard", "config.json
 PACKAGES = ("torch", "numpy", "safetensors")
 NOT_FINITE = ("nan", "inf", "-inf")
 OUTWARD = re.compile(r"^(/|~|\\\\|[A-Za-z]:[\\/])|(^|[\\/])\.\.([\\/]|$)")  # paths that lead out of the working folder
-ELSEWHERE = "..."  # replaces the private parts of a path
+ELSEWHERE = "..."  # replaces such a path
 
 
 class Log:
@@ -137,19 +134,19 @@ def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torc
     """Write config.json: the resolved configuration of the run, and the facts needed to repeat it.
 
     These are versions (Python, unigrid, torch, NumPy, safetensors), the name of the device, threads, the command line and the
-    date. Paths out of the working folder are shortened to their last part, as in ".../cifar", without names of users and hosts.
+    date. Paths in the command line are relative to the working folder; those out of it are not shown.
 
     Parameters
     ----------
     folder : Path
         Of the run; created if it does not exist.
     configuration : mapping
-        Nested mappings, sequences and dataclasses of values; values that JSON does not have are written as their names.
+        Values that JSON has; the configuration of a run has no others, and no paths.
     device : torch.device or str
         On which the run computes.
     """
     facts = {
-        "configuration": _shown(configuration),
+        "configuration": configuration,
         "versions": versions(PACKAGES),
         "device": _device_name(torch.device(device)),
         "threads": torch.get_num_threads(),
@@ -266,40 +263,9 @@ def _command(arguments: list[str]) -> str:
     return " ".join([name, *(shlex.quote(_without_folders(argument)) for argument in rest)])
 
 
-def _shown(value: Any) -> Any:
-    """Return the value as JSON can represent it, with shortened paths."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _shown(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _shown(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_shown(item) for item in value]
-    if isinstance(value, (str, PurePath)):
-        return _without_folders(str(value))
-    if isinstance(value, (torch.dtype, torch.device)):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float)):
-        return _finite_or_text(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)  # not its repr, which may contain anything
-
-
-def _without_folders(text: str) -> str:
-    """Return the text; a path, or an option with one, without folders out of the working folder and without personal names."""
-    option, mark, path = text.partition("=") if text.startswith("-") else ("", "", text)
-    parts = re.split(r"[\\/]", path.rstrip("\\/"))
-    if OUTWARD.search(path):
-        parts = [ELSEWHERE, *(part for part in parts[-1:] if part not in ("", "..") and part[0] != "~")]
-    elif len(parts) == 1:
-        return text
-    hidden = _personal_names()
-    return option + mark + "/".join(ELSEWHERE if part in hidden else part for part in parts)
-
-
-def _personal_names() -> set[str]:
-    """Return user and host names to redact from paths."""
-    names = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
-    host = platform.node()
-    names |= {host, host.partition(".")[0]}
-    with contextlib.suppress(RuntimeError):
-        names.add(Path.home().name)
-    return names - {""}
+def _without_folders(argument: str) -> str:
+    """Return an argument; paths below the working folder are relative to it, other paths out of it are not shown."""
+    option, mark, path = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    if os.path.isabs(path) and Path(path).is_relative_to(Path.cwd()):
+        path = str(Path(path).relative_to(Path.cwd()))
+    return option + mark + (ELSEWHERE if OUTWARD.search(path) else path)

@@ -1,4 +1,4 @@
-"""A run on Poisson problems: a few epochs of an optimizer on the kernels of a `PoissonNet`."""
+"""Runs on Poisson problems, by either loss: a few epochs of an optimizer on the kernels of a `PoissonNet`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,16 @@ class SolverRun(Run):
                 noise = torch.randn(parameter.shape, dtype=torch.float64, generator=self.generator)
                 parameter.data += protocol.noise * noise
         self.progress = Progress()
-        kind = _FourierEpochs if protocol.name == "fourier" else _RandomEpochs
-        self.optimization: _Epochs = kind(self)
+
+    @abstractmethod
+    def optimize(self, interrupt: Interrupt, watch: Callable[[], None]) -> tuple[float, float | None]:
+        """Do the steps of an epoch; return the loss, and the convergence factor that it predicts, if it does."""
 
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
         """Do one epoch; where it fails or is interrupted, the kernels are those of the epoch before."""
         began, before = time.perf_counter(), copy.deepcopy(self.net.state_dict())
         try:
-            loss = self.optimization.run(interrupt, watch)
-            predicted = self.optimization.factor()
+            loss, predicted = self.optimize(interrupt, watch)
             measured = max(measured_factor(self.net.on(problem)) for problem in self.problems)
             if not measured < DIVERGED:
                 raise TrainingError("diverged", f"the cycle came to multiply errors by {measured:.3g}: {self.advice()}")
@@ -120,7 +121,6 @@ class SolverRun(Run):
         return {
             **super().state(),
             "model": dict(self.net.state_dict()),
-            "optimizer": self.optimization.state(),
             "random": self.generator.get_state(),
         }
 
@@ -129,39 +129,19 @@ class SolverRun(Run):
         super().restore(state)
         load_clean_state_dict(self.net, state["model"])
         self.generator.set_state(state["random"])
-        self.optimization.restore(state["optimizer"])
 
 
-class _Epochs(ABC):
-    """How the epochs of one protocol are optimized, and what of that is carried from one to the next."""
-
-    @abstractmethod
-    def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
-        """Do the next epoch and return its loss."""
-
-    def factor(self) -> float | None:
-        """Return the convergence factor that the loss predicts, None where it predicts none."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """Return what is carried, besides the kernels."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
-        return
-
-
-class _FourierEpochs(_Epochs):
+class FourierRun(SolverRun):
     """L-BFGS on the smooth maximum, one sharpness per epoch; only the kernels are carried from one to the next."""
 
-    def __init__(self, run: SolverRun) -> None:
-        self.owner, self.loss = run, FourierLoss.of(run.net, run.problems)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.loss = FourierLoss.of(self.net, self.problems)
 
-    def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
-        run, sharpness = self.owner, STAGES[self.owner.progress.epoch]
+    def optimize(self, interrupt: Interrupt, watch: Callable[[], None]) -> tuple[float, float]:
+        sharpness = STAGES[self.progress.epoch]
         optimizer = torch.optim.LBFGS(
-            run.net.parameters(), run.protocol.learning_rate, max_iter=run.protocol.steps, history_size=20,
+            self.net.parameters(), self.protocol.learning_rate, max_iter=self.protocol.steps, history_size=20,
             line_search_fn="strong_wolfe", tolerance_change=1e-10, tolerance_grad=1e-8,
         )  # fmt: skip
 
@@ -170,49 +150,47 @@ class _FourierEpochs(_Epochs):
                 raise KeyboardInterrupt
             optimizer.zero_grad()
             loss = self.loss(sharpness)
-            run.check(loss)
+            self.check(loss)
             loss.backward()  # type: ignore[no-untyped-call]
-            run.progress.step += 1
+            self.progress.step += 1
             watch()
             return loss
 
         optimizer.step(evaluate)  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            return float(self.loss(sharpness))
-
-    def factor(self) -> float:
-        return self.loss.factor()
+            return float(self.loss(sharpness)), self.loss.factor()
 
 
-class _RandomEpochs(_Epochs):
+class RandomRun(SolverRun):
     """Adam on random errors."""
 
-    def __init__(self, run: SolverRun) -> None:
-        self.owner = run
-        self.loss = RandomLoss(run.net, run.problems, run.generator)
-        self.optimizer = torch.optim.Adam(run.net.parameters(), run.protocol.learning_rate)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.loss = RandomLoss(self.net, self.problems, self.generator)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), self.protocol.learning_rate)
 
-    def run(self, interrupt: Interrupt, watch: Callable[[], None]) -> float:
-        run, protocol, total = self.owner, self.owner.protocol, 0.0
+    def optimize(self, interrupt: Interrupt, watch: Callable[[], None]) -> tuple[float, None]:
+        protocol, total = self.protocol, 0.0
         for number in range(protocol.steps):
             if interrupt.requested:
                 raise KeyboardInterrupt
-            done = (run.progress.epoch * protocol.steps + number) / (protocol.epochs * protocol.steps)
+            done = (self.progress.epoch * protocol.steps + number) / (protocol.epochs * protocol.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = protocol.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
             self.optimizer.zero_grad()
             loss = self.loss()
-            run.check(loss)
+            self.check(loss)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            run.progress.step += 1
-            watch()
+            self.progress.step += 1
             total += loss.item()
-        return total / protocol.steps
+            watch()
+        return total / protocol.steps, None
 
     def state(self) -> dict[str, Any]:
-        return {"adam": self.optimizer.state_dict(), "errors": self.loss.errors}
+        return {**super().state(), "optimizer": {"adam": self.optimizer.state_dict(), "errors": self.loss.errors}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["adam"])
-        self.loss.errors = list(state["errors"])
+        super().restore(state)
+        self.optimizer.load_state_dict(state["optimizer"]["adam"])
+        self.loss.errors = list(state["optimizer"]["errors"])

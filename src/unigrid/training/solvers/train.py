@@ -22,7 +22,7 @@ from ..runs.run import Row, checked_seeds
 from .net import PoissonNet, PoissonNetConfig
 from .protocols import PoissonProtocol, protocol_named
 from .result import PoissonResult
-from .run import SolverRun
+from .run import FourierRun, RandomRun, SolverRun
 
 MEASURED_CYCLES = 60
 
@@ -122,7 +122,8 @@ def new_run(
         net.on(problem)  # raises ValueError for grids that are not of two axes
     if out is not None:
         require_safetensors()
-    return SolverRun(net, chosen, resolved, seeds[0], None if out is None else Path(out), fresh=net is not model)
+    kind = FourierRun if resolved.name == "fourier" else RandomRun
+    return kind(net, chosen, resolved, seeds[0], None if out is None else Path(out), net is not model)
 
 
 def _checked(problems: Any) -> tuple[Poisson, ...]:
