@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output
+from ..files import FileError, atomic_output, check_readable, checked_output, one_line
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -125,8 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except Exception as error:  # whatever a damaged file makes the library raise, it is the file's fault
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"{path}: not a readable .safetensors file ({text})") from None
+        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
 
 
 def require_safetensors() -> Any:
