@@ -208,6 +208,10 @@ LAYOUTS = [
 ]
 
 
+def test_a_split_has_a_short_repr():
+    assert repr(Split(torch.zeros(4, 3, 8, 9, dtype=torch.uint8), torch.arange(4))) == "Split(4 images, 3 x 8 x 9)"
+
+
 @pytest.mark.parametrize(("shape", "expected", "arranged"), LAYOUTS)
 def test_where_the_channels_are(shape, expected, arranged):
     images = some(shape=shape[1:])[0]

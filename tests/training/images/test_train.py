@@ -495,6 +495,9 @@ def test_results_have_a_short_repr():
     assert repr(result) == f"TrainResult(MgNet on custom, protocol plain: {result})"
     assert "\n" not in repr(result)
     accuracy = 100 * result.runs[1].test.accuracy
+    assert (
+        repr(result.runs[1].test) == f"Evaluation(accuracy {accuracy:.2f} % of 20 images, loss {result.runs[1].test.loss:.4f})"
+    )
     assert repr(result.runs[1]) == f"SeedRun(seed 1: MgNet, completed after 2 epochs, test accuracy {accuracy:.2f} %)"
 
 

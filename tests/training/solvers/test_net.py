@@ -46,16 +46,26 @@ GRIDS = [
 ]
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-@EVERY_CONFIG
+def every_config_on(grids):
+    """All configurations on all grids; in the fast tier, each grid with one of them, and each of them."""
+    cases = [
+        pytest.param(config, grid, id=f"{config}-{grid}", marks=() if at % len(CONFIGS) == number else pytest.mark.slow)
+        for at, grid in enumerate(grids)
+        for number, config in enumerate(CONFIGS)
+    ]
+    return pytest.mark.parametrize(("config", "grid"), cases)
+
+
+@every_config_on(GRIDS)
 def test_hierarchy_network_and_arrays_are_one(noisy, config, grid, rng):
     net, problem = noisy(**config), unigrid.Poisson(**grid)
     f, u = rng.standard_normal((2, *problem.shape))
     cycle = net.on(problem)
     wanted = cycle(f, u)
-    assert_close(net.network(problem)(f, u), wanted)
+    network = net.network(problem)
+    assert_close(network(f, u), wanted)
     assert_close(to_stencil(net, problem)(f, u), wanted)
-    assert_close(net.network(problem)(image(f, 2 * f), image(u, 2 * u))[1, 0].detach().numpy(), 2 * wanted)
+    assert_close(network(image(f, 2 * f), image(u, 2 * u))[1, 0].detach().numpy(), 2 * wanted)
     net.problem = problem
     assert_close(net(f, u), wanted)
     assert_close(net(image(f), image(u))[0, 0].detach().numpy(), wanted)
@@ -85,8 +95,7 @@ def test_the_pre_smoother_is_before_the_correction_and_each_step_has_its_kernel(
     assert_close(cycle(f, start), u)
 
 
-@pytest.mark.parametrize("grid", GRIDS[:4], ids=str)
-@EVERY_CONFIG
+@every_config_on(GRIDS[:4])
 def test_every_number_gets_its_gradient(noisy, config, grid, rng):
     """Held against central differences of the hierarchy on arrays, which knows nothing of gradients."""
     net, problem = noisy(**config), unigrid.Poisson(**grid)

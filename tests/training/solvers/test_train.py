@@ -23,6 +23,8 @@ FOURIER = {"protocol": "fourier", "epochs": 3, "steps": 3, "progress": False}
 RANDOM = {"protocol": "random", "epochs": 3, "steps": 4, "progress": False}
 SHORT = {**RANDOM, "epochs": 1, "steps": 1}
 PROTOCOLS = pytest.mark.parametrize("options", [FOURIER, RANDOM], ids=["fourier", "random"])
+# What is resumed is shared; that of "fourier" is tested in the fast tier by fewer runs.
+RESUMED = pytest.mark.parametrize("options", [pytest.param(FOURIER, marks=pytest.mark.slow), RANDOM], ids=["fourier", "random"])
 TIMES = ("seconds",)
 
 
@@ -165,7 +167,7 @@ def interrupt_after(epoch, error=KeyboardInterrupt):
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-@PROTOCOLS
+@RESUMED
 def test_resumed_after_any_epoch_it_is_the_uninterrupted_run(options, epoch, tmp_path, straight):
     pytest.importorskip("safetensors")
     with pytest.raises(KeyboardInterrupt):
@@ -174,7 +176,7 @@ def test_resumed_after_any_epoch_it_is_the_uninterrupted_run(options, epoch, tmp
 
 
 @pytest.mark.parametrize("step", [2, 5, 9])
-@PROTOCOLS
+@RESUMED
 def test_resumed_after_an_interrupt_in_mid_epoch(options, step, tmp_path, monkeypatch, straight):
     """Ctrl-C before the k-th evaluation of the loss: that epoch is lost, those before it are not."""
     pytest.importorskip("safetensors")
@@ -280,27 +282,26 @@ def test_a_finished_run_resumed_is_the_same_again(tmp_path):
     assert again.checkpoint == first.checkpoint
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"seed": 1}, {"steps": 4}, {"epochs": 2}, {"noise": 0.01}, {"pre": 2}, {"degree": 1},
-        {"problems": unigrid.Poisson((31, 31))},
-        {"problems": [SMALL, SMALL]}, {"problems": unigrid.Poisson((15, 15), boundary=[D, (D, N)])}, {"protocol": "random"},
-        {"problems": unigrid.Poisson((15, 15), lengths=(1.0, 2.0))}, {"problems": unigrid.Poisson((15, 15), reaction=1.0)},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_another_run_is_not_resumed(changed, tmp_path_factory):
+OTHERS = [
+    {"seed": 1}, {"steps": 4}, {"epochs": 2}, {"noise": 0.01}, {"pre": 2}, {"degree": 1},
+    {"problems": unigrid.Poisson((31, 31))},
+    {"problems": [SMALL, SMALL]}, {"problems": unigrid.Poisson((15, 15), boundary=[D, (D, N)])}, {"protocol": "random"},
+    {"problems": unigrid.Poisson((15, 15), lengths=(1.0, 2.0))}, {"problems": unigrid.Poisson((15, 15), reaction=1.0)},
+]  # fmt: skip
+
+
+def test_another_run_is_not_resumed(tmp_path, subtests):
     pytest.importorskip("safetensors")
-    folder = tmp_path_factory.getbasetemp() / "poisson-run"
-    if not folder.exists():
-        run(folder, callback=interrupt_after(1, StopIteration), **FOURIER)
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(FileError, match="holds another run"):
-        run(folder, resume=True, **{**FOURIER, **changed})
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-    with pytest.raises(FileError, match=r"holds a run already; resume=True \(--resume\) goes on with it"):
-        run(folder, **{**FOURIER, **changed})
+    run(tmp_path, callback=interrupt_after(1, StopIteration), **FOURIER)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for changed in OTHERS:
+        with subtests.test(changed=str(changed)):
+            with pytest.raises(FileError, match="holds another run"):
+                run(tmp_path, resume=True, **{**FOURIER, **changed})
+            assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    for changed in ({}, OTHERS[0]):
+        with pytest.raises(FileError, match=r"holds a run already; resume=True \(--resume\) goes on with it"):
+            run(tmp_path, **{**FOURIER, **changed})
 
 
 def test_a_given_net_is_trained_in_place_from_the_kernels_it_has(noisy):

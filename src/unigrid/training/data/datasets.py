@@ -51,7 +51,7 @@ SPLIT_SEED = 0
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images and their labels: uint8 (count, channels, height, width) and int64 (count,)."""
 
@@ -60,6 +60,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images, {' x '.join(map(str, self.images.shape[1:]))})"
 
     def to(self, device: torch.device | str) -> Split:
         """Return the split on a device."""

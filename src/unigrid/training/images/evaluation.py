@@ -15,7 +15,7 @@ BATCH = 500
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """The evaluation of a classifier on labelled images.
 
@@ -37,6 +37,9 @@ class Evaluation:
     def count(self) -> int:
         """The number of images."""
         return int(self.confusion.sum())
+
+    def __repr__(self) -> str:
+        return f"Evaluation(accuracy {100 * self.accuracy:.2f} % of {self.count:,} images, loss {self.loss:.4f})"
 
 
 @torch.no_grad()

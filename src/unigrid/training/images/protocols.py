@@ -151,26 +151,12 @@ PROTOCOLS = {
         ImageProtocol("course", 120, initialization="kaiming", **_PUBLISHED),  # type: ignore[arg-type]
         ImageProtocol("code", 300, decay_every=50, **_PUBLISHED),  # type: ignore[arg-type]
         ImageProtocol(
-            "fast",
-            30,
-            learning_rate=0.1,
-            scale_rate=True,
-            schedule="one-cycle",
-            nesterov=True,
-            weight_decay=5e-4,
-            decay_norms=False,
-            label_smoothing=0.1,
-            pad=2,
-            flip=True,
-            initialization="own",
-            average=0.99,
-            mixed_precision=True,
-            accelerated=True,
-            drop_last=True,
-            test_flip=True,
+            "fast", 30, learning_rate=0.1, scale_rate=True, schedule="one-cycle", nesterov=True, weight_decay=5e-4,
+            decay_norms=False, label_smoothing=0.1, pad=2, flip=True, initialization="own", average=0.99, mixed_precision=True,
+            accelerated=True, drop_last=True, test_flip=True,
         ),
     )
-}
+}  # fmt: skip
 
 
 def protocol_named(protocol: str | ImageProtocol) -> ImageProtocol:
