@@ -47,6 +47,9 @@ class KnownFile:
     md5: str
 
 
+Parse = Callable[[Sequence[bytes], Sequence[KnownFile]], Parsed]
+
+
 @final
 @dataclass(frozen=True)
 class Layout:
@@ -56,7 +59,7 @@ class Layout:
     archive: str | None
     train: tuple[KnownFile, ...]
     test: tuple[KnownFile, ...]
-    parse: Callable[[Sequence[bytes], Sequence[KnownFile]], Parsed]
+    parse: Parse
 
     @property
     def files(self) -> tuple[KnownFile, ...]:
@@ -306,25 +309,15 @@ def idx_array(data: bytes, known: KnownFile, shape: tuple[int, ...]) -> Bytes:
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
 
 
-def _joined(batches: Iterable[Parsed]) -> Parsed:
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+def _batches(parse: Callable[..., Parsed], *arguments: Any) -> Parse:
+    """Return a function that parses the files of a split, one batch each, by `parse(data, known, *arguments)`."""
 
+    def parsed(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
+        parts = [parse(data, file, *arguments) for data, file in zip(contents, known, strict=True)]
+        images, labels = zip(*parts, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
 
-def _cifar10_pickles(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-    return _joined(pickled_batch(*pair, "labels", 10) for pair in zip(contents, known, strict=True))
-
-
-def _cifar100_pickles(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-    return _joined(pickled_batch(*pair, "fine_labels", 100) for pair in zip(contents, known, strict=True))
-
-
-def _cifar10_records(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-    return _joined(binary_batch(*pair, 1, 10) for pair in zip(contents, known, strict=True))
-
-
-def _cifar100_records(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-    return _joined(binary_batch(*pair, 2, 100) for pair in zip(contents, known, strict=True))
+    return parsed
 
 
 def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
@@ -341,8 +334,7 @@ def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "cifar10": (
         Layout(
-            ("cifar-10-batches-py",),
-            "cifar-10-python.tar.gz",
+            ("cifar-10-batches-py",), "cifar-10-python.tar.gz",
             (
                 KnownFile("data_batch_1", 10000, 31035704, "c99cafc152244af753f735de768cd75f"),
                 KnownFile("data_batch_2", 10000, 31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
@@ -351,11 +343,10 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 KnownFile("data_batch_5", 10000, 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
             ),
             (KnownFile("test_batch", 10000, 31035526, "40351d587109b95175f43aff81a1287e"),),
-            _cifar10_pickles,
+            _batches(pickled_batch, "labels", 10),
         ),
         Layout(
-            ("cifar-10-batches-bin",),
-            "cifar-10-binary.tar.gz",
+            ("cifar-10-batches-bin",), "cifar-10-binary.tar.gz",
             (
                 KnownFile("data_batch_1.bin", 10000, 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
                 KnownFile("data_batch_2.bin", 10000, 30730000, "5ea93a67294ea407fff1d09f752e9692"),
@@ -364,29 +355,26 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 KnownFile("data_batch_5.bin", 10000, 30730000, "53f37980c15c3d472c316c40844f3f0d"),
             ),
             (KnownFile("test_batch.bin", 10000, 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
-            _cifar10_records,
+            _batches(binary_batch, 1, 10),
         ),
     ),
     "cifar100": (
         Layout(
-            ("cifar-100-python",),
-            "cifar-100-python.tar.gz",
+            ("cifar-100-python",), "cifar-100-python.tar.gz",
             (KnownFile("train", 50000, 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
             (KnownFile("test", 10000, 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
-            _cifar100_pickles,
+            _batches(pickled_batch, "fine_labels", 100),
         ),
         Layout(
-            ("cifar-100-binary",),
-            "cifar-100-binary.tar.gz",
+            ("cifar-100-binary",), "cifar-100-binary.tar.gz",
             (KnownFile("train.bin", 50000, 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
             (KnownFile("test.bin", 10000, 30740000, "4499cfba6c016c1be1438163640a0898"),),
-            _cifar100_records,
+            _batches(binary_batch, 2, 100),
         ),
     ),
     "mnist": (
         Layout(
-            ("MNIST/raw", "mnist"),
-            None,
+            ("MNIST/raw", "mnist"), None,
             (
                 KnownFile("train-images-idx3-ubyte", 60000, 47040016, "6bbc9ace898e44ae57da46a324031adb"),
                 KnownFile("train-labels-idx1-ubyte", 60000, 60008, "a25bea736e30d166cdddb491f175f624"),
@@ -398,4 +386,4 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             _mnist,
         ),
     ),
-}
+}  # fmt: skip
