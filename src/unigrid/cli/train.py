@@ -331,14 +331,8 @@ def summary(request: Request, result: TrainResult, written: list[str]) -> dict[s
 
 def _summary_of(run: SeedRun) -> dict[str, Any]:
     return {
-        "seed": run.seed,
+        **plain(run.to_dict()),
         "reason": run.reason,
-        "test_accuracy": run.test.accuracy if run.test else None,
-        "test_loss": plain(run.test.loss) if run.test else None,
-        "best_epoch": run.best_epoch,
-        "best_validation_accuracy": run.best_validation_accuracy,
-        "best_test_accuracy": run.best_test.accuracy if run.best_test else None,
-        "seconds": run.seconds,
         "images_per_second": images_per_second(run),
         "folder": str(run.folder),
         "checkpoint": str(run.checkpoint),

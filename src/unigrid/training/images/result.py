@@ -50,6 +50,18 @@ class SeedRun:
     checkpoint: Path | None
     seconds: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return seed, accuracies and seconds in plain values."""
+        return {
+            "seed": self.seed,
+            "test_accuracy": self.test.accuracy if self.test else None,
+            "test_loss": self.test.loss if self.test else None,
+            "best_epoch": self.best_epoch,
+            "best_validation_accuracy": self.best_validation_accuracy,
+            "best_test_accuracy": self.best_test.accuracy if self.best_test else None,
+            "seconds": self.seconds,
+        }
+
     def __repr__(self) -> str:
         accuracy = "" if self.test is None else f", test accuracy {100 * self.test.accuracy:.2f} %"
         kind, epochs = type(self.model).__name__, f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"

@@ -298,15 +298,9 @@ def _best_test(run: ImageRun, images: Pipeline) -> Evaluation | None:
 def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> None:
     assert run.test is not None
     record = {
-        "seed": run.seed,
+        **run.to_dict(),
         "epochs": len(run.history),
         "step": run.history[-1]["step"],
-        "test_accuracy": run.test.accuracy,
-        "test_loss": run.test.loss,
-        "best_epoch": run.best_epoch,
-        "best_validation_accuracy": run.best_validation_accuracy,
-        "best_test_accuracy": run.best_test.accuracy if run.best_test else None,
-        "seconds": run.seconds,
         "synthetic": configuration["dataset"]["synthetic"],
         "confusion": run.test.confusion.tolist(),
     }
