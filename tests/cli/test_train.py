@@ -72,7 +72,7 @@ class TestTrain:
             f"Model: mgnet-4-Bl, {sum(p.numel() for p in unigrid.create_model('mgnet-4-Bl').parameters()):,} parameters.",
             "Protocol: course, 1 epoch, batch 64, learning rate 0.1 times 0.1 every 30 epochs, momentum 0.9, ",
             "Device: cpu, ", "Seeds: 0, 7.", f"Files: {folder}", "Seed 7: test accuracy ", "(200 images, loss ",
-            "[synthetic data]", "images a second", "standard deviation of 2 seeds", "Wrote c.svg", "Wrote m.png",
+            "[synthetic data]", "images per second", "standard deviation of 2 seeds", "Wrote c.svg", "Wrote m.png",
             f"unigrid predict {os.path.join(folder, 'seed-0')} IMAGE",
         ):  # fmt: skip
             assert text in printed.out

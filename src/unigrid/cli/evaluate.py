@@ -72,7 +72,7 @@ def _measure(trained: TrainedModel, as_json: bool) -> int:
     else:
         kind = str(trained.configuration["model"]["kind"]).removesuffix("Config")
         print(f"{trained.path}: {kind}, {trained.parameters} numbers, trained on Poisson's equation: epoch {trained.epoch}")
-        print("\n".join(f"convergence factor {row['factor']:.4f} a cycle on {row['problem']}" for row in rows))
+        print("\n".join(f"convergence factor {row['factor']:.4f} per cycle on {row['problem']}" for row in rows))
     return 0
 
 

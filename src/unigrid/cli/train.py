@@ -26,8 +26,8 @@ SUMMARY = "train a convolutional network on labelled images, or multigrid's smoo
 EPILOG = """\
 data sets:
   cifar10, cifar100, mnist: read from --data-dir, UNIGRID_DATA or the user's cache; --download fetches them
-  shapes: small synthetic pictures that unigrid draws itself, to try things offline
-  poisson: no images but -EPS u_xx - u_yy = f, whose multigrid cycle learns its smoothers; protocols fourier and random
+  shapes: small synthetic pictures, drawn by unigrid itself, to try things offline
+  poisson: not images but -EPS u_xx - u_yy = f; the smoothers of multigrid are trained; protocols fourier and random
 
 examples:
   unigrid train shapes --model mgnet-8-Bl --epochs 2
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--learning-rate", type=float, metavar="R", help="default the protocol's")
     group.add_argument(
         "--set", type=options.assignment, action="append", default=[], metavar="NAME=VALUE",
-        help="change another field of the protocol, such as label_smoothing=0.2; may be repeated; for poisson also of the net",
+        help="change another field of the protocol, such as label_smoothing=0.2; repeatable; for poisson also of the net",
     )  # fmt: skip
     group.add_argument("--seed", type=options.seeds, default=0, metavar="S[,S..]", help="one run each, default 0")
     train_poisson.add_arguments(parser)
@@ -285,7 +285,7 @@ def report(result: TrainResult, written: list[str]) -> list[str]:
     if len(result.runs) > 1:
         lines.append(f"All seeds: {result}")
     lines += [f"Wrote {path}" for path in written]
-    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` shows it a picture of your own."]
+    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` classifies a picture of your own."]
 
 
 def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
@@ -300,7 +300,7 @@ def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
             f"Best epoch on the validation set, {run.best_epoch}: {100 * run.best_validation_accuracy:.2f} % there, "
             f"{100 * run.best_test.accuracy:.2f} % of the test images"
         )
-    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images a second" if rate else ""))
+    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images per second" if rate else ""))
     if run.folder is not None:
         lines.append(f"In {run.folder}{os.sep}: {', '.join(sorted(entry.name for entry in run.folder.iterdir()))}")
     return lines

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("poisson alone")
     group.add_argument(
         "--eps", type=options.numbers, metavar="E[,E..]",
-        help="-E u_xx - u_yy = f; several: one net for all of them, which wants --set degree=3; default 1",
+        help="-E u_xx - u_yy = f; several: one net for all of them, best with --set degree=3; default 1",
     )  # fmt: skip
     group.add_argument("--size", type=int, metavar="N", help=f"unknowns along either axis, default {POISSON_SIZE}")
 

@@ -68,7 +68,7 @@ def test_the_result_tells_what_came_out():
     assert [row["step"] for row in trained.history] == sorted(row["step"] for row in trained.history)
     for row in trained.history:
         assert row["predicted_factor"] == pytest.approx(row["measured_factor"], rel=0.2)
-    assert f"convergence factor {trained.factor:.4f} a cycle; 18 numbers trained in" in str(trained)
+    assert f"convergence factor {trained.factor:.4f} per cycle; 18 numbers trained in" in str(trained)
     assert trained.model.problem.shape == (63, 63)
     assert trained.seconds == trained.history[-1]["seconds"] > 0
 

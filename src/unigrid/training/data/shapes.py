@@ -1,7 +1,7 @@
-"""`shapes`: a small set of pictures that unigrid draws itself, for offline use. Synthetic, and labelled so everywhere.
+"""`shapes`: a small synthetic set of pictures, drawn by unigrid for offline use and labelled as synthetic everywhere.
 
-Ten figures at a random place, of a random size, turned by any angle, in a random light color on a background of a random
-dark one that changes across the picture, under noise. Mirroring a picture never changes its class.
+Ten figures of random place, size and angle, in a random light color on a random dark background with a gradient, with noise.
+Mirroring a picture never changes its class.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]  # float32 throughout
 
 SIDE = 32  # pixels
-PART = 200  # pictures drawn at once: what fits into a cache
+PART = 200  # pictures drawn at once, so that they fit into a cache
 SOFTNESS = 0.08  # half width of an edge, in radii of the figure
 NOISE = 16.0  # standard deviation, in gray values
 DARK, LIGHT = (0, 140), (100, 255)  # red, green and blue of backgrounds and of figures, in gray values
-SLOPE = 1.0  # by how much a background changes from pixel to pixel at most, in gray values
+SLOPE = 1.0  # largest change of a background from pixel to pixel, in gray values
 RADIUS = (7, 12)  # of a figure, in pixels
 
 
@@ -112,7 +112,7 @@ def _drawn(labels: NDArray[np.int64], rng: np.random.Generator) -> Array:
 
 @functools.cache
 def make(train: int = 8000, test: int = 2000, seed: int = 0) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return the training set and the test set, drawn once a process and read-only."""
+    """Return the training set and the test set, drawn once per process and read-only."""
     pairs = draw(train, seed), draw(test, seed + 1)
     for array in (*pairs[0], *pairs[1]):
         array.flags.writeable = False
@@ -120,7 +120,7 @@ def make(train: int = 8000, test: int = 2000, seed: int = 0) -> tuple[tuple[Arra
 
 
 def _coordinates(count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return x, y of every pixel in every figure's own frame, (count, 32, 32)."""
+    """Return x, y of every pixel in the coordinates of each figure, (count, 32, 32)."""
     radius = rng.uniform(*RADIUS, count)
     center = (rng.uniform(-1, 1, (2, count)) * (SIDE / 2 - 0.8 * radius)).astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi, count)
@@ -132,7 +132,7 @@ def _coordinates(count: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _colors(count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return backgrounds (count, 3, 32, 32) with a slope, and the figures' colors (count, 3, 1, 1)."""
+    """Return backgrounds (count, 3, 32, 32) with a gradient, and the colors of the figures (count, 3, 1, 1)."""
     base, color = (rng.uniform(*levels, (count, 3)).astype(np.float32) for levels in (DARK, LIGHT))
     slope = rng.uniform(-SLOPE, SLOPE, (2, count, 1)).astype(np.float32)
     place = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)

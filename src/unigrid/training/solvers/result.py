@@ -47,7 +47,7 @@ class PoissonResult:
     def __str__(self) -> str:
         several = f", the largest of {len(self.factors)} problems" if len(self.factors) > 1 else ""
         numbers = sum(parameter.numel() for parameter in self.model.parameters())
-        return f"convergence factor {self.factor:.4f} a cycle{several}; {numbers} numbers trained in {self.seconds:.1f} s"
+        return f"convergence factor {self.factor:.4f} per cycle{several}; {numbers} numbers trained in {self.seconds:.1f} s"
 
     def __repr__(self) -> str:
         return f"PoissonResult(protocol {self.configuration['protocol']['name']}, {self.reason}: {self})"
