@@ -100,7 +100,7 @@ def test_every_public_method_is_documented(name):
                 assert inspect.getdoc(getattr(value, method)) or inspect.getdoc(function), f"{name}.{method}"
 
 
-MAIN = ["solve", "Poisson", "StencilCycle"] + ["MgNet", "train"] * bool(importlib.util.find_spec("torch"))
+MAIN = ["solve", "Poisson", "StencilCycle"] + ["MgNet", "train", "train_solver"] * bool(importlib.util.find_spec("torch"))
 
 
 @pytest.mark.parametrize("name", MAIN)

@@ -2,7 +2,7 @@
 
     data       data sets, published ones or one's own; their files; augmentation
     runs       what runs of either kind share: their course, checkpoints, logs, folders, devices
-    images     `unigrid.train`: protocols, the loop, evaluation, trained networks at work (`load_trained`)
+    images     `unigrid.train`: protocols, the loop, evaluation, loading of trained networks (`load_trained`)
     solvers    `unigrid.train_solver`: multigrid with trained smoothers; the only part that imports the stencil backend, and
                loaded when one of its names is used
 

@@ -209,7 +209,7 @@ def _missing(name: str, where: Path, given: bool) -> str:
     return (
         f"{where}: {_state(name, where)} (looked for {', '.join(wanted)}); `unigrid train {name} --download{option}` fetches "
         f"{download.megabytes(name)} MB from {download.SITES[name]}; if you have the files, "
-        f"`unigrid train {name} --data-dir FOLDER` or UNIGRID_DATA=FOLDER says where"
+        f"`unigrid train {name} --data-dir FOLDER` or UNIGRID_DATA=FOLDER reads them from there"
     )
 
 

@@ -1,1 +1,1 @@
-"""Training on labelled images, and trained classifiers at work."""
+"""Training on labelled images, and trained networks in use."""
