@@ -32,9 +32,11 @@ _HOMES = {
     "conv.levels": ["ConvCycle"],
     "conv.mgnet": ["MgNet", "MgNetConfig"],
     "conv.models": ["create_model", "list_models"],
-    "training.poisson_net": ["PoissonNet"],
-    "training.result": ["TrainResult"],
-    "training.train": ["train"],
+    "training.images.result": ["TrainResult"],
+    "training.images.train": ["train"],
+    "training.solvers.net": ["PoissonNet"],
+    "training.solvers.result": ["PoissonResult"],
+    "training.solvers.train": ["train_solver"],
 }  # fmt: skip
 _MODULES = ("analysis", "conv", "cycle", "equivalence", "iterate", "plots", "solution", "stencil", "training")
 _LEARNED = ("conv", "equivalence", "training")  # what needs torch
@@ -94,9 +96,11 @@ if TYPE_CHECKING:
     from .stencil.transfers import Injection as Injection
     from .stencil.transfers import Linear as Linear
     from .stencil.transfers import TransferRecipe as TransferRecipe
-    from .training.poisson_net import PoissonNet as PoissonNet
-    from .training.result import TrainResult as TrainResult
-    from .training.train import train as train
+    from .training.images.result import TrainResult as TrainResult
+    from .training.images.train import train as train
+    from .training.solvers.net import PoissonNet as PoissonNet
+    from .training.solvers.result import PoissonResult as PoissonResult
+    from .training.solvers.train import train_solver as train_solver
 
 
 def _module(home: str, name: str) -> Any:

@@ -58,7 +58,7 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     except MemoryError:
         raise FileError(f"{path}: the array does not fit into memory, or the file is damaged") from None
     except Exception as error:  # whatever a damaged file makes the libraries raise, it is the file's fault, not the program's
-        raise FileError(f"{path}: not a readable {path.suffix} file ({_one_line(error)})") from None
+        raise FileError(f"{path}: not a readable {path.suffix} file ({one_line(error)})") from None
     if array.size == 0:
         raise FileError(f"{path}: the array is empty, shape {array.shape}")
     return array
@@ -145,7 +145,8 @@ def check_readable(path: Path) -> None:
         raise FileError(f"{path}: the file is empty")
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: object) -> str:
+    """Return the text of an exception on one line; its type where it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -189,7 +190,7 @@ def _read_csv(path: Path) -> Array:
         return np.atleast_1d(np.loadtxt(lines, delimiter=delimiter))
     except ValueError as error:
         raise FileError(
-            f"{path}: {_one_line(error).split(';')[0].rstrip('.')} (rows are counted without header and blanks)"
+            f"{path}: {one_line(error).split(';')[0].rstrip('.')} (rows are counted without header and blanks)"
         ) from None
 
 

@@ -21,10 +21,10 @@ RUN = f"train shapes {TINY} --epochs 3 --validation 40 --set average=0.5 --learn
 
 @pytest.fixture(scope="session")
 def shared_pictures():
-    """A context in which the synthetic pictures, which take a second to draw, are drawn once for all tests of this folder."""
-    from unigrid.training import shapes
+    """A context in which the synthetic set is smaller, 1000 + 200 pictures, and drawn once for all tests of this folder."""
+    from unigrid.training.data import shapes
 
-    once = functools.cache(shapes.make)
+    once = functools.partial(shapes.make, 1000, 200)
 
     @contextlib.contextmanager
     def shared():

@@ -16,6 +16,7 @@ from unigrid import training
 from unigrid.cli import main, options, train
 from unigrid.machine import versions
 from unigrid.training import PROTOCOLS
+from unigrid.training.data import datasets
 
 
 @pytest.fixture
@@ -67,11 +68,11 @@ class TestTrain:
         assert printed.code == 0
         folder = os.path.join("runs", "shapes-mgnet-4-Bl-course-seeds-0-7")
         for text in (
-            "Data: shapes (synthetic), 128 training images, 2,000 test images, 32 x 32 x 3, 10 classes.",
+            "Data: shapes (synthetic), 128 training images, 200 test images, 32 x 32 x 3, 10 classes.",
             f"Model: mgnet-4-Bl, {sum(p.numel() for p in unigrid.create_model('mgnet-4-Bl').parameters()):,} parameters.",
             "Protocol: course, 1 epoch, batch 64, learning rate 0.1 times 0.1 every 30 epochs, momentum 0.9, ",
-            "Device: cpu, ", "Seeds: 0, 7.", f"Files: {folder}", "Seed 7: test accuracy ", "(2,000 images, loss ",
-            "[synthetic data]", "images a second", "standard deviation of 2 seeds", "Wrote c.svg", "Wrote m.png",
+            "Device: cpu, ", "Seeds: 0, 7.", f"Files: {folder}", "Seed 7: test accuracy ", "(200 images, loss ",
+            "[synthetic data]", "images per second", "standard deviation of 2 seeds", "Wrote c.svg", "Wrote m.png",
             f"unigrid predict {os.path.join(folder, 'seed-0')} IMAGE",
         ):  # fmt: skip
             assert text in printed.out
@@ -109,7 +110,7 @@ class TestTrain:
 
     def test_where_the_data_come_from(self, command, monkeypatch, asked):
         given = []
-        monkeypatch.setattr(training, "load", lambda *what: given.append(what) or training.datasets.load("shapes"))
+        monkeypatch.setattr(training, "load", lambda *what: given.append(what) or datasets.load("shapes"))
         command("train cifar10 --data-dir there --download")
         command("train cifar10")
         assert given == [("cifar10", "there", True), ("cifar10", None, False)]
@@ -136,7 +137,7 @@ class TestTrain:
 
     def test_help_knows_every_name_of_the_library(self, command):
         text = " ".join(command("train --help").out.split())
-        for name in [*PROTOCOLS, *training.datasets.NAMES]:
+        for name in [*PROTOCOLS, *datasets.NAMES]:
             assert name in text
 
 
@@ -169,10 +170,10 @@ class TestWrongInput:
             ("train shapes --epochs x", "argument --epochs"),
             ("train shapes --learning-rate=-1", "learning_rate must be a number > 0"),
             ("train shapes --batch-size 100 --subset 64", "batch_size 100 is larger than the 64 training images"),
-            ("train shapes --batch-size 9000", "batch_size 9000 is larger than the 8000 training images"),
-            ("train shapes --subset 9000", "subset must be a whole number from 1 to 8000"),
-            ("train shapes --validation -1", "validation must be a count or a share of the 8000 training images"),
-            ("train shapes --validation 8000", "validation must be a count or a share"),
+            ("train shapes --batch-size 9000", "batch_size 9000 is larger than the 1000 training images"),
+            ("train shapes --subset 9000", "subset must be a whole number from 1 to 1000"),
+            ("train shapes --validation -1", "validation must be a count or a share of the 1000 training images"),
+            ("train shapes --validation 1000", "validation must be a count or a share"),
             ("train shapes --seed a", "'a' is not a whole number, or several by comma such as 0,1,2"),
             ("train shapes --seed 1,1", "seeds must be different"),
             ("train shapes --seed -1", "seed must be an integer >= 0"),
@@ -254,6 +255,7 @@ class TestInterrupts:
         assert command(f"{text} --resume").err.count("--resume") == 1
 
     @pytest.mark.skipif(os.name != "posix", reason="signals")
+    @pytest.mark.system
     def test_ctrl_c_and_resume_give_what_an_uninterrupted_run_gives(self, command, environment, trained):
         text = f"{trained.command.replace('--subset 128', '--subset 300')} --json"  # 260 images: epochs of 4 steps
         assert command(f"{text} --out whole").code == 0
@@ -276,16 +278,18 @@ def _interrupted(text, step, environment):
     """Run a command line in a process of its own, in which Ctrl-C is pressed during a step of training."""
     # A parent may have told its children to ignore SIGINT; a terminal's child does not.
     program = f"""
-import os, signal
+import functools, os, signal
 from unigrid.cli import main
-from unigrid.training.loop import TrainingRun
+from unigrid.training.data import shapes
+from unigrid.training.images.loop import ImageRun
 signal.signal(signal.SIGINT, signal.default_int_handler)
-original = TrainingRun._step
+shapes.make = functools.partial(shapes.make, 1000, 200)
+original = ImageRun._step
 def pressed(run, plan):
     if run.progress.step == {step - 1}:
         os.kill(os.getpid(), signal.SIGINT)
     original(run, plan)
-TrainingRun._step = pressed
+ImageRun._step = pressed
 raise SystemExit(main({shlex.split(text)!r}))
 """
     more = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of several threads are rounded otherwise

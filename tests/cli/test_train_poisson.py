@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from unigrid import training
-from unigrid.cli import main, train_poisson
+from unigrid.cli import main
 
-TINY = "--size 15 --set steps=5"
+TINY = "--size 15 --set steps=2"
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def solver(tmp_path_factory):
     return SimpleNamespace(place=place, folder=place / "runs" / "poisson", out=out.getvalue(), err=err.getvalue())
 
 
-def test_the_default_size_is_that_of_the_library():
-    assert train_poisson.SIZE == training.poisson.SIZE
+def test_the_default_size_is_that_of_the_library(command):
+    assert f"default {training.anisotropic(1.0).shape[0]}" in command("train --help").out
 
 
 def test_a_run_reports_what_it_does_and_where_it_lies(solver):
@@ -51,7 +51,7 @@ def test_json_is_one_object_with_everything(command, loads):
 
 
 def test_several_eps_are_one_net(command, loads):
-    facts = loads(command(f"train poisson {TINY} --epochs 1 --eps 0.1,0.3 --set degree=3 --json").out)
+    facts = loads(command("train poisson --size 15 --set steps=1 --epochs 1 --eps 0.1,0.3 --set degree=3 --json").out)
     assert len(facts["factors"]) == 2
     assert facts["model"]["degree"] == 3
     assert facts["folder"].endswith("poisson-eps-0.1-0.3")
@@ -118,6 +118,6 @@ def test_a_fault_of_ours_is_not_called_the_users(command, monkeypatch):
     def broken(*arguments, **named):
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr(training, "train", broken)
+    monkeypatch.setattr(training, "train_solver", broken)
     with pytest.raises(ValueError, match="a fault of ours"):
         command(f"train poisson {TINY} --epochs 1")

@@ -13,7 +13,7 @@ from PIL import Image
 import unigrid
 from unigrid import training
 from unigrid.cli import main, models
-from unigrid.training import checkpoint
+from unigrid.training.runs import checkpoint
 
 
 class TestEvaluate:
@@ -21,7 +21,7 @@ class TestEvaluate:
         facts = loads(command(f"evaluate {trained.folder} --device cpu --confusion m.svg --json").out)
         assert facts["accuracy"] == trained.facts["test_accuracy"]
         assert facts["confusion"] == loads((trained.folder / "result.json").read_text())["confusion"]
-        assert (facts["dataset"], facts["synthetic"], facts["images"]) == ("shapes", True, 2000)
+        assert (facts["dataset"], facts["synthetic"], facts["images"]) == ("shapes", True, 200)
         assert (facts["epoch"], facts["protocol"], facts["device"]) == (3, "fast", "cpu")
         assert facts["model"]["features"] == 4
         assert facts["classes"] == trained.facts["dataset"]["classes"]
@@ -36,7 +36,7 @@ class TestEvaluate:
         printed = command(f"evaluate {trained.folder} --device cpu --confusion m.png")
         assert (printed.code, printed.err) == (0, "")
         for text in (
-            f"Accuracy {100 * trained.facts['test_accuracy']:.2f} % of the 2,000 test images of shapes, loss ",
+            f"Accuracy {100 * trained.facts['test_accuracy']:.2f} % of the 200 test images of shapes, loss ",
             "[synthetic data]", "MgNet, 2,358 parameters, trained on shapes (synthetic) by protocol fast, changed: epochs=3, ",
             ": epoch 3, 3 steps",
             "Wrote m.png",
@@ -48,7 +48,7 @@ class TestEvaluate:
         gray = training.Split(data.test.images[:, :1], data.test.labels)
         mnist = training.ImageData("mnist", gray, gray, tuple("0123456789"), (0.1,), (0.3,))
         given = []
-        monkeypatch.setattr("unigrid.training.inference.load", lambda *what: given.append(what) or mnist)
+        monkeypatch.setattr("unigrid.training.images.inference.load", lambda *what: given.append(what) or mnist)
         text = f"evaluate {trained.folder} --dataset mnist --data-dir there --download"
         refused(text, "trained on shapes, images of 3 channels; mnist has images of 1 channel")
         assert given == [("mnist", "there", True)]
@@ -81,7 +81,7 @@ class TestPredict:
 
     def test_what_the_library_says(self, command, trained, pictures, loads):
         facts = loads(command(f"predict {trained.folder} small.png photo.jpg --device cpu --json").out)
-        expected = training.inference.load_trained(trained.folder, device="cpu").predict([pictures.test.images[0]])[0]
+        expected = training.load_trained(trained.folder, device="cpu").predict([pictures.test.images[0]])[0]
         first = facts["pictures"][0]
         assert (first["path"], first["classes"]) == ("small.png", list(expected.classes))
         assert first["probabilities"] == pytest.approx(expected.probabilities)

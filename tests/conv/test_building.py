@@ -19,7 +19,7 @@ from unigrid.conv import (
     ResNet,
     create_model,
 )
-from unigrid.training.protocols import initialize
+from unigrid.training.images.protocols import initialize
 
 
 def smoother(channels=4):

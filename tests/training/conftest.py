@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from unigrid.training import archives
+from unigrid.training.data import archives
 
 BATCH = {"cifar10": 12, "cifar100": 130, "mnist": 15}  # images a file
 

@@ -237,7 +237,7 @@ def _first_of(data: ImageData, label: int) -> int:
 
 def _normalized(data: ImageData, numbers: list[int]) -> Tensor:
     """Return test pictures, normalized as in training."""
-    from ..training.augmentation import Pipeline
+    from ..training.data.augmentation import Pipeline
 
     return Pipeline(data.test.images[numbers], data.mean, data.std).plain(0, len(numbers))
 

@@ -1,18 +1,17 @@
-"""`unigrid evaluate`: how well a trained network classifies the test images of a data set."""
+"""`unigrid evaluate`: test a trained network on a data set, or measure the convergence of a trained solver."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..training_defaults import POISSON
 from . import options
 from .monitor import json_text, plain
 from .options import user_errors
 
 if TYPE_CHECKING:
-    from ..training.datasets import ImageData
-    from ..training.evaluation import Evaluation
-    from ..training.inference import TrainedModel
+    from ..training import Evaluation, ImageData, TrainedModel
 
 SUMMARY = "test a trained network"
 EPILOG = """\
@@ -32,18 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", metavar="NAME", help="default the one it was trained on")
     options.add_data_options(parser)
     options.add_device_option(parser)
-    parser.add_argument("--confusion", metavar="FILE", help="picture of what is taken for what: .png, .pdf or .svg")
+    parser.add_argument("--confusion", metavar="FILE", help="save the confusion matrix as a picture: .png, .pdf or .svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
 
 
 def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
     options.checked_pictures(arguments.confusion)
-    from ..training.inference import load_trained
+    from ..training import load_trained
 
     with user_errors():
         trained = load_trained(arguments.checkpoint, arguments.device)
-        if trained.solves and arguments.dataset in (None, "poisson"):
+        if trained.solves and arguments.dataset in (None, POISSON):
             return _measure(trained, arguments.json)
         data = trained.data(arguments.dataset, arguments.data_dir, arguments.download)
     result = trained.evaluate(data)
@@ -57,10 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure(trained: TrainedModel, as_json: bool) -> int:
-    """Print by how much one cycle of a trained solver shrinks the error, on grids of several sizes."""
+    """Print the convergence factor of a trained solver on grids of several sizes."""
     from ..analysis import measured_factor
     from ..training import PoissonNet
-    from ..training.poisson import problems_of
+    from ..training.solvers.problems import problems_of
 
     net = trained.model
     assert isinstance(net, PoissonNet)
@@ -73,20 +72,20 @@ def _measure(trained: TrainedModel, as_json: bool) -> int:
     else:
         kind = str(trained.configuration["model"]["kind"]).removesuffix("Config")
         print(f"{trained.path}: {kind}, {trained.parameters} numbers, trained on Poisson's equation: epoch {trained.epoch}")
-        print("\n".join(f"convergence factor {row['factor']:.4f} a cycle on {row['problem']}" for row in rows))
+        print("\n".join(f"convergence factor {row['factor']:.4f} per cycle on {row['problem']}" for row in rows))
     return 0
 
 
 def described(trained: TrainedModel) -> str:
-    """Return a network in a line: what it is, and what it was trained on."""
-    from ..training import Protocol
+    """Return a network on one line: its kind, and the data that it was trained on."""
+    from ..training import ImageProtocol
 
     known = trained.configuration["dataset"]
     kind = str(trained.configuration["model"]["kind"]).removesuffix("Config")
     steps = "" if trained.step is None else f", {trained.step} steps"
     return (
         f"{kind}, {trained.parameters:,} parameters, trained on {known['name']}{' (synthetic)' * known['synthetic']} "
-        f"by protocol {Protocol(**trained.configuration['protocol']).label}: epoch {trained.epoch}{steps}"
+        f"by protocol {ImageProtocol(**trained.configuration['protocol']).label}: epoch {trained.epoch}{steps}"
     )
 
 
@@ -102,7 +101,7 @@ def report(trained: TrainedModel, result: Evaluation, facts: dict[str, Any]) -> 
 
 
 def summary(trained: TrainedModel, result: Evaluation, data: ImageData, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what --json prints."""
+    """Return the object that --json prints."""
     from ..machine import versions
 
     return {

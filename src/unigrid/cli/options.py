@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import PICTURES, FileError, checked_output, read_array
+from ..files import PICTURES, FileError, checked_output, one_line, read_array
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
 
@@ -48,7 +48,7 @@ def user_errors(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise UsageError(prefix + " ".join(str(error).split())) from error
+        raise UsageError(prefix + one_line(error)) from error
 
 
 def numbers(text: str) -> float | list[float]:

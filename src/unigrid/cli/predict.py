@@ -1,4 +1,4 @@
-"""`unigrid predict`: what a trained network takes pictures for."""
+"""`unigrid predict`: classify pictures with a trained network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .monitor import json_text, plain
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
-    from ..training.inference import Prediction, TrainedModel
+    from ..training import Prediction, TrainedModel
 
-SUMMARY = "say what a trained network takes pictures for"
+SUMMARY = "classify pictures with a trained network"
 EPILOG = """\
 examples:
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg
@@ -23,7 +23,7 @@ examples:
   unigrid predict best.pt cat.png dog.png --json
 
 Pictures of any size and kind that Pillow reads: they are cut to a square about their center (to the shape of the training
-images), resized to it, and made gray or RGB as those are. A network knows no other classes than those it was trained on.
+images), resized to it, and made gray or RGB as those are. A network has no classes but those that it was trained on.
 
 exit code: 0 all pictures were read, 2 one could not be (the others are answered all the same), or other wrong input"""
 
@@ -31,7 +31,7 @@ exit code: 0 all pictures were read, 2 one could not be (the others are answered
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture: .png, .jpg, ...")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to tell, default 5")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes per picture, default 5")
     options.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
 
@@ -40,11 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
     if arguments.top < 1:
         raise UsageError(f"--top must be an integer >= 1, got {arguments.top}")
-    from ..training.inference import load_trained
+    from ..training import load_trained
 
     with user_errors():
         trained = load_trained(arguments.checkpoint, arguments.device)
-        _ = trained.picture_mode  # refuses a network that takes no pictures
+        trained.require_pictures()
     if not arguments.json:
         print(f"{trained.path}: {described(trained)}", flush=True)
     answers: dict[str, Prediction | FileError] = {}
@@ -72,7 +72,7 @@ def _show(path: str, answer: Prediction | FileError, quiet: bool) -> None:
 
 
 def summary(trained: TrainedModel, answers: dict[str, Prediction | FileError]) -> dict[str, Any]:
-    """Return what --json prints."""
+    """Return the object that --json prints."""
     from ..machine import versions
 
     known = trained.configuration["dataset"]

@@ -1,4 +1,4 @@
-"""`unigrid train`: a convolutional network learns a data set, by a protocol, into a folder."""
+"""`unigrid train`: train a convolutional network on a data set, by a protocol, into a folder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..messages import choose
+from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
 from .monitor import json_text, line_per_epoch, plain
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
-    from ..training import ImageData, Protocol, SeedRun, TrainResult
+    from ..training import ImageData, ImageProtocol, SeedRun, TrainResult
 
 SUMMARY = "train a convolutional network on labelled images, or multigrid's smoothers on Poisson's equation"
 EPILOG = """\
 data sets:
   cifar10, cifar100, mnist: read from --data-dir, UNIGRID_DATA or the user's cache; --download fetches them
-  shapes: small synthetic pictures that unigrid draws itself, to try things offline
-  poisson: no images but -EPS u_xx - u_yy = f, whose multigrid cycle learns its smoothers; protocols fourier and random
+  shapes: small synthetic pictures, drawn by unigrid itself, to try things offline
+  poisson: not images but -EPS u_xx - u_yy = f; the smoothers of multigrid are trained; protocols fourier and random
 
 examples:
   unigrid train shapes --model mgnet-8-Bl --epochs 2
@@ -40,20 +41,19 @@ does the same from Python, for models and data of one's own. The test set is rea
 
 exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
 FOLDER = "runs"
-MODEL, PROTOCOL = "mgnet-64-Bl", "fast"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="cifar10, cifar100, mnist, shapes; or poisson")
-    parser.add_argument("--model", metavar="NAME", help=f"one of `unigrid models`, default {MODEL}")
+    parser.add_argument("--model", metavar="NAME", help=f"one of `unigrid models`, default {IMAGE_MODEL}")
     group = parser.add_argument_group("protocol")
-    group.add_argument("--protocol", metavar="NAME", help=f"{PROTOCOL} (default), paper, course or code")
+    group.add_argument("--protocol", metavar="NAME", help=f"{IMAGE_PROTOCOL} (default), paper, course or code")
     group.add_argument("--epochs", type=int, metavar="N", help="default the protocol's")
     group.add_argument("--batch-size", type=int, metavar="N", help="default the protocol's")
     group.add_argument("--learning-rate", type=float, metavar="R", help="default the protocol's")
     group.add_argument(
         "--set", type=options.assignment, action="append", default=[], metavar="NAME=VALUE",
-        help="change another field of the protocol, such as label_smoothing=0.2; may be repeated; for poisson also of the net",
+        help="change another field of the protocol, such as label_smoothing=0.2; repeatable; for poisson also of the net",
     )  # fmt: skip
     group.add_argument("--seed", type=options.seeds, default=0, metavar="S[,S..]", help="one run each, default 0")
     train_poisson.add_arguments(parser)
@@ -77,18 +77,18 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-o", "--out", metavar="DIR", help=f"folder of the run, default {FOLDER}/DATASET-MODEL-PROTOCOL")
     group.add_argument("--resume", action="store_true", help="go on from the last checkpoint in that folder")
     group.add_argument("--plot", metavar="FILE", help="picture of the training curves: .png, .pdf or .svg")
-    group.add_argument("--confusion", metavar="FILE", help="picture of what is taken for what (seeds added up)")
+    group.add_argument("--confusion", metavar="FILE", help="save the confusion matrix (summed over seeds) as a picture")
     group.add_argument("--monitor", action="store_true", help="print a line per epoch instead of the progress bar")
     group.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is asked for, checked: all that is known before training begins."""
+    """The checked arguments, and what follows from them before training begins."""
 
     arguments: argparse.Namespace
     choices: dict[str, Any]
-    protocol: Protocol
+    protocol: ImageProtocol
     data: ImageData
     images: int
     held_out: int
@@ -106,14 +106,14 @@ class Request:
 def run(arguments: argparse.Namespace) -> int:
     options.checked_pictures(arguments.plot, arguments.confusion)
     options.load_learned()
-    from ..training.datasets import NAMES
+    from ..training.data.datasets import NAMES
 
     try:
-        if arguments.dataset == train_poisson.NAME:
+        if arguments.dataset == POISSON:
             return train_poisson.run(arguments)
-        arguments.model, arguments.protocol = arguments.model or MODEL, arguments.protocol or PROTOCOL
+        arguments.model, arguments.protocol = arguments.model or IMAGE_MODEL, arguments.protocol or IMAGE_PROTOCOL
         with user_errors():
-            choose(arguments.dataset, (*NAMES, train_poisson.NAME), "dataset")
+            choose(arguments.dataset, (*NAMES, POISSON), "dataset")
         train_poisson.refuse_options(arguments)
         return _run(arguments)
     except KeyboardInterrupt:
@@ -142,15 +142,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _resuming(argv: list[str]) -> str:
-    """Return the command that goes on with the run of this one."""
+    """Return the command that resumes the run of this one."""
     return shlex.join(["unigrid", *argv, *(["--resume"] if "--resume" not in argv else [])])
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    """Check what was given, what costs nothing first: a wrong name must not cost a download."""
+    """Check the arguments, the cheap ones first: a wrong name must not cost a download."""
     from ..conv.models import named_model
     from ..training import PROTOCOLS, load
-    from ..training.devices import device_named
+    from ..training.runs.devices import device_named
 
     with user_errors():
         protocol = PROTOCOLS[choose(arguments.protocol, PROTOCOLS, "protocol")]
@@ -167,20 +167,20 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
 
 
-def _counts(arguments: argparse.Namespace, data: ImageData, protocol: Protocol) -> tuple[int, int]:
-    """Return how many images are trained on, and how many of the training set are kept apart."""
-    from ..training.runs import checked_seeds
-    from ..training.train import training_splits
+def _counts(arguments: argparse.Namespace, data: ImageData, protocol: ImageProtocol) -> tuple[int, int]:
+    """Return the numbers of training and of validation images."""
+    from ..training.images.setup import training_splits
+    from ..training.runs.run import checked_seeds
 
     first = checked_seeds(arguments.seed)[0]
     training, held_out = training_splits(data, protocol, arguments.subset, arguments.validation, first)
     return len(training), 0 if held_out is None else len(held_out)
 
 
-def _choices(arguments: argparse.Namespace, protocol: Protocol) -> dict[str, Any]:
-    """Return what is to be changed of the protocol. Raises ValueError."""
+def _choices(arguments: argparse.Namespace, protocol: ImageProtocol) -> dict[str, Any]:
+    """Return the fields of the protocol to change. Raises ValueError."""
     kinds = typing.get_type_hints(type(protocol))
-    kinds.pop("name")  # the name says what it is that was changed
+    kinds.pop("name")  # a changed protocol keeps its name
     return options.choices(arguments, ("epochs", "batch_size", "learning_rate"), kinds, "protocol field")
 
 
@@ -205,7 +205,7 @@ def _train(request: Request) -> TrainResult:
 
 
 def _write(request: Request, result: TrainResult) -> list[str]:
-    """Draw what was asked for and return the paths."""
+    """Draw the requested figures and return their paths."""
     arguments, pictures = request.arguments, {}
     if not (arguments.plot or arguments.confusion):
         return []
@@ -228,7 +228,7 @@ def _write(request: Request, result: TrainResult) -> list[str]:
 
 
 def introduction(request: Request) -> list[str]:
-    """Return what is about to be done."""
+    """Return the lines printed before training."""
     data, arguments = request.data, request.arguments
     channels, height, width = data.shape
     kept = f", {request.held_out:,} kept apart for validation" * (request.held_out > 0)
@@ -242,8 +242,8 @@ def introduction(request: Request) -> list[str]:
     ]
 
 
-def described(protocol: Protocol, flips: bool = True) -> str:
-    """Return a protocol in a line; what it does without is not named. `flips`: whether the data may be mirrored."""
+def described(protocol: ImageProtocol, flips: bool = True) -> str:
+    """Return a protocol on one line, without what it does not use. `flips`: whether the data may be mirrored."""
     steps = f"times {protocol.decay:g} every {protocol.decay_every} epochs"
     rate = "in one cycle" if protocol.schedule == "one-cycle" else steps
     scaled = " for a batch of 128, in proportion to it," * protocol.scale_rate
@@ -271,7 +271,7 @@ def _device(name: str) -> str:
 
 
 def images_per_second(run: SeedRun) -> float | None:
-    """Return the mean over a run's training, without validation and tests; None where nothing was trained."""
+    """Return the mean over the training of a run, without validation and tests; None where nothing was trained."""
     seconds = [row["seconds"] for row in run.history]
     taken = [after - before for before, after in zip([0.0, *seconds], seconds, strict=False)]
     images = sum(row["images_per_second"] * each for row, each in zip(run.history, taken, strict=True))
@@ -285,7 +285,7 @@ def report(result: TrainResult, written: list[str]) -> list[str]:
     if len(result.runs) > 1:
         lines.append(f"All seeds: {result}")
     lines += [f"Wrote {path}" for path in written]
-    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` shows it a picture of your own."]
+    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` classifies a picture of your own."]
 
 
 def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
@@ -300,14 +300,14 @@ def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
             f"Best epoch on the validation set, {run.best_epoch}: {100 * run.best_validation_accuracy:.2f} % there, "
             f"{100 * run.best_test.accuracy:.2f} % of the test images"
         )
-    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images a second" if rate else ""))
+    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images per second" if rate else ""))
     if run.folder is not None:
         lines.append(f"In {run.folder}{os.sep}: {', '.join(sorted(entry.name for entry in run.folder.iterdir()))}")
     return lines
 
 
 def summary(request: Request, result: TrainResult, written: list[str]) -> dict[str, Any]:
-    """Return what --json prints."""
+    """Return the object that --json prints."""
     from ..machine import versions
 
     rates = [rate for rate in map(images_per_second, result.runs) if rate is not None]
@@ -331,14 +331,8 @@ def summary(request: Request, result: TrainResult, written: list[str]) -> dict[s
 
 def _summary_of(run: SeedRun) -> dict[str, Any]:
     return {
-        "seed": run.seed,
+        **plain(run.to_dict()),
         "reason": run.reason,
-        "test_accuracy": run.test.accuracy if run.test else None,
-        "test_loss": plain(run.test.loss) if run.test else None,
-        "best_epoch": run.best_epoch,
-        "best_validation_accuracy": run.best_validation_accuracy,
-        "best_test_accuracy": run.best_test.accuracy if run.best_test else None,
-        "seconds": run.seconds,
         "images_per_second": images_per_second(run),
         "folder": str(run.folder),
         "checkpoint": str(run.checkpoint),

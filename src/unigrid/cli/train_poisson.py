@@ -1,4 +1,4 @@
-"""`unigrid train poisson`: the smoothers of multigrid are trained through the cycle itself."""
+"""`unigrid train poisson`: train the smoothers of multigrid through the cycle itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
 from .monitor import json_text, plain
 from .options import UsageError, user_errors
@@ -16,8 +17,6 @@ from .options import UsageError, user_errors
 if TYPE_CHECKING:
     from ..training import PoissonResult
 
-NAME = "poisson"
-SIZE = 63  # of `training.poisson`, which this is not to import before it is needed
 IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
 
 
@@ -25,21 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("poisson alone")
     group.add_argument(
         "--eps", type=options.numbers, metavar="E[,E..]",
-        help="-E u_xx - u_yy = f; several: one net for all of them, which wants --set degree=3; default 1",
+        help="-E u_xx - u_yy = f; several: one net for all of them, best with --set degree=3; default 1",
     )  # fmt: skip
-    group.add_argument("--size", type=int, metavar="N", help=f"unknowns along either axis, default {SIZE}")
+    group.add_argument("--size", type=int, metavar="N", help=f"unknowns along either axis, default {POISSON_SIZE}")
 
 
 def refuse_options(arguments: argparse.Namespace) -> None:
-    """Refuse what is for Poisson problems in a run on images."""
+    """Raise UsageError for options of Poisson problems in a run on images."""
     for name in ("eps", "size"):
         if getattr(arguments, name) is not None:
             raise UsageError(f"--{name} describes a Poisson problem; {arguments.dataset} is a data set of images")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..training import TrainingError, anisotropic, train
-    from ..training.poisson import new_run
+    from ..training import TrainingError, anisotropic, train_solver
+    from ..training.solvers.train import new_run
 
     given = [name for name in IMAGES_ALONE if getattr(arguments, name)]
     if given:
@@ -47,17 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.device not in ("auto", "cpu"):
         raise UsageError(f"--device {arguments.device}: poisson is trained on the CPU, on one core")
     values = arguments.eps if isinstance(arguments.eps, list) else [1.0 if arguments.eps is None else arguments.eps]
-    size = SIZE if arguments.size is None else arguments.size
+    size = POISSON_SIZE if arguments.size is None else arguments.size
     folder = Path(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
         choices = _choices(arguments)
-        new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # refuses what is wrong
+        new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # raises for what is wrong
     if not arguments.json:
         print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
         print(f"Files: {folder}{os.sep}", flush=True)
     try:
-        result = train(
+        result = train_solver(
             problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
             callback=None if arguments.json else _show, progress=False, **choices,
         )  # fmt: skip
@@ -70,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of protocol and net that were given. Raises ValueError."""
+    """Return the fields of protocol and net to change. Raises ValueError."""
     from ..training import PoissonNetConfig, PoissonProtocol
 
     kinds = {**typing.get_type_hints(PoissonProtocol), **typing.get_type_hints(PoissonNetConfig)}
@@ -79,7 +78,7 @@ def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _folder(arguments: argparse.Namespace, values: list[float]) -> str:
-    name = NAME if values == [1.0] else f"{NAME}-eps-{'-'.join(f'{eps:g}' for eps in values)}"
+    name = POISSON if values == [1.0] else f"{POISSON}-eps-{'-'.join(f'{eps:g}' for eps in values)}"
     return os.path.join("runs", name + (f"-seed-{arguments.seed}" if arguments.seed != 0 else ""))
 
 
@@ -94,7 +93,7 @@ def _show(row: dict[str, Any]) -> None:
 
 
 def _draw(arguments: argparse.Namespace, result: PoissonResult) -> list[str]:
-    """Draw what the trained smoothers do to every frequency, if that was asked for."""
+    """Draw the smoothing factors of the trained smoothers at every frequency, if --plot is given."""
     if not arguments.plot:
         return []
     from .. import plots
@@ -117,7 +116,7 @@ def report(result: PoissonResult, written: list[str]) -> list[str]:
 
 
 def summary(result: PoissonResult, written: list[str]) -> dict[str, Any]:
-    """Return what --json prints."""
+    """Return the object that --json prints."""
     from ..machine import versions
 
     return {

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output
+from ..files import FileError, atomic_output, check_readable, checked_output, one_line
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -27,7 +27,7 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 def unwrap(module: nn.Module) -> nn.Module:
     """Return the model itself, out of `torch.compile`, `DataParallel` and `DistributedDataParallel`, in any order.
 
-    Parts that were compiled separately stay as they are; `clean_state_dict` removes their wrappers, too.
+    Parts that were compiled on their own stay as they are; `clean_state_dict` sees through these too.
 
     >>> model = nn.Linear(2, 1)
     >>> unwrap(nn.DataParallel(model)) is model
@@ -75,7 +75,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     path : path
         Where to write; the ending is .safetensors.
     metadata : mapping of strings to strings, optional
-        Other entries of the file, such as the model's name.
+        What else the file should tell, such as the model's name.
 
     Raises
     ------
@@ -125,8 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except Exception as error:  # any exception here is caused by a damaged file
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"{path}: not a readable .safetensors file ({text})") from None
+        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
 
 
 def require_safetensors() -> Any:

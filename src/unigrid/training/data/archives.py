@@ -1,0 +1,389 @@
+"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read without running code in them.
+
+The name of a data set stands for the published bytes only: every file must have its canonical size and MD5 before it is
+read. A truncated file, a flipped byte, a file under the name of another and a smaller or changed set of the same form are all
+refused, each with its reason. Archives are read in place, into memory; nothing is unpacked to disk.
+
+Source: A. Krizhevsky, Learning multiple layers of features from tiny images (2009), https://www.cs.toronto.edu/~kriz/cifar.html
+for both forms of CIFAR; Y. LeCun, C. Cortes, C. Burges, The MNIST database, for the idx form.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Never, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...files import FileError, one_line
+from ...messages import nearest
+
+Bytes = NDArray[np.uint8]
+Parsed = tuple[Bytes, Bytes]  # images (count, channels, height, width), labels (count,)
+DAMAGE = (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile)  # raised by the libraries for a damaged archive
+
+
+class DatasetError(FileError):
+    """Data that are missing, damaged or not the published ones; one line: the fault and what to do about it."""
+
+
+@final
+@dataclass(frozen=True)
+class KnownFile:
+    """A file of a data set, as published: `count` images or labels in it."""
+
+    name: str
+    count: int
+    size: int
+    md5: str
+
+
+Parse = Callable[[Sequence[bytes], Sequence[KnownFile]], Parsed]
+
+
+@final
+@dataclass(frozen=True)
+class Layout:
+    """One published form of a data set: its folders and files, and the function that parses the files of a split."""
+
+    folders: tuple[str, ...]
+    archive: str | None
+    train: tuple[KnownFile, ...]
+    test: tuple[KnownFile, ...]
+    parse: Parse
+
+    @property
+    def files(self) -> tuple[KnownFile, ...]:
+        """All files that hold images or labels."""
+        return self.train + self.test
+
+
+@final
+@dataclass(frozen=True)
+class Found:
+    """A layout, and the folder or the archive in which it was found."""
+
+    layout: Layout
+    path: Path
+
+
+def find(layouts: Sequence[Layout], where: Path) -> Found | None:
+    """Return the first complete folder, else the first archive, under `where` or `where` itself; None if there is neither."""
+    if where.is_file():
+        return next((Found(layout, where) for layout in layouts if layout.archive == where.name), None)
+    for found in _folders(layouts, where):
+        if not _missing(found):
+            return found
+    held = (layout for layout in layouts if layout.archive is not None and (where / layout.archive).is_file())
+    return next((Found(layout, where / str(layout.archive)) for layout in held), None)
+
+
+def incomplete(layouts: Sequence[Layout], where: Path) -> str | None:
+    """Return which folder has some of the files, and which are missing; None if no folder has any."""
+    for found in _folders(layouts, where):
+        missing = _missing(found)
+        if len(missing) < len(found.layout.files):
+            return f"{found.path} lacks {', '.join(missing)}"
+    return None
+
+
+def _folders(layouts: Sequence[Layout], where: Path) -> list[Found]:
+    return [Found(layout, where / name) for layout in layouts for name in (*layout.folders, ".")]
+
+
+def read(found: Found) -> tuple[Parsed, Parsed]:
+    """Return images and labels of the training set, then of the test set, as bytes.
+
+    Raises
+    ------
+    DatasetError
+        For a file that cannot be read or is not the canonical one.
+    """
+    layout = found.layout
+    try:
+        contents = _from_folder(found) if found.path.is_dir() else _from_archive(found)
+    except DAMAGE as error:
+        raise DatasetError(f"{found.path}: truncated or damaged ({one_line(error)}); delete it and get it again") from None
+    except OSError as error:
+        raise DatasetError(f"{found.path}: cannot be read ({error.strerror or one_line(error)})") from None
+    train, test = (layout.parse([contents.pop(file.name) for file in part], part) for part in (layout.train, layout.test))
+    return train, test
+
+
+def check(data: bytes, known: KnownFile, path: Path, others: Iterable[KnownFile] = ()) -> None:
+    """Raise DatasetError, with the likely reason, unless the data are those of the known file."""
+    if len(data) == known.size and _md5(data) == known.md5:
+        return
+    if len(data) < known.size:
+        reason = f"truncated, or not the canonical file: {len(data)} bytes instead of {known.size}"
+    elif len(data) > known.size:
+        reason = f"not the canonical file: more than its {known.size} bytes"
+    else:
+        reason = f"damaged, or not the canonical file: its MD5 is {_md5(data)} instead of {known.md5}"
+    twin = next((other.name for other in others if other.md5 == _md5(data)), None)
+    if twin is not None:
+        reason = f"mislabelled: this is the canonical {twin}"
+    raise DatasetError(f"{path}: {reason}; delete it and get it again (data of your own go in as arrays)")
+
+
+def _missing(found: Found) -> list[str]:
+    return [file.name for file in found.layout.files if _path_of(found.path, file.name) is None]
+
+
+def _path_of(folder: Path, name: str) -> Path | None:
+    """Return the path of a file, or of its .gz: MNIST is published compressed file by file, and often found unpacked."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _from_folder(found: Found) -> dict[str, bytes]:
+    contents = {}
+    for known in found.layout.files:
+        path = _path_of(found.path, known.name) or found.path / known.name
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+                data = file.read(known.size + 1)  # at most, whatever size the file unpacks to
+        except DAMAGE as error:
+            raise DatasetError(f"{path}: truncated or damaged ({one_line(error)}); delete it and get it again") from None
+        check(data, known, path, found.layout.files)
+        contents[known.name] = data
+    return contents
+
+
+def _from_archive(found: Found) -> dict[str, bytes]:
+    """Read an archive once, from front to back: seeking backwards in a compressed file decompresses it again."""
+    wanted = {f"{folder}/{known.name}": known for folder in found.layout.folders for known in found.layout.files}
+    contents: dict[str, bytes] = {}
+    with tarfile.open(found.path) as archive:
+        for member in archive:
+            known = wanted.get(member.name.removeprefix("./"))
+            file = archive.extractfile(member) if known is not None and member.isreg() else None
+            if known is not None and file is not None:
+                data = file.read(known.size + 1)
+                check(data, known, found.path / known.name, found.layout.files)
+                contents[known.name] = data
+    missing = [known.name for known in found.layout.files if known.name not in contents]
+    if missing:
+        raise DatasetError(f"{found.path}: truncated, or another archive: without {', '.join(missing)}")
+    return contents
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+# The restricted unpickler. A pickle is a program that calls the objects it names; here the few names in the published files
+# are bound to stand-ins that only record their arguments.
+
+
+@final
+class _StandIn:
+    """The object bound to an allowed name of a pickle. It can be called, but not changed."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> Never:
+        raise pickle.UnpicklingError("it changes what it may only call")
+
+
+@final
+class _Noted:
+    """An array under construction: the state set by the pickle, not yet checked."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.state: Any = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """Return the encoded text: how Python 3 writes bytes in pickles for Python 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _StandIn(lambda *arguments: _Noted()),
+    ("numpy._core.multiarray", "_reconstruct"): _StandIn(lambda *arguments: _Noted()),
+    ("numpy", "ndarray"): _StandIn(_Noted),
+    ("numpy", "dtype"): _StandIn(lambda name, *flags: _DType(name)),
+    ("_codecs", "encode"): _StandIn(_encoded),
+}
+
+
+@final
+class _DType:
+    """The name of a data type; its byte order is ignored, as only bytes are read."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = name.decode("latin1") if isinstance(name, bytes) else name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+@final
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR file needs: it may be malicious")
+        return _ALLOWED[module, name]
+
+
+def unpickle(data: bytes, name: str) -> dict[str, Any]:
+    """Return the dictionary in a pickled batch, its keys as text, without calling anything that the pickle names.
+
+    Raises
+    ------
+    DatasetError
+        For an incomplete pickle, one of no dictionary, or one with other names than such a batch has.
+    """
+    try:
+        batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+    except Exception as error:  # a damaged pickle can make the unpickler raise anything
+        raise DatasetError(f"{name}: not a readable batch ({one_line(error)})") from None
+    if not isinstance(batch, dict):
+        raise DatasetError(f"{name}: not a batch: a {type(batch).__name__} instead of a dictionary")
+    return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
+
+
+def _bytes_of(noted: Any, shape: tuple[int, int], name: str) -> Bytes:
+    """Return the array described by a pickle. Raises DatasetError for other types and shapes."""
+    state = noted.state if isinstance(noted, _Noted) else None
+    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
+        raise DatasetError(f"{name}: 'data' is not an array")
+    _, found, dtype, fortran, raw = state
+    if dtype.name != "u1" or found != shape or not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
+        raise DatasetError(f"{name}: 'data' must be bytes (u1) of shape {shape}, got {dtype.name!r} {found!r}")
+    return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+def pickled_batch(data: bytes, known: KnownFile, key: str, classes: int) -> Parsed:
+    """Return images and labels of one pickled batch: 'data' (count, 3072), the labels a list under `key`."""
+    batch = unpickle(data, known.name)
+    for needed in ("data", key):
+        if needed not in batch:
+            raise DatasetError(f"{known.name}: holds no {needed!r}, only {', '.join(map(repr, batch))}{nearest(needed, batch)}")
+    images = _bytes_of(batch["data"], (known.count, 3072), known.name)
+    labels = batch[key]
+    if not isinstance(labels, list) or len(labels) != known.count:
+        raise DatasetError(f"{known.name}: {key!r} must be a list of {known.count} labels")
+    if not all(type(label) is int and 0 <= label < classes for label in labels):
+        raise DatasetError(f"{known.name}: {key!r} must be whole numbers from 0 to {classes - 1}")
+    return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.uint8)
+
+
+def binary_batch(data: bytes, known: KnownFile, label_bytes: int, classes: int) -> Parsed:
+    """Return images and labels of one binary batch: records of `label_bytes` labels, the last of them used, and 3072 pixels."""
+    length = label_bytes + 3072
+    if len(data) != known.count * length:
+        raise DatasetError(f"{known.name}: {known.count} records of {length} bytes expected, got {len(data)} bytes")
+    records = np.frombuffer(data, np.uint8).reshape(known.count, length)
+    labels = records[:, label_bytes - 1]
+    if labels.max() >= classes:
+        raise DatasetError(f"{known.name}: labels must lie in 0 to {classes - 1}, got {labels.max()}")
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels
+
+
+def idx_array(data: bytes, known: KnownFile, shape: tuple[int, ...]) -> Bytes:
+    """Return the array of bytes in an idx file: two zeros, 8 for bytes, the number of axes, their lengths, the elements."""
+    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
+    if data[: len(header)] != header or len(data) != len(header) + int(np.prod(shape)):
+        raise DatasetError(f"{known.name}: not an idx file of {' x '.join(map(str, shape))} bytes")
+    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
+
+
+def _batches(parse: Callable[..., Parsed], *arguments: Any) -> Parse:
+    """Return a function that parses the files of a split, one batch each, by `parse(data, known, *arguments)`."""
+
+    def parsed(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
+        parts = [parse(data, file, *arguments) for data, file in zip(contents, known, strict=True)]
+        images, labels = zip(*parts, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+    return parsed
+
+
+def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
+    images = idx_array(contents[0], known[0], (known[0].count, 28, 28))
+    labels = idx_array(contents[1], known[1], (known[1].count,))
+    if labels.max() >= 10:
+        raise DatasetError(f"{known[1].name}: labels must lie in 0 to 9, got {labels.max()}")
+    return images[:, None], labels
+
+
+# Sizes and MD5 of the files inside the archives of https://www.cs.toronto.edu/~kriz/cifar.html. Those of the pickles are also
+# checked by torchvision; those of the binary files were computed from files whose pixels and labels equal those of the
+# pickles, image by image. MNIST: of the decompressed published files.
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "cifar10": (
+        Layout(
+            ("cifar-10-batches-py",), "cifar-10-python.tar.gz",
+            (
+                KnownFile("data_batch_1", 10000, 31035704, "c99cafc152244af753f735de768cd75f"),
+                KnownFile("data_batch_2", 10000, 31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
+                KnownFile("data_batch_3", 10000, 31035999, "54ebc095f3ab1f0389bbae665268c751"),
+                KnownFile("data_batch_4", 10000, 31035696, "634d18415352ddfa80567beed471001a"),
+                KnownFile("data_batch_5", 10000, 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+            ),
+            (KnownFile("test_batch", 10000, 31035526, "40351d587109b95175f43aff81a1287e"),),
+            _batches(pickled_batch, "labels", 10),
+        ),
+        Layout(
+            ("cifar-10-batches-bin",), "cifar-10-binary.tar.gz",
+            (
+                KnownFile("data_batch_1.bin", 10000, 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
+                KnownFile("data_batch_2.bin", 10000, 30730000, "5ea93a67294ea407fff1d09f752e9692"),
+                KnownFile("data_batch_3.bin", 10000, 30730000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
+                KnownFile("data_batch_4.bin", 10000, 30730000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
+                KnownFile("data_batch_5.bin", 10000, 30730000, "53f37980c15c3d472c316c40844f3f0d"),
+            ),
+            (KnownFile("test_batch.bin", 10000, 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
+            _batches(binary_batch, 1, 10),
+        ),
+    ),
+    "cifar100": (
+        Layout(
+            ("cifar-100-python",), "cifar-100-python.tar.gz",
+            (KnownFile("train", 50000, 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
+            (KnownFile("test", 10000, 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
+            _batches(pickled_batch, "fine_labels", 100),
+        ),
+        Layout(
+            ("cifar-100-binary",), "cifar-100-binary.tar.gz",
+            (KnownFile("train.bin", 50000, 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
+            (KnownFile("test.bin", 10000, 30740000, "4499cfba6c016c1be1438163640a0898"),),
+            _batches(binary_batch, 2, 100),
+        ),
+    ),
+    "mnist": (
+        Layout(
+            ("MNIST/raw", "mnist"), None,
+            (
+                KnownFile("train-images-idx3-ubyte", 60000, 47040016, "6bbc9ace898e44ae57da46a324031adb"),
+                KnownFile("train-labels-idx1-ubyte", 60000, 60008, "a25bea736e30d166cdddb491f175f624"),
+            ),
+            (
+                KnownFile("t10k-images-idx3-ubyte", 10000, 7840016, "2646ac647ad5339dbf082846283269ea"),
+                KnownFile("t10k-labels-idx1-ubyte", 10000, 10008, "27ae3e4e09519cfbb04c329615203637"),
+            ),
+            _mnist,
+        ),
+    ),
+}  # fmt: skip

@@ -1,0 +1,420 @@
+"""Data sets for training: by name, or from arrays and torch Datasets. All are held as bytes in memory.
+
+`cifar10`, `cifar100` and `mnist` are the published files, read from a folder, checked bit for bit, downloaded on request;
+`shapes` is drawn by unigrid itself and marked synthetic.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...messages import choose
+from . import archives, download, shapes
+from .archives import DatasetError
+
+__all__ = ["NAMES", "DatasetError", "ImageData", "Split", "data_directory", "load"]
+
+NAMES = ("cifar10", "cifar100", "mnist", "shapes")
+CLASSES = {
+    "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",
+    "cifar100": """
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+        caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+        forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+        mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+        possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+        sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
+        wolf woman worm""",
+    "mnist": "0 1 2 3 4 5 6 7 8 9",
+}
+# Mean and standard deviation used for the published results. (That of CIFAR-10 is the mean over the images of each image's own
+# deviation; another would make results differ from the published ones.)
+STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "mnist": ((0.1307,), (0.3081,)),
+}
+TEST_FRACTION = 10  # every tenth image is a test image where the data have no test set
+SPLIT_SEED = 0
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Images and their labels: uint8 (count, channels, height, width) and int64 (count,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images, {' x '.join(map(str, self.images.shape[1:]))})"
+
+    def to(self, device: torch.device | str) -> Split:
+        """Return the split on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def subset(self, chosen: int | Tensor) -> Split:
+        """Return part of the split: the images of these indices, or that many, spread at random by a fixed seed.
+
+        A count gives the same images every time, in the order of the data; of data sorted by class, images of all classes.
+
+        Raises
+        ------
+        ValueError
+            For a count that is not between 1 and the number of images.
+        """
+        if isinstance(chosen, Tensor):
+            return Split(self.images[chosen], self.labels[chosen])
+        if isinstance(chosen, bool) or not isinstance(chosen, int) or not 1 <= chosen <= len(self):
+            raise ValueError(f"subset must be a whole number from 1 to {len(self)}, the number of images, got {chosen!r}")
+        if chosen == len(self):
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        return self.subset(order[:chosen].sort().values.to(self.images.device))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A training set and a test set of labelled images.
+
+    Parameters
+    ----------
+    name : str
+        "cifar10", ..., or "custom".
+    train, test : Split
+    classes : tuple of str
+        The name of each label.
+    mean, std : tuple of float, one per channel
+        Of images scaled to 0..1, for normalization.
+    synthetic : bool
+        Whether the images were drawn by a program; every report mentions it.
+    flip : bool
+        Whether a mirrored image keeps its label.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    synthetic: bool = False
+    flip: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        kind = ", synthetic" if self.synthetic else ""
+        return (
+            f"ImageData({self.name}{kind}: {len(self.train)} + {len(self.test)} images, {height} x {width} x {channels}, "
+            f"{len(self.classes)} classes)"
+        )
+
+
+def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
+    """Return a data set, all of it in memory as bytes.
+
+    Parameters
+    ----------
+    dataset : str, ImageData, or data of your own
+        - "cifar10", "cifar100", "mnist": the published files, bit for bit, pickled or binary, unpacked or in their archive.
+        - "shapes": 8,000 + 2,000 synthetic pictures of 10 classes, 32 x 32 x 3; needs no file.
+        - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or floats
+          from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
+          channel, or (count, height, width, channels) with 1 or 3 channels, if axis 1 is neither 1 nor 3.
+          Labels are whole numbers 0 to k - 1.
+        - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
+        - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
+          images, arrays or tensors, before any normalization or random change.
+    data_dir : path, optional
+        Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
+        `unigrid` in the user's cache.
+    download : bool
+        Whether missing files are downloaded from the data set's own site.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed.
+    DatasetError
+        For files that are missing (with the command that downloads them), damaged or not the published ones.
+
+    Examples
+    --------
+    >>> load("shapes")
+    ImageData(shapes, synthetic: 8000 + 2000 images, 32 x 32 x 3, 10 classes)
+    """
+    if isinstance(dataset, ImageData):
+        return dataset
+    if not isinstance(dataset, str):
+        return _custom(dataset)
+    if choose(dataset, NAMES, "dataset") == "shapes":
+        return _shapes()
+    return _published(dataset, data_dir, download)
+
+
+def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of data sets: the argument, else UNIGRID_DATA, else `unigrid` in the user's cache."""
+    given = data_dir if data_dir is not None else os.environ.get("UNIGRID_DATA")
+    if given:
+        return Path(given).expanduser()
+    cache = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
+    return Path(cache) / "unigrid" if cache else Path.home() / ".cache" / "unigrid"
+
+
+def _published(name: str, data_dir: str | os.PathLike[str] | None, fetch: bool) -> ImageData:
+    where, layouts = data_directory(data_dir), archives.LAYOUTS[name]
+    try:
+        found = archives.find(layouts, where)
+        if found is None and fetch:
+            download.fetch_dataset(name, where)
+            found = archives.find(layouts, where)
+        if found is None:
+            raise DatasetError(_missing(name, where, data_dir is not None))
+    except OSError as error:
+        raise DatasetError(f"{where}: cannot be looked into ({error.strerror or error})") from None
+    train, test = (Split(_tensor(images), _tensor(labels).long()) for images, labels in archives.read(found))
+    mean, std = STATISTICS[name]
+    return ImageData(name, train, test, tuple(CLASSES[name].split()), mean, std, flip=name != "mnist")
+
+
+def _missing(name: str, where: Path, given: bool) -> str:
+    """Return the message for missing data: what was looked for, where, and the commands that help."""
+    layouts = archives.LAYOUTS[name]
+    wanted = [f"{folder}/" for layout in layouts for folder in layout.folders]
+    wanted += [layout.archive for layout in layouts if layout.archive is not None]
+    folder = where.parent if where.is_file() else where
+    option = f" --data-dir {shlex.quote(str(folder))}" if given else ""
+    return (
+        f"{where}: {_state(name, where)} (looked for {', '.join(wanted)}); `unigrid train {name} --download{option}` fetches "
+        f"{download.megabytes(name)} MB from {download.SITES[name]}; if you have the files, "
+        f"`unigrid train {name} --data-dir FOLDER` or UNIGRID_DATA=FOLDER reads them from there"
+    )
+
+
+def _state(name: str, where: Path) -> str:
+    if not where.exists():
+        return f"no such folder, so no {name}"
+    partly = archives.incomplete(archives.LAYOUTS[name], where)
+    if partly is not None:
+        return f"{name} is incomplete: {partly}"
+    others = [other for other, layouts in archives.LAYOUTS.items() if archives.find(layouts, where) is not None]
+    return f"holds {' and '.join(others)}, not {name}" if others else f"{name} is not here"
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """Return an array as a tensor of its own, writable and contiguous."""
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def _shapes() -> ImageData:
+    train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
+    return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, for values from 0 to 1; 1 for a channel that is constant."""
+    total = torch.zeros(images.shape[1], dtype=torch.int64)
+    squares = torch.zeros_like(total)
+    for part in torch.split(images, 1000):  # whole numbers: exact, so the order of summation is no part of the result
+        values = part.to(torch.int32)
+        total += values.sum((0, 2, 3))
+        squares += (values * values).sum((0, 2, 3))
+    count = images.numel() // images.shape[1]
+    mean = total.double() / count
+    variance = squares.double() / count - mean**2
+    std = torch.where(variance > 1e-9, variance.clamp_min(0).sqrt(), 255.0)
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+# Data of the user.
+
+
+def _custom(dataset: Any) -> ImageData:
+    if _is_torch_dataset(dataset):
+        return _split_off(_from_dataset(dataset), _class_names(dataset))
+    if not isinstance(dataset, tuple | list) or len(dataset) != 2:
+        raise ValueError(
+            f"dataset must be one of {', '.join(map(repr, NAMES))}, (images, labels), a (train, test) pair of these, "
+            f"or a torch Dataset or two; got {type(dataset).__name__}"
+        )
+    first, second = dataset
+    if _is_pair(first) and _is_pair(second):
+        return _custom_data(_from_arrays(*first, "training"), _from_arrays(*second, "test"))
+    if _is_torch_dataset(first) and _is_torch_dataset(second):
+        return _custom_data(_from_dataset(first), _from_dataset(second), _class_names(first))
+    return _split_off(_from_arrays(first, second, "the"))
+
+
+def _is_pair(part: Any) -> TypeGuard[tuple[Any, Any]]:
+    return isinstance(part, tuple) and len(part) == 2
+
+
+def _is_torch_dataset(dataset: Any) -> bool:
+    return isinstance(dataset, torch.utils.data.Dataset)
+
+
+def _class_names(dataset: Any) -> tuple[str, ...] | None:
+    """Return the names of the classes where a Dataset has them, as those of torchvision do."""
+    names = getattr(dataset, "classes", None)
+    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if listed and names else None
+
+
+def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None) -> ImageData:
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"training and test images must have the same channels, height and width, "
+            f"got {tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
+        )
+    classes = _count_classes(train.labels)
+    if int(test.labels.max()) >= classes:
+        raise ValueError(f"the test labels reach {int(test.labels.max())}, but those of training only {classes - 1}")
+    if names is None or len(names) != classes:
+        names = tuple(map(str, range(classes)))
+    return ImageData("custom", train, test, names, *_statistics(train.images))
+
+
+def _count_classes(labels: Tensor) -> int:
+    present = np.unique(labels.numpy())
+    classes = int(present[-1]) + 1
+    if len(present) != classes:
+        absent = next(label for label, there in enumerate(present) if label != there)
+        raise ValueError(
+            f"labels must be 0 to k - 1 with an image for each, got {len(present)} different ones from {present[0]} "
+            f"to {classes - 1}: label {absent} has no training image"
+        )
+    if classes < 2:
+        raise ValueError("labels must name at least 2 classes, got 1")
+    return classes
+
+
+def _split_off(data: Split, names: tuple[str, ...] | None = None) -> ImageData:
+    """Make every tenth image of each class, drawn with a fixed seed, the test set."""
+    if len(data) < TEST_FRACTION:
+        raise ValueError(f"{len(data)} images are too few to split a test set off: give ((images, labels), (images, labels))")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    order = order[data.labels[order].argsort(stable=True)]
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[order[TEST_FRACTION - 1 :: TEST_FRACTION]] = True
+    return _custom_data(data.subset(torch.where(~chosen)[0]), data.subset(torch.where(chosen)[0]), names)
+
+
+def _from_arrays(images: Any, labels: Any, which: str) -> Split:
+    split = Split(_checked_images(_as_array(images), which), _checked_labels(_as_array(labels), which))
+    if len(split.images) != len(split.labels):
+        raise ValueError(f"{which} images and labels must be equally many, got {len(split.images)} and {len(split.labels)}")
+    return split
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return values.float().numpy() if values.dtype == torch.bfloat16 else values.numpy()
+    return np.asarray(values)
+
+
+def _checked_images(images: NDArray[Any], which: str) -> Tensor:
+    if images.ndim not in (3, 4) or images.size == 0:
+        raise ValueError(
+            f"{which} images must have the axes (count, channels, height, width), (count, height, width) or "
+            f"(count, height, width, 1 or 3 channels), got shape {images.shape}"
+        )
+    return _tensor(_as_bytes(_channels_first(images, which), which))
+
+
+def _channels_first(images: NDArray[Any], which: str) -> NDArray[Any]:
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = images.shape[1], images.shape[3]
+    if last in (1, 3) and first not in (1, 3):
+        return np.moveaxis(images, 3, 1)
+    if last in (2, 4) and first == images.shape[2] > 4:
+        raise ValueError(
+            f"{which} images of shape {images.shape} look as if the {last} channels came last; "
+            f"put them second, as with numpy.moveaxis(images, 3, 1)"
+        )
+    return images
+
+
+def _as_bytes(images: NDArray[Any], which: str) -> NDArray[np.uint8]:
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"{which} images must be uint8, or floats from 0 to 1, got {images.dtype}; see numpy.ndarray.astype")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        raise ValueError(
+            f"{which} images that are floats must lie in 0..1, got {low:g} to {high:g}; "
+            f"give them before normalization, or divided by 255"
+        )
+    scaled: NDArray[np.uint8] = np.rint(images * images.dtype.type(255)).astype(np.uint8)
+    return scaled
+
+
+def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{which} labels must be whole numbers, one per image, got {labels.dtype} of shape {labels.shape}")
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"{which} labels must be 0 to k - 1, got {labels.min()}")
+    return _tensor(labels.astype(np.int64))
+
+
+def _from_dataset(dataset: Any) -> Split:
+    """Read a torch Dataset once."""
+    pictures, labels = [], []
+    for number, item in enumerate(_items(dataset)):
+        try:
+            picture, label = item
+            labels.append(operator.index(label))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"a Dataset must give (picture, whole-number label), item {number} is {_described(item)}"
+            ) from None
+        pictures.append(_picture(picture))
+        if pictures[-1].shape != pictures[0].shape:
+            raise ValueError(f"pictures must have one size, got {pictures[0].shape} and, item {number}, {pictures[-1].shape}")
+    if not pictures:
+        raise ValueError("the Dataset is empty")
+    return Split(_checked_images(np.stack(pictures), "the Dataset's"), _checked_labels(np.array(labels), "the Dataset's"))
+
+
+def _items(dataset: Any) -> Iterable[Any]:
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        return iter(dataset)
+    return (dataset[i] for i in range(len(dataset)))
+
+
+def _described(item: Any) -> str:
+    if isinstance(item, Sequence) and not isinstance(item, str):
+        return f"({', '.join(type(part).__name__ for part in item)})"
+    return type(item).__name__
+
+
+def _picture(picture: Any) -> NDArray[Any]:
+    """Return a picture as an array, channels first for those of PIL, whose size could not distinguish the axes."""
+    if not hasattr(picture, "getbands"):
+        return _as_array(picture)
+    pixels = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    return pixels if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)

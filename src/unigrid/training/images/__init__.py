@@ -1,0 +1,1 @@
+"""Training on labelled images, and trained networks in use."""

@@ -1,0 +1,85 @@
+"""Evaluation: accuracy, loss, confusion matrix, logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..data.augmentation import Pipeline
+
+BATCH = 500
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """The evaluation of a classifier on labelled images.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of images whose most likely class is the right one, from 0 to 1.
+    loss : float
+        Mean cross entropy, natural logarithm.
+    confusion : Tensor, int64 (classes, classes)
+        Number of images of class i (row) that were classified as j (column).
+    """
+
+    accuracy: float
+    loss: float
+    confusion: Tensor
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return int(self.confusion.sum())
+
+    def __repr__(self) -> str:
+        return f"Evaluation(accuracy {100 * self.accuracy:.2f} % of {self.count:,} images, loss {self.loss:.4f})"
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: Tensor, flip: bool = False, mixed_precision: bool = False) -> Tensor:
+    """Return float32 logits (n, classes) of normalized images; with `flip` the mean over each image and its mirror image."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
+        logits = model(images)
+        if flip:
+            logits = (logits + model(images.flip(3))) / 2
+    return in_full_precision(logits)
+
+
+def in_full_precision(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least, for computing a loss."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def evaluate_model(
+    model: nn.Module, images: Pipeline, labels: Tensor, flip: bool = False, mixed_precision: bool = False
+) -> Evaluation:
+    """Return accuracy, loss and confusion of a model over images without augmentation.
+
+    The model is in evaluation mode meanwhile. Nothing waits for the device before the end.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        batches = [
+            logits_of(model, images.plain(start, min(start + BATCH, len(images))), flip, mixed_precision)
+            for start in range(0, len(images), BATCH)
+        ]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    logits, labels = torch.cat(batches), labels.to(images.device)
+    classes = logits.shape[1]
+    counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+    confusion = counts.view(classes, classes).cpu()
+    return Evaluation(
+        accuracy=int(confusion.diagonal().sum()) / len(labels),
+        loss=float(functional.cross_entropy(logits, labels)),
+        confusion=confusion,
+    )

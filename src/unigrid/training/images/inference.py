@@ -1,0 +1,337 @@
+"""Load a checkpoint and run it on a test set or on image files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...conv.models import from_configuration
+from ...files import check_readable
+from ..data.augmentation import Pipeline
+from ..data.datasets import ImageData, load
+from ..runs import checkpoint
+from ..runs.checkpoint import CheckpointError, Loaded
+from ..runs.devices import device_named
+from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
+from .pictures import fitted, mode
+
+CUSTOM = "custom"
+STORED: dict[str, dict[str, tuple[str, ...]]] = {
+    "images": {
+        "model": ("kind",),
+        "dataset": ("name", "classes", "shape", "mean", "std", "flip", "synthetic"),
+        "protocol": ("name", "test_flip", "mixed_precision", "accelerated"),
+    },
+    "solver": {"model": ("kind",), "dataset": ("name",), "protocol": ("name",)},
+}  # what is read of the configuration of either kind of run
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of a picture, the likeliest first, and their probabilities."""
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedModel:
+    """A network from a checkpoint, and the configuration of its training. `load_trained` returns it.
+
+    A network that solves Poisson's equation (`solves`) is a cycle for `unigrid.solve(f, cycle=trained.model)`; what follows
+    about classes and pictures is for classifiers, and raises ValueError for it.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In evaluation mode, with the weights that were tested: their moving average if the protocol averages.
+    configuration : dict
+        What was trained, on what, how: as in the run's config.json.
+    epoch, step : int; step None for best.pt
+        The number of epochs, and of optimizer steps.
+    path : Path
+        Of the checkpoint.
+    """
+
+    model: nn.Module
+    configuration: dict[str, Any]
+    epoch: int
+    step: int | None
+    path: Path
+
+    @property
+    def solves(self) -> bool:
+        """Whether it was trained on Poisson problems: a cycle for `unigrid.solve`, no classifier."""
+        return _solves(self.configuration)
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.model.parameters()).device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(self._images["classes"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images it was trained on."""
+        channels, height, width = self._images["shape"]
+        return channels, height, width
+
+    @property
+    def picture_mode(self) -> str:
+        """The mode that pictures are converted to, "L" (gray) or "RGB". ValueError for a network of other channels."""
+        return mode(self.shape[0])
+
+    def require_pictures(self) -> None:
+        """Raise ValueError for a network that takes no pictures: a solver, or one of images of other channels than 1 or 3."""
+        mode(self.shape[0])
+
+    @property
+    def flips(self) -> bool:
+        """Whether its answer is the mean over an image and its mirror image, as in its training run."""
+        return bool(self._images["flip"] and self.configuration["protocol"]["test_flip"])
+
+    @property
+    def _images(self) -> dict[str, Any]:
+        """The stored description of the images. Raises ValueError for a solver."""
+        if self.solves:
+            raise ValueError(
+                f"{self.path}: its network solves Poisson's equation and takes no pictures: unigrid.solve(f, cycle=); "
+                "unigrid.analysis.measured_factor measures how well"
+            )
+        known: dict[str, Any] = self.configuration["dataset"]
+        return known
+
+    def __repr__(self) -> str:
+        kind, name = type(self.model).__name__, self.configuration["dataset"]["name"]
+        return f"TrainedModel({kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path})"
+
+    def evaluate(
+        self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+    ) -> Evaluation:
+        """Return the evaluation on the test images of a data set, computed as in the training run.
+
+        Parameters
+        ----------
+        dataset : as in `load`, optional
+            Default: the data set that it was trained on.
+        data_dir, download
+            Where the data are, and whether to download them.
+
+        Raises
+        ------
+        ValueError
+            For data with other channels or other classes than those of the training run.
+        DatasetError
+            For data that are missing or damaged.
+
+        Examples
+        --------
+        >>> import unigrid, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = unigrid.train("shapes", "mgnet-4-Bl", epochs=1, subset=128, device="cpu", out=folder)
+        ...     trained = load_trained(folder, device="cpu")
+        >>> trained.evaluate().accuracy == result.test_accuracy
+        True
+        """
+        data = self.data(dataset, data_dir, download)
+        images = self._pipeline(data.test.images)
+        return evaluate_model(self.model, images, data.test.labels, self.flips, self._mixed_precision)
+
+    def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
+        """Return the data that `evaluate` uses, checked; arguments and errors as there."""
+        known = self._images["name"]
+        if dataset is None and known == CUSTOM:
+            raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
+        data = load(known if dataset is None else dataset, data_dir, download)
+        self._check(data)
+        return data
+
+    def predict(self, pictures: Iterable[Any], top: int = 5) -> list[Prediction]:
+        """Return the likeliest classes of pictures.
+
+        Parameters
+        ----------
+        pictures : iterable
+            Paths, PIL images, or arrays and tensors: (height, width), (height, width, channels) or (channels, height, width)
+            with 1 or 3 channels, uint8 or floats from 0 to 1. Of any size: see `unigrid.training.images.pictures`.
+        top : int
+            Number of classes per picture; at most all of them are returned.
+
+        Raises
+        ------
+        FileError
+            For a path that is no picture; the message begins with it.
+        ValueError, TypeError
+            For other objects that are no pictures.
+        """
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise ValueError(f"top must be an integer >= 1, got {top!r}")
+        if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or hasattr(pictures, "getbands"):
+            raise TypeError(f"pictures must be a list of them, got one {type(pictures).__name__}; write [picture]")
+        images = [fitted(picture, self.shape) for picture in pictures]
+        return [one for at in range(0, len(images), BATCH) for one in self._predicted(images[at : at + BATCH], top)]
+
+    @torch.no_grad()
+    def _predicted(self, images: list[Tensor], top: int) -> list[Prediction]:
+        batch = self._pipeline(torch.stack(images)).plain(0, len(images))
+        logits = logits_of(self.model, batch, self.flips, self._mixed_precision)
+        likeliest = logits.softmax(1).cpu().topk(min(top, len(self.classes)))
+        return [
+            Prediction(tuple(self.classes[index] for index in indices), tuple(values))
+            for values, indices in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+        ]
+
+    @property
+    def _mixed_precision(self) -> bool:
+        return bool(self.configuration["protocol"]["mixed_precision"])
+
+    def _pipeline(self, images: Tensor) -> Pipeline:
+        known = self._images
+        dtype = next(self.model.parameters()).dtype
+        accelerated = self.configuration["protocol"]["accelerated"]
+        order = torch.channels_last if accelerated else torch.contiguous_format
+        return Pipeline(images, known["mean"], known["std"], None, self.device, dtype, order)
+
+    def _check(self, data: ImageData) -> None:
+        """Raise ValueError for data of other channels or classes. Classes without names match any."""
+        known, channels = self._images["name"], self.shape[0]
+        if data.shape[0] != channels:
+            raise ValueError(
+                f"{self.path}: trained on {known}, images of {_counted(channels, 'channel')}; "
+                f"{data.name} has images of {_counted(data.shape[0], 'channel')}"
+            )
+        if len(data.classes) != len(self.classes):
+            raise ValueError(
+                f"{self.path}: trained on {known}, {len(self.classes)} classes; {data.name} has {len(data.classes)} classes"
+            )
+        if data.classes != self.classes and not (_unnamed(data.classes) or _unnamed(self.classes)):
+            raise ValueError(
+                f"{self.path}: trained on {known}, classes {_listed(self.classes)}; {data.name} has {_listed(data.classes)}"
+            )
+
+
+def load_trained(
+    path: str | os.PathLike[str], device: str | torch.device = "auto", model: nn.Module | None = None
+) -> TrainedModel:
+    """Return the network of a checkpoint.
+
+    Parameters
+    ----------
+    path : path
+        A run's folder, of which the last whole checkpoint is taken; or a checkpoint-*.pt; or best.pt, the epoch that was best
+        on the validation set.
+    device : "auto", "cpu", "cuda", ...
+    model : nn.Module, optional
+        The network that the weights are loaded into. Needed for networks of your own; others are rebuilt from the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that is damaged, no checkpoint of a training run, or of another network than `model`.
+    FileError
+        For a missing file.
+    ValueError
+        For a device that is not available.
+    """
+    place = device_named(device)
+    found = _found(Path(path))
+    for message in found.messages:
+        print(f"unigrid: {message}", file=sys.stderr)
+    try:
+        configuration, weights, epoch, step = _parts(found.state)
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
+    network = _network(found.path, configuration, model)
+    try:
+        checkpoint.load_clean_state_dict(network, weights)
+    except ValueError as error:
+        raise CheckpointError(f"{found.path}: {error}") from None
+    network = network.to(place).eval()
+    if configuration["protocol"].get("accelerated"):  # as in training, so that sums are rounded identically
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainedModel(network, configuration, epoch, step, found.path)
+
+
+def _found(path: Path) -> Loaded:
+    if not path.is_dir():
+        check_readable(path)
+        return Loaded(path, checkpoint.load(path))
+    found = checkpoint.latest(path)
+    if found is not None:
+        return found
+    seeds = sorted(entry.name for entry in path.glob("seed-*") if entry.is_dir())
+    if seeds:
+        raise CheckpointError(f"{path}: holds the runs of several seeds; give one of {', '.join(seeds)} in it")
+    raise CheckpointError(f"{path}: holds no checkpoint; give the folder of a run, or a checkpoint-*.pt or best.pt")
+
+
+def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], int, int | None]:
+    """Return configuration, weights, epochs and steps of a run's state; KeyError or the like where they are missing."""
+    configuration = state["configuration"]
+    for part, names in STORED["solver" if _solves(configuration) else "images"].items():
+        if missing := [name for name in names if name not in configuration[part]]:
+            raise KeyError(*missing)
+    if not isinstance(configuration["model"]["kind"], str):
+        raise TypeError
+    if "progress" not in state:  # best.pt, whose weights are the ones that were tested
+        return configuration, dict(state["model"]), state["epoch"], None
+    average = state.get("average")
+    weights = state["model"] if average is None else average
+    return configuration, dict(weights), state["progress"]["epoch"], state["progress"]["step"]
+
+
+def _solves(configuration: dict[str, Any]) -> bool:
+    """Whether a run was one on Poisson problems."""
+    return "problems" in configuration["dataset"]
+
+
+def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None) -> nn.Module:
+    if model is not None:
+        return model
+    fields = dict(configuration["model"])
+    kind: str = fields["kind"]
+    if kind.startswith(CUSTOM):
+        raise CheckpointError(
+            f"{path}: holds the weights of a network of its owner's making, {kind.removeprefix(CUSTOM).strip()}; "
+            "unigrid.training.load_trained(path, model=...) puts them into one"
+        )
+    try:
+        if not _solves(configuration):
+            return from_configuration(fields)
+        from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
+
+        del fields["kind"]
+        return PoissonNetConfig(**fields).build()
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _unnamed(classes: tuple[str, ...]) -> bool:
+    return classes == tuple(map(str, range(len(classes))))
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)

@@ -1,0 +1,266 @@
+"""The training loop on images: epochs of batches, a checkpoint at the end of an epoch and every minute, exact resumption.
+
+The state of a run is in a few objects: the model, the moving average of its weights, the optimizer, the generator of random
+numbers, and its `Progress`. A run restored from a checkpoint continues bit for bit on the CPU, also in mid-epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...conv.weights import clean_state_dict, load_clean_state_dict, unwrap
+from ..data.augmentation import EpochPlan
+from ..runs import checkpoint
+from ..runs.devices import compiled, compiling_pays
+from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
+from .averaging import WeightAverage
+from .evaluation import Evaluation, in_full_precision
+from .protocols import ImageProtocol
+from .setup import Setup
+
+CHECK_EVERY = 20  # steps between two checks of the loss; each waits for the device
+SAVE_EVERY = 60.0  # seconds between two checkpoints, at most
+SAVE_SHARE = 20  # a short epoch ends with a checkpoint after this many times the seconds that writing one takes
+DIVERGED = 4.0  # times ln(classes), the loss of a uniform guess
+
+
+@dataclass
+class ImageProgress(Progress):
+    """The counters of a run on images.
+
+    `loss` and `correct` are sums over the `seen` images of the current epoch, `checked` of which were included in the last
+    check of the loss. `best` is the epoch of the highest validation accuracy so far.
+    """
+
+    batch: int = 0  # within the epoch
+    seen: int = 0
+    checked: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    epoch_seconds: float = 0.0
+    best: dict[str, Any] | None = None
+
+    def row(self, learning_rate: float) -> Row:
+        """Return the row of the epoch that is complete."""
+        return {
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            "train_loss": self.loss / self.seen,
+            "train_accuracy": self.correct / self.seen,
+            "learning_rate": learning_rate,
+            "images_per_second": self.seen / self.epoch_seconds,
+            "seconds": self.seconds,
+        }
+
+    def next_epoch(self, row: Row) -> None:
+        """Add the row of the epoch and begin the next one."""
+        self.history.append(row)
+        self.epoch += 1
+        self.batch = self.seen = self.checked = 0
+        self.loss = self.correct = self.epoch_seconds = 0.0
+
+
+class ImageRun(Run):
+    """One network, trained on one setup.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained in place.
+    setup : Setup
+    folder : Path, optional
+        Where its files go; None: nowhere.
+    configuration : dict
+        See `Run`.
+    """
+
+    def __init__(self, model: nn.Module, setup: Setup, folder: Path | None, configuration: dict[str, Any]) -> None:
+        super().__init__(configuration, setup.seed, folder, setup.device, setup.protocol.epochs)
+        protocol, device = setup.protocol, setup.device
+        self.setup = setup
+        model.to(device, memory_format=setup.memory_format)  # type: ignore[call-overload]
+        self.given, self.model = model, unwrap(model)  # what is trained may be wrapped, what is stored is not
+        self.optimizer = _optimizer(self.model, protocol)
+        self.average = WeightAverage(self.model, protocol.average) if protocol.average else None
+        images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs
+        pays = protocol.accelerated and compiling_pays(device, images)
+        self.network = compiled(self.model) if pays else model
+        self.dtype = next(self.model.parameters()).dtype
+        self.images = setup.pipeline(setup.train.images, self.dtype, protocol.augmentation(setup.data.flip))
+        self.labels = setup.train.labels.to(device)
+        self.validation = None if setup.validation is None else setup.pipeline(setup.validation.images, self.dtype)
+        self.generator = torch.Generator().manual_seed(setup.seed)
+        self.epoch_began = self.generator.get_state()
+        self.progress: ImageProgress = ImageProgress()
+        self.total_steps = setup.protocol.epochs * setup.steps_per_epoch
+        self.best_weights: dict[str, Tensor] | None = None
+        # Sums over the epoch, on the device: of the loss, and of correct answers. MPS has no double precision.
+        self.sums = torch.zeros(2, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated: the moving average of the weights where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    # one epoch
+
+    def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
+        """Do the remaining batches of the epoch; after Ctrl-C, write a checkpoint and raise KeyboardInterrupt."""
+        progress, steps = self.progress, self.setup.steps_per_epoch
+        self.generator.set_state(self.epoch_began)
+        plan = self.images.plan(self.generator)
+        self.sums.copy_(torch.tensor([progress.loss, progress.correct], dtype=self.sums.dtype))
+        self.network.train()
+        while progress.batch < steps:
+            began = time.perf_counter()
+            self._step(plan)
+            last = progress.batch == steps
+            stopping = interrupt.requested  # read once per step: what is saved must have been counted
+            if last or stopping or progress.step % CHECK_EVERY == 0:
+                self._check_loss()
+                watch()
+            elapsed = time.perf_counter() - began
+            progress.seconds += elapsed
+            progress.epoch_seconds += elapsed
+            if stopping:
+                self.save()
+                raise KeyboardInterrupt
+            if not last and progress.step % CHECK_EVERY == 0 and time.monotonic() - self._saved_at > SAVE_EVERY:
+                self.save()
+        return self._finish_epoch()
+
+    def _step(self, plan: EpochPlan) -> None:
+        """Do one optimizer step, and add its loss and its correct answers to the sums, without waiting for the device."""
+        protocol, progress = self.setup.protocol, self.progress
+        start = progress.batch * protocol.batch_size
+        chosen = plan.order[start : start + protocol.batch_size]
+        images, labels = self.images.batch(chosen, plan), self.labels[chosen]
+        for group in self.optimizer.param_groups:
+            group["lr"] = protocol.rate(progress.step, self.setup.steps_per_epoch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=protocol.mixed_precision):
+            logits = self.network(images)
+        loss = functional.cross_entropy(in_full_precision(logits), labels, label_smoothing=protocol.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(progress.step)
+        progress.batch += 1
+        progress.step += 1
+        progress.seen += len(chosen)
+        right = (logits.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach().to(self.sums.dtype) * len(chosen), right.to(self.sums.dtype)])
+
+    def _check_loss(self) -> None:
+        """Copy the sums from the device to the progress, and abort a diverging run."""
+        progress = self.progress
+        before, progress.loss, progress.correct = progress.loss, *self.sums.tolist()
+        seen = progress.seen - progress.checked
+        progress.checked = progress.seen
+        mean, guessing = (progress.loss - before) / seen, math.log(max(len(self.setup.data.classes), 2))
+        where = f"in epoch {progress.epoch + 1}, step {progress.step}"
+        if not math.isfinite(mean):
+            raise TrainingError("nonfinite", f"the loss became {mean} {where}: {self.advice()}")
+        if mean > DIVERGED * guessing and seen >= self.setup.protocol.batch_size:  # a few images may be that hard
+            grown = f"the loss grew to {mean:.3g} {where}; guessing costs {guessing:.3g}"
+            raise TrainingError("diverged", f"{grown}: {self.advice()}")
+
+    def _finish_epoch(self) -> Row:
+        row = self.progress.row(self.setup.protocol.rate(self.progress.step - 1, self.setup.steps_per_epoch))
+        if self.validation is not None and self.setup.validation is not None:
+            result = self.setup.evaluate(self.evaluated, self.validation, self.setup.validation.labels)
+            row |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
+            self._keep_best(row["epoch"], result)
+        self.progress.next_epoch(row)
+        self.epoch_began = self.generator.get_state()
+        return row
+
+    def _keep_best(self, epoch: int, result: Evaluation) -> None:
+        """Keep the weights of the best epoch; one whose loss is not finite is never best."""
+        best = self.progress.best
+        if not math.isfinite(result.loss) or (best and result.accuracy <= best["validation_accuracy"]):
+            return
+        self.progress.best = {"epoch": epoch, "validation_accuracy": result.accuracy}
+        self.best_weights = {name: value.detach().cpu().clone() for name, value in clean_state_dict(self.evaluated).items()}
+        if self.folder is not None:
+            state = {"configuration": self.configuration, "model": self.best_weights, **self.progress.best}
+            checkpoint.save_best(self.folder, state)
+
+    def remedy(self) -> str:
+        """Return what may help where training fails."""
+        return f"take a learning rate below {self.setup.protocol.learning_rate:g}, or look for faulty values in the data"
+
+    def status(self) -> str:
+        """Return the text of the progress bar."""
+        progress, seen = self.progress, max(self.progress.seen, 1)
+        return f"epoch {progress.epoch + 1}, loss {progress.loss / seen:.3f}, {100 * progress.correct / seen:.1f} %"
+
+    # checkpoints
+
+    def due(self) -> bool:
+        """Whether the last checkpoint is old enough, compared to what one costs."""
+        return time.monotonic() - self._saved_at > min(SAVE_EVERY, SAVE_SHARE * self._save_seconds)
+
+    def save(self) -> bool:
+        """Write a checkpoint, unless there is no folder or nothing new. Weights that are not finite are never written."""
+        began = time.monotonic()
+        if not all(bool(value.isfinite().all()) for value in _learned(self.model)):
+            raise TrainingError("nonfinite", f"a weight is not finite after step {self.progress.step}: {self.advice()}")
+        written = super().save()
+        if written:
+            self._saved_at = time.monotonic()
+            self._save_seconds = self._saved_at - began
+        return written
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole state of the run. The learning rate is a function of the step and needs no entry."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            **super().state(),
+            "model": clean_state_dict(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else clean_state_dict(self.average.module),
+            "best_weights": self.best_weights,
+            "random": {"epoch": self.epoch_began, "torch": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
+        super().restore(state)
+        load_clean_state_dict(self.model, state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            load_clean_state_dict(self.average.module, state["average"])
+        self.best_weights = state["best_weights"]
+        self.epoch_began = state["random"]["epoch"]
+        torch.set_rng_state(state["random"]["torch"])
+        if state["random"]["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+
+
+def _optimizer(model: nn.Module, protocol: ImageProtocol) -> torch.optim.Optimizer:
+    """Return SGD; batch norms, biases and other values per channel decay only if the protocol has `decay_norms`."""
+    decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1 or protocol.decay_norms]
+    kept = [parameter for parameter in model.parameters() if parameter.ndim <= 1 and not protocol.decay_norms]
+    groups = [{"params": decaying, "weight_decay": protocol.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]], protocol.learning_rate, protocol.momentum, nesterov=protocol.nesterov
+    )
+
+
+def _learned(model: nn.Module) -> Iterator[Tensor]:
+    """Yield what training changes: weights and the statistics of batch norms. Other buffers may hold anything."""
+    yield from model.parameters()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            yield from module.buffers()

@@ -1,0 +1,178 @@
+"""Training protocols: the published ones and our own. Always report a result with the label of its protocol.
+
+    paper    120 epochs, SGD with momentum 0.9, batch 128, rate 0.1 divided by 10 every 30 epochs, Kaiming initialization
+    course   the same with weight decay 5e-4, random crop (pad 4) and flip
+    code     300 epochs, rate times 0.1 every 50 epochs, weight decay 5e-4, crop and flip, PyTorch's initialization
+    fast     our own: Nesterov momentum, one cycle of the rate, label smoothing, a moving average of the weights, bfloat16,
+             compiled where that pays, and at test time the mean over an image and its mirror image
+
+Source: J. He & J. Xu, MgNet (2019), section 6, for paper; the authors' course notes and released code. `fast` follows what
+speed records on CIFAR do: L. Smith & N. Topin, arXiv:1708.07120 (one cycle); K. Jordan, arXiv:2404.00498 (airbench).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import nn
+
+from ...messages import choose, nearest
+from ..data.augmentation import Augmentation
+
+SCHEDULES = ("steps", "one-cycle")
+INITIALIZATIONS = ("own", "pytorch", "kaiming")
+RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
+
+
+@final
+@dataclass(frozen=True)
+class ImageProtocol:
+    """How a network is trained on images. `unigrid.training.Protocol` is another name of this class.
+
+    Parameters
+    ----------
+    name : str
+    epochs, batch_size : int
+    learning_rate : float
+        The highest rate of the schedule. With `scale_rate` it refers to a batch of 128 and is proportional to the batch size.
+    schedule : "steps" or "one-cycle"
+        The rate is multiplied by `decay` every `decay_every` epochs; or it rises linearly over the fraction `warmup` of all
+        steps, and then falls linearly to zero.
+    momentum, nesterov, weight_decay, label_smoothing
+        As in PyTorch's SGD and cross entropy.
+    decay_norms : bool
+        Whether batch norms and biases decay as well, as they do in the published protocols.
+    pad, flip, cutout : int, bool, int
+        See `Augmentation`; flip is not applied to data in which a mirrored image has another label.
+    initialization : "own", "pytorch" or "kaiming"
+        The initial weights: the model's own, PyTorch's default, or Kaiming's normal distribution in convolutions.
+    average : float
+        Decay per step of the moving average of weights that is evaluated in place of the weights; 0: none. After n steps
+        the decay is at most (1 + n) / (10 + n), so that the average of a short run does not depend on its first weights.
+    mixed_precision : bool
+        Whether convolutions compute in bfloat16 (weights stay float32). Unless it is passed explicitly, `train` sets it to
+        False where the device has no instructions for it.
+    accelerated : bool
+        channels_last memory, and `torch.compile` where it pays.
+    drop_last : bool
+        Whether an epoch leaves out the images that fill no whole batch (other ones in each epoch).
+    test_flip : bool
+        Whether the logits of an image and its mirror image are averaged at test time.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    scale_rate: bool = False
+    schedule: str = "steps"
+    decay_every: int = 30
+    decay: float = 0.1
+    warmup: float = 0.2
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    decay_norms: bool = True
+    label_smoothing: float = 0.0
+    pad: int = 0
+    flip: bool = False
+    cutout: int = 0
+    initialization: str = "pytorch"
+    average: float = 0.0
+    mixed_precision: bool = False
+    accelerated: bool = False
+    drop_last: bool = False
+    test_flip: bool = False
+
+    def __post_init__(self) -> None:
+        choose(self.schedule, SCHEDULES, "schedule")
+        choose(self.initialization, INITIALIZATIONS, "initialization")
+        for name in ("epochs", "batch_size", "decay_every"):
+            _check(name, getattr(self, name), int, "an integer >= 1", lambda value: value >= 1)
+        for name in ("learning_rate", "decay"):
+            _check(name, getattr(self, name), float, "a number > 0", lambda value: 0 < value < float("inf"))
+        for name in ("momentum", "label_smoothing", "average", "warmup"):
+            _check(name, getattr(self, name), float, "a number from 0 to less than 1", lambda value: 0 <= value < 1)
+        _check("weight_decay", self.weight_decay, float, "a number >= 0", lambda value: 0 <= value < float("inf"))
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
+                raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True needs a momentum > 0, got 0")
+        self.augmentation(True)  # an Augmentation checks its own fields
+
+    def augmentation(self, flips: bool) -> Augmentation:
+        """Return the augmentation of the images; `flips`: whether a mirrored image keeps its label."""
+        return Augmentation(self.pad, self.flip and flips, self.cutout)
+
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        peak = self.learning_rate * (self.batch_size / RATE_BATCH if self.scale_rate else 1)
+        if self.schedule == "steps":
+            return peak * self.decay ** (step // steps_per_epoch // self.decay_every)
+        total = self.epochs * steps_per_epoch
+        rising = self.warmup * total
+        position = step + 0.5  # the middle of the step, so that no step has rate zero
+        return peak * min(position / rising if rising else 1.0, (total - position) / (total - rising))
+
+    @property
+    def label(self) -> str:
+        """The name, and the fields that differ from the protocol of that name: a result has to be reported with it."""
+        own, original = dataclasses.asdict(self), PROTOCOLS.get(self.name)
+        before = dataclasses.asdict(original) if original else own
+        changes = [f"{name}={value}" for name, value in own.items() if value != before[name]]
+        return f"{self.name}, changed: {', '.join(changes)}" if changes else self.name
+
+    def with_choices(self, **choices: Any) -> ImageProtocol:
+        """Return the protocol with other choices; None leaves a field as it is. Raises TypeError for an unknown field.
+
+        The name stays the same; `label` lists the changes.
+        """
+        known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
+        for name in choices:
+            if name not in known:
+                raise TypeError(f"a protocol has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
+        return dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
+
+
+def _check(name: str, value: Any, kind: type, wanted: str, allowed: Any) -> None:
+    numeric = isinstance(value, int) if kind is int else isinstance(value, (int, float))
+    if isinstance(value, bool) or not numeric or not allowed(value):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+_PUBLISHED = {"pad": 4, "flip": True, "weight_decay": 5e-4}
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        ImageProtocol("paper", 120, initialization="kaiming"),
+        ImageProtocol("course", 120, initialization="kaiming", **_PUBLISHED),  # type: ignore[arg-type]
+        ImageProtocol("code", 300, decay_every=50, **_PUBLISHED),  # type: ignore[arg-type]
+        ImageProtocol(
+            "fast", 30, learning_rate=0.1, scale_rate=True, schedule="one-cycle", nesterov=True, weight_decay=5e-4,
+            decay_norms=False, label_smoothing=0.1, pad=2, flip=True, initialization="own", average=0.99, mixed_precision=True,
+            accelerated=True, drop_last=True, test_flip=True,
+        ),
+    )
+}  # fmt: skip
+
+
+def protocol_named(protocol: str | ImageProtocol) -> ImageProtocol:
+    """Return the protocol of that name, or the given one. Raises ValueError for an unknown name, with the nearest."""
+    return protocol if isinstance(protocol, ImageProtocol) else PROTOCOLS[choose(protocol, PROTOCOLS, "protocol")]
+
+
+def initialize(model: nn.Module, kind: str) -> None:
+    """Initialize the weights of a model: "pytorch" by PyTorch's default, "kaiming" as in He et al. 2015, "own": unchanged.
+
+    Source: K. He, X. Zhang, S. Ren, J. Sun, Delving deep into rectifiers, arXiv:1502.01852, equation 10 (by fan-out).
+    """
+    if kind == "own":
+        return
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)):
+            module.reset_parameters()
+        if kind == "kaiming" and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

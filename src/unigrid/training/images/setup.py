@@ -1,0 +1,99 @@
+"""The setup of a run on images: training and validation images, protocol, seed, device."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...conv.classifier import Classifier
+from ...conv.models import configuration_of
+from ..data.augmentation import Augmentation, Pipeline
+from ..data.datasets import ImageData, Split
+from .evaluation import Evaluation, evaluate_model
+from .protocols import ImageProtocol
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """The data, split for training and validation, the protocol, the seed and the device of one run."""
+
+    data: ImageData
+    train: Split
+    validation: Split | None
+    protocol: ImageProtocol
+    seed: int
+    device: torch.device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches per epoch. A last batch of one image is left out: batch norm needs at least two."""
+        whole, rest = divmod(len(self.train), self.protocol.batch_size)
+        return whole if whole and (self.protocol.drop_last or rest <= 1) else whole + 1
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order of images and weights in memory; channels last is not part of the published protocols."""
+        return torch.channels_last if self.protocol.accelerated else torch.contiguous_format
+
+    def pipeline(self, images: Tensor, dtype: torch.dtype, augmentation: Augmentation | None = None) -> Pipeline:
+        """Return images ready for batches on the device."""
+        return Pipeline(images, self.data.mean, self.data.std, augmentation, self.device, dtype, self.memory_format)
+
+    def evaluate(self, model: nn.Module, images: Pipeline, labels: Tensor) -> Evaluation:
+        """Evaluate a model as the protocol does."""
+        flip = self.protocol.test_flip and self.data.flip
+        return evaluate_model(model, images, labels, flip, self.protocol.mixed_precision)
+
+    def configuration(self, network: nn.Module, subset: int | None, validation: float) -> dict[str, Any]:
+        """Return the description of a run in plain values."""
+        data, images = self.data, self.train.images[:64]
+        digest = hashlib.sha256(self.train.labels.cpu().numpy().tobytes() + images.cpu().numpy().tobytes())
+        model = configuration_of(network) if isinstance(network, Classifier) else {"kind": f"custom {type(network).__name__}"}
+        return {
+            "model": model,
+            "dataset": {
+                "name": data.name,
+                "classes": list(data.classes),
+                "shape": list(data.shape),
+                "mean": list(data.mean),
+                "std": list(data.std),
+                "flip": data.flip,
+                "synthetic": data.synthetic,
+                "training_images": len(self.train),
+                "fingerprint": digest.hexdigest(),
+            },
+            "protocol": dataclasses.asdict(self.protocol),
+            "seed": self.seed,
+            "subset": subset,
+            "validation": validation,
+        }
+
+
+def training_splits(
+    data: ImageData, protocol: ImageProtocol, subset: int | None, validation: float, seed: int
+) -> tuple[Split, Split | None]:
+    """Return the training and the validation images, drawn with the seed. Raises ValueError where they make no batch."""
+    training = data.train if subset is None else data.train.subset(subset)
+    count = _validation_count(len(training), validation)
+    if protocol.batch_size > len(training) - count:
+        raise ValueError(
+            f"batch_size {protocol.batch_size} is larger than the {len(training) - count} training images; take a smaller one"
+        )
+    if count == 0:
+        return training, None
+    order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
+    return training.subset(order[count:].sort().values), training.subset(order[:count].sort().values)
+
+
+def _validation_count(images: int, validation: float) -> int:
+    """Return the number of validation images. Raises ValueError where no others are left, or for no whole number."""
+    if not isinstance(validation, bool) and isinstance(validation, (int, float)) and 0 <= validation < images:
+        count = round(validation * images) if validation < 1 else int(validation)
+        if count == validation or (validation < 1 and 0 < count < images):
+            return count
+    raise ValueError(f"validation must be a count or a share of the {images} training images, got {validation!r}")

@@ -1,0 +1,310 @@
+"""`unigrid.train`: from the name of a data set and of a model to a trained network."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from ...conv.models import Config, create_model
+from ...conv.weights import load_clean_state_dict, require_safetensors, save_weights
+from ...files import atomic_output
+from ...messages import choose, nearest
+from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
+from ..data.augmentation import Pipeline
+from ..data.datasets import NAMES, ImageData, load
+from ..runs.devices import bfloat16_pays, device_named
+from ..runs.folders import RESULT, WEIGHTS
+from ..runs.run import Row, TrainingError, checked_seeds
+from .evaluation import Evaluation
+from .loop import ImageRun
+from .protocols import ImageProtocol, initialize, protocol_named
+from .result import SeedRun, TrainResult
+from .setup import Setup, training_splits
+
+if TYPE_CHECKING:
+    from ..solvers.net import PoissonNet, PoissonNetConfig
+    from ..solvers.problems import Poisson
+    from ..solvers.protocols import PoissonProtocol
+    from ..solvers.result import PoissonResult
+
+
+@overload
+def train(
+    dataset: Literal["poisson"] | Poisson | Sequence[Poisson],
+    model: PoissonNet | PoissonNetConfig | None = None,
+    protocol: str | PoissonProtocol | None = None,
+    **choices: Any,
+) -> PoissonResult: ...
+
+
+@overload
+def train(
+    dataset: Any = "cifar10",
+    model: str | Config | nn.Module | None = None,
+    protocol: str | ImageProtocol | None = None,
+    **choices: Any,
+) -> TrainResult: ...
+
+
+def train(
+    dataset: Any = "cifar10",
+    model: Any = None,
+    protocol: Any = None,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device = "auto",
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    subset: int | None = None,
+    validation: float = 0,
+    callback: Callable[[Row], None] | None = None,
+    progress: bool | None = None,
+    **choices: Any,
+) -> TrainResult | PoissonResult:
+    """Train a network to classify images. Training on Poisson problems is `unigrid.train_solver`.
+
+    Parameters
+    ----------
+    dataset : str, ImageData, arrays, torch Dataset; or a Poisson problem
+        "cifar10", "cifar100", "mnist", "shapes" (synthetic), or data of your own: see `unigrid.training.load`. "poisson", a
+        `unigrid.Poisson`, or several of them are passed on to `unigrid.train_solver`, with the arguments that have a meaning
+        there; the result is then a `PoissonResult`.
+    model : str, configuration or nn.Module
+        Default "mgnet-64-Bl". A name of `unigrid.list_models()`, an `MgNetConfig` or the like (its channels and classes
+        become those of the data), or a network of your own, which is trained in place, from the weights that it has, whatever
+        the protocol's initialization; it maps (n, channels, height, width) to logits (n, classes).
+    protocol : str or ImageProtocol
+        "paper", "course", "code" or "fast" (default): see `unigrid.training.images.protocols`.
+    epochs, batch_size, learning_rate, **choices
+        Fields of the protocol to change: any of them.
+    seed : int or sequence of int
+        Of weights, order and augmentation. Several seeds are one run each, of which mean and deviation are reported.
+    device : "auto", "cpu", "cuda", ...
+    data_dir, download
+        Where the data are, and whether to download them from their own site if they are missing.
+    out : path, optional
+        Folder of the run: checkpoints, log.csv, log.jsonl, config.json, result.json, weights.safetensors; TensorBoard's
+        files if it is installed. With several seeds, one folder per seed in it. None: nothing is written.
+    resume : bool
+        Whether to go on from the last checkpoint in `out`, if there is one; on the CPU bit for bit.
+    subset : int, optional
+        Train on that many of the training images, always the same ones.
+    validation : int or float
+        Number of training images, or their share if below 1, that are kept apart (by the seed) to find the best epoch. 0:
+        none, and then no best epoch is reported. The test set is read once, at the end of training.
+    callback : callable, optional
+        Called with the row of every epoch, which includes the seed. StopIteration from it ends the run, which may be resumed.
+    progress : bool, optional
+        Whether to show a progress bar; default: on a terminal.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For unknown names and values that do not fit; the message has the value, what is allowed, and the nearest name.
+    unigrid.training.DatasetError
+        For data that are missing or damaged, with the command that downloads them.
+    FileError
+        For an `out` that holds a run already, or cannot be written.
+    TrainingError
+        When the loss is not finite, or diverges; the last good checkpoint is kept.
+    KeyboardInterrupt
+        After Ctrl-C, once a checkpoint is written: `resume=True` goes on from it.
+
+    Source: the protocols paper, course and code are those of J. He & J. Xu, MgNet (2019), and of the authors' notes and code.
+
+    Examples
+    --------
+    >>> import unigrid
+    >>> result = unigrid.train("shapes", "mgnet-8-Bl", epochs=1, subset=256, device="cpu")
+    >>> 0 <= result.test_accuracy <= 1
+    True
+    """
+    if _is_poisson(dataset):
+        of_images = {
+            "batch_size": batch_size, "subset": subset, "validation": validation or None, "data_dir": data_dir,
+            "download": download or None, "device": None if str(device) in ("auto", "cpu") else device,
+        }  # fmt: skip
+        common = {
+            "epochs": epochs, "learning_rate": learning_rate, "seed": seed, "out": out, "resume": resume, "callback": callback,
+            "progress": progress,
+        }  # fmt: skip
+        return _forward(dataset, model, protocol, of_images, {**common, **choices})
+    if resume and out is None:
+        raise ValueError("resume=True needs out=, the folder of the run to go on with")
+    if isinstance(dataset, str):
+        choose(dataset, (*NAMES, POISSON), "dataset")
+    model, protocol = IMAGE_MODEL if model is None else model, IMAGE_PROTOCOL if protocol is None else protocol
+    _reject_unknown(choices)
+    resolved = protocol_named(protocol).with_choices(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **choices
+    )
+    place = device_named(device)
+    if "mixed_precision" not in choices and not bfloat16_pays(place):
+        resolved = resolved.with_choices(mixed_precision=False)
+    if isinstance(model, nn.Module):  # its weights are its owner's choice
+        resolved = resolved.with_choices(initialization="own")
+    seeds = checked_seeds(seed)
+    if out is not None:
+        require_safetensors()
+    data = load(dataset, data_dir, download)
+    shown = sys.stderr.isatty() if progress is None else progress
+    runs, configuration = [], {}
+    for number in seeds:
+        setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
+        folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
+        with _own_random_numbers(number, place):
+            network = _network(model, data, copies=len(seeds) > 1)
+            initialize(network, resolved.initialization)
+            configuration = setup.configuration(network, subset, validation)
+            run = ImageRun(network, setup, folder, configuration)
+            reason = run.complete(resume, callback, shown)
+            runs.append(_finished(run, reason))
+        if reason == "stopped":
+            break
+    return TrainResult(tuple(runs), configuration)
+
+
+def _is_poisson(dataset: Any) -> bool:
+    """Whether a data set is "poisson", a Poisson problem or several. Decided without importing the stencil backend."""
+    if isinstance(dataset, str):
+        return dataset == POISSON
+    module: Any = sys.modules.get("unigrid.stencil.problem")  # imported by whoever has built a problem
+    parts = dataset if isinstance(dataset, (list, tuple)) else (dataset,)
+    return module is not None and len(parts) > 0 and all(isinstance(part, module.Poisson) for part in parts)
+
+
+def _forward(problems: Any, model: Any, protocol: Any, of_images: dict[str, Any], others: dict[str, Any]) -> PoissonResult:
+    """Train a solver. Raises TypeError for options that apply to images only."""
+    from ..solvers.train import train_solver
+
+    given = [name for name, value in of_images.items() if value is not None]
+    if given:
+        raise TypeError(f"{', '.join(given)}: for images alone; Poisson problems are trained on the CPU, on errors they draw")
+    return train_solver(None if isinstance(problems, str) else problems, model, protocol, **others)
+
+
+def _reject_unknown(choices: dict[str, Any]) -> None:
+    """Raise TypeError for a name that is neither an argument of `train` nor a field of a protocol, with the nearest of both."""
+    fields = [field.name for field in dataclasses.fields(ImageProtocol)]
+    for name in choices:
+        if name not in fields:
+            known = [*(argument for argument in inspect.signature(train).parameters if argument != "choices"), *fields]
+            raise TypeError(f"train has no argument {name!r}, and a protocol no field of that name{nearest(name, known)}")
+
+
+@contextmanager
+def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators within the block, and restore the user's state after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> nn.Module:
+    classes, channels = len(data.classes), data.shape[0]
+    if isinstance(model, str):
+        network: nn.Module = create_model(model, num_classes=classes, in_channels=channels)
+    elif isinstance(model, Config):
+        network = dataclasses.replace(model, num_classes=classes, in_channels=channels).build()
+    elif isinstance(model, nn.Module):
+        network = copy.deepcopy(model) if copies else model
+    else:
+        raise TypeError(f"model must be a name, a configuration or an nn.Module, got {type(model).__name__}")
+    _check_output(network, data)
+    return network
+
+
+@torch.no_grad()
+def _check_output(network: nn.Module, data: ImageData) -> None:
+    """Apply the network to two images, so that one that does not fit the data is refused before any work."""
+    parameter = next(network.parameters(), None)
+    if parameter is None or not parameter.is_floating_point():
+        raise ValueError(f"the model {type(network).__name__} has no weights to train")
+    training = network.training
+    try:
+        logits = network.eval()(torch.zeros(2, *data.shape, dtype=parameter.dtype, device=parameter.device))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the model fails on images (n, {', '.join(map(str, data.shape))}) of {data.name}: {reason}"
+        ) from error
+    finally:
+        network.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, len(data.classes)):
+        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model maps 2 images to {came}; {data.name} has {len(data.classes)} classes, so (2, {len(data.classes)})"
+        )
+
+
+def _finished(run: ImageRun, reason: str) -> SeedRun:
+    """Evaluate the test set, once, write the result, and return the model with the weights that were tested."""
+    setup, best = run.setup, run.progress.best
+    test = best_test = None
+    if run.average is not None:
+        run.model.load_state_dict(run.average.module.state_dict())
+        run.average = None
+    if reason == "completed":
+        images = setup.pipeline(setup.data.test.images, run.dtype)
+        test = setup.evaluate(run.model, images, setup.data.test.labels)
+        if not math.isfinite(test.loss):
+            raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
+        best_test = _best_test(run, images)
+    result = SeedRun(
+        seed=run.seed,
+        model=run.given.eval(),
+        history=run.progress.history,
+        reason=reason,
+        test=test,
+        best_epoch=best["epoch"] if best else None,
+        best_validation_accuracy=best["validation_accuracy"] if best else None,
+        best_test=best_test,
+        folder=run.folder,
+        checkpoint=run.checkpoint,
+        seconds=run.progress.seconds,
+    )
+    if run.folder is not None and test is not None:
+        _write_result(result, run.folder, run.configuration)
+    return result
+
+
+def _best_test(run: ImageRun, images: Pipeline) -> Evaluation | None:
+    if run.best_weights is None:
+        return None
+    last = copy.deepcopy(run.model.state_dict())
+    load_clean_state_dict(run.model, run.best_weights)
+    result = run.setup.evaluate(run.model, images, run.setup.data.test.labels)
+    run.model.load_state_dict(last)
+    return result
+
+
+def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> None:
+    assert run.test is not None
+    record = {
+        **run.to_dict(),
+        "epochs": len(run.history),
+        "step": run.history[-1]["step"],
+        "synthetic": configuration["dataset"]["synthetic"],
+        "confusion": run.test.confusion.tolist(),
+    }
+    with atomic_output(folder / RESULT) as file:
+        file.write((json.dumps(record, indent=1) + "\n").encode())
+    metadata = {"model": json.dumps(configuration["model"]), "test_accuracy": f"{run.test.accuracy:.4f}"}
+    save_weights(run.model, folder / WEIGHTS, metadata)

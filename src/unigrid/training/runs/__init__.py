@@ -1,0 +1,1 @@
+"""What runs of either kind share: their course (`run`), checkpoints, logs, folders, devices."""

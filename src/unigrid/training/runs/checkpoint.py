@@ -1,0 +1,293 @@
+"""Checkpoints that survive kill -9, a full disk and a flipped byte: the whole state of a training run in one file.
+
+A checkpoint is one line of text and the state as written by `torch.save`:
+
+    unigrid-checkpoint <format version> <length of the payload in bytes> <SHA-256> LF <payload>
+
+The SHA-256 is that of the line up to it (`unigrid-checkpoint 1 8123 `) followed by the payload, so no byte of the file can
+change unnoticed. The line keeps this form in every format version. The hash protects from accidents; `weights_only` protects
+from malice: loading runs no code, whatever the payload.
+
+The folder of a run contains the last two `checkpoint-<step>.pt`, and `best.pt` in the same format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import operator
+import re
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...conv.weights import clean_state_dict as clean_state_dict
+from ...conv.weights import load_clean_state_dict as load_clean_state_dict
+from ...conv.weights import unwrap as unwrap
+from ...files import FileError, atomic_output, make_folder
+
+MAGIC = "unigrid-checkpoint"
+VERSION = 1
+BEST = "best.pt"
+HEADER = re.compile(rb"(" + MAGIC.encode() + rb" ([0-9]{1,9}) ([0-9]{1,18}) )([0-9a-f]{64})\n")
+NAME = re.compile(r"checkpoint-([0-9]{9,})\.pt")
+FILES = r"checkpoint-[0-9]+\.pt|best\.pt|config\.json|log\.csv|log\.jsonl|result\.json|weights\.safetensors"  # of a run
+TEMPORARY = re.compile(rf"\.({FILES})\.[0-9]+\.tmp")  # as `atomic_output` names them
+PLAIN = (bool, int, float, str, type(None))
+
+
+class CheckpointError(FileError):
+    """A checkpoint that is missing, damaged or of a newer format, or a file that is none; one line, beginning with the path."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A checkpoint that was read.
+
+    `path` is its file, `state` the state passed to `save` (tensors on the CPU), and `messages` has one line for each newer
+    checkpoint that was skipped as damaged, to be shown to the user.
+    """
+
+    path: Path
+    state: dict[str, Any]
+    messages: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """The step under which it was saved."""
+        return _step_of(self.path)
+
+
+def save(folder: Path, state: dict[str, Any], step: int) -> Path:
+    """Write `checkpoint-<step>.pt` to the folder and keep, beside it, the latest whole checkpoint of an earlier step.
+
+    The file takes its name when all of it is on the disk; only then are older ones removed. So at every moment, also at a
+    kill -9, at least the last finished checkpoint can be loaded. Also removed are half-written files of killed processes, and
+    damaged checkpoints of later steps, left by a run that went back. A whole checkpoint of a later step belongs to another
+    run and stays.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write; made if it does not exist.
+    state : dict
+        Tensors, numbers, strings, None, and nested lists, tuples and dicts of these; nothing else, so that it can be loaded
+        without running code. Tensors come back as plain tensors, an OrderedDict as a dict. Give the model's part
+        as `clean_state_dict(model)`.
+    step : int
+        Number of optimizer steps done, not negative.
+
+    Raises
+    ------
+    TypeError
+        For an entry of the state that is not allowed; the message has its place in the state.
+    FileError
+        If the file cannot be written, as on a full disk; earlier checkpoints are then unchanged.
+    """
+    step = operator.index(step)
+    if step < 0:
+        raise ValueError(f"step must not be negative, got {step}")
+    path = Path(folder) / f"checkpoint-{step:09d}.pt"
+    _write(path, state)
+    _remove_older(path)
+    return path
+
+
+def save_best(folder: Path, state: dict[str, Any]) -> Path:
+    """Write `best.pt` to the folder, replacing an earlier one; otherwise like `save`."""
+    path = Path(folder) / BEST
+    _write(path, state)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint, its tensors on the CPU. No code in the file is run.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that is missing, no checkpoint, truncated, damaged, of a newer format, or with other content than tensors
+        and plain values.
+    """
+    path = Path(path)
+    version, payload = _verified(path)
+    if version > VERSION:
+        raise CheckpointError(
+            f"{path}: written by a newer unigrid (format {version}, this one reads {VERSION}); pip install --upgrade unigrid"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; the error below is one line
+            state = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except Exception:  # not passed on: the text advises to load without weights_only
+        raise CheckpointError(
+            f"{path}: holds something else than tensors and plain values; unigrid did not write it, and nothing of it was run"
+        ) from None
+    if type(state) is not dict:
+        raise CheckpointError(f"{path}: holds a {type(state).__name__}, a checkpoint holds a dict")
+    return state
+
+
+def latest(folder: Path) -> Loaded | None:
+    """Return the newest checkpoint of the folder that is whole, or None where there is no checkpoint at all.
+
+    Newer ones that are damaged are skipped and named in the `messages` of the result.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints and none of them can be loaded; each is named.
+    """
+    faults: list[str] = []
+    for path in reversed(_checkpoints(Path(folder))):
+        try:
+            state = load(path)
+        except CheckpointError as error:
+            faults.append(str(error))
+        else:
+            return Loaded(path, state, tuple(f"{fault}; going back to {path.name}" for fault in faults))
+    if faults:
+        raise CheckpointError(f"{folder}: none of its {len(faults)} checkpoints can be loaded: {'; '.join(faults)}")
+    return None
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    content = _content(state)
+    make_folder(path.parent)
+    _remove_temporaries(path.parent)
+    with atomic_output(path) as file:
+        for part in content:
+            file.write(part)
+
+
+def _content(state: dict[str, Any]) -> tuple[bytes, memoryview]:
+    """Return header and payload, in memory: the header in front contains the hash of the payload."""
+    if type(state) is not dict:
+        raise TypeError(f"state must be a dict, got a {type(state).__name__}")
+    buffer = io.BytesIO()
+    torch.save(_checked(state, "state"), buffer)
+    payload = buffer.getbuffer()
+    front = f"{MAGIC} {VERSION} {len(payload)} ".encode()
+    return front + _digest(front, payload) + b"\n", payload
+
+
+def _digest(front: bytes, payload: bytes | memoryview) -> bytes:
+    total = hashlib.sha256(front)
+    total.update(payload)
+    return total.hexdigest().encode()
+
+
+def _checked(value: Any, place: str) -> Any:
+    """Return the value as plain dicts, lists, tuples and tensors; raise TypeError for what `weights_only` cannot load."""
+    if type(value) in PLAIN:  # exactly: a NumPy float64 is a float too, and cannot be loaded
+        return value
+    if isinstance(value, Tensor):
+        return _checked_tensor(value, place)
+    if type(value) in (dict, OrderedDict):
+        return {_checked_key(key, place): _checked(item, f"{place}[{key!r}]") for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_checked(item, f"{place}[{number}]") for number, item in enumerate(value))
+    raise TypeError(
+        f"{place} is a {_name_of(value)}; a checkpoint holds tensors, numbers, strings, None, lists, tuples and dicts alone"
+    )
+
+
+def _checked_key(key: Any, place: str) -> Any:
+    if type(key) in PLAIN:
+        return key
+    raise TypeError(f"{place} has a {_name_of(key)} for a key; keys are numbers or strings")
+
+
+def _checked_tensor(value: Tensor, place: str) -> Tensor:
+    if type(value) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer) or value.layout != torch.strided or value.is_meta:
+        raise TypeError(f"{place} is a {_name_of(value)} ({value.layout}, {value.device}); give a plain, dense tensor")
+    value = value.detach()
+    if value.untyped_storage().nbytes() > value.nbytes:
+        return value.clone()  # a view, whose whole storage would be written
+    return value
+
+
+def _name_of(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _verified(path: Path) -> tuple[int, memoryview]:
+    """Return format version and payload of a file, after checking its hash."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    header = HEADER.match(content)
+    if header is None:
+        raise CheckpointError(f"{path}: {_no_header(content)}")
+    payload = memoryview(content)[header.end() :]
+    wanted = int(header[3])
+    if len(payload) < wanted:
+        raise CheckpointError(f"{path}: truncated, {len(payload)} of {wanted} bytes are there")
+    if _digest(header[1], payload) != header[4]:
+        raise CheckpointError(f"{path}: damaged, its content does not have the SHA-256 it was written with")
+    return int(header[2]), payload
+
+
+def _no_header(content: bytes) -> str:
+    if not content:
+        return "the file is empty"
+    if MAGIC.encode().startswith(content[: len(MAGIC)]):
+        return "truncated or damaged in its first line"
+    return f"not a checkpoint of unigrid, or damaged in its first line: it does not begin with {MAGIC!r}"
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the files named as checkpoints, whole or not, in the order of their steps."""
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read ({error.strerror or error})") from None
+    return sorted((folder / name for name in names if NAME.fullmatch(name)), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    name = NAME.fullmatch(path.name)
+    assert name is not None
+    return int(name[1])
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _verified(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _remove_older(newest: Path) -> None:
+    """Remove the earlier checkpoints except the last whole one, and damaged ones of later steps."""
+    others = [path for path in _checkpoints(newest.parent) if path != newest]
+    later = [path for path in others if _step_of(path) > _step_of(newest)]
+    earlier = [path for path in others if path not in later]
+    superfluous = [path for path in later if not _is_whole(path)]
+    if len(earlier) > 1:
+        kept = next((path for path in reversed(earlier) if _is_whole(path)), earlier[-1])
+        superfluous += [path for path in earlier if path != kept]
+    for path in superfluous:
+        _remove(path)
+
+
+def _remove_temporaries(folder: Path) -> None:
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a superfluous file does no harm; the new checkpoint is in place
+        path.unlink()

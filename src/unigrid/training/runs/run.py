@@ -1,0 +1,255 @@
+"""The course of a training run, whatever is trained: taken up from its folder, epoch by epoch, to its end or an interruption.
+
+A `Run` is one object with all of its state: `state` returns it as one dictionary, `restore` goes back to it. What its epochs
+do is for its subclasses; logs, checkpoints, the progress bar, Ctrl-C and the callback are handled here.
+"""
+
+from __future__ import annotations
+
+import operator
+import signal
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...files import FileError
+from . import checkpoint, folders
+from .logs import Log, write_run_facts
+
+Row = dict[str, Any]
+
+
+class TrainingError(RuntimeError):
+    """Training ended because its loss is not finite, or exceeds that of a uniform guess by far, or the cycle diverges.
+
+    `reason` is "nonfinite" or "diverged". What was learned before is in the last checkpoint, which is not overwritten.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class Interrupt:
+    """Ctrl-C, deferred to the end of the current step. A second one is not deferred."""
+
+    requested: bool = False
+
+    @classmethod
+    @contextmanager
+    def deferred(cls) -> Iterator[Interrupt]:
+        """Yield the interrupt that Ctrl-C sets. Outside the main thread, to which Python delivers signals, it is never set."""
+        interrupt = cls()
+        if threading.current_thread() is not threading.main_thread():
+            yield interrupt
+            return
+
+        def request(number: int, frame: Any) -> None:
+            if interrupt.requested:
+                raise KeyboardInterrupt
+            interrupt.requested = True
+
+        before = signal.signal(signal.SIGINT, request)
+        try:
+            yield interrupt
+        finally:
+            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)  # None: not set from Python
+
+
+@dataclass
+class Progress:
+    """The counters of a run, in plain numbers: epochs and optimizer steps done, seconds of training, one row per epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+
+
+class Run(ABC):
+    """One training run.
+
+    Parameters
+    ----------
+    configuration : dict
+        What is trained, on what, how: plain values, stored in every checkpoint and compared at a resume.
+    seed : int
+    folder : Path, optional
+        Where its files go; None: nowhere.
+    device : torch.device
+    epochs : int
+    """
+
+    progress: Progress
+    total_steps: int | None = None  # where known beforehand
+
+    def __init__(
+        self, configuration: dict[str, Any], seed: int, folder: Path | None, device: torch.device, epochs: int
+    ) -> None:
+        self.configuration, self.seed, self.folder, self.device, self.epochs = configuration, seed, folder, device, epochs
+        self.checkpoint: Path | None = None  # the last one
+        self._saved: tuple[int, int] | None = None  # epochs and steps in it
+
+    # what a kind of run defines
+
+    @abstractmethod
+    def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
+        """Do the next epoch, or the rest of it; count it, and return its row. `watch` is called every few steps.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After Ctrl-C.
+        TrainingError
+            When the loss is not finite, or diverges.
+        """
+
+    @abstractmethod
+    def remedy(self) -> str:
+        """Return what may help where training fails."""
+
+    @abstractmethod
+    def status(self) -> str:
+        """Return the text of the progress bar."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole state of the run, as `checkpoint.save` takes it."""
+        return {"configuration": self.configuration, "progress": asdict(self.progress)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
+        self.progress = type(self.progress)(**state["progress"])
+
+    def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored configuration as this version writes it."""
+        return stored
+
+    def due(self) -> bool:
+        """Whether an epoch that has just ended is to be saved."""
+        return True
+
+    # what all runs do alike
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are done."""
+        return self.progress.epoch >= self.epochs
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.progress.epoch, self.progress.step
+
+    def advice(self) -> str:
+        """Return what to do where training fails, and what is left of the run."""
+        kept = f"; the last good checkpoint in {self.folder} is kept" if self.checkpoint else ""
+        return self.remedy() + kept
+
+    def save(self) -> bool:
+        """Write a checkpoint, unless there is no folder or nothing new; return whether one was written."""
+        if self.folder is None or self._saved == self._place:
+            return False
+        self.checkpoint = checkpoint.save(self.folder, self.state(), self.progress.step)
+        self._saved = self._place
+        return True
+
+    def fit(self, interrupt: Interrupt, record: Callable[[Row], None], watch: Callable[[], None]) -> Iterator[Row]:
+        """Train to the last epoch; yield the row of every epoch, once it is recorded and, where it is due, saved.
+
+        The row is recorded before the checkpoint is written: at a resume, a log drops the rows that are in no checkpoint, but
+        cannot add rows that were never recorded. Raises what `epoch` raises.
+        """
+        while not self.ended:
+            row = self.epoch(interrupt, watch)
+            record(row)
+            if self.ended or self.due():
+                self.save()
+            yield row
+
+    def complete(self, resume: bool, callback: Callable[[Row], Any] | None, progress: bool) -> str:
+        """Begin the run or go on with it, and train to its end; return "completed", or "stopped" by the callback.
+
+        Raises
+        ------
+        FileError
+            For a folder that holds a run and `resume` is false, or another run than this one.
+        KeyboardInterrupt
+            After Ctrl-C, once what is to be kept is in a checkpoint.
+        TrainingError
+        """
+        step = self._take_up(resume)
+        with Log(self.folder, step) as log, self._bar(progress) as watch, Interrupt.deferred() as interrupt:
+            if self.folder is not None:
+                write_run_facts(self.folder, self.configuration, self.device)
+                if not self.ended:
+                    folders.remove_result(self.folder)
+            for row in self.fit(interrupt, log.record, watch):
+                if _stops(callback, {"seed": self.seed, **row}) and not self.ended:
+                    self.save()
+                    return "stopped"
+            if interrupt.requested:  # after the last step: all is saved, and a resumed run does what is left
+                raise KeyboardInterrupt
+        return "completed"
+
+    def _take_up(self, resume: bool) -> int | None:
+        """Restore the run from its folder where that is requested; return the step from which its log goes on."""
+        if self.folder is None:
+            return None
+        found = folders.last_checkpoint(self.folder, resume)
+        if found is None:
+            return -1 if resume else None
+        folders.check_same_run(self.folder, self.comparable(found.state.get("configuration", {})), self.configuration)
+        try:
+            self.restore(found.state)
+        except ValueError as error:  # a network of one's own, of other shapes
+            raise FileError(f"{self.folder}: {error}") from None
+        self.checkpoint, self._saved = found.path, self._place
+        rows = self.progress.history
+        return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet
+
+    @contextmanager
+    def _bar(self, shown: bool) -> Iterator[Callable[[], None]]:
+        """Yield the function that updates a progress bar on stderr, or one that does nothing."""
+        if not shown:
+            yield lambda: None
+            return
+        from tqdm import tqdm
+
+        options = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
+        with tqdm(total=self.total_steps, initial=self.progress.step, **options) as bar:
+
+            def watch() -> None:
+                bar.set_postfix_str(self.status(), refresh=False)
+                bar.update(self.progress.step - bar.n)
+
+            yield watch
+
+
+def _stops(callback: Callable[[Row], Any] | None, row: Row) -> bool:
+    """Pass a row to the callback; whether it raised StopIteration."""
+    if callback is None:
+        return False
+    try:
+        callback(row)
+    except StopIteration:
+        return True
+    return False
+
+
+def checked_seeds(seed: int | Sequence[int]) -> list[int]:
+    """Return the seeds as a list. Raises ValueError for what is no seed, and for the same one twice."""
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+    for number in seeds:
+        if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 <= number < 2**63:
+            raise ValueError(f"seed must be an integer >= 0, or several, got {seed!r}")
+    seeds = [operator.index(number) for number in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different ones, at least one, got {seed!r}")
+    return seeds

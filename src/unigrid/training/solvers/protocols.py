@@ -1,0 +1,66 @@
+"""How a `PoissonNet` is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+from ...messages import choose
+from .loss import STAGES
+
+
+@final
+@dataclass(frozen=True)
+class PoissonProtocol:
+    """How a `PoissonNet` is trained.
+
+    Parameters
+    ----------
+    name : "fourier" or "random"
+        The loss: see `unigrid.training.solvers.loss`.
+    epochs : int
+        "fourier": the stages of an increasingly sharp maximum, at most five; "random": parts of the run.
+    steps : int
+        Of the optimizer per epoch: iterations of L-BFGS, or steps of Adam.
+    learning_rate : float
+        Of Adam, at the start; it falls to zero along a cosine. L-BFGS searches along a line instead.
+    noise : float
+        Deviation of the random numbers added to damped Jacobi, the initial value of every kernel.
+    """
+
+    name: str
+    epochs: int
+    steps: int
+    learning_rate: float
+    noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        choose(self.name, ("fourier", "random"), "protocol for Poisson problems")
+        most = len(STAGES) if self.name == "fourier" else 10**6
+        for name, value, largest in (("epochs", self.epochs, most), ("steps", self.steps, 10**6)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+                raise ValueError(f"{name} of protocol {self.name!r} must be an integer from 1 to {largest}, got {value!r}")
+        for name, number in (("learning_rate", self.learning_rate), ("noise", self.noise)):
+            if not isinstance(number, (int, float)) or not math.isfinite(number) or number < 0:
+                raise ValueError(f"{name} must be a finite number >= 0, got {number!r}")
+
+    def with_choices(self, **choices: Any) -> PoissonProtocol:
+        """Return the protocol with other choices; None leaves a field as it is."""
+        return dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
+
+
+PROTOCOLS = {
+    "fourier": PoissonProtocol("fourier", epochs=5, steps=80, learning_rate=1.0),
+    "random": PoissonProtocol("random", epochs=8, steps=50, learning_rate=0.05),
+}
+
+
+def protocol_named(protocol: str | PoissonProtocol) -> PoissonProtocol:
+    """Return the protocol of that name, or the given one. Raises ValueError for an unknown name, with the nearest."""
+    if isinstance(protocol, str):
+        return PROTOCOLS[choose(protocol, PROTOCOLS, "protocol for Poisson problems")]
+    if isinstance(protocol, PoissonProtocol):
+        return protocol
+    raise TypeError(f"protocol must be one of {', '.join(map(repr, PROTOCOLS))} or a PoissonProtocol, got {protocol!r}")
