@@ -16,7 +16,7 @@ KINDS = [  # one of every kind; the other names differ in width or depth alone
 
 
 def fits(model, images, labels):
-    """Return after how many of 200 steps at least 99 % of the batch are told right."""
+    """Return after how many of 200 steps at least 99 % of the batch are classified correctly."""
     if isinstance(model, PlainNet):  # without shortcuts, and LeNet without norms: SGD at this rate makes too little of them
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     else:
@@ -45,7 +45,7 @@ def test_every_kind_fits_one_batch(narrow, name):
 
 
 def test_without_training_nothing_fits():
-    """A control: a network whose learning does nothing is not said to fit."""
+    """A control: a network whose learning does nothing does not fit."""
     model = MgNet(steps=(1,), features=4)
     for parameter in model.parameters():
         parameter.register_hook(torch.zeros_like)

@@ -1,4 +1,4 @@
-"""The pictures of symbols show what the analysis found, the low frequencies marked, and say what passes."""
+"""Pictures of symbols show the values of the analysis, mark the low frequencies, and name the kind of filter."""
 
 import numpy as np
 import pytest
