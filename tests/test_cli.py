@@ -472,7 +472,7 @@ class TestHelp:
     def test_version(self, command):
         assert command("--version").out == f"unigrid {unigrid.__version__}\n"
 
-    def test_help_knows_every_name_of_the_library(self, command):
+    def test_help_lists_every_name_of_the_library(self, command):
         """The parser does not import the solver, so its texts repeat the names; here is what keeps them true."""
         text = "".join(command("solve --help").out.split())  # argparse breaks lines at hyphens, too
         for name in [*SMOOTHERS, *transfers.RESTRICTIONS, *transfers.PROLONGATIONS, *NAMES, *CENTERINGS]:

@@ -111,7 +111,7 @@ def test_both_halves_run_the_same_cycle(learned):
 
 @needs_torch
 @pytest.mark.slow  # trains
-def test_the_network_is_told_by_pictures_that_it_was_not_trained_on(learned):
+def test_the_network_is_tested_on_other_pictures(learned):
     import torch
 
     assert learned.data.synthetic

@@ -1,5 +1,6 @@
 """The machine and the versions beside every measured number."""
 
+import doctest
 import importlib.metadata
 import os
 import platform
@@ -41,3 +42,7 @@ def test_without_proc_the_processor_still_has_a_name(monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.read_text", missing)
     assert machine.cpu_name() == (platform.processor() or platform.machine())
+
+
+def test_the_examples_run():
+    assert doctest.testmod(machine).failed == 0

@@ -1,4 +1,4 @@
-"""What the tests of the learned models share: one thread, a seed, and models whose every number has been made to matter."""
+"""Fixtures for models: one thread, a seed, and models in which every number matters."""
 
 import importlib.util
 import zlib

@@ -1,4 +1,4 @@
-"""How cycles are put together, and what is told where a part does not fit."""
+"""Composition of cycles, and the errors for parts that do not fit."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_a_bare_convolution_is_no_operator():
 
 
 @pytest.mark.parametrize("slot", ["restriction", "state_transfer", "prolongation", "post_smoother"])
-def test_a_module_that_does_not_fill_its_slot_is_told(slot):
+def test_a_module_that_does_not_fill_its_slot_is_refused(slot):
     with pytest.raises(TypeError, match=f"{slot} must be a unigrid"):
         ConvLevel(ConvOperator(nn.Conv2d(4, 4, 3, padding=1)), smoother(), **{slot: nn.MaxPool2d(2)})
 

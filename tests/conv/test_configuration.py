@@ -1,4 +1,4 @@
-"""Configurations are checked when they are made, and every error says what came and what is allowed."""
+"""Configurations are checked at construction; every error names the given and the allowed values."""
 
 import dataclasses
 import subprocess
@@ -52,7 +52,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("field", TEXTS)
-def test_an_unknown_choice_is_told_what_is_allowed(field):
+def test_an_unknown_choice_is_answered_with_the_allowed_ones(field):
     with pytest.raises(ValueError, match="unknown") as error:
         MgNetConfig(**{field: "x"})
     assert str(error.value).startswith(TEXTS[field])
@@ -98,7 +98,7 @@ WRONG = [
 @pytest.mark.parametrize(
     ("kind", "fields", "error", "text"), WRONG, ids=lambda value: str(value) if type(value) is dict else None
 )
-def test_a_wrong_value_is_told(kind, fields, error, text):
+def test_a_wrong_value_is_refused(kind, fields, error, text):
     with pytest.raises(error, match=text) as raised:
         kind(**fields)
     assert "\n" not in str(raised.value)
@@ -126,12 +126,12 @@ def test_what_all_levels_share_needs_the_same_channels_on_all(name, mapped, spac
 
 
 @pytest.mark.parametrize("model", [MgNet, ResNet, PlainNet])
-def test_an_unknown_field_is_told_with_the_nearest(model):
+def test_an_unknown_field_is_answered_with_the_nearest(model):
     with pytest.raises(TypeError, match=r"Config has no field 'num_clases'; it has .*; did you mean 'num_classes'"):
         model(num_clases=10)
 
 
-def test_an_unknown_model_is_told_with_the_nearest():
+def test_an_unknown_model_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown model 'resnet81'; did you mean 'resnet18'.*list_models"):
         create_model("resnet81")
     with pytest.raises(ValueError, match=r"unknown model 'mgnet-0-Bl'.*mgnet-<channels>-Bl, -Bli and -shared"):
@@ -144,7 +144,7 @@ def test_an_unknown_model_is_told_with_the_nearest():
         create_model("resnet18", steps=(2, 2))
 
 
-def test_a_configuration_that_nothing_here_made_is_told():
+def test_an_unknown_configuration_is_refused():
     described = configuration_of(MgNet(features=4))
     with pytest.raises(ValueError, match="kind 'Transformer' cannot be rebuilt; known kinds: MgNetConfig, ResNetConfig"):
         from_configuration({**described, "kind": "Transformer"})
@@ -158,7 +158,7 @@ def test_a_configuration_that_nothing_here_made_is_told():
 
 
 @pytest.mark.parametrize("model", [lambda: MgNet(features=4), lambda: ResNet(channels=4)], ids=["MgNet", "ResNet"])
-def test_images_that_do_not_fit_are_told(model):
+def test_images_that_do_not_fit_are_refused(model):
     model = model()
     name = type(model).__name__
     for shape in ((2, 1, 32, 32), (3, 32, 32), (2, 3, 32), (2, 32, 32, 3)):
@@ -175,19 +175,19 @@ def test_images_that_do_not_fit_are_told(model):
             check(torch.zeros(2, 1, 32, 32))
 
 
-def test_an_unknown_kind_of_cycle_is_told():
+def test_an_unknown_kind_of_cycle_is_refused():
     with pytest.raises(ValueError, match="unknown kind of cycle 'X'; allowed: 'V', 'W', 'F'"):
         ConvCycle([], kind="X")
 
 
-def test_a_start_where_the_first_step_has_no_operator_is_told():
+def test_a_start_where_the_first_step_has_no_operator_is_refused():
     cycle = MgNet(steps=(2, 1), features=4, operator_sharing="step").cycle  # A^(1,1) has no work, and no weights
     with pytest.raises(ValueError, match=r"this A has no weights, .*start the cycle with u=None"):
         cycle(torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8))
 
 
 @pytest.mark.system
-def test_the_cycle_needs_no_torch_and_the_learned_backend_says_so():
+def test_the_cycle_needs_no_torch_and_the_learned_backend_names_it():
     program = """
 import sys
 sys.modules["torch"] = None  # as if it were not installed

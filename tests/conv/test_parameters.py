@@ -121,7 +121,7 @@ def test_what_sharing_a_and_b_saves_in_a_residual_network(form):
     assert counts["step", "step"] - counts["level", "level"] == saved_A + saved_B
 
 
-def test_what_a_property_of_a_named_model_says_is_what_is_built():
+def test_the_parameters_of_a_named_model_are_those_of_the_built_one():
     assert named_model("mgnet-16-Bl").parameters == parameters(create_model("mgnet-16-Bl"))
 
 

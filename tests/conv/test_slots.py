@@ -124,7 +124,7 @@ class Counting(nn.Module, Smoother):
 
 
 @pytest.mark.parametrize(("kind", "visits"), [("V", [1, 1, 1, 1]), ("W", [1, 2, 4, 8]), ("F", [1, 2, 3, 4])])
-def test_every_kind_of_cycle_visits_its_levels_as_often_as_it_says(kind, visits):
+def test_every_kind_of_cycle_visits_its_levels_as_often_as_stated(kind, visits):
     levels = [ConvLevel(Laplace(), Counting(), Mean(), prolongation=ConvProlongation(2, 2, None, "circular")) for _ in range(3)]
     cycle = ConvCycle([*levels, ConvLevel(Laplace(), Counting())], kind)
     assert cycle.visits() == visits

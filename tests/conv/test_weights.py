@@ -132,7 +132,7 @@ def test_what_is_saved_is_loaded_bit_by_bit(tmp_path, dtype, memory_format):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_the_file_is_what_the_format_says(tmp_path):
+def test_the_file_has_the_documented_format(tmp_path):
     model = make_model().to(memory_format=torch.channels_last)
     save_weights(compiled(model), tmp_path / "model.safetensors", {"model": "mgnet", "classes": "4"})
     metadata, header, numbers = read_by_hand(tmp_path / "model.safetensors")
@@ -178,7 +178,7 @@ def test_shared_and_sliced_tensors_are_written_whole(tmp_path):
     assert other[0].bias.tolist() == [3, 4, 5]
 
 
-def test_another_model_is_told_apart_name_by_name(tmp_path):
+def test_another_model_is_refused_name_by_name(tmp_path):
     save_weights(make_model(classes=10), tmp_path / "ten.safetensors")
     four = make_model(seed=1)
     before = {key: value.clone() for key, value in four.state_dict().items()}
@@ -191,7 +191,7 @@ def test_another_model_is_told_apart_name_by_name(tmp_path):
     assert_same(before, four.state_dict())
 
 
-def test_missing_and_unexpected_names_are_told(tmp_path):
+def test_missing_and_unexpected_names_are_listed(tmp_path):
     save_weights(nn.ModuleDict({"a": nn.Linear(2, 2)}), tmp_path / "a.safetensors")
     model = nn.ModuleDict({"b": nn.Linear(2, 2, bias=False)})
     with pytest.raises(FileError, match=r"these 2 tensors do not fit the model's 1 ") as error:
@@ -199,7 +199,7 @@ def test_missing_and_unexpected_names_are_told(tmp_path):
     assert one_line(error).endswith("1 missing: b.weight; 2 unexpected: a.bias, a.weight")
 
 
-def test_of_many_names_some_are_told(tmp_path):
+def test_of_many_names_some_are_listed(tmp_path):
     save_weights(nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(40)]), tmp_path / "m.safetensors")
     with pytest.raises(FileError, match=r"40 unexpected: [0-9]+\.weight, .* and 35 more"):
         load_weights(nn.ReLU(), tmp_path / "m.safetensors")
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_old_weights(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_safetensors_the_command_that_brings_it_is_told(tmp_path, monkeypatch):
+def test_without_safetensors_the_error_names_the_command_that_installs_it(tmp_path, monkeypatch):
     save_weights(make_model(), tmp_path / "model.safetensors")
     for name in ("safetensors", "safetensors.torch"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -1,4 +1,4 @@
-"""What the tests of the equivalences share: torch at all, one thread, and networks whose every number matters."""
+"""Fixtures for equivalences: torch, one thread, and networks in which every number matters."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""to_stencil: a linear network of one channel as a multigrid method on arrays, and why others are none."""
+"""to_stencil: a linear network of one channel as a multigrid method on arrays; others are refused with the reason."""
 
 import itertools
 import pickle
@@ -84,7 +84,11 @@ def test_odd_sizes_where_the_network_takes_them(choices, shape, rng):
         {"operator_sharing": "global"},
         {"operator": "nonlinear"},  # with the identity between its two convolutions
         {"steps": (1, 1)},
-        {"steps": (4, 1), "semi_iteration": "chebyshev", "extractor_sharing": "step"},  # else the order of the w says nothing
+        {
+            "steps": (4, 1),
+            "semi_iteration": "chebyshev",
+            "extractor_sharing": "step",
+        },  # else the w commute
         {"steps": (3,)},
     ],
     ids=str,
@@ -137,7 +141,7 @@ def test_there_and_back(smoother, problem, rng):
     assert_close(single, cycle(f, u), 1e-4)
 
 
-def test_it_solves(rng):
+def test_the_cycle_on_arrays_solves(rng):
     cycle = to_stencil(to_conv(unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother="chebyshev")))
     f = rng.standard_normal((31, 31))
     solution = unigrid.solve(f, cycle=cycle, rtol=1e-11)
@@ -146,7 +150,7 @@ def test_it_solves(rng):
     assert_close(solution.u, wanted, 1e-9)
 
 
-def test_it_can_be_pickled_and_needs_no_torch_then(rng):
+def test_the_cycle_on_arrays_can_be_pickled_and_keeps_its_numbers(rng):
     network = linear(cycle="V")
     cycle, f = to_stencil(network), rng.standard_normal((16, 16))
     again = pickle.loads(pickle.dumps(cycle))
@@ -279,7 +283,7 @@ def test_arrays_of_other_axes_are_refused_with_the_reason(shape):
         cycle(np.ones(shape))
 
 
-def test_a_that_is_never_applied_says_so():
+def test_an_operator_that_is_never_applied_names_the_way_out():
     cycle = to_stencil(linear(state_transfer="zero", steps=(1,)))
     with pytest.raises(ValueError, match=r"this A has no weights.*start the cycle with u=None"):
         cycle(np.ones((8, 8)), np.ones((8, 8)))

@@ -278,7 +278,7 @@ def test_every_level_holds_the_same(state_transfer, rng):
 
 
 def test_the_classifier_and_the_solver_pass_through_the_same_descend(monkeypatch):
-    """One call of the one `SlotLevel.descend` a level and visit, whoever asks: a solver, a network of it, a classifier.
+    """One call of the one `SlotLevel.descend` per level and visit, from a solver, its network and a classifier.
 
     The solver is asked for its slots one after the other; fused legs equal them to round-off, in tests of their own.
     """

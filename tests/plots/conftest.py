@@ -1,4 +1,4 @@
-"""What the tests of pictures read off a figure."""
+"""Fixtures that read texts, legends and overlaps off a figure."""
 
 import pytest
 

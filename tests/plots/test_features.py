@@ -124,7 +124,7 @@ def test_one_channel_and_constant_images_draw_in_gray():
     assert np.array_equal(figure.axes[0].images[0].get_array(), np.zeros((8, 8)))
 
 
-def test_a_level_without_operator_says_so(texts):
+def test_a_level_without_operator_has_a_note(texts):
     figure = plots.plot_levels(conv.MgNet(features=4, steps=(2, 1), state_transfer="zero"), torch.rand(3, 8, 8))
     _, levels, _ = panels_of(figure)
     assert [len(panel.images) for panel in levels[1]] == [4, 4, 0]

@@ -54,7 +54,7 @@ def test_a_cycle_without_smoothing_on_the_way_up_has_open_dots_there(legend_of):
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("W", (1023, 1023)), ("F", (1023, 1023)), ("V", (2**17,))])
-def test_long_paths_are_shortened_and_say_so(kind, shape, texts):
+def test_long_paths_are_shortened_with_a_note(kind, shape, texts):
     cycle = StencilCycle(Poisson(shape), cycle=kind)
     most = plots.MOST_LEVELS[kind]
     assert len(cycle.levels) > most

@@ -89,7 +89,7 @@ def test_what_all_levels_share_is_drawn_once():
     assert figure.get_size_inches()[1] < 3  # no empty rows
 
 
-def test_what_some_levels_share_says_which():
+def test_kernels_that_some_levels_share_name_these_levels():
     model = conv.MgNet(features=4, steps=(1, 1, 1, 1))
     borrowed = model.cycle.levels[1].operator.convolution
     conv.slots.hold(model.cycle.levels[3].operator, "convolution", conv.Borrowed(borrowed))

@@ -1,4 +1,4 @@
-"""A grid array is drawn with its values at the right places, and the picture says what it shows."""
+"""A grid array is drawn with its values at the right places and with labels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What holds for every picture: how it is written, and that it touches no global state."""
+"""Common properties of all pictures: how they are written, and that they touch no global state."""
 
 import doctest
 import importlib

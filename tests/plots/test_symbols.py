@@ -1,4 +1,4 @@
-"""The pictures of symbols show what the analysis found, the low frequencies marked, and say what passes."""
+"""Pictures of symbols show the values of the analysis, mark the low frequencies, and name the kind of filter."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_a_panel_shows_what_a_step_leaves_of_every_wave():
     assert axes.images[0].get_extent() == pytest.approx([-np.pi, np.pi, -np.pi, np.pi])
     assert axes.images[0].get_clim() == (0.0, 1.0)
     assert (axes.get_title(), axes.get_xlabel()) == ("Jacobi(0.8)", "μ = 0.600")
-    assert bar.get_ylabel() == "|S(θ)|: what one step leaves"
+    assert bar.get_ylabel() == "|S(θ)|, amplification per step"
 
 
 def test_axis_0_is_drawn_to_the_right_and_the_box_follows_the_coarsening():

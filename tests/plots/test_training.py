@@ -1,4 +1,4 @@
-"""Curves of training hold the numbers of the log, tell runs and splits apart, and show what went wrong."""
+"""Curves of training show the numbers of the log, distinguish runs and splits, and mark failures."""
 
 import math
 

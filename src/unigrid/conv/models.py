@@ -95,7 +95,7 @@ def register_model(model: NamedModel) -> NamedModel:
     >>> config = MgNetConfig(steps=(1, 1), features=8)
     >>> _ = register_model(NamedModel("mgnet-tiny", config, "two levels of 8 channels", "this example"))
     >>> sum(weight.numel() for weight in unigrid.create_model("mgnet-tiny").parameters())
-    3170
+    3874
     """
     kind = type(model.config)
     if model.name in _LISTED or _MGNET_NAME.fullmatch(model.name):

@@ -187,9 +187,9 @@ def _check(config: MgNetConfig) -> None:
 def to_unet(mgnet: MgNet) -> UNet:
     """Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
 
-    The way down of the cycle is the encoder, the way up the decoder. A skip connection holds the data f and the features u
-    of a level, to which the unpooled change P (u' - Pi u) is added, where the usual U-Net puts
-    channels side by side and lets a convolution add them.
+    The way down of the cycle is the encoder, the way up the decoder. A skip connection holds the data f and the features u of a
+    level. The unpooled change P (u' - Pi u) is added to u, where the usual U-Net concatenates channels and lets a convolution
+    add them.
 
     Parameters
     ----------

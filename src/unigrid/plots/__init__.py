@@ -6,11 +6,11 @@ without a display and in threads; `save` writes it. A `draw_` function draws the
 
 from .confusion import draw_confusion, most_confused, plot_confusion
 from .features import draw_channels, plot_levels
-from .hierarchy import DOWN, MOST_LEVELS, UP, draw_hierarchy, plot_hierarchy
+from .hierarchy import MOST_LEVELS, draw_hierarchy, plot_hierarchy
 from .history import draw_history, plot_history, relative_residuals
 from .kernels import draw_kernels, plot_kernels
 from .solutions import draw_image, plot_solution
-from .style import COLORS, DIVERGING, MARKERS, SEQUENTIAL, STYLES, save
+from .style import COLORS, DIVERGING, DOWN, MARKERS, SEQUENTIAL, STYLES, UP, save
 from .symbols import draw_symbol, plot_smoothing, plot_symbols
 from .training import draw_accuracy, draw_learning_rate, draw_loss, plot_training
 

@@ -12,7 +12,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-SHARES = "Blues"  # pale at 0, which most of the matrix is, or single mistakes would drown
+from .style import SHARES
+
 EXPONENT = 0.5  # the shade grows with the root of the share, so that a few per cent are visible beside the diagonal
 TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 MOST_NUMBERS = 12  # a matrix of at most so many classes has its counts written into its cells

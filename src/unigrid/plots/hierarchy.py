@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, Polygon
 from numpy.typing import NDArray
 
 from ..cycle import VISITS
-from .style import COLORS
+from .style import DENSE, DOWN, SURFACE, UP
 
 if TYPE_CHECKING:
     from ..stencil.cycle import StencilCycle
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MOST_LEVELS = {"V": 12, "W": 5, "F": 6}
 # An axis of more intervals than this is drawn without its lines, in the shade that thin lines of this much ink would have.
 MOST_LINES, INK, POINTS = 24, 0.17, 72.0
-SURFACE, DENSE = "#DCE6EF", "#ACB4BB"
-DOWN, UP = COLORS[0], COLORS[1]
 
 
 def plot_hierarchy(cycle: StencilCycle) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from .style import looks_of
+from .style import add_grid, looks_of
 
 if TYPE_CHECKING:
     from ..solution import Solution
@@ -57,20 +57,13 @@ def _draw_runs(axes: Axes, solutions: Mapping[Any, Solution], rtol: float | None
         if len(solutions) <= MOST_RATES:
             _draw_rate(axes, solution, looks[label]["color"])
     if rtol is not None and rtol > 0:
-        axes.axhline(
-            rtol,
-            color="0.4",
-            linewidth=0.9,
-            linestyle=(0, (6, 3)),
-            label=f"tolerance {rtol:.2g}".replace("e-0", "e-"),
-            zorder=1,
-        )
+        label = f"tolerance {rtol:.2g}".replace("e-0", "e-")
+        axes.axhline(rtol, color="0.4", linewidth=0.9, linestyle=(0, (6, 3)), label=label, zorder=1)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
     axes.set_ylabel(r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
-    axes.grid(True, which="major", color="0.9", linewidth=0.7)
-    axes.set_axisbelow(True)
+    add_grid(axes)
 
 
 def _draw_run(axes: Axes, solution: Solution, label: str, look: dict[str, Any]) -> None:

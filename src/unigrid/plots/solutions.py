@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from .style import COLORS, DIVERGING, SEQUENTIAL, add_color_bar, shorten
+from .style import COLORS, DIVERGING, SEQUENTIAL, add_color_bar, add_grid, shorten
 
 if TYPE_CHECKING:
     from ..stencil.problem import Poisson
@@ -38,11 +38,11 @@ def plot_solution(
     u : array_like, 1 to 3 axes
         Values at the unknowns.
     problem : Poisson, optional
-        Brings the coordinates, in the units of its `lengths`; without it they are indices.
+        The source of the coordinates, in the units of its `lengths`; without it they are indices.
     label : str
         The name of the values, with units.
     picture : bool
-        Whether a 2-D array is shown as photographs are, axis 0 downward, instead of axis 0 (x) to the right.
+        Whether axis 0 of a 2-D array points downward, as in photographs, instead of to the right (x).
     cmap : str, optional
         A matplotlib color map. By default viridis, or a diverging map centered on 0 where values of both signs matter.
 
@@ -97,7 +97,7 @@ def draw_image(
 
 
 class _Coordinates:
-    """Where the unknowns along one axis are, and what the axis is called."""
+    """The positions of the unknowns along one axis, and the label of the axis."""
 
     def __init__(self, n: int, number: int, problem: Poisson | None) -> None:
         if problem is None:
@@ -130,8 +130,7 @@ def _draw_curve(axes: Axes, u: NDArray[Any], along: _Coordinates, label: str) ->
     axes.plot(along.positions, u, color=COLORS[0], marker="o" if few else "", markersize=3.5, linewidth=1.4)
     axes.set(xlabel=along.label, ylabel=label)
     shorten(axes.yaxis.get_major_formatter())
-    axes.grid(True, color="0.9", linewidth=0.7)
-    axes.set_axisbelow(True)
+    add_grid(axes)
 
 
 def _panels(

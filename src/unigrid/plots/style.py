@@ -16,6 +16,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", ":", "-.")
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+SHARES = "Blues"  # pale at 0, which most of a confusion matrix is, or single mistakes would drown
+DOWN, UP = COLORS[0], COLORS[1]  # restriction, prolongation
+SURFACE, DENSE = "#DCE6EF", "#ACB4BB"  # a grid with its lines drawn, and one with too many lines to draw
+BETWEEN = "0.8"  # gray gaps between tiles: white stands for 0
 RESOLUTION = 200  # dots per inch
 
 
@@ -24,6 +28,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     path = checked_output(path, PICTURES)
     with atomic_output(path) as file:
         figure.savefig(file, format=path.suffix.lower()[1:], dpi=RESOLUTION, bbox_inches="tight", pad_inches=0.06)
+
+
+def add_grid(axes: Axes) -> None:
+    """Add grid lines at the major ticks, behind the curves."""
+    axes.grid(True, which="major", color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
 
 
 def add_color_bar(axes: Axes, image: AxesImage, label: str, extend: str = "neither") -> None:

@@ -131,7 +131,7 @@ def _images(analyses: tuple[FourierAnalysis, ...], names: list[str]) -> Figure:
         image = _draw(axes, values.T, analysis.factors, ("θ₀", "θ₁"), limit)
         axes.set_title(name, fontsize=9)
         axes.set_xlabel(f"μ = {analysis.smoothing_factor:.3f}", fontsize=9)
-    panels.add_scale(image, "|S(θ)|: what one step leaves")
+    panels.add_scale(image, "|S(θ)|, amplification per step")
     return panels.figure
 
 
@@ -139,13 +139,13 @@ def _lines(analyses: tuple[FourierAnalysis, ...], names: list[str]) -> Figure:
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.axvspan(-np.pi / 2, np.pi / 2, color="0.93", zorder=0)
-    axes.set_title("seen by the coarser grid", fontsize=8)
+    axes.set_title("represented on the coarser grid", fontsize=8)
     looks = looks_of(list(range(len(analyses))))
     for number, (analysis, name) in enumerate(zip(analyses, names, strict=True)):
         theta, values = analysis.smoothing_symbol(RESOLUTION)
         label = f"{name}, μ = {analysis.smoothing_factor:.3f}"
         axes.plot(theta, values, markevery=(4, 8), label=label, **looks[number])
-    axes.set(xlabel="θ, radians a grid point", ylabel="|S(θ)|: what one step leaves", xlim=(-np.pi, np.pi), ylim=(0, None))
+    axes.set(xlabel="θ, radians per grid point", ylabel="|S(θ)|, amplification per step", xlim=(-np.pi, np.pi), ylim=(0, None))
     axes.set_xticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], ["−π", "−π/2", "0", "π/2", "π"])
     figure.legend(loc="outside right upper", fontsize=8)
     return figure
@@ -157,8 +157,8 @@ def _name(smoother: Any) -> str:
         return f"{smoother!r}"
     first, *others = dataclasses.fields(smoother)
     changed = [(field.name, getattr(smoother, field.name)) for field in others]
-    told = [f"{name}={value!r}" for (name, value), field in zip(changed, others, strict=True) if value != field.default]
-    return f"{type(smoother).__name__}({', '.join([f'{getattr(smoother, first.name)!r}', *told])})"
+    given = [f"{name}={value!r}" for (name, value), field in zip(changed, others, strict=True) if value != field.default]
+    return f"{type(smoother).__name__}({', '.join([f'{getattr(smoother, first.name)!r}', *given])})"
 
 
 class _Panels(PanelGrid):

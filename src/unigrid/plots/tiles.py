@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from .style import DIVERGING
+from .style import BETWEEN, DIVERGING
 
 GAP = 0.08  # between tiles, in sides of a tile
-BETWEEN = "0.8"  # the gaps are gray: white means 0
 
 
 def draw_tiles(axes: Axes, tiles: NDArray[np.float64], limit: float) -> list[AxesImage]:

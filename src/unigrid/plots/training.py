@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from .style import COLORS, looks_of
+from .style import COLORS, add_grid, looks_of
 
 Row = Mapping[str, Any]
 History = Sequence[Row]
@@ -265,8 +265,7 @@ def _scale(axes: Axes, values: NDArray[np.float64]) -> None:
 def _finish(axes: Axes, label: str) -> None:
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(True, which="major", color="0.9", linewidth=0.7)
-    axes.set_axisbelow(True)
+    add_grid(axes)
 
 
 def _legend(runs: Sequence[_Run]) -> list[Line2D]:
