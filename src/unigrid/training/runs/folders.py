@@ -10,6 +10,7 @@ from typing import Any
 from ...files import FileError
 from . import checkpoint
 
+SPELLED = {("model.cycle", "\\"): "down"}  # values as earlier versions wrote them, and as they are written now
 RESULT, WEIGHTS = "result.json", "weights.safetensors"  # written at the end of a run
 
 
@@ -43,7 +44,7 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, 
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
-    elif before != now:
+    elif (SPELLED.get((place, before), before) if isinstance(before, str) else before) != now:
         yield place, before, now
 
 
