@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
@@ -138,13 +137,12 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
     >>> [(symbol.slot, symbol.levels, symbol.kind) for symbol in symbols]  # untrained: the same gain at all frequencies
     [('A', (0,), 'mixed'), ('B', (0,), 'mixed'), ('A', (1,), 'mixed'), ('B', (1,), 'mixed')]
     """
-    levels = getattr(getattr(model, "cycle", None), "levels", None)
-    if levels is None:
-        raise TypeError(f"{type(model).__name__} has no cycle with levels, whose A and B have symbols; try unigrid.MgNet")
+    from ..conv.convolutions import chains_of, levels_of  # imported here: the analysis of stencils needs no torch
+
     found: dict[tuple[Any, ...], tuple[list[int], list[list[Any]]]] = {}
-    for number, level in enumerate(levels):
+    for number, level in enumerate(levels_of(model)):
         for slot, letter in SLOTS.items():
-            chains = list(_chains(getattr(level, slot, None)))
+            chains = chains_of(getattr(level, slot, None))
             if chains:
                 key = (letter, *(id(convolution) for chain in chains for convolution in chain))
                 found.setdefault(key, ([], chains))[0].append(number)
@@ -156,35 +154,6 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
         )
         for key, (numbers, chains) in found.items()
     ]
-
-
-def _chains(slot: Any) -> Iterator[list[Any]]:
-    """Yield, for each A or B that a slot uses, owned or borrowed, the convolutions that it applies one after the other."""
-    seen = set()
-    for part in _parts(slot):
-        chain = _convolutions(part)
-        key = tuple(map(id, chain))
-        if chain and key not in seen:
-            seen.add(key)
-            yield chain
-
-
-def _parts(slot: Any) -> list[Any]:
-    """Return what a slot's modules name as their convolution, owned or borrowed, or else the convolutions in it."""
-    modules = list(slot.modules()) if hasattr(slot, "modules") else []
-    named = [module.convolution for module in modules if hasattr(module, "convolution")]
-    return named or [module for module in modules if _is_convolution(module)]
-
-
-def _convolutions(part: Any) -> list[Any]:
-    if hasattr(part, "narrow"):  # a bottleneck, whose convolutions may be borrowed and then are no children
-        return [part.narrow, part.between, part.widen]
-    return [module for module in part.modules() if _is_convolution(module)]
-
-
-def _is_convolution(module: Any) -> bool:
-    weight = getattr(module, "weight", None)
-    return weight is not None and weight.ndim >= 3
 
 
 def _weight(convolution: Any) -> NDArray[np.float64]:

@@ -7,10 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import kernels
-
 Array = NDArray[np.floating]
-LARGE = 100_000  # numbers from which on the norm, on all cores and without an array of truth values, is tried first
 
 
 def real_array(array: ArrayLike, name: str) -> Array:
@@ -29,10 +26,8 @@ def real_array(array: ArrayLike, name: str) -> Array:
 
 
 def _all_finite(array: Array) -> bool:
-    """Whether no value is NaN or infinite."""
-    if array.size >= LARGE and array.ndim > 1 and math.isfinite(kernels.of(array).norm(array.reshape(len(array), -1))):
-        return True
-    return bool(np.isfinite(array).all())
+    """Whether no value is NaN or infinite; without an array of truth values. Both extremes are NaN where one value is."""
+    return array.size == 0 or (math.isfinite(array.min()) and math.isfinite(array.max()))
 
 
 def finite_array(array: ArrayLike, name: str) -> Array:
