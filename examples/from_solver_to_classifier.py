@@ -64,7 +64,7 @@ def iterate(f: np.ndarray, **how: Any) -> tuple[unigrid.Solution, np.ndarray]:
 
 
 def way_down(net: unigrid.PoissonNet) -> unigrid.StencilCycle:
-    """Return a hierarchy that descends as MgNet does: one step of the trained smoother a level, the coarsest too."""
+    """Return a hierarchy that descends as MgNet does: one step of the trained smoother per level, the coarsest included."""
     smoother = net.slots()["smoother"]
     slots: dict[str, Any] = {"smoother": smoother, "coarsest": smoother, "state_transfer": "full-weighting"}
     return unigrid.StencilCycle(unigrid.Poisson((SIDE, SIDE), **TORUS), pre=1, post=0, max_levels=LEVELS, **slots)
@@ -182,7 +182,7 @@ def draw_networks(figure: Any, networks: dict[str, tuple[unigrid.MgNet, list[Lev
 
 
 def main(output: Path, channels: int = 64, stages: int = 2, epochs: int = 3, subset: int = 2000) -> dict[str, float]:
-    """Tell the story, save the figure, return what was measured; fewer channels, stages, epochs and images make it short."""
+    """Run all of it, save the figure, return the measured numbers; fewer channels, stages, epochs and images make it short."""
     torch.manual_seed(0)
     data = load("shapes")
     sources = pictures_as_sources(data, channels)

@@ -4,7 +4,7 @@ The network is one multigrid cycle with convolutions in its slots: on each of fo
 
     u <- u + B (f - A u),        then        u' = Pi u,    f' = R (f - A u) + A' u',
 
-f being data made of the image, u the features of it that it finds; the last u says which class the image is of. Here 10,000 of
+f being data made of the image, u the features of it that it finds; the class of the image is read from the last u. Here 10,000 of
 the 50,000 training images are learned from, a tenth of them kept apart for validation, and the test set is read once, at the
 end. Interrupted, or run again, it goes on where it stopped. The pictures:
 
@@ -68,7 +68,7 @@ def main(output: Path, dataset: str = "cifar10", model: str = "mgnet-16-Bl", **c
 if __name__ == "__main__":
     try:
         numbers = main(Path(sys.argv[1] if len(sys.argv) > 1 else "training_mgnet_on_cifar10"))
-    except FileError as error:  # most likely CIFAR-10 is not there, and the error says what gets it
+    except FileError as error:  # most likely CIFAR-10 is not there, and the message names the command that gets it
         raise SystemExit(str(error)) from None
     for name, value in numbers.items():
         print(f"{name}: {value:,.5g}")

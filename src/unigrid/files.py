@@ -42,7 +42,7 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     Raises
     ------
     FileError
-        For a file that is missing, empty, truncated, not what its ending says, or of an unknown ending.
+        For a file that is missing, empty, truncated, not of the format of its ending, or of an unknown ending.
     """
     path = Path(path)
     if path.is_dir():

@@ -310,7 +310,7 @@ class StencilCycle(Frozen, ProblemCycle):
             M = cycle.aspreconditioner()
             x, info = scipy.sparse.linalg.cg(problem.matrix(), problem.rhs(f).ravel(), M=M)
 
-        With them, SciPy's cg, which knows the plain product alone, wants the symmetric matrix diag(weights) A::
+        With them, SciPy's cg, whose product is the plain one, needs the symmetric matrix diag(weights) A::
 
             w = problem.weights.ravel()
             M = cycle.aspreconditioner() @ scipy.sparse.linalg.aslinearoperator(scipy.sparse.diags_array(1 / w))

@@ -66,7 +66,7 @@ class ExternalCycle(ProblemCycle):
 
 
 def on_problem(cycle: MultigridCycle, problem: Poisson) -> ProblemCycle:
-    """Return what `solve` can run: the cycle's own hierarchy for the problem where it makes one, else the cycle itself."""
+    """Return the cycle on a problem, for `solve`: its own hierarchy for the problem where it makes one, else itself."""
     if isinstance(cycle, SlotsForAnyGrid):
         return cycle.on(problem)
     if not callable(cycle):

@@ -58,7 +58,7 @@ def nested_transfers(fine: Grid, coarse: Grid) -> tuple[SeparableTransfer, Separ
 
 
 def _both(slots: Slots, read: Callable[[Steps], Any]) -> tuple[Any, Any] | None:
-    """Return what `read` makes of both smoothers, of no steps where there is no second; None where it reads one as None."""
+    """Read both smoothers, the second as no steps where there is none; None where one of them is read as None."""
     down = read(slots.smoother) if isinstance(slots.smoother, Steps) else None
     if slots.post_smoother is None:
         return None if down is None else (down, down.without_steps())

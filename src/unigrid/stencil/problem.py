@@ -48,7 +48,7 @@ class Poisson:
     Raises
     ------
     ValueError, TypeError
-        For a shape, length, boundary or name that is not as above; the message says what came and what is allowed.
+        For a shape, length, boundary or name that is not as above; the message names what came and what is allowed.
 
     Examples
     --------

@@ -197,7 +197,7 @@ class ImageRun(Run):
             checkpoint.save_best(self.folder, state)
 
     def remedy(self) -> str:
-        """Return what may help where training fails."""
+        """Return the advice for a training that fails."""
         return f"take a learning rate below {self.setup.protocol.learning_rate:g}, or look for faulty values in the data"
 
     def status(self) -> str:

@@ -114,7 +114,7 @@ class Run(ABC):
 
     @abstractmethod
     def remedy(self) -> str:
-        """Return what may help where training fails."""
+        """Return the advice for a training that fails."""
 
     @abstractmethod
     def status(self) -> str:
@@ -148,7 +148,7 @@ class Run(ABC):
         return self.progress.epoch, self.progress.step
 
     def advice(self) -> str:
-        """Return what to do where training fails, and what is left of the run."""
+        """Return the advice for a training that fails, and the state of the run."""
         kept = f"; the last good checkpoint in {self.folder} is kept" if self.checkpoint else ""
         return self.remedy() + kept
 

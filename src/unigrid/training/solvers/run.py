@@ -100,7 +100,7 @@ class SolverRun(Run):
             raise TrainingError("nonfinite", f"the loss became {loss.item()} in step {self.progress.step}: {self.advice()}")
 
     def remedy(self) -> str:
-        """Return what may help where training fails."""
+        """Return the advice for a training that fails."""
         return f"take less noise than {self.protocol.noise:g}, a smaller learning rate, or other problems"
 
     def status(self) -> str:
