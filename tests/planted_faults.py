@@ -27,7 +27,7 @@ NOT_COUNTED = ("test_a_file_names_the_state_of_those_that_it_compiles_in",)
 
 UNIT = ("tests/stencil/test_kernels.py", "tests/stencil/test_smoothers.py", "tests/golden/test_iterates.py")
 FUSED = ("tests/golden/test_iterates.py", "tests/stencil/test_properties.py", "tests/stencil/test_fused.py")
-SIDES = ("tests/stencil/test_boundary.py", "tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py")
+SIDES = ("tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py", "tests/stencil/test_boundary.py")
 TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
 
 

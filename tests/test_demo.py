@@ -69,7 +69,7 @@ def test_the_command_without_torch(monkeypatch, tmp_path, capsys):
         assert picture.size[0] > 2000
     assert list(path.parent.iterdir()) == [path]
     printed = capsys.readouterr().out
-    for text in ("600 x 512 pixels", "304,980 unknowns", "8 levels", "iterations", "largest error", f"Wrote {path}"):
+    for text in ("600 x 512 pixels", "304,980 unknowns", "6 levels", "iterations", "largest error", f"Wrote {path}"):
         assert text in printed
     last = printed.splitlines()[-1]
     assert "pip install 'unigrid[learn]'" in last
