@@ -215,10 +215,15 @@ class HalfCycles(ABC):
             self._restrict[dtype] = specialized(waves.restrict_source, *examples)
         kernel = self._restrict[dtype]
 
+        parts = team.slab_parts(self.coarse[0], f.size)
+        if len(parts) == 1:
+            kernel(target, data, restriction, self.rings(places, dtype), self.axes.rows_periodic, *parts[0])
+            return coarse
+
         def restrict(first: int, last: int) -> None:
             kernel(target, data, restriction, self.rings(places, dtype), self.axes.rows_periodic, first, last)
 
-        team.over_slabs(restrict, self.coarse[0], f.size)
+        team.over_parts(restrict, parts)
         return coarse
 
     def rings(self, places: tuple[int, int, int], dtype: np.dtype, height: int | None = None) -> Rings:
