@@ -75,7 +75,7 @@ def test_the_coarsest_level_takes_a_smoother_alone(cycle):
 def test_wrong_names_and_levels_are_refused(cycle):
     with pytest.raises(ValueError, match=r"unknown slot of a level 'smother'.*did you mean 'smoother'"):
         cycle.replaced(level=0, smother=None)
-    with pytest.raises(TypeError, match="knows no argument 'smother'"):
+    with pytest.raises(TypeError, match="has no argument 'smother'"):
         cycle.replaced(smother=None)
     with pytest.raises(IndexError):
         cycle.replaced(level=99, smoother=None)
