@@ -711,3 +711,10 @@ def test_solutions_can_be_compared_and_collected():
     assert first == first
     assert first != second
     assert len({first, second}) == 2
+
+
+def test_a_tensor_is_refused_with_the_way_out():
+    torch = pytest.importorskip("torch")
+    for f in (torch.ones(9, 9), torch.ones(9, 9, requires_grad=True)):
+        with pytest.raises(TypeError, match=r"f must be a NumPy array, got a Tensor; give f\.detach\(\)\.cpu\(\)\.numpy\(\)"):
+            unigrid.solve(f)

@@ -12,6 +12,8 @@ Array = NDArray[np.floating]
 
 def real_array(array: ArrayLike, name: str) -> Array:
     """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError if it is not real."""
+    if type(array).__module__.partition(".")[0] == "torch":
+        raise TypeError(f"{name} must be a NumPy array, got a {type(array).__name__}; give {name}.detach().cpu().numpy()")
     if np.ma.is_masked(array):
         raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
     try:
