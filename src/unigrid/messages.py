@@ -49,7 +49,7 @@ def reject_unknown_keywords(function: Callable[P, T], label: str | None = None) 
     def checked(*positional: P.args, **keywords: P.kwargs) -> T:
         for name in keywords:
             if name not in known:
-                raise TypeError(f"{called} has no argument {name!r}; its arguments are {', '.join(known)}{nearest(name, known)}")
+                _refuse_keyword(name, called, known)
         return function(*positional, **keywords)
 
     return checked
@@ -77,4 +77,8 @@ def lists_options(options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
 def refuse_keyword(name: str, function: Callable[..., Any], label: str) -> NoReturn:
     """Raise TypeError for a keyword that a function, which the user calls `label`, does not have, with the nearest it has."""
     known = [each for each in inspect.signature(function).parameters if each not in ("self", "f")]
+    _refuse_keyword(name, label, known)
+
+
+def _refuse_keyword(name: str, label: str, known: list[str]) -> NoReturn:
     raise TypeError(f"{label} has no argument {name!r}; its arguments are {', '.join(known)}{nearest(name, known)}")
