@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 # Not "fast": NaN and infinity must survive, or nothing could detect them.
@@ -57,6 +58,19 @@ def specialized(kernel, *examples):
     The search takes 0.3 microseconds per named tuple. Whoever skips it must pass arguments of exactly these types, arrays being
     C-contiguous and writable.
     """
-    signature = tuple(numba.typeof(example) for example in examples)
-    kernel.compile(signature)
-    return kernel.overloads[signature].entry_point
+    key = kernel, _kind(examples)
+    if key not in _specialized:
+        signature = tuple(numba.typeof(example) for example in examples)
+        kernel.compile(signature)
+        _specialized[key] = kernel.overloads[signature].entry_point
+    return _specialized[key]
+
+
+_specialized = {}  # by kernel and kind of arguments: finding numba's types of all arguments takes a millisecond
+
+
+def _kind(example):
+    """Return what the numba type of an argument depends on."""
+    if isinstance(example, np.ndarray):
+        return example.dtype, example.ndim, example.flags.c_contiguous, example.flags.writeable
+    return (type(example), *map(_kind, example)) if isinstance(example, tuple) else type(example)
