@@ -6,7 +6,8 @@ Richardson iteration of two stages,
     u <- u + w D^-1 (f - A u)   with w = w_1, then w_2,
 
 its weights those of the Chebyshev polynomial that is smallest on [1/2, 2]: there D^-1 A has its eigenvalues for the errors
-that the next grid cannot represent. Restriction and prolongation are plain slices of grids that nest, 2^k - 1 unknowns along each axis.
+that the next grid cannot represent. Restriction and prolongation are plain slices of grids that nest, 2^k - 1 unknowns along
+each axis.
 
 Source: D. Young, On Richardson's method for solving linear systems with positive definite matrices, J. Math. Phys. 32 (1954).
 """

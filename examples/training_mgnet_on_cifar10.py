@@ -4,9 +4,9 @@ The network is one multigrid cycle with convolutions in its slots: on each of fo
 
     u <- u + B (f - A u),        then        u' = Pi u,    f' = R (f - A u) + A' u',
 
-f being data made of the image, u the features of it that it finds; the class of the image is read from the last u. Here 10,000 of
-the 50,000 training images are learned from, a tenth of them kept apart for validation, and the test set is read once, at the
-end. Interrupted, or run again, it goes on where it stopped. The pictures:
+f being data made of the image, u the features of it that it finds; the class of the image is read from the last u. Here 10,000
+of the 50,000 training images are used, a tenth of them kept apart for validation, and the test set is read once, at the end.
+Interrupted, or run again, it continues where it stopped. The pictures:
 
     training.png    loss and accuracy, epoch by epoch          confusion.png    what is taken for what
     levels.png      data f, features u and residual f - A u of every level, for one test image

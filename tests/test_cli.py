@@ -561,6 +561,6 @@ class TestFreshInterpreter:
         def homeless(*_):
             raise RuntimeError("cannot cache function 'apply': no locator available")
 
-        monkeypatch.setattr("unigrid.stencil.kernels.threads.set_num_threads", homeless)
+        monkeypatch.setattr("unigrid.stencil.kernels.cpu.threads.set_num_threads", homeless)
         assert main(["solve", "f.npy", "--threads", "1"]) == 2
         assert "set NUMBA_CACHE_DIR" in capsys.readouterr().err

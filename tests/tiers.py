@@ -25,16 +25,22 @@ DRAW = int(os.environ.get("UNIGRID_TEST_DRAW", "0"))
 ONE_IN = 20
 # Files, folders and tests by the beginning of their names: what starts processes or trains networks, and what takes long.
 SYSTEM = (
-    "tests/cli/", "tests/test_benchmarks.py", "tests/test_cli.py", "tests/test_demo.py", "tests/test_examples.py",
-    "tests/training/test_checkpoint.py", "tests/training/test_edges_of_runs.py", "tests/training/test_evaluation.py",
-    "tests/training/test_inference.py", "tests/training/test_loop.py", "tests/training/test_poisson.py",
-    "tests/training/test_poisson_net.py", "tests/training/test_resume.py", "tests/training/test_shapes.py",
-    "tests/training/test_train.py", "tests/conv/test_fitting.py",
+    "tests/cli/", "tests/test_benchmarks.py", "tests/test_demo.py", "tests/test_examples.py",
+    "tests/training/data/test_shapes.py", "tests/training/images/test_edges_of_runs.py",
+    "tests/training/images/test_evaluation.py", "tests/training/images/test_inference.py", "tests/training/images/test_loop.py",
+    "tests/training/images/test_resume.py", "tests/training/images/test_train.py", "tests/training/runs/test_checkpoint.py",
+    "tests/training/runs/test_written_before.py", "tests/training/solvers/test_net.py", "tests/training/solvers/test_train.py",
+    "tests/conv/test_fitting.py",
     "tests/test_package.py::test_a_numpy_solve_loads_neither_torch_nor_matplotlib",
     "tests/test_package.py::test_modules_are_there_without_an_import_of_their_own",
     "tests/test_package.py::test_the_examples_of_training_run",
     "tests/test_package.py::test_without_torch",
 )  # fmt: skip
+# In one process of their own or many; the help of the command line is in the fast tier.
+SYSTEM += tuple(
+    f"tests/test_cli.py::Test{name}"
+    for name in ("Solve", "Failures", "Interrupts", "Compare", "Info", "Boundaries", "Progress", "FreshInterpreter")
+)
 SLOW = (
     "tests/conv/test_models.py::test_a_compiled_model_is_the_same_function",
     "tests/conv/test_models.py::test_precisions",
@@ -46,7 +52,7 @@ SLOW = (
     "tests/equivalence/test_stencils.py::test_ten_cycles_are_the_classical_ones",
     "tests/test_analysis.py::test_predictions_against_cycles_that_run",
     "tests/test_analysis.py::test_the_blocks_are_the_error_matrix_of_the_cycle",
-    "tests/training/test_poisson_loss.py",
+    "tests/training/solvers/test_loss.py",
 )
 Row = tuple[str, dict[str, Any]]  # a case: its name and its arguments
 

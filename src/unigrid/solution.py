@@ -39,8 +39,8 @@ _TEXTS = {
     "side is Dirichlet and the reaction is tiny, set it to 0: such a problem is singular but for rounding.",
     Reason.STAGNATED: "The residual no longer falls: the tolerance lies below what the precision of the numbers, or this "
     "cycle, can reach. Take rtol=None (the reachable level), float64 input, or other slots.",
-    Reason.NONFINITE: "A cycle made NaN or infinity; the last finite iterate is returned. Look for overflow (rescale f) or a "
-    "fault in a smoother or transfer of your own.",
+    Reason.NONFINITE: "A cycle made NaN or infinity; the last finite iterate is returned. Look for overflow (rescale f), "
+    "a smoother with omega >= 2, or a fault in a smoother or transfer of your own.",
     Reason.STOPPED: "The callback raised StopIteration; the current iterate is returned.",
 }
 

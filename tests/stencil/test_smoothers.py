@@ -9,6 +9,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.stencil.kernels import reference
+from unigrid.stencil.smoothers import SMOOTHERS
 
 MIXES = [
     ((17,), "dirichlet", "vertex"),
@@ -19,14 +20,11 @@ MIXES = [
 ]
 EVERY_MIX = pytest.mark.parametrize(("shape", "boundary", "centering"), MIXES, ids=str)
 ALL = [
-    unigrid.Jacobi(),
+    *(kind() for kind in SMOOTHERS.values()),  # each with its defaults, and others
     unigrid.Jacobi(0.5),
-    unigrid.RedBlack(),
     unigrid.RedBlack(1.0, "black"),
     unigrid.RedBlack((1.4, 0.9, 1.1, 1.2), "black"),
-    unigrid.GaussSeidel(),
     unigrid.GaussSeidel(1.2, backward=True),
-    unigrid.Chebyshev(),
     unigrid.Chebyshev(1),
     unigrid.Chebyshev(4, (0.3, 1.9)),
 ]

@@ -42,8 +42,8 @@ def error_symbol(smoother: Any, operator: OperatorSymbol) -> Symbols:
     """
     if not hasattr(smoother, "error_symbol"):
         raise TypeError(
-            f"the error symbol of {smoother!r} is not known: known are Jacobi, Chebyshev, RedBlack, GaussSeidel, "
-            "LearnedSmoother and Steps of them. Give the class a method error_symbol(operator) that returns, for each "
+            f"the error symbol of {smoother!r} is not known: known are those of unigrid and "
+            "Steps of them. Give the class a method error_symbol(operator) that returns, for each "
             "frequency, the factor by which one step multiplies the error: 1 - omega * operator.values / operator.diagonal "
             "for damped Jacobi"
         )

@@ -171,7 +171,7 @@ def _smoother(smoother: Smoother, operator: StencilOperator) -> Smoother:
     for kind, make in _SMOOTHERS.items():
         if isinstance(step, kind):
             return make(step, operator, count)
-    known = ", ".join(kind.__name__ for kind in _SMOOTHERS)
+    known = ", ".join(kind.__name__ for kind, make in _SMOOTHERS.items() if make is not _sequential)
     raise ValueError(f"{type(step).__name__} is no known convolution; known are {known}. Any 3x3 is a LearnedSmoother")
 
 

@@ -1,4 +1,5 @@
 """The classical backend: linear stencils in the slots of the cycle, on a box, for Poisson's equation.
 
-boundary -> grid -> interpolation -> operator, smoothers, transfers -> problem, coarse -> hierarchy -> prepared -> solve
+boundary, grid -> kernels -> interpolation, operator, problem -> smoothers, transfers, coarse -> hierarchy -> iterations,
+solving -> cycle -> solve; see ARCHITECTURE.md.
 """

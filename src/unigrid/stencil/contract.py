@@ -28,7 +28,7 @@ OWN_SMOOTHERS: tuple[type[Smoother], ...] = (*SMOOTHERS.values(), LearnedSmoothe
 @final
 @dataclass(frozen=True)
 class FittedSmoother(Smoother):
-    """A user's smoother: its result in the precision and shape of f, in memory of its own, even if it works in place on u."""
+    """A user's smoother: its result in the precision and shape of b, in memory of its own, even if it works in place on u."""
 
     smoother: Smoother
 
@@ -37,19 +37,19 @@ class FittedSmoother(Smoother):
         """Work of one call."""
         return self.smoother.cost
 
-    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        return self._fit(self.smoother(operator, f, None if u is None else copy(u)), f)
+    def __call__(self, operator: Operator, b: Array, u: Array | None) -> Array:
+        return self._fit(self.smoother(operator, b, None if u is None else copy(u)), b)
 
-    def overwrite(self, operator: Operator, f: Array, u: Array) -> Array:
-        return self._fit(self.smoother.overwrite(operator, f, u), f)
+    def overwrite(self, operator: Operator, b: Array, u: Array) -> Array:
+        return self._fit(self.smoother.overwrite(operator, b, u), b)
 
     def adjoint(self) -> Smoother | None:
         adjoint = self.smoother.adjoint()
         return None if adjoint is None else FittedSmoother(adjoint)
 
-    def _fit(self, smoothed: Any, f: Array) -> Array:
-        smoothed = _fitted(smoothed, f.shape, f.dtype, self.smoother)
-        return smoothed.copy() if np.may_share_memory(smoothed, f) else smoothed
+    def _fit(self, smoothed: Any, b: Array) -> Array:
+        smoothed = _fitted(smoothed, b.shape, b.dtype, self.smoother)
+        return smoothed.copy() if np.may_share_memory(smoothed, b) else smoothed
 
 
 @final

@@ -190,8 +190,8 @@ class StencilCycle(Frozen, ProblemCycle):
         level : int, optional
             Which level; negative numbers count from the coarsest. None: all of them.
         **slots
-            Of one level: `smoother`, `post_smoother` (smoothers, `Steps` of them, or None), `restriction`, `prolongation`,
-            `state_transfer`. Of all: the keywords of `StencilCycle`.
+            Of one level: `smoother`, `post_smoother`, `restriction`, `prolongation`, `state_transfer`. A smoother is one step;
+            `Steps(smoother, 2)` is two, None is none. Of all levels: the keywords of `StencilCycle`.
 
         Raises
         ------
@@ -211,6 +211,8 @@ class StencilCycle(Frozen, ProblemCycle):
         for name in slots:
             choose(name, SLOTS, "slot of a level")
         levels = list(self.own_levels)
+        if not -len(levels) <= level < len(levels):
+            raise IndexError(f"level must be from {-len(levels)} to {len(levels) - 1}, as there are {len(levels)}; got {level}")
         old = levels[level]
         levels[level] = old.replaced(**prepared_slots(old.problem, old.coarser, slots))
         return self._like_this(levels)

@@ -53,10 +53,11 @@ class Frozen:
     """A value: its attributes are set once, at construction."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        shown = name if name in SLOTS else "smoother"
         raise AttributeError(
-            f"{type(self).__name__} is fixed: assigning {name!r} would leave what was derived from it. "
-            f"cycle.replaced(level=k, {name}=...) returns a cycle with another slot on level k, cycle.replaced({name}=...) one "
-            "with another on all levels"
+            f"{type(self).__name__} is fixed: assigning {name!r} would not change what was derived from it. "
+            f"cycle.replaced(level=k, {shown}=...) returns a cycle with another slot on level k, "
+            f"cycle.replaced({shown}=...) one with another on all levels"
         )
 
     def __delattr__(self, name: str) -> None:

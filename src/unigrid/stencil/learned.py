@@ -32,7 +32,7 @@ def anisotropy(operator: StencilOperator) -> float:
 
 @final
 class LearnedSmoother(Smoother):
-    """u <- u + K_i * D^-1 (f - A u), one step for each kernel K_i, * a convolution.
+    """u <- u + K_i * D^-1 (b - A u), one step for each kernel K_i, * a convolution.
 
     D is the diagonal of A, so that one kernel serves levels of any spacing. On a level of anisotropy x (see `anisotropy`) the
     kernel is the polynomial K_i = sum_k C_ik T_k(x), T_k those of Chebyshev: degree 0 is one kernel for all.
@@ -52,10 +52,10 @@ class LearnedSmoother(Smoother):
     >>> import numpy as np, unigrid
     >>> jacobi = np.zeros((1, 1, 3, 3))
     >>> jacobi[0, 0, 1, 1] = 0.8
-    >>> f = np.ones((31, 31))
-    >>> cycles = [unigrid.StencilCycle(unigrid.Poisson(f.shape), smoother=smoother)
+    >>> b = np.ones((31, 31))
+    >>> cycles = [unigrid.StencilCycle(unigrid.Poisson(b.shape), smoother=smoother)
     ...           for smoother in (unigrid.LearnedSmoother(jacobi), unigrid.Jacobi(0.8))]
-    >>> bool(np.allclose(*(cycle(f) for cycle in cycles), rtol=1e-12))
+    >>> bool(np.allclose(*(cycle(b) for cycle in cycles), rtol=1e-12))
     True
     """
 
@@ -86,12 +86,12 @@ class LearnedSmoother(Smoother):
         degree = self.coefficients.shape[1] - 1
         return np.tensordot(self.coefficients, chebyshev.chebvander(anisotropy(operator), degree).ravel(), axes=(1, 0))
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
+    def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
         constant = operator.constant_diagonal
         for weights in self.kernels(operator):
-            residual = operator.residual(f, u)
+            residual = operator.residual(b, u)
             if constant is None:
-                residual = residual / operator.diagonal().astype(f.dtype)
+                residual = residual / operator.diagonal().astype(b.dtype)
             else:
                 weights = weights / constant  # nine numbers in place of a pass over the grid
             step = Convolution.centered(weights, operator.grid.sides)(residual)

@@ -1,7 +1,8 @@
 """The slot S of the stencil backend. Each class is one step; `Steps` repeats it.
 
-All of them are u <- u + B (f - A u) with B an approximate inverse of A: damped 1/D (Jacobi), a polynomial in it (Chebyshev),
-or a triangle of A solved in some order (Gauss-Seidel). They differ in nothing else, and a class of ten lines adds another.
+All of them are u <- u + B (b - A u) with B an approximate inverse of A: damped 1/D (Jacobi), a polynomial in it (Chebyshev),
+or a triangle of A solved in some order (Gauss-Seidel). They differ in nothing else, and a class of ten lines adds another
+(CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ def _checked_omega(omega: float) -> None:
         raise ValueError(f"omega must be a finite number > 0, got {omega!r}")
 
 
-def _own_copy(f: Array, u: Array | None) -> Array:
-    return zeros(f.shape, f.dtype) if u is None else copy(u)
+def _own_copy(b: Array, u: Array | None) -> Array:
+    return zeros(b.shape, b.dtype) if u is None else copy(u)
 
 
 @final
 @dataclass(frozen=True)
 class Jacobi(Smoother):
-    """Damped Jacobi: u <- u + omega D^-1 (f - A u). Its own adjoint. 0.8 smooths best in 2-D."""
+    """Damped Jacobi: u <- u + omega D^-1 (b - A u). Its own adjoint. 0.8 smooths best in 2-D."""
 
     omega: float = 0.8
 
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
-        start = zeros(f.shape, f.dtype) if u is None else u
-        return kernels.of(f).semi_iterate(zeros(f.shape, f.dtype), f, start, self.omega, 1.0, operator.tables(f.dtype))
+    def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
+        start = zeros(b.shape, b.dtype) if u is None else u
+        return kernels.of(b).semi_iterate(zeros(b.shape, b.dtype), b, start, self.omega, 1.0, operator.tables(b.dtype))
 
     def adjoint(self) -> Jacobi:
         return self
@@ -55,7 +56,7 @@ class Jacobi(Smoother):
 @dataclass(frozen=True)
 class RedBlack(Smoother):
     """Red-black Gauss-Seidel with over-relaxation: first all red points (even index sum), then all black, each by
-    u <- u + omega D^-1 (f - A u) with the newest values. The adjoint sweeps black first.
+    u <- u + omega D^-1 (b - A u) with the newest values. The adjoint sweeps black first.
 
     `omega` is a number, or one for each half-sweep in turn, red, black, red, black, ..: two for each sweep of the step.
     """
@@ -88,14 +89,14 @@ class RedBlack(Smoother):
         """Sweeps per step."""
         return len(self.omegas) / 2
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, f, _own_copy(f, u))
+    def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
+        return self.overwrite(operator, b, _own_copy(b, u))
 
-    def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
+    def overwrite(self, operator: StencilOperator, b: Array, u: Array) -> Array:
         own = kernels.of(u)
         u, tables, backward = own.writable(u), operator.tables(u.dtype), self.first == "black"
         for omega, color in zip(self.omegas, self.colors, strict=True):
-            own.relax_color(u, f, omega, color, backward, tables)
+            own.relax_color(u, b, omega, color, backward, tables)
         return u
 
     def adjoint(self) -> RedBlack:
@@ -116,13 +117,13 @@ class GaussSeidel(Smoother):
     def __post_init__(self) -> None:
         _checked_omega(self.omega)
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, f, _own_copy(f, u))
+    def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
+        return self.overwrite(operator, b, _own_copy(b, u))
 
-    def overwrite(self, operator: StencilOperator, f: Array, u: Array) -> Array:
+    def overwrite(self, operator: StencilOperator, b: Array, u: Array) -> Array:
         own = kernels.of(u)
         u = own.writable(u)
-        own.relax_lexicographic(u, f, self.omega, self.backward, operator.tables(u.dtype))
+        own.relax_lexicographic(u, b, self.omega, self.backward, operator.tables(u.dtype))
         return u
 
     def adjoint(self) -> GaussSeidel:
@@ -132,7 +133,7 @@ class GaussSeidel(Smoother):
 @final
 @dataclass(frozen=True)
 class Chebyshev(Smoother):
-    """Chebyshev semi-iteration of `degree` Jacobi steps: u_(k+1) = w_k (u_k + gain D^-1 (f - A u_k)) + (1 - w_k) u_(k-1).
+    """Chebyshev semi-iteration of `degree` Jacobi steps: u_(k+1) = w_k (u_k + gain D^-1 (b - A u_k)) + (1 - w_k) u_(k-1).
 
     The polynomial that is smallest on `interval`, which holds the eigenvalues of D^-1 A of the errors to be smoothed; None
     takes those of the errors that the coarser grid cannot represent. Its own adjoint.
@@ -154,15 +155,15 @@ class Chebyshev(Smoother):
         """Applications of A per step."""
         return self.degree
 
-    def __call__(self, operator: StencilOperator, f: Array, u: Array | None) -> Array:
+    def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
         gain, weights = self.schedule(operator.smoothing_interval)
-        tables = operator.tables(f.dtype)
-        older = zeros(f.shape, f.dtype) if u is None else u
-        newer = kernels.of(f).semi_iterate(zeros(f.shape, f.dtype), f, older, gain, 1.0, tables)
+        tables = operator.tables(b.dtype)
+        older = zeros(b.shape, b.dtype) if u is None else u
+        newer = kernels.of(b).semi_iterate(zeros(b.shape, b.dtype), b, older, gain, 1.0, tables)
         for step, weight in enumerate(weights, start=1):
             # The kernel writes over the older iterate: the caller's own u must not be that one.
             spare = copy(older) if step == 1 and u is not None else older
-            older, newer = newer, kernels.of(f).semi_iterate(spare, f, newer, gain, weight, tables)
+            older, newer = newer, kernels.of(b).semi_iterate(spare, b, newer, gain, weight, tables)
         return newer
 
     def schedule(self, smoothing_interval: tuple[float, float]) -> tuple[float, list[float]]:
@@ -275,6 +276,8 @@ def named_smoother(given: str | Smoother) -> Smoother:
         return SMOOTHERS[choose(given, SMOOTHERS, "smoother")]()
     if isinstance(given, Smoother):
         return given
+    if isinstance(given, type) and issubclass(given, Smoother):
+        raise TypeError(f"smoother must be an object, got the class {given.__name__}; write {given.__name__}()")
     raise TypeError(
         f"smoother must be one of {', '.join(map(repr, SMOOTHERS))} or an object of a unigrid.Smoother subclass (with a method "
         f"__call__(self, operator, b, u)), got {given!r}"

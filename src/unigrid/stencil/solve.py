@@ -20,24 +20,14 @@ from .external import on_problem
 from .grid import Grid
 from .kernels.workspace import pool
 from .problem import Poisson
-from .smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack, Smoothing
+from .smoothers import SMOOTHERS, Smoothing
 from .solving import ProblemCycle, SolveOptions, solve_with
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 
 Array = NDArray[np.floating]
 KEPT = 16  # hierarchies
-VALUES = (
-    str,
-    int,
-    type(None),
-    Smoothing,
-    RedBlack,
-    Jacobi,
-    GaussSeidel,
-    Chebyshev,
-    *RESTRICTIONS.values(),
-    *PROLONGATIONS.values(),
-)
+# What a kept hierarchy may be made of: values, which nobody can change.
+VALUES = (str, int, type(None), Smoothing, *SMOOTHERS.values(), *RESTRICTIONS.values(), *PROLONGATIONS.values())
 
 
 @lists_options(SolveOptions)
