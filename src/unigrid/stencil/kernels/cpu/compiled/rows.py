@@ -17,6 +17,7 @@ from .vectors import BYTES, evens, lanes_of, load, odds, prefetch, spread, store
 MARGIN = 16  # numbers before the first and after the last vector of a row: whole cache lines, in either precision
 LINE = 64  # bytes of a cache line
 TERMS = 64  # most rows that a row of a transfer combines
+NEAR = 8192  # bytes of a row in all stages: beyond it, what is prefetched for the next row has left the first cache before
 CLOSED, WRAPPED, EXTENDED = 0, 1, 2  # beyond the ends of a coarse row: zeros, the other end, extrapolated values
 
 
@@ -214,7 +215,7 @@ def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched
     by_data, by_side, by_low, by_high, by_back, by_front = (
         spread(weights[0]), spread(weights[1]), spread(weights[2]), spread(weights[3]), spread(weights[4]), spread(weights[5])
     )  # fmt: skip
-    own, sides, behind, before, shift = at
+    own, sides, behind, before, shift, ahead_row = at
     here, above, below = slab
     lanes = lanes_of(u)
     watch, changes, factor, next_factor = watched[0], watched[1], spread(watched[2]), spread(watched[3])
@@ -231,6 +232,12 @@ def _relax_vectors(u, f, half, at, omegas, slab, size, weights, crossed, watched
             total = total + by_side * (load(u, place + sides) + load(u, place + sides + shift))
             if crossed:
                 total = total + by_back * load(u, place + behind) + by_front * load(u, place + before)
+                if ahead_row != 0:
+                    for line in range(BYTES // LINE):
+                        there = place + ahead_row + line * lanes * LINE // BYTES
+                        prefetch(u, there + own)
+                        prefetch(f, there + own)
+                        prefetch(u, there + before)
             total = total + by_high * below_it
             below_it = center + spread(omegas[stage]) * total
             store(u, place + own, below_it)
@@ -301,8 +308,10 @@ def relax_row(sweep, located, row, q, watch, omegas, scratch, ahead):
             place, upper = upper, upper - size if upper >= size else beyond
     share = one / whole
     weights = share, share * scale, share * low_weight, share * high_weight, share * back_weight, share * front_weight
+    # Short rows are prefetched one row ahead, where points of the other parity are relaxed.
+    ahead_row = (3 - 2 * q) * length if count * length * u.itemsize <= NEAR else 0
     # The other neighbor along the row is one to the left or to the right in the half of the other parity.
-    at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1
+    at = own, line + (1 - q) * length, crossing[0] + q * length, crossing[2] + q * length, 2 * q - 1, ahead_row
     slab, around_ring = (here, above, below), (size, beyond)
     watched = watch, changes, remaining * whole, whole
     if rows > 1:
