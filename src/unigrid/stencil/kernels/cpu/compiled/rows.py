@@ -343,21 +343,15 @@ def _residual_vectors(out, u, f, half, length, at, weights, crossed):
     by_itself, by_side, by_low, by_high, by_back, by_front = weights
     here, above, below, behind, before, data = at
     lanes = lanes_of(u)
-    even, odd = out[0], out[1]
-    for first in range(0, half, lanes):
-        own, other = first, first + length
-        sides = load(u, here + other - 1) + load(u, here + other)
-        total = load(f, data + own) - by_itself * load(u, here + own) + by_side * sides
-        total = total + by_low * load(u, above + own) + by_high * load(u, below + own)
-        if crossed:
-            total = total + by_back * load(u, behind + own) + by_front * load(u, before + own)
-        store(even, MARGIN + first, total)
-        sides = load(u, here + own) + load(u, here + own + 1)
-        total = load(f, data + other) - by_itself * load(u, here + other) + by_side * sides
-        total = total + by_low * load(u, above + other) + by_high * load(u, below + other)
-        if crossed:
-            total = total + by_back * load(u, behind + other) + by_front * load(u, before + other)
-        store(odd, MARGIN + first, total)
+    for q in range(2):
+        own, other, row = q * length, (1 - q) * length, out[q]
+        for m in range(0, half, lanes):
+            sides = load(u, here + other + m) + load(u, here + other + m + 2 * q - 1)
+            total = load(f, data + own + m) - by_itself * load(u, here + own + m) + by_side * sides
+            total = total + by_low * load(u, above + own + m) + by_high * load(u, below + own + m)
+            if crossed:
+                total = total + by_back * load(u, behind + own + m) + by_front * load(u, before + own + m)
+            store(row, MARGIN + m, total)
 
 
 @inlined
