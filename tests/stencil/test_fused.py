@@ -196,6 +196,20 @@ def test_residuals_are_the_true_ones_where_rounding_is_all_that_is_left(dtype, r
     assert solution.residuals[-1] == pytest.approx(float(np.sqrt((residual**2).sum())), rel=0.15)
 
 
+@pytest.mark.parametrize("smoother", ["red-black", "chebyshev"])
+@pytest.mark.parametrize("shape", [(64, 49), (30, 31, 28)], ids=str)
+def test_nan_in_one_call_leaves_nothing_behind_in_shared_memory(shape, smoother, rng):
+    cycle = unigrid.StencilCycle(unigrid.Poisson(shape), smoother=smoother)
+    f, bad = rng.standard_normal(shape), np.full(shape, np.nan)
+    wanted = cycle(f), cycle.solve(f).u
+    cycle(bad, bad)
+    half_cycles = cycle.levels[0].fused
+    assert np.isnan(half_cycles.descend_nested(bad, np.full(half_cycles.shapes[1], np.nan))[0]).all()
+    half_cycles.restrict_source(bad)
+    np.testing.assert_array_equal(cycle(f), wanted[0])
+    np.testing.assert_array_equal(cycle.solve(f).u, wanted[1])
+
+
 def fused_of(**options):
     options = {"shape": (64, 64), **options}
     problem = {name: options.pop(name) for name in ("shape", "boundary", "centering", "lengths") if name in options}

@@ -12,16 +12,12 @@ float64.
 import numpy as np
 
 from .arguments import Neighbors
-from .compiling import LOOPS, ORDERED, compiled
-from .vectors import lanes_of, load, spread, store
+from .compiling import LOOPS, compiled, inlined, kernel
+from .vectors import lanes_of, load, prefetch, spread, store
 
 # Reference counts of views take as long as short rows do: only kernels that allocate a buffer count them, and call another.
 allocating = compiled(**LOOPS)
-kernel = compiled(**LOOPS, _nrt=False)
-# Near round-off a residual is what rounding leaves of it, so a row of A u keeps the order in which it is written: reordered, its
-# norm was a quarter off there, in the process that compiled it and not in those that loaded it.
-ordered = compiled(**ORDERED)
-inlined = compiled(**ORDERED, forceinline=True)
+summing = compiled(**LOOPS, _nrt=False)  # sums in any order, so that they are vectorized
 
 
 @kernel
@@ -41,8 +37,8 @@ def along(i, axis, n, stencil):
 
 
 @inlined
-def _apply_inside(out, rows, weights):
-    """Write the inner points of a row of A u in 3-D, from the row of u and the four beside it.
+def _inside_in_3d(out, f, rows, weights):
+    """Write the inner points of a row of f - A u in 3-D, from the row of u and the four beside it.
 
     With vectors: the compiler does not vectorize a loop over so many rows, and a residual took 1.9 to 2.8 times as long.
     """
@@ -54,22 +50,21 @@ def _apply_inside(out, rows, weights):
     vectors = n - 2 >= lanes
     for first in range(1, n - 1 if vectors else 1, lanes):
         k = min(first, n - 1 - lanes)
-        total = by_center * load(center, k) - by_side * (load(center, k - 1) + load(center, k + 1))
-        total = total - by_behind * load(behind, k) - by_before * load(before, k)
-        store(out, k, total - by_above * load(above, k) - by_below * load(below, k))
+        total = load(f, k) - by_center * load(center, k) + by_side * (load(center, k - 1) + load(center, k + 1))
+        total = total + by_above * load(above, k) + by_below * load(below, k)
+        store(out, k, total + by_behind * load(behind, k) + by_before * load(before, k))
     for k in range(1, 1 if vectors else n - 1):
-        out[k] = weights[0] * center[k] - (
-            weights[1] * (center[k - 1] + center[k + 1])
-            + weights[2] * behind[k]
-            + weights[3] * before[k]
-            + weights[4] * above[k]
-            + weights[5] * below[k]
-        )
+        total = f[k] - weights[0] * center[k] + weights[1] * (center[k - 1] + center[k + 1])
+        total = total + weights[4] * above[k] + weights[5] * below[k]
+        out[k] = total + weights[2] * behind[k] + weights[3] * before[k]
 
 
-@ordered
-def _apply_row(out, u, i, j, stencil):
-    """Write row (i, j) of A u into `out`, of length n2."""
+@kernel
+def _residual_row(out, f, u, i, j, stencil):
+    """Write row (i, j) of f - A u into `out`; f is that row, not the same memory as `out`.
+
+    Sums are in the order of `rows.residual_row`, so that both agree to the last bit in the interior.
+    """
     n0, n1, n2 = u.shape
     up, up_weight, down, down_weight, outer = along(i, 0, n0, stencil)
     back, back_weight, front, front_weight, middle = along(j, 1, n1, stencil)
@@ -79,16 +74,15 @@ def _apply_row(out, u, i, j, stencil):
     inner = diagonal + scale + scale
     if n0 > 1:
         weights = inner, scale, back_weight, front_weight, up_weight, down_weight
-        _apply_inside(out, (center, behind, before, above, below), weights)
+        _inside_in_3d(out, f, (center, behind, before, above, below), weights)
     else:
         for k in range(1, n2 - 1):
-            out[k] = inner * center[k] - (
-                scale * (center[k - 1] + center[k + 1]) + back_weight * behind[k] + front_weight * before[k]
-            )
+            total = f[k] - inner * center[k] + scale * (center[k - 1] + center[k + 1])
+            out[k] = total + back_weight * behind[k] + front_weight * before[k]
     for end in range(min(n2, 2)):
         k = end * (n2 - 1)
         left, left_weight, right, right_weight, own = along(k, 2, n2, stencil)
-        out[k] = (diagonal + own) * center[k] - (
+        around = (
             left_weight * center[left]
             + right_weight * center[right]
             + back_weight * behind[k]
@@ -96,6 +90,7 @@ def _apply_row(out, u, i, j, stencil):
             + up_weight * above[k]
             + down_weight * below[k]
         )
+        out[k] = f[k] - (diagonal + own) * center[k] + around
 
 
 @kernel
@@ -119,12 +114,21 @@ def _rows(first, last, shape):
 
 
 @kernel
-def apply(out, u, stencil, first, last):
-    """Write A u into out."""
+def _apply(out, u, stencil, first, last, zeros):
+    """Do `apply` with a row of zeros."""
     start, stop, rows = _rows(first, last, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(out[i, j], u, i, j, stencil)
+        out_row = out[i, j]
+        _residual_row(out_row, zeros, u, i, j, stencil)
+        for k in range(u.shape[2]):
+            out_row[k] = -out_row[k]
+
+
+@allocating
+def apply(out, u, stencil, first, last):
+    """Write A u into out."""
+    _apply(out, u, stencil, first, last, np.zeros(u.shape[2], u.dtype))
 
 
 @kernel
@@ -133,25 +137,20 @@ def residual(out, f, u, stencil, first, last):
     start, stop, rows = _rows(first, last, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(out[i, j], u, i, j, stencil)
-        out_row, f_row = out[i, j], f[i, j]
-        for k in range(u.shape[2]):
-            out_row[k] = f_row[k] - out_row[k]
+        _residual_row(out[i, j], f[i, j], u, i, j, stencil)
 
 
-@kernel
+@summing
 def _residual_sum_of_squares(f, u, stencil, first, last, buffer):
     """Do `residual_sum_of_squares` with a buffer for a row."""
     total = 0.0
     start, stop, rows = _rows(first, last, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(buffer, u, i, j, stencil)
-        f_row = f[i, j]
+        _residual_row(buffer, f[i, j], u, i, j, stencil)
         row_total = 0.0
         for k in range(u.shape[2]):
-            difference = np.float64(f_row[k] - buffer[k])
-            row_total += difference * difference
+            row_total += np.float64(buffer[k]) * np.float64(buffer[k])
         total += row_total
     return total
 
@@ -162,24 +161,23 @@ def residual_sum_of_squares(f, u, stencil, first, last):
     return _residual_sum_of_squares(f, u, stencil, first, last, np.empty(u.shape[2], u.dtype))
 
 
-@kernel
+@summing
 def _restate_slab(out, u, f, slab, buffer, stencil):
     """Write f - A u on a slab into `out`, which may be of lower precision; return its sum of squares in double precision."""
     total = 0.0
     start, stop, rows = _rows(slab, slab + 1, u.shape)
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(buffer, u, i, j, stencil)
-        out_row, f_row, row_total = out[i, j], f[i, j], 0.0
+        _residual_row(buffer, f[i, j], u, i, j, stencil)
+        out_row, row_total = out[i, j], 0.0
         for k in range(u.shape[2]):
-            difference = f_row[k] - buffer[k]
-            out_row[k] = difference
-            row_total += np.float64(difference) * np.float64(difference)
+            out_row[k] = buffer[k]
+            row_total += np.float64(buffer[k]) * np.float64(buffer[k])
         total += row_total
     return total
 
 
-@kernel
+@summing
 def _restate(out, u, f, stencil, first, last, buffer):
     """Do `restate` with a buffer for a row."""
     total = 0.0
@@ -194,7 +192,7 @@ def restate(out, u, f, stencil, first, last):
     return _restate(out, u, f, stencil, first, last, np.empty(u.shape[2], u.dtype))
 
 
-@kernel
+@summing
 def _correct(out, u, e, f, fresh, stencil, first, last, buffer):
     """Do `correct` with a buffer for a row."""
     total = 0.0
@@ -203,6 +201,9 @@ def _correct(out, u, e, f, fresh, stencil, first, last, buffer):
         for row in range(start, stop):
             i, j = row // rows, row % rows
             u_row, e_row = u[i, j], e[i, j]
+            for k in range(0, u.shape[2], 8):  # of the row that is restated next
+                prefetch(f[i, j], k)
+                prefetch(out[i, j], k)
             if fresh:
                 for k in range(u.shape[2]):
                     u_row[k] = e_row[k]
@@ -230,7 +231,7 @@ def convert(out, u, first, last):
             out_row[k] = u_row[k]
 
 
-@kernel
+@summing
 def sum_of_squares(u, first, last):
     """Return the sum of u^2 over the slab, in double precision."""
     total = 0.0
@@ -255,12 +256,12 @@ def _fold(sums, columns):
     columns[:] = 0.0
 
 
-@kernel
-def sum_of_squares_and_blocks(u, sums, first, last):
-    """Return the sum of u^2 over the slab, in double precision; add the sums of u over blocks to `sums`, one per block."""
+@summing
+def _sum_of_squares_and_blocks(u, sums, first, last, columns):
+    """Do `sum_of_squares_and_blocks` with zeros for the columns of blocks under way."""
     blocks0, blocks1 = sums.shape[0], sums.shape[1]
     n0, n1, n2 = u.shape
-    total, columns = 0.0, np.zeros((blocks1, n2))
+    total = 0.0
     start, stop, rows = _rows(first, last, u.shape)
     block0 = start // rows * blocks0 // n0
     for row in range(start, stop):
@@ -278,7 +279,13 @@ def sum_of_squares_and_blocks(u, sums, first, last):
     return total
 
 
-@kernel
+@allocating
+def sum_of_squares_and_blocks(u, sums, first, last):
+    """Return the sum of u^2 over the slab, in double precision; add the sums of u over blocks to `sums`, one per block."""
+    return _sum_of_squares_and_blocks(u, sums, first, last, np.zeros((sums.shape[1], u.shape[2])))
+
+
+@summing
 def weighted_sum(u, weights0, weights1, weights2, first, last):
     """Return the sum of w0 w1 w2 u over the slab, in double precision."""
     total = 0.0
@@ -293,7 +300,7 @@ def weighted_sum(u, weights0, weights1, weights2, first, last):
     return total
 
 
-@kernel
+@summing
 def weighted_inner(u, v, weights0, weights1, weights2, first, last):
     """Return the sum of w0 w1 w2 u v over the slab, in double precision."""
     total = 0.0
@@ -316,15 +323,15 @@ def _semi_iterate(out, previous, f, u, gain, weight, stencil, first, last, buffe
     n2 = u.shape[2]
     for row in range(start, stop):
         i, j = row // rows, row % rows
-        _apply_row(buffer, u, i, j, stencil)
-        out_row, previous_row, f_row, u_row = out[i, j], previous[i, j], f[i, j], u[i, j]
+        _residual_row(buffer, f[i, j], u, i, j, stencil)
+        out_row, previous_row, u_row = out[i, j], previous[i, j], u[i, j]
         factor = weight * gain / _diagonal(i, j, min(1, n2 - 1), u.shape, stencil)
         for k in range(1, n2 - 1):
-            out_row[k] = weight * u_row[k] + factor * (f_row[k] - buffer[k]) + rest * previous_row[k]
+            out_row[k] = weight * u_row[k] + factor * buffer[k] + rest * previous_row[k]
         for end in range(min(n2, 2)):
             k = end * (n2 - 1)
             factor = weight * gain / _diagonal(i, j, k, u.shape, stencil)
-            out_row[k] = weight * u_row[k] + factor * (f_row[k] - buffer[k]) + rest * previous_row[k]
+            out_row[k] = weight * u_row[k] + factor * buffer[k] + rest * previous_row[k]
 
 
 @allocating
