@@ -253,21 +253,21 @@ def _single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float6
 def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -> bool:
     """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`_single_is_enough`).
 
-    Not on small grids; not where a single pass in float32 would leave more than the discretization's error.
+    Not on small grids, nor without fused half-cycles, where it is slower; not for a single iteration, which in float32
+    leaves more than the discretization's error; not for a problem that only a tiny reaction keeps from being singular.
     """
-    problem = cycle.problem
-    if (
-        options.precision != "auto"
-        or dtype != np.float64
-        or not cycle.is_stencil
-        or options.accelerate is not None
-        or options.is_one_pass
-    ):
-        return False
-    if not cycle.levels[0].turns:
-        return False
-    nearly_singular = problem.reaction > 0.0 and all(axis.singular for axis in problem.grid.axes)
-    return not nearly_singular and problem.grid.size >= MIXED_FROM.get(problem.grid.ndim, math.inf)
+    grid = cycle.problem.grid
+    return (
+        options.precision == "auto"
+        and options.accelerate is None
+        and not options.is_one_pass
+        and options.maxiter > 1
+        and dtype == np.float64
+        and grid.size >= MIXED_FROM.get(grid.ndim, math.inf)
+        and cycle.is_stencil
+        and cycle.levels[0].turns
+        and not (cycle.problem.reaction > 0.0 and all(axis.singular for axis in grid.axes))
+    )
 
 
 def _right_hand_side(

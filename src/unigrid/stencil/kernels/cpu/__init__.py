@@ -1,6 +1,5 @@
 """The CPU backend: compiled loops (`compiled`), spread over threads, behind functions and classes that take NumPy arrays."""
 
-from .arrays import writable as writable
 from .compiled.arguments import ConstantStencil as ConstantStencil
 from .compiled.arguments import SeparableTables as SeparableTables
 from .primitives import add_separable as add_separable
@@ -18,3 +17,4 @@ from .primitives import restate as restate
 from .primitives import semi_iterate as semi_iterate
 from .primitives import weighted_inner as weighted_inner
 from .primitives import weighted_sum as weighted_sum
+from .primitives import writable as writable

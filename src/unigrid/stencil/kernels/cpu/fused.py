@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from ..workspace import empty
 from . import threads as team
-from .arrays import writable
 from .compiled import waves
 from .compiled.arguments import Axes, ConstantStencil, Prolongation, Restriction, Slabs, Stages, Strip
 from .compiled.compiling import specialized
 from .half_cycles import HalfCycles
+from .primitives import writable
 
 Array = NDArray[np.floating]
 # Bytes under way at once; the fewest rows by which a strip advances. A turn at 255^3, one thread, a second cache of 1 MB, takes

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from ..workspace import empty
 from . import threads as team
-from .arrays import writable
 from .compiled import waves
 from .compiled.arguments import Overlap
 from .compiled.cascade import PLACES, cascade
 from .compiled.compiling import specialized
 from .half_cycles import HalfCycles
+from .primitives import writable
 
 Array = NDArray[np.floating]
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ..bands import Band
 from ..workspace import empty
 from . import threads as team
-from .arrays import writable
 from .compiled import rows, vectors, waves
 from .compiled.arguments import (
     Axes,
@@ -29,6 +28,7 @@ from .compiled.arguments import (
     Terms,
 )
 from .compiled.compiling import specialized
+from .primitives import writable
 
 Array = NDArray[np.floating]
 MOST_TERMS = 6  # of a transfer's row, for points of one parity
