@@ -26,7 +26,10 @@ FAST = "not slow and not system"
 NOT_COUNTED = ("test_compiling",)
 
 UNIT = ("tests/stencil/test_kernels.py", "tests/stencil/test_smoothers.py", "tests/golden/test_iterates.py")
-FUSED = ("tests/golden/test_iterates.py", "tests/stencil/test_properties.py", "tests/stencil/test_fused.py")
+FUSED = (
+    "tests/golden/test_iterates.py", "tests/stencil/test_properties.py", "tests/stencil/test_fused.py",
+    "tests/stencil/test_observed.py",
+)  # fmt: skip
 SIDES = ("tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py", "tests/stencil/test_boundary.py")
 TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
 
