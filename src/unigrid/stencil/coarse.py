@@ -58,12 +58,12 @@ class DirectSolver(Smoother):
 def _dense_inverse(axes: tuple[Axis, ...], reaction: float) -> Numbers:
     """Return A^-1, (unknowns, unknowns); where A is singular, the matrix that gives mean-zero solutions."""
     result = 1.0 / _eigenvalue_sums(axes, reaction)
-    # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last.
+    # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last. As a stack of small products:
+    # one large product would wake the threads of BLAS, which then spin for 0.1 s on the cores that the solve is about to use.
     for axis in axes:
         vectors, inverse = _basis(axis)
         rest = result.reshape(axis.n, -1).T
-        result = (rest[:, None, :] * vectors).reshape(-1, axis.n) @ inverse
-        result = result.reshape(rest.shape[0], -1)
+        result = ((rest[:, None, :] * vectors) @ inverse).reshape(rest.shape[0], -1)
     shape = [axis.n for axis in axes]
     split = result.reshape([n for n in shape for _ in range(2)])
     order = [*range(0, 2 * len(shape), 2), *range(1, 2 * len(shape), 2)]
