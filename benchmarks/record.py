@@ -98,13 +98,15 @@ def seconds(call: Callable[[], Any]) -> float:
 def interleaved_seconds(calls: Mapping[Name, Callable[[], Any]], repeats: int, budget: float = math.inf) -> dict[Name, float]:
     """Return the median time of each call.
 
-    The calls take turns, so that a disturbance of the machine affects all of them alike. A call that has taken more than
-    `budget` seconds in total is not repeated.
+    The calls take turns, so that a disturbance of the machine affects all of them alike. Each sample follows a call that is not
+    timed, so that none depends on what the call before left in the caches. A call that has taken more than `budget` seconds in
+    total is not repeated.
     """
     times: dict[Name, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
             if sum(times[name]) <= budget:
+                call()
                 times[name].append(seconds(call))
     return {name: statistics.median(values) for name, values in times.items()}
 
