@@ -27,7 +27,7 @@ COARSEST: dict[str, type[DirectSolver] | type[FourierSolver]] = {"direct": Direc
 # Coarsening ends at this many unknowns, 15^2 or 7^3: a dense product there takes 3 to 15 us, the levels that it saves 70.
 # Where a number of levels is given it continues, down to as few unknowns as are worth a level at all.
 COARSEST_UNKNOWNS, FEWEST_UNKNOWNS = 350, 32
-SLOTS = ("smoother", "post_smoother", "restriction", "prolongation", "state_transfer")
+SLOTS = Slots._fields
 
 
 @final
@@ -107,7 +107,7 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
         """The fused half-cycles for these slots, where there are any."""
         if not self.fuses or self.coarser is None:
             return None
-        slots = Slots(self.smoother, self.post_smoother, self.restriction, self.prolongation, self.state_transfer)
+        slots = Slots(*(getattr(self, name) for name in SLOTS))
         return fused_half_cycles(self.problem, self.coarser, slots)
 
     @cached_property

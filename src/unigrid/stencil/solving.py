@@ -38,7 +38,6 @@ SINGLE_ROUND_OFF = 2.5e-4
 # 0.94 at 300^2, 0.89 at 511^2; 1.06 at 63^3, 0.90 at 80^3, 0.73 at 100^3.
 MIXED_FROM = {2: 300**2, 3: 80**3}
 
-
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "start": ("fmg", "zero"),
     "accelerate": (None, "cg"),
