@@ -3,6 +3,7 @@
 import functools
 import itertools
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -144,3 +145,13 @@ def test_alone_on_one_level_fourier_is_a_fast_solver(shape, rng):
     solution = cycle.solve(rng.standard_normal(shape))
     assert solution.iterations == 1
     assert solution.residuals[-1] <= 1e-10 * solution.residuals[0]
+
+
+def test_set_up_leaves_no_thread_spinning():
+    # The threads of BLAS spin for about 0.1 s once they have been woken, on the cores that a solve is about to use.
+    time.sleep(0.3)  # those that another test has woken
+    unigrid.clear_cache()
+    DirectSolver(unigrid.Poisson((15, 15)))
+    busy, begun = time.process_time(), time.perf_counter()
+    time.sleep(0.05)
+    assert time.process_time() - busy < 0.5 * (time.perf_counter() - begun)
