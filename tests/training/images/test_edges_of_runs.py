@@ -5,28 +5,17 @@ import math
 import signal
 import time
 
-import numpy as np
 import pytest
 import torch
+from few_images import few_images
 from torch import nn
 
 import unigrid
 from unigrid.training import Protocol, TrainingError
-from unigrid.training.data.datasets import ImageData, Split
 from unigrid.training.images import loop
 from unigrid.training.runs import checkpoint
 
 PLAIN = Protocol("plain", 2, batch_size=8, learning_rate=0.05)
-
-
-def make_data(count=40):
-    rng = np.random.default_rng(count)
-    splits = []
-    for size in (count, 20):
-        labels = np.arange(size) % 3
-        images = rng.integers(100, size=(size, 3, 8, 8)) + 60 * labels[:, None, None, None]
-        splits.append(Split(torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(labels)))
-    return ImageData("custom", *splits, ("a", "b", "c"), (0.4,) * 3, (0.25,) * 3)
 
 
 def make_net():
@@ -37,7 +26,9 @@ def make_net():
 
 
 def train(model=None, protocol=PLAIN, data=None, **choices):
-    return unigrid.train(data or make_data(), model or make_net(), protocol, device="cpu", progress=False, **choices)
+    return unigrid.train(
+        data or few_images(40, noise=100, spread=60), model or make_net(), protocol, device="cpu", progress=False, **choices
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +132,7 @@ def test_where_no_checkpoint_was_written_none_is_said_to_be_kept(tmp_path):
 
 
 def test_a_last_batch_of_one_image_is_no_crash_in_the_middle_of_the_run():
-    train("mgnet-4-Bl", data=make_data(41), epochs=1)
+    train("mgnet-4-Bl", data=few_images(41, noise=100, spread=60), epochs=1)
 
 
 def test_a_refusal_of_other_shapes_names_the_folder(tmp_path):

@@ -7,16 +7,15 @@ import os
 import shutil
 import signal
 
-import numpy as np
 import pytest
 import torch
+from few_images import few_images
 from torch import nn
 from torch.nn import functional
 
 import unigrid
 from unigrid.files import FileError
 from unigrid.training import Protocol
-from unigrid.training.data.datasets import ImageData, Split
 from unigrid.training.images import loop
 from unigrid.training.runs import checkpoint
 from unigrid.training.runs.checkpoint import CheckpointError
@@ -28,16 +27,6 @@ CYCLE = dataclasses.replace(
     mixed_precision=True, accelerated=True, test_flip=True, initialization="own",
 )  # fmt: skip
 TIMES = ("seconds", "epoch_seconds", "images_per_second")
-
-
-def make_data(count=38, shift=0):
-    rng = np.random.default_rng(count + shift)
-    splits = []
-    for size in (count, 20):
-        labels = np.arange(size) % 3
-        images = rng.integers(120, size=(size, 3, 8, 8)) + 40 * labels[:, None, None, None]
-        splits.append(Split(torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(labels)))
-    return ImageData("custom", *splits, ("a", "b", "c"), (0.4,) * 3, (0.25,) * 3)
 
 
 class Dropping(nn.Module):
@@ -70,7 +59,7 @@ def every_epoch(monkeypatch):
 
 def train(out, protocol=PLAIN, model=None, **choices):
     choices = {"device": "cpu", "progress": False, "validation": 8, "mixed_precision": protocol.mixed_precision, **choices}
-    return unigrid.train(choices.pop("data", make_data()), model or Dropping(), protocol, out=out, **choices)
+    return unigrid.train(choices.pop("data", few_images(38)), model or Dropping(), protocol, out=out, **choices)
 
 
 def stop_after(epoch):
@@ -366,8 +355,8 @@ def contents(folder):
         ({"protocol": dataclasses.replace(PLAIN, name="other")}, "protocol.name: 'plain' there, 'other' now"),
         ({"validation": 0.25}, "validation: 8 there, 0.25 now"),
         ({"subset": 30}, "subset: None there, 30 now"),
-        ({"data": make_data(shift=1)}, "dataset.fingerprint: "),
-        ({"data": make_data(count=40)}, "dataset.training_images: 30 there, 32 now"),
+        ({"data": few_images(38, seed=39)}, "dataset.fingerprint: "),
+        ({"data": few_images(40)}, "dataset.training_images: 30 there, 32 now"),
         ({"model": unigrid.MgNetConfig(steps=(1, 1), features=4)}, "model.kind: 'custom Dropping' there, 'MgNetConfig' now"),
         ({"model": Dropping(width=5)}, r"other model or options\?.* came with shape \(4, 3, 3, 3\), wanted is \(5, 3, 3, 3\)"),
     ],

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from few_images import few_images
 
 import unigrid
 from unigrid.conv.weights import clean_state_dict
-from unigrid.training import ImageData, PoissonNet, Protocol, Split, load_trained
+from unigrid.training import PoissonNet, Protocol, load_trained
 from unigrid.training.runs import checkpoint
 
 BEFORE = Path(__file__).parent / "written_before"
@@ -23,19 +24,9 @@ PROTOCOL = Protocol(
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make_data(count=38):
-    rng = np.random.default_rng(count)
-    splits = []
-    for size in (count, 20):
-        labels = np.arange(size) % 3
-        images = rng.integers(120, size=(size, 3, 8, 8)) + 40 * labels[:, None, None, None]
-        splits.append(Split(torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(labels)))
-    return ImageData("custom", *splits, ("a", "b", "c"), (0.4,) * 3, (0.25,) * 3)
-
-
 def train_images(**choices):
     model = unigrid.MgNetConfig(steps=(1, 1), features=2)
-    return unigrid.train(make_data(), model, PROTOCOL, validation=8, device="cpu", progress=False, **choices)
+    return unigrid.train(few_images(38), model, PROTOCOL, validation=8, device="cpu", progress=False, **choices)
 
 
 def train_solver(kind, **choices):
@@ -63,7 +54,7 @@ def test_an_image_run_loads():
     assert (trained.epoch, trained.step, trained.classes, trained.shape) == (2, 6, ("a", "b", "c"), (3, 8, 8))
     assert not trained.solves
     assert_same_weights(trained.model, train_images(callback=stop_after(2)).model)
-    assert trained.evaluate(make_data()).count == 20
+    assert trained.evaluate(few_images(38)).count == 20
     best = load_trained(BEFORE / "images" / "best.pt", device="cpu")
     assert (best.epoch, best.step) == (1, None)
 
