@@ -53,12 +53,6 @@ class Band:
         return Band(starts, weights, columns, wraps)
 
     @staticmethod
-    def of_array(matrix: Numbers) -> Band:
-        """Return a dense matrix as a band."""
-        row, column = np.nonzero(matrix)
-        return Band.of_entries(row, column, matrix[row, column], matrix.shape, False)
-
-    @staticmethod
     def identity(n: int, wraps: bool) -> Band:
         """Return the identity, (n, n)."""
         return Band(np.arange(n), np.ones((n, 1)), n, wraps)

@@ -91,8 +91,8 @@ class FusedSweeps(HalfCycles):
         self.down, self.up = sweeps
         up, down = self.up.omegas, self.down.omegas
         self.turns = len(up) > 0 and self.up[1:] == self.down[1:]  # then colors alternate through both
-        self._from_zero, self._from_copy, self._from_interpolated, self._in_place = (
-            _Pass(start, down) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED, waves.AS_IT_IS)
+        self._from_zero, self._from_copy, self._from_interpolated = (
+            _Pass(start, down) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED)
         )
         # On a periodic axis of odd length points of one color are neighbors: what the watched stages see is not the residual.
         touching = any(wraps and n % 2 for wraps, n in zip(self.periodic, self.shapes[0], strict=True))
@@ -120,12 +120,6 @@ class FusedSweeps(HalfCycles):
         out, coarse_b = empty(self.shapes[0], b.dtype), empty(self.shapes[1], b.dtype)
         self._run(self._from_interpolated, out, b, coarse_u, coarse_b)
         return out, coarse_b
-
-    def descend_in_place(self, b: Array, u: Array) -> Array:
-        """Smooth u in place, and return the restricted residual."""
-        coarse_b = empty(self.shapes[1], b.dtype)
-        self._run(self._in_place, u, b, None, coarse_b)
-        return coarse_b
 
     def ascend(self, b: Array, u: Array, correction: Array) -> Array:
         """Return u + P e after post-smoothing, written over u where that is writable."""
