@@ -127,7 +127,7 @@ FAULTS = [
         ("_step_row", "+ factor * residual[q, m]", "- factor * residual[q, m]"),
     ),
     *_in(
-        "boundary.py", SIDES,
+        "grid.py", SIDES,
         ("Dirichlet", "Ghost(0, 0.0, 1.0)", "Ghost(0, 0.0, -1.0)"),
         ("Dirichlet", "Ghost(0, 0.0, 1.0)", "Ghost(0, 1.0, 1.0)"),
         ("Dirichlet", "Ghost(0, -1.0, 2.0)", "Ghost(0, 1.0, 2.0)"),
@@ -139,7 +139,7 @@ FAULTS = [
         ("Periodic", "Ghost(-1, 1.0, 0.0)", "Ghost(-1, -1.0, 0.0)"),
     ),
     *_in(
-        "interpolation.py", TRANSFERS,
+        "transfers.py", TRANSFERS,
         ("lagrange", "/ (own - other)", "/ (other - own)"),
         ("linear", "[1.0 - right_weight, right_weight]", "[right_weight, 1.0 - right_weight]"),
         ("linear", "weights[outside] *= ghost.weight", "weights[outside] *= -ghost.weight"),
@@ -154,6 +154,13 @@ FAULTS = [
         ("transposed", "row - rows * turn", "row + rows * turn"),
         ("of_entries", "place = column - starts[row]", "place = starts[row] - column"),
     ),
+    *_in(
+        "kernels/bands.py", FUSED,
+        ("_by_parity", "band.nodes - beyond - m", "band.nodes - beyond + m"),
+        ("_gathered_by_parity", "(nodes // 2 - m)", "(nodes // 2 + m)"),
+        ("_columns", "(distance - shift) * count + m, weight,", "(distance - shift) * count + m, -weight,"),
+    ),
+    *_in("kernels/cpu/fused.py", FUSED, ("_bands", "= row.even, row.odd", "= -row.even, row.odd")),
     *_in("coarse.py", ("tests/stencil/test_coarse.py",), ("_dense_inverse", "1.0 / _eigen", "-1.0 / _eigen")),
 ]  # fmt: skip
 

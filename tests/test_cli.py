@@ -16,8 +16,8 @@ import unigrid
 from unigrid import Dirichlet, Neumann, Periodic, cli
 from unigrid.cli import main, monitor, options
 from unigrid.stencil import transfers
-from unigrid.stencil.boundary import CENTERINGS, NAMES
 from unigrid.stencil.cycle import StencilCycle
+from unigrid.stencil.grid import CENTERINGS, NAMES
 from unigrid.stencil.smoothers import SMOOTHERS
 
 

@@ -17,7 +17,7 @@ _HOMES = {
         "Level", "MultigridCycle", "Operator", "Prolongation", "Restriction", "SlotLevel", "Smoother", "StateTransfer", "Steps",
     ],
     "solution": ["ConvergenceError", "Reason", "Solution"],
-    "stencil.boundary": ["Dirichlet", "Neumann", "Periodic"],
+    "stencil.grid": ["Dirichlet", "Neumann", "Periodic"],
     "stencil.operator": ["StencilOperator"],
     "stencil.problem": ["Poisson"],
     "stencil.cycle": ["StencilCycle"],
@@ -71,10 +71,10 @@ if TYPE_CHECKING:
     from .solution import ConvergenceError as ConvergenceError
     from .solution import Reason as Reason
     from .solution import Solution as Solution
-    from .stencil.boundary import Dirichlet as Dirichlet
-    from .stencil.boundary import Neumann as Neumann
-    from .stencil.boundary import Periodic as Periodic
     from .stencil.cycle import StencilCycle as StencilCycle
+    from .stencil.grid import Dirichlet as Dirichlet
+    from .stencil.grid import Neumann as Neumann
+    from .stencil.grid import Periodic as Periodic
     from .stencil.kernels.cpu.threads import get_num_threads as get_num_threads
     from .stencil.kernels.cpu.threads import set_num_threads as set_num_threads
     from .stencil.learned import LearnedSmoother as LearnedSmoother

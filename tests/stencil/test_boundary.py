@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import unigrid
-from unigrid.stencil.boundary import parse_boundary, side_values
+from unigrid.stencil.grid import parse_boundary, side_values
 
 D, N, P = unigrid.Dirichlet, unigrid.Neumann, unigrid.Periodic
 

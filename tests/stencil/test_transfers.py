@@ -8,9 +8,20 @@ from tiers import pack
 
 import unigrid
 from unigrid.stencil.grid import Axis, Grid
-from unigrid.stencil.interpolation import constant, lagrange, linear, nearest
 from unigrid.stencil.kernels import reference
-from unigrid.stencil.transfers import CellAverage, Constant, Cubic, FullWeighting, HalfWeighting, Injection, Linear
+from unigrid.stencil.transfers import (
+    CellAverage,
+    Constant,
+    Cubic,
+    FullWeighting,
+    HalfWeighting,
+    Injection,
+    Linear,
+    constant,
+    lagrange,
+    linear,
+    nearest,
+)
 
 D, N, P = unigrid.Dirichlet, unigrid.Neumann, unigrid.Periodic
 KINDS = list(itertools.product([(D, D), (D, N), (N, D), (N, N), (P, P)], ["vertex", "cell"]))

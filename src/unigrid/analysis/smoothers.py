@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..cycle import Steps
-from ..stencil.contract import FittedSmoother
 from ..stencil.learned import LearnedSmoother
+from ..stencil.slots import FittedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from .symbols import OperatorSymbol, Symbols, earlier_part
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..messages import choose
-from ..stencil.boundary import Periodic
-from ..stencil.grid import Axis, Grid
+from ..stencil.grid import Axis, Grid, Periodic
 from ..stencil.operator import StencilOperator
 from ..stencil.transfers import TransferRecipe
 from .symbols import Reals, center, checked_stencil, entries, is_low, symbol

@@ -113,8 +113,8 @@ def sample_photograph() -> Path:
 
 def recover(pixels: Array, stopwatch: Stopwatch) -> Recovered:
     """Solve for the inner pixels, given the Laplacian (spacing 1) and the outermost pixels."""
-    from ..stencil.boundary import Dirichlet
     from ..stencil.cycle import StencilCycle
+    from ..stencil.grid import Dirichlet
     from ..stencil.problem import Poisson
 
     f = minus_laplacian(pixels)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..cycle import Smoother
-    from ..stencil.boundary import Condition
     from ..stencil.cycle import StencilCycle
+    from ..stencil.grid import Condition
     from ..stencil.problem import Poisson
 
 
@@ -239,7 +239,7 @@ def source_of(path: str, name: str | None) -> NDArray[Any]:
     """Return f from a file, checked. Raises UsageError or FileError."""
     f = read_array(path, name)
     with user_errors(f"{path}: "):
-        from ..stencil.arrays import finite_array
+        from ..stencil.grid import finite_array
 
         if not 1 <= f.ndim <= 3:
             raise ValueError(f"f must have 1, 2 or 3 axes, got shape {f.shape}")
@@ -294,7 +294,7 @@ def _axis_of(text: str) -> tuple[Condition, Condition]:
 
 
 def _side_of(text: str) -> Condition:
-    from ..stencil.boundary import NAMES, Dirichlet, Neumann, Periodic
+    from ..stencil.grid import NAMES, Dirichlet, Neumann, Periodic
 
     name, equals, value = (part.strip() for part in text.partition("="))
     kind = NAMES[choose(name.lower(), NAMES, "boundary condition")]

@@ -40,12 +40,12 @@ from ..conv.slots import (
 from ..cycle import Smoother, Steps
 from ..reflection import Depths, Sides, extended
 from ..stencil.coarse import DirectSolver, FourierSolver
-from ..stencil.contract import FittedSmoother, FittedTransfer
 from ..stencil.cycle import StencilCycle
 from ..stencil.grid import Axis, Grid
 from ..stencil.hierarchy import StencilLevel
 from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
 from ..stencil.operator import StencilOperator
+from ..stencil.slots import FittedSmoother, FittedTransfer
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from ..stencil.transfers import SeparableTransfer
 

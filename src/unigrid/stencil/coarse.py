@@ -11,8 +11,7 @@ import scipy  # its parts load when first used: a first solve waits for none tha
 from numpy.typing import NDArray
 
 from ..cycle import Operator, Smoother
-from .boundary import Dirichlet
-from .grid import Axis, Grid
+from .grid import Axis, Dirichlet, Grid
 from .problem import Poisson
 
 Array = NDArray[np.floating]

@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTransfer
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
-from .arrays import real_array
-from .contract import fitted, prepared_slots
+from .grid import real_array
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
 from .operator import PRECISIONS
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
+from .slots import fitted, prepared_slots
 from .smoothers import Smoothing, sweeps_of
 from .solving import ProblemCycle, SolveOptions, prefers_mixed, solve_with
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe

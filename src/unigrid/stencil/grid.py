@@ -1,17 +1,23 @@
-"""Grids: which points are unknowns, their spacing, and the next coarser grid; one axis at a time."""
+"""Grids, one axis at a time: which points are unknowns, what closes an axis at its ends, and the next coarser grid.
+
+A boundary condition replaces the missing neighbor by `weight * u[stand-in] + gain * value`: an odd reflection (Dirichlet), an
+even one (Neumann) or the other end (periodic). Inside the cycle every condition is homogeneous, so `weight` and the
+stand-in are all that kernels, matrices and transfers need
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ..messages import choose
 from ..reflection import Reflection, Sides
-from .boundary import Condition, Dirichlet, Ghost, Neumann, Periodic
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -20,6 +26,116 @@ if TYPE_CHECKING:
 # alone, so coarsening the weak ones would lose errors that nothing has smoothed (at spacings 1:2,
 # 100^2, a ratio of 2.1 raises the factor of V(2,2) from 0.08 to 0.23).
 SEMICOARSENING_RATIO = 1.5
+Array = NDArray[np.floating]
+CENTERINGS = ("vertex", "cell")
+
+
+class Ghost(NamedTuple):
+    """The missing neighbor of the unknown at an end: weight * u[inward] + gain * value, `inward` steps from that end."""
+
+    inward: int
+    weight: float
+    gain: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dirichlet:
+    """u = value on this side. `value`: a number, or an array of the shape of f less this axis.
+
+    Vertex centering: the boundary node holds the value and is no unknown. Cell centering: the side is half a spacing from
+    the first unknown and the ghost is 2 value - u.
+    """
+
+    value: ArrayLike = 0.0
+
+    def ghost(self, centering: str, h: float) -> Ghost:
+        """Return the ghost value as an affine function of the unknown that it refers to."""
+        return Ghost(0, 0.0, 1.0) if centering == "vertex" else Ghost(0, -1.0, 2.0)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Neumann:
+    """du/dn = flux on this side, n the outward normal. `flux`: a number, or an array of the shape of f less this axis.
+
+    Vertex centering: the boundary node is an unknown, its ghost is the mirrored node + 2 h flux. Cell centering: the ghost
+    is u + h flux.
+    """
+
+    flux: ArrayLike = 0.0
+
+    @property
+    def value(self) -> ArrayLike:
+        """The flux, under the name that all conditions share."""
+        return self.flux
+
+    def ghost(self, centering: str, h: float) -> Ghost:
+        """Return the ghost value as an affine function of the unknown that it refers to."""
+        return Ghost(1, 1.0, 2.0 * h) if centering == "vertex" else Ghost(0, 1.0, h)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Periodic:
+    """The two sides of this axis are one."""
+
+    @property
+    def value(self) -> ArrayLike:
+        """Zero: nothing is prescribed."""
+        return 0.0
+
+    def ghost(self, centering: str, h: float) -> Ghost:
+        """Return the ghost value as an affine function of the unknown that it refers to."""
+        return Ghost(-1, 1.0, 0.0)  # one step outward from one end is the other end
+
+
+Condition = Dirichlet | Neumann | Periodic
+NAMES: dict[str, type[Condition]] = {"dirichlet": Dirichlet, "neumann": Neumann, "periodic": Periodic}
+_HOW = (
+    f"{', '.join(map(repr, NAMES))}, unigrid.Dirichlet(value), unigrid.Neumann(flux) or unigrid.Periodic(), "
+    "for all sides or one per axis, an axis' entry may be a (low, high) pair"
+)
+
+
+def parse_boundary(boundary: Any, ndim: int) -> tuple[tuple[Condition, Condition], ...]:
+    """Return the (low, high) pair of conditions of every axis. Raises ValueError or TypeError, naming what is allowed."""
+    if isinstance(boundary, str | Condition):
+        return (_parse_axis(boundary, 0),) * ndim
+    if not isinstance(boundary, Sequence):
+        raise TypeError(f"boundary must be {_HOW}; got {boundary!r}")
+    if len(boundary) != ndim:
+        hint = "; a (low, high) pair for the only axis is written [(low, high)]" if ndim == 1 and len(boundary) == 2 else ""
+        raise ValueError(f"boundary has {len(boundary)} entries for {ndim} ax{'i' if ndim == 1 else 'e'}s; give {_HOW}{hint}")
+    return tuple(_parse_axis(entry, axis) for axis, entry in enumerate(boundary))
+
+
+def _parse_axis(entry: Any, axis: int) -> tuple[Condition, Condition]:
+    if isinstance(entry, Sequence) and not isinstance(entry, str):
+        if len(entry) != 2:
+            raise ValueError(f"boundary of axis {axis} must be one entry or a (low, high) pair, got {len(entry)} entries")
+        low, high = (_parse_side(side, axis) for side in entry)
+    else:
+        low = high = _parse_side(entry, axis)
+    if isinstance(low, Periodic) != isinstance(high, Periodic):
+        raise ValueError(f"boundary of axis {axis} is periodic on one side alone; 'periodic' stands for both sides")
+    return low, high
+
+
+def _parse_side(side: Any, axis: int) -> Condition:
+    if isinstance(side, Condition):
+        return side
+    if isinstance(side, str):
+        return NAMES[choose(side.lower(), NAMES, f"boundary of axis {axis}")]()
+    raise TypeError(f"boundary of axis {axis} must be {_HOW}; got {side!r}")
+
+
+def side_values(condition: Condition, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    """Return a condition's values as a float64 array: a scalar, or of `shape`. Raises ValueError or TypeError otherwise."""
+    values = np.array(finite_array(condition.value, name), dtype=np.float64)  # a copy: the caller may change his own later
+    if values.shape not in ((), shape):
+        raise ValueError(f"{name} must be a number or an array of shape {shape} (f's less that axis), got {values.shape}")
+    return values
 
 
 @final
@@ -194,3 +310,39 @@ class Grid:
             return None
         pairs = zip(self.axes, self.strong_axes, strict=True)
         return Grid(tuple((axis.coarsened() or axis) if strong else axis for axis, strong in pairs))
+
+
+# Arrays over a grid: real numbers, in single or double precision, all of them finite
+
+
+def real_array(array: ArrayLike, name: str) -> Array:
+    """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError if it is not real."""
+    if type(array).__module__.partition(".")[0] == "torch":
+        raise TypeError(f"{name} must be a NumPy array, got a {type(array).__name__}; give {name}.detach().cpu().numpy()")
+    if np.ma.is_masked(array):
+        raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return array.astype(np.float32, copy=False)
+    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+        return array.astype(np.float64, copy=False)
+    raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
+
+
+def _all_finite(array: Array) -> bool:
+    """Whether no value is NaN or infinite; without an array of truth values. Both extremes are NaN where one value is."""
+    return array.size == 0 or (math.isfinite(array.min()) and math.isfinite(array.max()))
+
+
+def finite_array(array: ArrayLike, name: str) -> Array:
+    """Return `array` as `real_array` does; raise ValueError with the first index where it is NaN or infinite."""
+    array = real_array(array, name)
+    if not _all_finite(array):
+        bad = np.argwhere(~np.isfinite(array))
+        index = tuple(int(i) for i in bad[0])
+        place = f"{name}[{', '.join(map(str, index))}]" if index else "it"
+        raise ValueError(f"{name} must be finite, but {place} is {array[index]} ({len(bad)} such in all)")
+    return array

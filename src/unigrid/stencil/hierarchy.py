@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from ..cycle import Descent, Level, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
 from .coarse import DirectSolver, FourierSolver
-from .contract import between, fitted
-from .fusing import Slots, fused_half_cycles, nested_transfers
 from .kernels.cpu.fused import FusedSweeps
 from .kernels.cpu.fused_steps import FusedSteps
 from .operator import StencilOperator
 from .problem import Poisson
+from .slots import Slots, between, fitted, fused_half_cycles, nested_transfers
 from .smoothers import Smoothing
 from .transfers import SeparableTransfer, TransferRecipe
 

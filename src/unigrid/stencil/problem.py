@@ -13,11 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import choose, reject_unknown_keywords
 from . import kernels
-from .arrays import real_array
-from .boundary import CENTERINGS, Neumann, Periodic, parse_boundary, side_values
-from .grid import Axis, Grid
-from .interpolation import lagrange
+from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, parse_boundary, real_array, side_values
 from .operator import StencilOperator
+from .transfers import lagrange
 
 if TYPE_CHECKING:
     from scipy import sparse

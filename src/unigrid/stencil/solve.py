@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
 from ..messages import lists_options
 from ..solution import Solution
-from . import coarse, interpolation
-from .arrays import real_array
+from . import coarse, transfers
 from .cycle import StencilCycle
 from .external import on_problem
-from .grid import Grid
+from .grid import Grid, real_array
 from .kernels.workspace import pool
 from .problem import Poisson
 from .smoothers import SMOOTHERS, Smoothing
@@ -157,7 +156,7 @@ def clear_cache() -> None:
     >>> unigrid.clear_cache()
     """
     _kept_hierarchy.cache_clear()
-    interpolation.clear_cache()
+    transfers.clear_cache()
     coarse.clear_cache()
     pool.clear()
 

@@ -17,8 +17,8 @@ from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, it
 from ..messages import checked_count, choose, refuse_keyword
 from ..solution import Solution, stacked
 from . import kernels
-from .arrays import finite_array, real_array
 from .coarse import block_counts, solution_norm
+from .grid import finite_array, real_array
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.cpu.threads import limited_to
 from .problem import Poisson

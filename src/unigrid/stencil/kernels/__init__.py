@@ -24,7 +24,7 @@ Weights = Sequence[NDArray[np.float64]]  # one array per axis
 class Backend(Protocol):
     """The primitives of a backend. Arrays have the shape of the grid; sums are in double precision.
 
-    A backend may also have fused half-cycles: classes with the methods of `cpu.half_cycles.HalfCycles`, which equal
+    A backend may also have fused half-cycles: classes with the methods of `cpu.fused.HalfCycles`, which equal
     compositions of these primitives to round-off.
     """
 

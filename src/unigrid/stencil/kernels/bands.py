@@ -1,9 +1,10 @@
-"""Banded matrices along one axis of a grid: what transfers and interpolations are made of."""
+"""Banded matrices along one axis of a grid, of which transfers consist, and their layout for fused kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.int64]
 Numbers = NDArray[np.float64]
+MOST_TERMS = 6  # of a transfer's row, for points of one parity
+BEYOND = 4  # ghost values that fused kernels keep beyond each end of a row
+EXTRAPOLATED = 2  # of these, the ones that are extrapolated where a solution is interpolated
 
 
 @final
@@ -107,3 +111,117 @@ class Band:
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
+
+
+class Parities(NamedTuple):
+    """A transfer along a row: weights of shape (terms, count) for the even and for the odd fine points, with a shift each.
+
+    In a prolongation, fine point 2 m + q has weights[t, m] of its parity q at coarse point m + shift + t. In a restriction,
+    coarse point m has them at fine point 2 (m + shift + t) + q.
+    """
+
+    even_shift: int
+    even: Numbers
+    odd_shift: int
+    odd: Numbers
+
+
+class ByRows(NamedTuple):
+    """A matrix row by row: column and weight of each term, (rows, width)."""
+
+    indices: Indices
+    weights: Numbers
+
+
+class BandedRestriction(NamedTuple):
+    """R: the weights (coarse slabs, width) of the fine slabs from `starts` on, rows across a slab, and points along a row."""
+
+    starts: Indices
+    weights: Numbers
+    across: ByRows
+    along_row: Parities
+
+
+class BandedProlongation(NamedTuple):
+    """P: slabs, rows across a slab, and points along a row."""
+
+    slabs: ByRows
+    across: ByRows
+    along_row: Parities
+
+
+class Transfers(NamedTuple):
+    """R and P of one level in the layout of fused kernels."""
+
+    restriction: BandedRestriction
+    prolongation: BandedProlongation
+
+    @staticmethod
+    def of(restriction: Sequence[Band], prolongation: Sequence[Band], extended: Band | None) -> Transfers | None:
+        """Return them from the matrices of all axes, slabs first; None where a row of the grid has no such bands.
+
+        `extended`, if given, stands for P along a row, from a row with EXTRAPOLATED further values at both ends.
+        """
+        interpolated = _by_parity(prolongation[-1]) if extended is None else _by_parity(extended, EXTRAPOLATED)
+        gathered = _gathered_by_parity(restriction[-1])
+        if interpolated is None or gathered is None:
+            return None
+        slabs, *across = restriction[:-1]
+        down = BandedRestriction(slabs.starts, slabs.weights, _across(across), gathered)
+        slabs, *across = prolongation[:-1]
+        return Transfers(down, BandedProlongation(ByRows(slabs.indices, slabs.weights), _across(across), interpolated))
+
+
+_ONE_ROW = ByRows(np.zeros((1, 1), np.int64), np.ones((1, 1)))
+
+
+def _across(matrices: Sequence[Band]) -> ByRows:
+    """Return the matrix across the rows of a slab; in 2-D, where a slab is one row, that of one entry."""
+    return ByRows(matrices[0].indices, matrices[0].weights) if matrices else _ONE_ROW
+
+
+Half = tuple[Indices, Indices, Numbers]  # distance, m and weight of the entries of one parity
+
+
+def _by_parity(band: Band, beyond: int = 0) -> Parities | None:
+    """Return a (fine, coarse) matrix by the parity of the fine points; None where it takes more than a few terms.
+
+    A row of the coarse grid has `beyond` further values at both ends.
+    """
+    fine, coarse = band.shape
+    if band.wraps and fine % 2:
+        return None
+    m = np.broadcast_to((np.arange(fine) // 2)[:, None], band.weights.shape)
+    distance = band.nodes - beyond - m
+    even, odd = ((distance[q::2], m[q::2], band.weights[q::2]) for q in (0, 1))
+    return _laid_out(even, odd, (fine + 1) // 2, coarse, band.wraps)
+
+
+def _gathered_by_parity(band: Band) -> Parities | None:
+    """Return a (coarse, fine) matrix by the parity of the fine points; None where it takes more than a few terms."""
+    coarse, fine = band.shape
+    if band.wraps and fine % 2:
+        return None
+    nodes, m = band.nodes, np.broadcast_to(np.arange(coarse)[:, None], band.weights.shape)
+    chosen = (nodes % 2 == 0, nodes % 2 == 1)
+    even, odd = (((nodes // 2 - m)[which], m[which], band.weights[which]) for which in chosen)
+    return _laid_out(even, odd, coarse, coarse, band.wraps)
+
+
+def _laid_out(even: Half, odd: Half, count: int, coarse: int, wraps: bool) -> Parities | None:
+    if coarse < (BEYOND if wraps else 2):
+        return None
+    columns, odd_columns = _columns(even, count), _columns(odd, count)
+    return None if columns is None or odd_columns is None else Parities(*columns, *odd_columns)
+
+
+def _columns(half: Half, count: int) -> tuple[int, Numbers] | None:
+    """Return the shift and the weights, (terms, count), of one parity; None where kernels have no room for them."""
+    kept = half[2] != 0.0
+    distance, m, weight = (entries[kept] for entries in half)
+    shift, last = (int(distance.min()), int(distance.max())) if len(distance) else (0, 0)
+    terms = last - shift + 1
+    if max(-shift, last) > BEYOND or terms > MOST_TERMS:
+        return None
+    weights = np.bincount((distance - shift) * count + m, weight, terms * count)
+    return shift, weights.astype(np.float64, copy=False).reshape(terms, count)  # of no weights, bincount returns integers

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..boundary import Dirichlet
-from ..grid import Axis, Grid
+from ..grid import Axis, Dirichlet, Grid
 
 Array = NDArray[np.floating]
 

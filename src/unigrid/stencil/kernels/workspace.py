@@ -12,9 +12,11 @@ empties it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -144,3 +146,31 @@ def _block_size(size: int) -> int:
     """Return the size of the blocks that serve arrays of `size` bytes."""
     step = 1 << max(size.bit_length() - 1 - CLASSES.bit_length() + 1, 0)
     return -(-size // step) * step
+
+
+# Memory for slabs under way, which one call after the other uses in a thread, and which so stays in the cache
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
+    """Return zeros that begin on a cache line; otherwise every vector would lie across two."""
+    return _aligned_bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def shared(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> list[NDArray[Any]]:
+    """Return arrays of any content that begin on cache lines, in memory that this thread's calls share."""
+    sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
+    starts = [0, *itertools.accumulate(-(-size // LINE) * LINE for size in sizes)]
+    memory: NDArray[np.uint8] | None = getattr(_memory, "bytes", None)
+    if memory is None or len(memory) < starts[-1]:
+        memory = _memory.bytes = _aligned_bytes(1 << (starts[-1] - 1).bit_length())
+    pieces = zip(shapes, sizes, starts, strict=False)
+    return [memory[start : start + size].view(dtype).reshape(shape) for shape, size, start in pieces]
+
+
+_memory = threading.local()
+
+
+def _aligned_bytes(size: int) -> NDArray[np.uint8]:
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size]

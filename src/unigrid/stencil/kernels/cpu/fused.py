@@ -1,4 +1,4 @@
-"""Fused half-cycles with red-black relaxation, each in one pass over memory instead of one per operator.
+"""Fused half-cycles, and those with red-black relaxation, each in one pass over memory instead of one per operator.
 
 A half-cycle is a wave of stages (`waves.wave`), each one slab (a row in 2-D, a plane in 3-D) behind the one before, so that a
 slab is loaded once for all of them. On several cores the grid is cut into parts. At a cut, every stage of a part ends one slab
@@ -13,25 +13,146 @@ W. Karl, M. Kowarschik, U. Ruede, Memory characteristics of iterative methods, S
 from __future__ import annotations
 
 import math
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..workspace import empty
+from ..bands import BandedProlongation, BandedRestriction, ByRows, Parities, Transfers
+from ..workspace import aligned_zeros, empty, shared
 from . import threads as team
-from .compiled import waves
-from .compiled.arguments import Axes, ConstantStencil, Prolongation, Restriction, Slabs, Stages, Strip
+from .compiled import rows, vectors, waves
+from .compiled.arguments import Axes, Bands, ConstantStencil, Prolongation, Restriction, Rings, Slabs, Stages, Strip, Terms
 from .compiled.compiling import specialized
-from .half_cycles import HalfCycles
 from .primitives import writable
 
 Array = NDArray[np.floating]
 # Bytes under way at once; the fewest rows by which a strip advances. A turn at 255^3, one thread, a second cache of 1 MB, takes
 # 13.1 ns per unknown in one strip (18 MB), 9.0 with 8 MB, 7.2 with 4, 7.7 with 2, 10.0 with 1.
 STRIP_BYTES, STRIP_ROWS = 4 << 20, 16
+# Rows at a distance of a multiple of a page compete for the same places in the first cache: they are moved apart by 128 bytes.
+PAGE, APART = 4096, 128
+EMPTY = np.empty((0, 1, 1))
+
+
+class LevelTables(NamedTuple):
+    """Transfers and stencil of a level in one precision, and an empty array of it."""
+
+    prolongation: Prolongation
+    restriction: Restriction
+    nested_prolongation: Prolongation
+    nested_restriction: Restriction
+    stencil: ConstantStencil
+    empty: Array
+
+
+class HalfCycles(ABC):
+    """The descent and the ascent of a level, each in one pass over memory."""
+
+    turns: bool  # whether an ascent and the next descent are one pass as well
+
+    def __init__(
+        self,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+        stencil: Callable[[np.dtype], ConstantStencil],
+        transfers: Transfers,
+        nested: Callable[[], Transfers | None],
+        periodic: tuple[bool, ...],
+    ) -> None:
+        """`shapes` of this grid and the coarser; `periodic` for each axis; `nested` makes the transfers of full multigrid."""
+        self.fine, self.coarse = (_box(shape) for shape in shapes)
+        self.shapes, self.unknowns = shapes, math.prod(shapes[0])
+        self.transfers, self.width = transfers, transfers.restriction.weights.shape[1]
+        self.periodic = periodic
+        self.axes = Axes(1 if len(shapes[0]) == 2 else 0, periodic[0], periodic[-1])
+        self._stencil, self._make_nested = stencil, nested
+        self._tables: dict[np.dtype, LevelTables] = {}
+        self._restrict: dict[np.dtype, Callable[..., None]] = {}
+        self._local = threading.local()  # memory for slabs, one set per thread
+
+    @abstractmethod
+    def descend(self, b: Array, u: Array | None) -> tuple[Array, Array]:
+        """Return u after pre-smoothing, and the restricted residual; the given u is not changed."""
+
+    @abstractmethod
+    def descend_nested(self, b: Array, coarse_u: Array) -> tuple[Array, Array]:
+        """Interpolate the coarse solution; return it after pre-smoothing, and the restricted residual."""
+
+    @abstractmethod
+    def ascend(self, b: Array, u: Array, correction: Array) -> Array:
+        """Return u + P e after post-smoothing; the given u may be overwritten."""
+
+    @cached_property
+    def _nested(self) -> Transfers | None:
+        return self._make_nested()
+
+    @property
+    def nests(self) -> bool:
+        """Whether full multigrid has fused transfers here."""
+        return self._nested is not None
+
+    def restrict_source(self, f: Array) -> Array:
+        """Return the coarse source, for full multigrid."""
+        assert self._nested is not None
+        dtype = f.dtype
+        coarse, data = empty(self.shapes[1], dtype), writable(f).reshape(self.fine)
+        target, restriction = coarse.reshape(self.coarse), self.tables(dtype).nested_restriction
+        places = 1, 1, int(restriction.weights.shape[1]) + 1
+        fixed = self.axes.rows_periodic, 0, 1
+        if dtype not in self._restrict:
+            examples = target, data, restriction, self.rings(places, dtype), *fixed
+            self._restrict[dtype] = specialized(waves.restrict_source, *examples)
+        kernel = self._restrict[dtype]
+
+        parts = team.slab_parts(self.coarse[0], f.size)
+        if len(parts) == 1:
+            kernel(target, data, restriction, self.rings(places, dtype), self.axes.rows_periodic, *parts[0])
+            return coarse
+
+        def restrict(first: int, last: int) -> None:
+            kernel(target, data, restriction, self.rings(places, dtype), self.axes.rows_periodic, first, last)
+
+        team.over_parts(restrict, parts)
+        return coarse
+
+    def rings(self, places: tuple[int, int, int], dtype: np.dtype, height: int | None = None) -> Rings:
+        """Return this thread's memory for slabs of u, f and the residual, so many `places` of each; and for single rows.
+
+        It holds `height` rows of a slab, or all. All half-cycles of a thread share the memory of slabs, which so stays cached.
+        """
+        made = self._local.__dict__.setdefault("rings", {})
+        key = places, dtype, height
+        rings: Rings | None = made.get(key)
+        if rings is None:
+            length = self.row_bytes(dtype) // (2 * dtype.itemsize)
+            slabs = [(count, height or self.fine[1], 2, length) for count in places]
+            scratch = aligned_zeros((8, max(length, max(places) + 2, rows.TERMS)), dtype)
+            u, f, residual = shared(slabs, dtype)
+            rings = made[key] = Rings(u, f, residual, scratch, np.zeros(2 * rows.TERMS, np.int64))
+        return rings
+
+    def row_bytes(self, dtype: np.dtype) -> int:
+        """Return the bytes of a row in a ring."""
+        length = _whole_vectors((self.fine[2] + 1) // 2, dtype) + 2 * rows.MARGIN
+        if length * dtype.itemsize % PAGE < APART:
+            length += APART // dtype.itemsize
+        return 2 * length * dtype.itemsize
+
+    def tables(self, dtype: np.dtype) -> LevelTables:
+        """Return transfers and stencil in a precision; made once."""
+        if dtype not in self._tables:
+            plain, nested = self.transfers, self._nested or self.transfers
+            self._tables[dtype] = LevelTables(
+                _prolongation(plain.prolongation, dtype), _restriction(plain.restriction, dtype),
+                _prolongation(nested.prolongation, dtype), _restriction(nested.restriction, dtype),
+                self._stencil(dtype), EMPTY.astype(dtype),
+            )  # fmt: skip
+        return self._tables[dtype]
 
 
 class Sweeps(NamedTuple):
@@ -184,7 +305,7 @@ class FusedSweeps(HalfCycles):
     def _strips(self, last: int, bytes_of_a_row: int) -> list[Strip]:
         """Return the strips that rows are cut into: one, unless a slab has too many rows."""
         rows, coarse_rows = self.fine[1], self.coarse[1]
-        indices, weights = self.transfers.restriction[1]
+        indices, weights = self.transfers.restriction.across
         ends = np.where(weights != 0, indices, -1).max(axis=1)
         span = int((ends - np.where(weights != 0, indices, rows).min(axis=1)).max()) + 1
         margin = last + span
@@ -213,7 +334,7 @@ class FusedSweeps(HalfCycles):
     def _cut(self, last: int, restricts: bool, threads: int) -> Cuts:
         slabs, coarse = self.fine[0], self.coarse[0] if restricts else 0
         ranges = team.even_parts(slabs, max(1, min(threads, slabs // self._room(last))))
-        starts, parts = self.transfers.starts, []
+        starts, parts = self.transfers.restriction.starts, []
         for low, high in ranges:
             open_low, open_high = int(low > 0 or self.axes.periodic), int(high < slabs or self.axes.periodic)
             first = int(np.searchsorted(starts, low + last)) if open_low else 0
@@ -226,3 +347,35 @@ class FusedSweeps(HalfCycles):
             around = coarse if part is parts[-1] else 0  # across the end, coarse slabs are counted on
             seams.append(Slabs(part.high, part.high, -1, -1, part.coarse_high, following.coarse_low + around))
         return Cuts(parts, seams)
+
+
+def _prolongation(banded: BandedProlongation, dtype: np.dtype) -> Prolongation:
+    return Prolongation(_terms(banded.slabs, dtype), _terms(banded.across, dtype), _bands(banded.along_row, dtype))
+
+
+def _restriction(banded: BandedRestriction, dtype: np.dtype) -> Restriction:
+    across, bands = _terms(banded.across, dtype), _bands(banded.along_row, dtype)
+    return Restriction(banded.starts, banded.weights.astype(dtype), across, bands)
+
+
+def _terms(matrix: ByRows, dtype: np.dtype) -> Terms:
+    return Terms(matrix.indices, matrix.weights.astype(dtype))
+
+
+def _bands(row: Parities, dtype: np.dtype) -> Bands:
+    count = row.even.shape[1]
+    length = _whole_vectors(count, dtype)
+    even, odd = np.zeros((len(row.even), length), dtype), np.zeros((len(row.odd), length), dtype)
+    even[:, :count], odd[:, :count] = row.even, row.odd
+    return Bands(row.even_shift, len(even), row.odd_shift, len(odd), length, even.ravel(), odd.ravel())
+
+
+def _whole_vectors(count: int, dtype: np.dtype) -> int:
+    """Return the count of numbers rounded up to whole vectors."""
+    lanes = vectors.BYTES // dtype.itemsize
+    return -(-count // lanes) * lanes
+
+
+def _box(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return a shape as (slabs, rows, points of a row)."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])

@@ -22,7 +22,7 @@ from .compiled import waves
 from .compiled.arguments import Overlap
 from .compiled.cascade import PLACES, cascade
 from .compiled.compiling import specialized
-from .half_cycles import HalfCycles
+from .fused import HalfCycles
 from .primitives import writable
 
 Array = NDArray[np.floating]
@@ -117,7 +117,7 @@ class FusedSteps(HalfCycles):
         """Return the parts of the grid, which overlap by what each computes of its neighbors' iterates."""
         slabs, coarse = self.fine[0], self.coarse[0] if restricts else 0
         count = max(1, min(team.threads_for(self.unknowns), slabs // (2 * (steps + self.width + 2))))
-        starts, parts = self.transfers.starts, []
+        starts, parts = self.transfers.restriction.starts, []
         for (low, high), (first, last) in zip(team.even_parts(slabs, count), team.even_parts(coarse, count), strict=True):
             reach = (int(starts[first]), int(starts[last - 1]) + self.width) if first < last else (low + 1, high - 1)
             parts.append(Overlap(low, high, first, last, *reach))
