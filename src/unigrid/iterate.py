@@ -29,6 +29,9 @@ DISCRETIZATION = "discretization"  # in place of a relative tolerance: one pass 
 DIVERGED_GROWTH, DIVERGED_RISES = 1e4, 5
 # No gain of a percent on the smallest residual in this many iterations, or, at round-off level, no halving in one.
 STAGNATED_GAIN, STAGNATED_ITERATIONS, ROUND_OFF_RANGE = 0.99, 5, 10.0
+# Rounding excuses at most this part of ||b||: a residual near ||b|| means that no digit of u need be right. The same holds for
+# one pass of full multigrid.
+EXCUSED = 0.5
 # The expected factor of the first iteration. Looking ahead in vain costs a cycle, failing to look ahead a pass over memory.
 FIRST_RATE = 0.01
 
@@ -231,7 +234,7 @@ def _verdict(
         return Reason.STAGNATED, f": the tolerance {wanted} is not reachable, rounding alone leaves about {left}"
     if _stagnates(residuals):
         return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {_relative(target, b_norm)})"
-    if iterations >= tolerance.maxiter and tolerance.one_pass:
+    if iterations >= tolerance.maxiter and tolerance.one_pass and norm <= EXCUSED * b_norm:
         return Reason.CONVERGED, ": one pass of full multigrid, to the accuracy of the discretization if f is smooth"
     if iterations >= tolerance.maxiter:
         return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {_relative(target, b_norm)})"
@@ -258,7 +261,7 @@ def _met(norm: float, b_norm: float, tolerance: Tolerance, round_off: Callable[[
     target = tolerance.target(b_norm)
     if norm <= target:
         return f" (tolerance {_relative(target, b_norm)})"
-    if tolerance.rtol is None and norm <= round_off() <= b_norm:  # above ||b||, rounding leaves no digit of u right
+    if tolerance.rtol is None and norm <= min(round_off(), EXCUSED * b_norm):
         level, wanted = _relative(round_off(), b_norm), _relative(target, b_norm)
         return f", at the round-off level {level}, which lies above the tolerance {wanted}"
     return None

@@ -243,59 +243,6 @@ def test_no_wrong_answer_passes_as_converged_where_squares_overflow_or_vanish(si
         assert np.isfinite(solution.u).all()
 
 
-# Singular problems.
-
-
-@pytest.mark.parametrize("boundary", ["neumann", "periodic", ["periodic", "neumann"]], ids=str)
-@pytest.mark.parametrize("centering", ["vertex", "cell"])
-def test_an_incompatible_source_is_an_error_with_the_mean_and_the_option(boundary, centering):
-    problem = unigrid.Poisson((12, 15), boundary=boundary, centering=centering)
-    f = problem.compatible(rough((12, 15))) + 3.25
-    with pytest.raises(ValueError, match=r"mean is 3\.25\b.*compatibility=.project") as error:
-        unigrid.solve(f, boundary=boundary, centering=centering)
-    one_line(error)
-    projected = unigrid.solve(f, boundary=boundary, centering=centering, compatibility="project", rtol=1e-11)
-    np.testing.assert_allclose(
-        projected.u, unigrid.solve(f - 3.25, boundary=boundary, centering=centering, rtol=1e-11).u, rtol=0, atol=1e-9
-    )
-
-
-def test_boundary_fluxes_count_in_the_mean():
-    f = np.full((16, 16), -4.0)  # the fluxes into a unit square, 1 on each side, and what f takes out are equal
-    assert unigrid.solve(f, boundary=N(1.0), centering="cell").converged
-    with pytest.raises(ValueError, match="mean is 8"):
-        unigrid.solve(-f * 0 + 4.0, boundary=N(1.0), centering="cell")
-
-
-@pytest.mark.parametrize("centering", ["vertex", "cell"])
-@pytest.mark.parametrize("boundary", ["neumann", "periodic"])
-@pytest.mark.parametrize("shape", [(24, 20, 24), (33, 30), (50,)], ids=str)
-@pytest.mark.parametrize("accelerate", [None, "cg"])
-def test_a_compatible_source_gives_the_mean_zero_solution(shape, boundary, centering, accelerate):
-    problem = unigrid.Poisson(shape, boundary=boundary, centering=centering)
-    f = problem.compatible(rough(shape))
-    solution = unigrid.solve(f, boundary=boundary, centering=centering, accelerate=accelerate)
-    assert solution.converged
-    assert abs(problem.mean(solution.u)) <= 1e-13 * np.abs(solution.u).max()
-    assert np.linalg.norm(f.ravel() - problem.matrix() @ solution.u.ravel()) <= 1.1e-8 * np.linalg.norm(f)
-
-
-def test_the_mean_zero_solution_is_returned_whatever_the_mean_of_u0():
-    f = unigrid.Poisson((20, 20), boundary="periodic").compatible(rough((20, 20)))
-    exact = unigrid.solve(f, boundary="periodic").u
-    for u0 in (exact + 5.0, rough((20, 20)) + 100.0):
-        assert abs(unigrid.solve(f, boundary="periodic", u0=u0).u.mean()) <= 1e-12
-
-
-@pytest.mark.parametrize("centering", ["vertex", "cell"])
-@pytest.mark.parametrize("boundary", ["neumann", "periodic"])
-@pytest.mark.parametrize("value", [0.1, 3.7, 1e10])
-def test_a_constant_source_projected_leaves_nothing_but_rounding(value, boundary, centering):
-    f = np.full((23, 31), value)
-    solution = unigrid.solve(f, boundary=boundary, centering=centering, compatibility="project")
-    assert np.abs(solution.u).max() <= 1e-12 * value
-
-
 # Nothing to do.
 
 
@@ -598,26 +545,6 @@ def test_what_a_callback_keeps_is_not_written_over_later():
 
 
 # Found by reading: verdicts that were wrong or hidden.
-
-
-@pytest.mark.parametrize("boundary", ["neumann", "periodic"])
-def test_a_point_source_is_incompatible_however_large_its_value(boundary):
-    f = np.zeros((64, 64))
-    f[20, 20] = 1.0
-    with pytest.raises(ValueError, match=r"mean is 0\.000.*compatibility='project'"):
-        unigrid.solve(f, boundary=boundary)
-
-
-@pytest.mark.parametrize("n", [100, 500, 1100])
-def test_a_flux_without_an_outlet_is_incompatible_at_every_size(n):
-    with pytest.raises(ValueError, match="has a solution only if f has mean zero"):
-        unigrid.solve(np.zeros((n, n)), boundary=[(N(1.0), "neumann"), "neumann"])
-
-
-def test_a_mean_that_was_taken_out_is_said_in_the_message():
-    f = rough((300, 50))
-    assert "was taken out of the right-hand side" in unigrid.solve(f, boundary="neumann").message
-    assert "taken out" not in unigrid.solve(f).message
 
 
 def test_slow_convergence_from_above_the_norm_of_b_is_no_stagnation():

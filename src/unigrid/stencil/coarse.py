@@ -23,14 +23,15 @@ DENSE_UNKNOWNS = 400
 
 @final
 class DirectSolver(Smoother):
-    """u = A^-1 f by a dense inverse (few unknowns) or a sparse factorization; the mean-zero solution where A is singular.
+    """u = A^-1 f by a dense inverse (few unknowns) or a sparse factorization; see `_constant_part` where A is nearly singular.
 
     The dense inverse comes from the eigenvectors along each axis, which are known: A^-1 = V (sum of eigenvalues)^-1 V^-1, V a
     tensor product.
     """
 
-    def __init__(self, problem: Poisson) -> None:
-        self.problem = problem
+    def __init__(self, problem: Poisson, largest: float | None = None) -> None:
+        """`largest` bounds the eigenvalues of A on the finest level; that of `problem` itself, if not given."""
+        self.problem, self.largest = problem, largest or problem.operator.norm_bound
         dense = problem.grid.size <= DENSE_UNKNOWNS
         self.inverse = _dense_inverse(problem.grid.axes, problem.reaction) if dense else None  # u = inverse f
         self._solve: Callable[[Numbers], Numbers] = (
@@ -41,21 +42,35 @@ class DirectSolver(Smoother):
         return f"<DirectSolver: {self.problem.grid.size} unknowns, {'factorized' if self.inverse is None else 'dense inverse'}>"
 
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        return self._solve(f.astype(np.float64).ravel()).reshape(f.shape).astype(f.dtype)
+        u = self._solve(f.astype(np.float64).ravel()).reshape(f.shape)
+        u += _constant_part(self.problem, self.largest, f)
+        return u.astype(f.dtype)
 
     def adjoint(self) -> DirectSolver:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"problem": self.problem}  # factors of the sparse solver cannot be pickled
+        return {"problem": self.problem, "largest": self.largest}  # factors of the sparse solver cannot be pickled
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["problem"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def _constant_part(problem: Poisson, largest: float, f: Array) -> float:
+    """Return the constant to be added to the solution without its constant part.
+
+    That is mean(f) / c where the constant is found apart, and zero where c is lost in the rounding of the finest operator: 1/c
+    would amplify rounding until nothing else is left. Above, it has to be solved for, as smoothing does not keep the mean.
+    """
+    if not problem.has_constant_apart or problem.loses_reaction(f.dtype, largest):
+        return 0.0
+    weights = problem.weights
+    return float((weights * f).sum() / weights.sum()) / problem.reaction
 
 
 @lru_cache(32)
 def _dense_inverse(axes: tuple[Axis, ...], reaction: float) -> Numbers:
-    """Return A^-1, (unknowns, unknowns); where A is singular, the matrix that gives mean-zero solutions."""
+    """Return A^-1, (unknowns, unknowns); where the constant is found apart, the matrix of the rest."""
     result = 1.0 / _eigenvalue_sums(axes, reaction)
     # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last. As a stack of small products:
     # one large product would wake the threads of BLAS, which then spin for 0.1 s on the cores that the solve is about to use.
@@ -100,9 +115,9 @@ def _factorized(problem: Poisson) -> Callable[[Numbers], Numbers]:
     from scipy.sparse.linalg import splu
 
     matrix = problem.matrix()
-    if not problem.singular:
+    if not problem.has_constant_apart:
         return splu(matrix.tocsc()).solve  # type: ignore[no-any-return]
-    # Bordered with the null space, [A 1; w^T 0] is regular, and its solution has mean zero.
+    # Bordered with the constant, [A 1; w^T 0] is regular however small c is, and its solution has mean zero.
     weights = (problem.weights / problem.weights.sum()).ravel()
     ones = np.ones((len(weights), 1))
     bordered = scipy.sparse.block_array([[matrix, ones], [weights[None, :], None]], format="csc")
@@ -114,13 +129,14 @@ def _factorized(problem: Poisson) -> Callable[[Numbers], Numbers]:
 class FourierSolver(Smoother):
     """u = A^-1 f by diagonalization: a fast sine, cosine or Fourier transform along each axis, by the sides it ends at.
 
-    Alone on one level it is the classical fast Poisson solver. The mean-zero solution where A is singular.
+    Alone on one level it is the classical fast Poisson solver.
 
     Source: G. Strang, The discrete cosine transform, SIAM Review 41 (1999), for the eight bases.
     """
 
-    def __init__(self, problem: Poisson) -> None:
-        self.axes = problem.grid.axes
+    def __init__(self, problem: Poisson, largest: float | None = None) -> None:
+        """`largest` as of `DirectSolver`."""
+        self.problem, self.axes, self.largest = problem, problem.grid.axes, largest or problem.operator.norm_bound
         self._inverse = 1.0 / _eigenvalue_sums(self.axes, problem.reaction)
 
     def __repr__(self) -> str:
@@ -133,7 +149,9 @@ class FourierSolver(Smoother):
         spectrum = spectrum * self._inverse.astype(f.dtype)
         for number, axis in reversed(list(enumerate(self.axes))):
             spectrum = _back_transform(spectrum, axis, number)
-        return np.ascontiguousarray(spectrum.real, dtype=f.dtype)
+        u = np.ascontiguousarray(spectrum.real, dtype=f.dtype)
+        u += f.dtype.type(_constant_part(self.problem, self.largest, f))
+        return u
 
     def adjoint(self) -> FourierSolver:
         return self
@@ -163,11 +181,11 @@ def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
 
 
 def _eigenvalue_sums(axes: tuple[Axis, ...], reaction: float) -> Numbers:
-    """Return the eigenvalues of A, one array axis per grid axis; infinity for the constant where A is singular."""
+    """Return the eigenvalues of A, one array axis per grid axis; infinity for the constant where that is found apart."""
     sums = np.full((), reaction)
     for axis in axes:
         sums = np.add.outer(sums, axis.eigenvalues(np.arange(axis.n)))
-    if reaction == 0.0 and all(axis.singular for axis in axes):
+    if Grid(axes).has_constant_apart(reaction):
         sums[(0,) * len(axes)] = np.inf
     return sums
 

@@ -156,7 +156,11 @@ class StencilCycle(Frozen, ProblemCycle):
                 raise TypeError(f"b and u must be arrays, both float32 or float64; {name} is {kind}")
             if array.shape != self.problem.shape:
                 raise ValueError(f"{name} must have the problem's shape {self.problem.shape}, got {array.shape}")
-        return self.cycle(b, u)
+        problem = self.problem
+        u = self.cycle(b, u)
+        if problem.singular or not problem.loses_reaction(b.dtype):
+            return u
+        return problem.centered(u) + b.dtype.type(problem.exact_mean(b) / problem.reaction)
 
     @lists_options(SolveOptions)
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
@@ -326,7 +330,7 @@ class StencilCycle(Frozen, ProblemCycle):
 
         def apply(vector: Array) -> Array:
             r = real_array(vector, "the vector").reshape(problem.shape)
-            return problem.compatible(symmetric(problem.compatible(r))).ravel()
+            return problem.compatible(symmetric(r)).ravel()
 
         def transposed(vector: Array) -> Array:
             weights = problem.weights.ravel()

@@ -294,6 +294,17 @@ class Grid:
         """The reflections beyond the ends of every axis."""
         return tuple(axis.reflections for axis in self.axes)
 
+    def has_constant_apart(self, reaction: float) -> bool:
+        """Whether the constant part of the solution of -Laplace(u) + c u = f is to be found apart from the cycles.
+
+        Every side is Neumann or periodic: then constants are eigenvectors, A 1 = c 1, and so is what is orthogonal to them. And
+        c is at most the next eigenvalue of the box: coarse-grid correction would amplify the rounding in the constant by 1/c,
+        which leaves no trace in the residual.
+        """
+        turns = (2.0 if axis.periodic else 1.0 for axis in self.axes)
+        following = min((math.pi * turn / axis.length) ** 2 for turn, axis in zip(turns, self.axes, strict=True))
+        return reaction <= following and all(axis.singular for axis in self.axes)
+
     def without(self, axis: int) -> tuple[Axis, ...]:
         """Return the other axes: those of the sides at the ends of axis `axis`."""
         return self.axes[:axis] + self.axes[axis + 1 :]

@@ -162,7 +162,7 @@ def levels_of(problem: Poisson, configuration: Configuration) -> tuple[StencilLe
     problems = _coarsened(problem, configuration.max_levels)
     levels = [_filled(fine, coarse, configuration) for fine, coarse in pairwise(problems)]
     coarsest = configuration.coarsest
-    solver = COARSEST[coarsest](problems[-1]) if isinstance(coarsest, str) else fitted(coarsest)
+    solver = COARSEST[coarsest](problems[-1], problem.operator.norm_bound) if isinstance(coarsest, str) else fitted(coarsest)
     return (*levels, StencilLevel(problems[-1], None, {"smoother": solver}))
 
 

@@ -44,8 +44,8 @@ class Run:
     keeps: bool
 
     def shown(self, u: Array | None) -> Array | None:
-        """Return an iterate as it may leave the iteration: mean-zero where the problem is singular."""
-        return u if u is None or not self.problem.singular else self.problem.compatible(u)
+        """Return an iterate as it may leave the iteration: mean-zero where the constant is found apart."""
+        return u if u is None or not self.problem.has_constant_apart else self.problem.centered(u)
 
 
 @final
@@ -162,9 +162,13 @@ class MixedCycles(Iteration):
 
     def _add(self, e: Any) -> float:
         """Add a correction to u, and begin with what it leaves; return the norm of that."""
-        fresh, b = self._u is None, self._run.b
+        fresh, b, problem = self._u is None, self._run.b, self._run.problem
         self._u = empty(b.shape, b.dtype) if self._u is None else self._u
-        return kernels.of(b).correct(self._residual, b, self._u, e, fresh, self._tables)
+        norm = kernels.of(b).correct(self._residual, b, self._u, e, fresh, self._tables)
+        if problem.has_constant_apart and not problem.singular:  # in float32, c may be lost in rounding, and the mean drifts
+            self._u = problem.centered(self._u)
+            norm = kernels.of(b).restate(self._residual, b, self._u, self._tables)
+        return norm
 
     def _gains_more(self) -> bool:
         """Whether float32 has the digits for another cycle on this correction, and one is needed.

@@ -20,6 +20,7 @@ from .transfers import lagrange
 if TYPE_CHECKING:
     from scipy import sparse
 
+CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
@@ -156,6 +157,19 @@ class Poisson:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         return self.reaction == 0.0 and all(axis.singular for axis in self.grid.axes)
 
+    @cached_property
+    def has_constant_apart(self) -> bool:
+        """Whether the constant part of u is found apart from the cycles: where the problem is singular, or nearly so."""
+        return self.grid.has_constant_apart(self.reaction)
+
+    def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
+        """Whether the constant is found apart, and c is lost in the rounding of A in this precision.
+
+        `largest` bounds the eigenvalues of the finest level's A; that of this one, if not given.
+        """
+        bound = largest or self.operator.norm_bound
+        return self.has_constant_apart and self.reaction <= float(np.finfo(dtype).eps) * bound
+
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
         return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))
@@ -209,15 +223,23 @@ class Poisson:
         weights = [axis.weights / axis.weights.sum() for axis in self.grid.axes]
         return kernels.of(array).weighted_sum(array, weights)
 
+    def exact_mean(self, array: NDArray[Any]) -> float:
+        """Return the mean but for its last digits, even of values that cancel; exactly zero where they cancel to nothing."""
+        mean = self.mean(array)
+        if abs(mean) > CANCELS * kernels.of(array).norm(array) / math.sqrt(array.size):
+            return mean
+        weights = np.ones(())
+        for axis in self.grid.axes:
+            weights = np.multiply.outer(weights, axis.weights / axis.h)  # 1, or a power of 1/2: products are exact
+        return exact_sum(weights * array) / exact_sum(weights)
+
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
         """Return b without its mean if the problem is singular, else b: a right-hand side that has a solution."""
-        return self.made_compatible(b.copy()) if self.singular else b
+        return self.centered(b) if self.singular else b
 
-    def made_compatible(self, b: NDArray[Any]) -> NDArray[Any]:
-        """Do as `compatible`, in an array that may be overwritten."""
-        if self.singular:
-            b -= b.dtype.type(self.mean(b))
-        return b
+    def centered(self, u: NDArray[Any]) -> NDArray[Any]:
+        """Return u without its mean where the constant part is found apart, else u."""
+        return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u
 
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left."""
@@ -229,6 +251,23 @@ class Poisson:
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson._of(grid, self.reaction, values)
+
+
+def exact_sum(values: NDArray[Any]) -> float:
+    """Return the sum of an array, rounded once.
+
+    Adding a large power of two and taking it off again splits off the leading bits of all values, whose sum is exact.
+
+    Source: S. Rump, T. Ogita, S. Oishi, Accurate floating-point summation, SIAM J. Sci. Comput. 31 (2008), algorithm 3.1.
+    """
+    rest = np.array(values, dtype=np.float64)
+    sums = []
+    while largest := float(np.abs(rest).max(initial=0.0)):
+        power = math.ldexp(1.0, math.frexp(largest)[1] + (rest.size + 2).bit_length())
+        leading = (rest + power) - power
+        sums.append(float(leading.sum()))
+        rest -= leading
+    return math.fsum(sums)
 
 
 def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:

@@ -7,15 +7,15 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
-from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
+from ..iterate import DISCRETIZATION, EXCUSED, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, choose, refuse_keyword
-from ..solution import Solution, stacked
+from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
 from .grid import finite_array, real_array
@@ -27,9 +27,10 @@ Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
 # Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
 ROUND_OFF = 0.5
-# The mean of b relative to max|b| that the discretization itself may leave in a singular problem; beyond it, f is wrong.
-COMPATIBILITY_DEFECT = 1e-3
-COMPATIBILITY_PART = 3e-2  # the same relative to the mean of |b|; measured 2.9e-3 at n = 8, falling as h^2
+# The mean of b that boundary fluxes may leave in a singular problem, as the discretization integrates them inexactly: this
+# part of the mean of what they add to |b|, over the intervals of an axis. Measured 2.9e-3 at n = 8 for smooth fluxes, falling
+# as h^2; of fluxes that jump it falls as h. A source alone has no such defect: its mean is zero but for rounding.
+FLUX_DEFECT = 0.25
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 # Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, full multigrid in
 # any precision leaves 2e-3, and rounding 1.4e-5 (1023^2) to 5.6e-5 (4095^2); of a smooth source, rounding leaves 6e-3 (1023^2).
@@ -178,33 +179,60 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     """Solve for one source."""
     problem, operator = cycle.problem, cycle.problem.operator
     may_mix = prefers_mixed(cycle, f.dtype, options)
-    b, b_norm, blocks, note = _right_hand_side(problem, f, options.compatibility, may_mix)
+    right = _right_hand_side(problem, f, options.compatibility, may_mix)
+    b, b_norm = right.b, right.norm
     if u is not None:
-        u = problem.compatible(u)
+        u = problem.centered(u)
         if not math.isfinite(operator.residual_norm(b, u)):
             raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
-    system = _system(problem, b, b_norm)
+    system = _system(problem, b, b_norm, right.mean_of_u)
     nested = u is None and options.start == "fmg" and cycle.nests
     run = Run(problem, f, b, nested, keeps=options.callback is not None)
-    mixed = may_mix and _single_is_enough(problem, b_norm, blocks)
+    mixed = may_mix and _single_is_enough(problem, b_norm, right.blocks)
     if options.precision == "mixed":
         mixed = _checked_for_single(problem, b, b_norm)
     begin = partial(_iteration, cycle, options)
     iteration = MixedCycles(begin, run, system, tolerance.target(b_norm)) if mixed else begin(run)
     solution = iterate(iteration, u, system, tolerance, options.callback)
-    notes = " ".join(each for each in (solution.message, "Precision: mixed." if mixed else "", note) if each)
+    if right.mean_of_u:
+        solution = _with_constant(solution, problem, right, tolerance)
+    notes = " ".join(each for each in (solution.message, "Precision: mixed." if mixed else "", right.note) if each)
     return replace(solution, message=notes)
 
 
-def _system(problem: Poisson, b: Array, b_norm: float) -> System:
-    """Return A u = b as the driver needs it."""
+def _with_constant(solution: Solution, problem: Poisson, right: RightHandSide, tolerance: Tolerance) -> Solution:
+    """Return the solution with its constant part, which was found apart.
+
+    Where the constant is so large that the sum keeps too few digits of the rest, it has not converged. The residual of the sum
+    is measured without the constant, which fulfils its equation.
+    """
+    u = _plus(solution.u, right.mean_of_u)
+    norm, whole_norm = problem.operator.residual_norm(right.b, _plus(u, -right.mean_of_u)), kernels.of(u).norm(right.whole)
+    solution = replace(solution, u=u)
+    excused = EXCUSED * whole_norm if tolerance.rtol is None or tolerance.one_pass else 0.0
+    reached = max(tolerance.target(whole_norm), solution.residuals[-1], excused)
+    if not solution.converged or norm <= reached:
+        return solution
+    message = (
+        f"stagnated: the mean of u, mean(f) / reaction, is {right.mean_of_u:.1e}, and rounding it leaves a residual of "
+        f"{norm / whole_norm:.1e} ||b||. Take the mean out of f, or give reaction=0 for the solution of mean zero."
+    )
+    return replace(solution, converged=False, reason=Reason.STAGNATED, message=message)
+
+
+def _plus(u: Array, mean: float) -> Array:
+    return u + u.dtype.type(mean) if mean else u
+
+
+def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -> System:
+    """Return A u = b as the driver needs it; what a callback receives has the constant part that was found apart."""
     return System(
         b,
         lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
         partial(_round_off, problem, b.dtype, b_norm),
         # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
         _round_off_of(problem, b.dtype, b_norm, 4.0 * b_norm / problem.operator.smallest_eigenvalue),
-        view=_read_only,
+        view=lambda u: _read_only(_plus(u, mean_of_u)),
         zero=lambda: np.zeros_like(b),
     )
 
@@ -216,13 +244,13 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteratio
     problem = run.problem
     step: Callable[[Array, Array | None], Array] = cycle
     if options.accelerate == "cg":
-        step = ConjugateGradients(problem.operator, cycle.symmetric(), problem.compatible)
+        step = ConjugateGradients(problem.operator, cycle.symmetric().cycle, problem.centered)
 
     @np.errstate(**QUIET)
     def iteration(b: Array, u: Array | None) -> Array:
-        return problem.compatible(step(b, u))
+        return problem.centered(step(b, u))
 
-    nested = (lambda: problem.compatible(cycle.nested(run.f))) if run.nested else None
+    nested = (lambda: problem.centered(cycle.nested(run.f))) if run.nested else None
     return Repeated(iteration, _system(problem, run.b, kernels.of(run.b).norm(run.b)), nested)
 
 
@@ -255,7 +283,7 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
     """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`_single_is_enough`).
 
     Not on small grids, nor without fused half-cycles, where it is slower; not for a single iteration, which in float32
-    leaves more than the discretization's error; not for a problem that only a tiny reaction keeps from being singular.
+    leaves more than the discretization's error.
     """
     grid = cycle.problem.grid
     return (
@@ -267,16 +295,30 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
         and grid.size >= MIXED_FROM.get(grid.ndim, math.inf)
         and cycle.is_stencil
         and cycle.levels[0].turns
-        and not (cycle.problem.reaction > 0.0 and all(axis.singular for axis in grid.axes))
     )
 
 
-def _right_hand_side(
-    problem: Poisson, f: Array, compatibility: str, with_blocks: bool
-) -> tuple[Array, float, NDArray[np.float64], str]:
-    """Return b, boundary values folded in and, where the problem is singular, its mean removed; its norm; its sums over blocks,
-    for `solution_norm`, where they are needed; a note on b.
+class RightHandSide(NamedTuple):
+    """A u = b as cycles take it.
+
+    b : boundary values folded in; where the constant part of u is found apart, without its mean
+    norm : of b
+    blocks : sums of b over blocks, for `solution_norm`, where they are needed
+    whole : b with its mean
+    mean_of_u : which was found apart, and is to be added to the solution of b; 0 where there is none
+    note : for the user
     """
+
+    b: Array
+    norm: float
+    blocks: NDArray[np.float64]
+    whole: Array
+    mean_of_u: float = 0.0
+    note: str = ""
+
+
+def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
+    """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
     b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
     if with_blocks:
         b_norm, blocks = kernels.of(b).norm_and_blocks(b, block_counts(problem.grid))
@@ -288,20 +330,41 @@ def _right_hand_side(
         raise ValueError(
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
         )
-    if not problem.singular:
-        return b, b_norm, blocks, ""
-    mean, eps = problem.mean(b), float(np.finfo(b.dtype).eps)
-    if compatibility == "error":
-        _check_compatible(problem, b, mean)
-    if abs(mean) <= eps * b_norm / math.sqrt(b.size):
-        return b, b_norm, blocks, ""  # as near to zero as rounding brings it
-    projected = problem.compatible(b)
-    projected_norm = kernels.of(b).norm(projected)
-    if not projected_norm > 4.0 * eps * b_norm:  # a constant source leaves rounding alone, which is no source
-        projected, projected_norm = np.zeros_like(b), 0.0
-    noticeable = abs(mean) > 10.0 * eps * float(np.abs(b).max())
+    right = RightHandSide(b, b_norm, blocks, b)
+    return _without_constant(problem, f, right, compatibility) if problem.has_constant_apart else right
+
+
+def _without_constant(problem: Poisson, f: Array, right: RightHandSide, compatibility: str) -> RightHandSide:
+    """Return the right-hand side without its mean, and the mean of u that belongs to it."""
+    b, eps = right.whole, float(np.finfo(right.whole.dtype).eps)
+    if problem.singular:
+        mean, mean_of_u = problem.mean(b), 0.0
+        if compatibility == "error":
+            _check_compatible(problem, f, b, mean)
+    else:
+        mean = problem.exact_mean(b)
+        mean_of_u = _mean_of_solution(problem, mean, b.dtype)
+    if abs(mean) <= eps * right.norm / math.sqrt(b.size):
+        return right._replace(mean_of_u=mean_of_u)  # as near to zero as rounding brings it
+    centered = b - b.dtype.type(mean)
+    norm = kernels.of(b).norm(centered)
+    if not norm > 4.0 * eps * right.norm:  # a constant source leaves rounding alone, which is no source
+        centered, norm = np.zeros_like(b), 0.0
+    noticeable = problem.singular and abs(mean) > 10.0 * eps * float(np.abs(b).max())
     note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
-    return projected, projected_norm, blocks, note
+    return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, note=note)
+
+
+def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
+    """Return mean(b) / c, which is the mean of u. Raises ValueError where that leaves the range of numbers."""
+    with np.errstate(over="ignore"):
+        mean_of_u = float(np.float64(mean) / problem.reaction)
+    if not abs(mean_of_u) <= float(np.finfo(dtype).max):
+        raise ValueError(
+            f"the mean of u is mean(f) / reaction = {mean:.3g} / {problem.reaction:.3g}, beyond the range of {dtype}; "
+            f"scale f, take its mean out, or give reaction=0"
+        )
+    return mean_of_u
 
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
@@ -313,18 +376,27 @@ def _round_off_of(problem: Poisson, dtype: np.dtype, b_norm: float, u_norm: floa
     return ROUND_OFF * float(np.finfo(dtype).eps) * (problem.operator.norm_bound * u_norm + b_norm)
 
 
-def _check_compatible(problem: Poisson, b: Array, mean: float) -> None:
-    """Raise ValueError where the mean of b is larger than the discretization of a compatible problem leaves it.
-
-    Measured by the mean of |b| as well as by its maximum: a point source, or a flux folded into few unknowns, has a maximum
-    beside which any mean is small.
-    """
-    sizes = np.abs(b)
-    if abs(mean) > min(COMPATIBILITY_DEFECT * float(sizes.max()), COMPATIBILITY_PART * problem.mean(sizes)):
-        raise ValueError(
-            f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
-            f"included; its mean is {mean:.6g} (largest value {sizes.max():.3g}). compatibility='project' takes the mean out"
-        )
+def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None:
+    """Raise ValueError where the mean of b is more than rounding, and what boundary fluxes may leave, explain."""
+    axes = problem.grid.axes
+    rounding = math.sqrt(float(np.finfo(b.dtype).eps))
+    allowed = rounding * problem.mean(np.abs(b))
+    if not problem.homogeneous:
+        allowed += FLUX_DEFECT / min(axis.intervals for axis in axes) * problem.mean(np.abs(b - f))
+    if abs(mean) <= allowed:
+        return
+    halved = any(axis.centering == "vertex" and not axis.periodic for axis in axes)
+    plain = float(np.mean(b, dtype=np.float64))
+    how = f"its mean is {mean:.6g}"
+    if halved:
+        how += f", in which unknowns on a Neumann side count half (their plain mean is {plain:.6g})"
+    way_out = "compatibility='project' takes the mean out"
+    if halved and problem.homogeneous and abs(plain) <= rounding * float(np.abs(b).mean()):
+        way_out = f"with centering='cell', where all unknowns count alike, this f is compatible; {way_out}"
+    raise ValueError(
+        f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
+        f"included; {how}. {way_out}"
+    )
 
 
 def _read_only(u: Array) -> Array:
