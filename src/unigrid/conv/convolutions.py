@@ -26,7 +26,8 @@ def convolutions_of(slot: Any) -> list[nn.Module]:
     >>> [len(convolutions_of(slot)) for slot in (level.operator, level.smoother, level.prolongation)]
     [1, 2, 0]
     """
-    return list({id(module): module for module in _modules(slot) if is_convolution(module)}.values())
+    found = (module for module in _modules(slot) if getattr(getattr(module, "weight", None), "ndim", 0) >= 3)  # has a kernel
+    return list({id(module): module for module in found}.values())
 
 
 def chains_of(slot: Any) -> list[list[Any]]:
@@ -39,14 +40,9 @@ def chains_of(slot: Any) -> list[list[Any]]:
     >>> [len(chain) for chain in chains_of(level.operator)], [len(chain) for chain in chains_of(level.smoother)]
     ([2], [1])
     """
-    chains = [_applied(part) for part in _parts(slot)]
+    named = [module.convolution for module in _modules(slot) if hasattr(module, "convolution")]
+    chains = [convolutions_of(part) for part in named or convolutions_of(slot)]
     return list({tuple(map(id, chain)): chain for chain in chains if chain}.values())
-
-
-def is_convolution(module: Any) -> bool:
-    """Whether a module has a kernel: weights with axes beside those of the channels."""
-    weight = getattr(module, "weight", None)
-    return weight is not None and weight.ndim >= 3
 
 
 def _modules(slot: Any) -> Iterator[nn.Module]:
@@ -57,16 +53,3 @@ def _modules(slot: Any) -> Iterator[nn.Module]:
             for value in vars(module).values():
                 if isinstance(value, nn.Module):
                     yield from _modules(value)
-
-
-def _parts(slot: Any) -> list[Any]:
-    """Return the modules that a slot's own modules name as their convolution, or else the convolutions in it."""
-    modules = list(slot.modules()) if isinstance(slot, nn.Module) else []
-    named = [module.convolution for module in modules if hasattr(module, "convolution")]
-    return named or [module for module in modules if is_convolution(module)]
-
-
-def _applied(part: Any) -> list[Any]:
-    if hasattr(part, "narrow"):  # a bottleneck, whose convolutions may be borrowed and then are no children
-        return [part.narrow, part.between, part.widen]
-    return [module for module in part.modules() if is_convolution(module)]
