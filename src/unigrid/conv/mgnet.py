@@ -141,7 +141,7 @@ class MgNetConfig:
             object.__setattr__(self, "cycle", "down")
         for name, allowed in CHOICES.items():
             choose(getattr(self, name), allowed, name)
-        normalize_levels(self, "steps", ["steps", "features"] if self.data is None else ["steps", "features", "data"])
+        normalize_levels(self, ["steps", "features"] if self.data is None else ["steps", "features", "data"])
         normalize_counts(self, ["in_channels", "num_classes"])
         for name in ("transfer_norms", "transfer_activation", "operator_norm"):
             if not isinstance(getattr(self, name), bool):

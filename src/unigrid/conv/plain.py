@@ -89,7 +89,7 @@ class PlainConfig:
     def __post_init__(self) -> None:
         choose(self.pooling, POOLING, "pooling")
         choose(self.activation, ACTIVATIONS, "activation")
-        normalize_levels(self, "steps", ["steps", "channels"])
+        normalize_levels(self, ["steps", "channels"])
         normalize_counts(self, ["in_channels", "num_classes", "kernel"])
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, for an output as large as its input, got {self.kernel}")

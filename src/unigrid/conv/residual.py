@@ -194,7 +194,7 @@ class ResNetConfig:
         choose(self.activation, ACTIVATIONS, "activation")
         for name in ("operator_sharing", "extractor_sharing"):
             choose(getattr(self, name), ("step", "level"), name)
-        normalize_levels(self, "blocks", ["blocks", "channels"])
+        normalize_levels(self, ["blocks", "channels"])
         normalize_counts(self, ["in_channels", "num_classes"])
 
     def build(self) -> ResNet:
@@ -256,29 +256,19 @@ class _Builder:
         levels: list[ConvLevel] = []
         restriction: BlockRestriction | None = None
         for at in reversed(range(len(self.channels))):
-            level, restriction = self.level(at, restriction)
-            levels.insert(0, level)
+            channels = self.channels[at]
+            steps = self.config.blocks[at] - (1 if at else 0)
+            operators = self.modules(self.config.operator_sharing, steps, channels)
+            extractors = self.modules(self.config.extractor_sharing, steps, channels)
+            parts: list[Part] = [*extractors, *[Borrowed(extractor) for extractor in extractors] * (steps - len(extractors))]
+            blocks = [self.block(part, (channels, channels), nn.Identity(), self.activation()) for part in parts]
+            levels.insert(0, ConvLevel(CarriedResidual(operators), ResidualSteps(blocks), restriction))
+            restriction = self.into(at, operators, extractors) if at else None
         return ConvCycle(levels)
-
-    def level(self, at: int, restriction: BlockRestriction | None) -> tuple[ConvLevel, BlockRestriction | None]:
-        """Return the level, whose restriction is the given one, and the restriction into it, if there is a finer level."""
-        channels = self.channels[at]
-        steps = self.config.blocks[at] - (1 if at else 0)
-        operators = self.modules(self.config.operator_sharing, steps, channels)
-        extractors = self.modules(self.config.extractor_sharing, steps, channels)
-        blocks = [self.step(self.of_step(extractors, step), channels) for step in range(steps)]
-        level = ConvLevel(CarriedResidual(operators), ResidualSteps(blocks), restriction)
-        return level, self.into(at, operators, extractors) if at else None
 
     def modules(self, sharing: str, steps: int, channels: int) -> list[nn.Module]:
         """Return the convolutions of a level: one per step, or one for all."""
         return [self.convolution(channels, channels) for _ in range(min(steps, 1) if sharing == "level" else steps)]
-
-    def of_step(self, modules: list[nn.Module], step: int) -> Part:
-        return modules[step] if step < len(modules) else Borrowed(modules[0])
-
-    def step(self, extractor: Part, channels: int) -> _Block:
-        return self.block(extractor, (channels, channels), nn.Identity(), self.activation())
 
     def into(self, at: int, operators: list[nn.Module], extractors: list[nn.Module]) -> BlockRestriction:
         """Return the block of stride 2 that leads into level `at`, and shares with it what the level's blocks share."""
@@ -289,15 +279,11 @@ class _Builder:
         B: Part = self.convolution(fine, coarse, stride=2)
         if self.config.extractor_sharing == "level" and extractors:
             B = LiftedExtractor(nn.Conv2d(fine, coarse, 1, stride=2, bias=False), Borrowed(extractors[0]))
-        normed = (
-            fine if self.config.form == "pre-act" else coarse,
-            coarse,
-        )  # pre-act norms what comes in, the others what B makes
-        return BlockRestriction(self.block(B, normed, self.shortcut(fine, coarse), self.activation()), A)
-
-    def shortcut(self, fine: int, coarse: int) -> nn.Module:
-        lift = nn.Conv2d(fine, coarse, 1, stride=2, bias=False)
-        return lift if self.config.form == "pre-act" else nn.Sequential(lift, nn.BatchNorm2d(coarse))
+        shortcut: nn.Module = nn.Conv2d(fine, coarse, 1, stride=2, bias=False)
+        normed = (fine, coarse)  # pre-act norms what comes in, the others what B makes
+        if self.config.form != "pre-act":
+            shortcut, normed = nn.Sequential(shortcut, nn.BatchNorm2d(coarse)), (coarse, coarse)
+        return BlockRestriction(self.block(B, normed, shortcut, self.activation()), A)
 
     def convolution(self, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
         return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

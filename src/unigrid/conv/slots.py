@@ -10,6 +10,7 @@ norms of every step and the activations of the transfers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -178,9 +179,8 @@ class Extraction(nn.Module):
         return features if self.scale is None else self.scale * features
 
 
-@final
-class FeatureExtraction(nn.Module, Smoother):
-    """Smoothing steps u <- u + B^i (f - A u), one for each given extraction."""
+class _Extractions(nn.Module, Smoother):
+    """Smoothing steps, one for each given extraction."""
 
     def __init__(self, steps: Sequence[Extraction]) -> None:
         super().__init__()
@@ -189,6 +189,11 @@ class FeatureExtraction(nn.Module, Smoother):
     @property
     def cost(self) -> float:
         return len(self.steps)
+
+
+@final
+class FeatureExtraction(_Extractions):
+    """Smoothing steps u <- u + B^i (f - A u), one for each given extraction."""
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
         for number, extract in enumerate(self.steps):
@@ -197,34 +202,25 @@ class FeatureExtraction(nn.Module, Smoother):
 
 
 @final
-class ChebyshevExtraction(nn.Module, Smoother):
+class ChebyshevExtraction(_Extractions):
     """Semi-iteration u^i = w^i (u^(i-1) + B^i (f - A u^(i-1))) + (1 - w^i) u^(i-2), with trained w, 1 at first.
 
     The first step has no step before it and no w. The counterpart of LM-ResNet.
     """
 
     def __init__(self, steps: Sequence[Extraction]) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList(steps)
+        super().__init__(steps)
         self.weights = nn.Parameter(torch.ones(len(steps) - 1)) if len(steps) > 1 else None
-
-    @property
-    def cost(self) -> float:
-        return len(self.steps)
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
         before: Tensor | None = None
         for number, extract in enumerate(self.steps):
             improved = _add(u, extract(operator_of_step(operator, number).residual(f, u)))
-            if number:
-                improved = self._mixed(number, improved, before)
+            if number and self.weights is not None:
+                weight = self.weights[number - 1]
+                improved = weight * improved if before is None else weight * improved + (1 - weight) * before
             before, u = u, improved
         return u  # type: ignore[return-value]
-
-    def _mixed(self, number: int, improved: Tensor, before: Tensor | None) -> Tensor:
-        assert self.weights is not None
-        weight = self.weights[number - 1]
-        return weight * improved if before is None else weight * improved + (1 - weight) * before
 
 
 @final
@@ -252,17 +248,10 @@ class MultiStepExtraction(nn.Module, Smoother):
                 residuals.append(operator.residual(f, states[-1]))
             known = zip(states, residuals, extractions, strict=True)
             proposals = [_add(state, extract(residual)) for state, residual, extract in known]
-            states.append(self._mixed(number, proposals))
+            alphas = torch.softmax(self.logits[number - 1], dim=0) if number else [1.0]
+            mixed = [alpha * proposal for alpha, proposal in zip(alphas, proposals, strict=True)]
+            states.append(functools.reduce(torch.add, mixed))
         return states[-1]  # type: ignore[return-value]
-
-    def _mixed(self, number: int, proposals: list[Tensor]) -> Tensor:
-        if number == 0:
-            return proposals[0]
-        alphas = torch.softmax(self.logits[number - 1], dim=0)
-        mixed = alphas[0] * proposals[0]
-        for alpha, proposal in zip(alphas[1:], proposals[1:], strict=True):
-            mixed = mixed + alpha * proposal
-        return mixed
 
 
 def _add(u: Tensor | None, correction: Tensor) -> Tensor:
