@@ -149,26 +149,19 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
     if not found:
         raise ValueError(f"no level of this {type(model).__name__} has convolutions in A or B")
     return [
-        KernelSymbol(
-            key[0], tuple(numbers), tuple(_product([_weight(convolution) for convolution in chain]) for chain in chains)
-        )
+        KernelSymbol(key[0], tuple(numbers), tuple(_kernel(chain) for chain in chains))
         for key, (numbers, chains) in found.items()
     ]
 
 
-def _weight(convolution: Any) -> NDArray[np.float64]:
-    weight: NDArray[np.float64] = convolution.weight.detach().cpu().double().numpy()
-    return weight
-
-
-def _product(kernels: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _kernel(chain: list[Any]) -> NDArray[np.float64]:
     """Return the kernel of convolutions one after the other."""
-    result = kernels[0]
-    for kernel in kernels[1:]:
+    result, *others = (convolution.weight.detach().cpu().double().numpy() for convolution in chain)
+    for kernel in others:
         sides = [a + b - 1 for a, b in zip(result.shape[2:], kernel.shape[2:], strict=True)]
         product = np.zeros((kernel.shape[0], result.shape[1], *sides))
         for place in np.ndindex(kernel.shape[2:]):
             window = tuple(slice(start, start + side) for start, side in zip(place, result.shape[2:], strict=True))
             product[:, :, *window] += np.tensordot(kernel[:, :, *place], result, axes=1)
         result = product
-    return result
+    return result  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from ..cycle import Steps
 from ..stencil.contract import FittedSmoother
 from ..stencil.learned import LearnedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
-from .symbols import OperatorSymbol, Symbols, earlier_part
+from .symbols import OperatorSymbol, Symbols
 
 
 @singledispatch
@@ -83,7 +83,8 @@ def _jacobi(smoother: Jacobi, operator: OperatorSymbol) -> Symbols:
 def _gauss_seidel(smoother: GaussSeidel, operator: OperatorSymbol) -> Symbols:
     """S = 1 - A / (D / omega + L), L the part of A at points that are relaxed earlier."""
     stencil = operator.stencil
-    before = np.flip(earlier_part(np.flip(stencil))) if smoother.backward else earlier_part(stencil)
+    place = np.arange(stencil.size).reshape(stencil.shape) - stencil.size // 2
+    before = np.where(place > 0 if smoother.backward else place < 0, stencil, 0.0)
     return 1.0 - operator.values / (operator.diagonal / smoother.omega + operator.of(before))
 
 

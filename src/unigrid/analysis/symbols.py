@@ -147,10 +147,3 @@ class OperatorSymbol(Operator):
     def of(self, stencil: Reals) -> Symbols:
         """Return the symbol of another stencil at these frequencies."""
         return symbol(stencil, *np.moveaxis(self.frequencies, -1, 0))
-
-
-def earlier_part(stencil: Reals) -> Reals:
-    """Return the part of a stencil at points before its middle, in row-major order."""
-    flat = stencil.copy().ravel()
-    flat[flat.size // 2 :] = 0.0
-    return flat.reshape(stencil.shape)
