@@ -10,14 +10,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, Prolongation, Restriction, Smoother, Steps
+from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
 from ..stencil.cycle import StencilCycle
 from ..stencil.problem import Poisson
-from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing
+from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing, sweeps_of
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 from .harmonics import Harmonics
-from .levels import SmootherSymbol, SymbolCycle, SymbolLevel, transfer_symbols
+from .levels import SmootherSymbol, SymbolLevel, transfer_symbols
 from .smoothers import couples, error_symbol
 from .stencils import StencilOnGrid, TransferStencils, galerkin
 from .symbols import OperatorSymbol, Reals, Symbols, checked_stencil, is_low, wrapped
@@ -157,12 +157,18 @@ class FourierAnalysis:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        sweeps = f"{_sweeps(self.smoother, self.pre)},{_sweeps(self.post_smoother, self.post)}"
+        sweeps = ",".join(str(sweeps_of(slot)) for slot in self._slots)
         smoothing = "no smoothing" if self.smoother is None else repr(self.smoother)
         if self.post_smoother != self.smoother:
             smoothing += f", then {self.post_smoother!r}"
         stencil, factors = " x ".join(map(str, self.stencil.shape)), " x ".join(map(str, self.factors))
         return f"<FourierAnalysis: {self.kind}({sweeps}), {smoothing}, {stencil} stencil, coarsening {factors}>"
+
+    @property
+    def _slots(self) -> list[Steps | None]:
+        """The slots before and after the correction, None for no steps."""
+        steps = (self.smoother, self.pre), (self.post_smoother, self.post)
+        return [Steps(smoother, count) if count else None for smoother, count in steps]
 
     @property
     def stencil(self) -> Reals:
@@ -240,7 +246,8 @@ class FourierAnalysis:
             raise ValueError(f"{self.ndim} axes need as many frequencies, got {len(frequencies)}")
         base = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
         harmonics = Harmonics.of(base, self._coupled(levels))
-        cycle = SymbolCycle(self._levels(harmonics, levels), self.kind)
+        cycle = MultigridCycle()
+        cycle.levels, cycle.kind = self._levels(harmonics, levels), self.kind
         identity = np.zeros((*base.shape[:-1], 1, 1)) + np.eye(math.prod(harmonics.counts), dtype=np.complex128)
         return wrapped(harmonics.frequencies), cycle.cycle(np.zeros_like(identity), identity)
 
@@ -249,8 +256,8 @@ class FourierAnalysis:
         levels = []
         for at in range(count - 1):
             operator, transfers = self._symbol(at, harmonics), self._transfer(at)
-            before, after = _slot(self.smoother, self.pre, operator), _slot(self.post_smoother, self.post, operator)
-            levels.append(SymbolLevel(operator, before, after, transfer_symbols(transfers, operator, harmonics)))
+            before, after = (SmootherSymbol(error_symbol(slot, operator)) if slot else None for slot in self._slots)
+            levels.append(SymbolLevel(operator, before, after, *transfer_symbols(transfers, operator, harmonics)))
             harmonics = harmonics.coarsened(transfers.factors)
         coarsest = self._symbol(count - 1, harmonics)
         return [*levels, SymbolLevel(coarsest, SmootherSymbol(np.zeros_like(coarsest.values)))]  # solved exactly: S = 0
@@ -309,7 +316,8 @@ class FourierAnalysis:
 
         S couples theta at most with theta + (pi, .., pi): pairs suffice.
         """
-        pairs = _pairs(np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1))
+        grid = np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1)
+        pairs = Harmonics(np.stack([grid, grid + np.pi], axis=-2), (2,))
         operator = self._symbol(0, pairs)
         error = error_symbol(Steps(self.smoother, steps), operator)
         low = is_low(pairs.frequencies, self.factors)
@@ -353,11 +361,6 @@ def _smoother(smoother: Any) -> Any:
     return SMOOTHERS[choose(smoother, SMOOTHERS, "smoother")]() if isinstance(smoother, str) else smoother
 
 
-def _sweeps(smoother: Any, steps: int) -> int:
-    """Return the number of sweeps; a red-black step has one per two omegas."""
-    return steps * len(smoother.omegas) // 2 if isinstance(smoother, RedBlack) else steps
-
-
 def _recipe(given: Any, named: Any, what: str) -> TransferRecipe:
     """Return the recipe, made if it is named."""
     if isinstance(given, str):
@@ -382,16 +385,6 @@ def _checked_stencils(stencils: Sequence[ArrayLike], ndim: int) -> list[Reals]:
     return checked
 
 
-def _slot(smoother: Any, steps: int, operator: OperatorSymbol) -> SmootherSymbol | None:
-    """Return that many steps of a smoother as a slot, None for no steps."""
-    return SmootherSymbol(error_symbol(Steps(smoother, steps), operator)) if steps else None
-
-
 def _circle(count: int) -> Reals:
     """Return frequencies from -pi on, (count,)."""
     return np.arange(count) * 2 * np.pi / count - np.pi
-
-
-def _pairs(theta: Reals) -> Harmonics:
-    """Return sets of theta and theta + (pi, .., pi), for theta of (..., axes)."""
-    return Harmonics(np.stack([theta, theta + np.pi], axis=-2), (2,))

@@ -6,13 +6,12 @@ H harmonics per base frequency; the columns are independent states. For b = 0 an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
-from ..cycle import MultigridCycle, Prolongation, Restriction, SlotLevel, Smoother
+from ..cycle import Prolongation, Restriction, SlotLevel, Smoother
 from .harmonics import Harmonics
 from .stencils import TransferStencils
 from .symbols import OperatorSymbol, Symbols
@@ -43,29 +42,16 @@ class TransferSymbol(Restriction, Prolongation):
 
 
 @final
+@dataclass(eq=False)
 class SymbolLevel(SlotLevel):
     """One level, its slots filled with symbols; the coarsest has no transfers."""
 
-    def __init__(
-        self,
-        operator: OperatorSymbol,
-        smoother: SmootherSymbol | None,
-        post_smoother: SmootherSymbol | None = None,
-        transfers: tuple[TransferSymbol, TransferSymbol] | None = None,
-    ) -> None:
-        self.operator, self.smoother, self.post_smoother = operator, smoother, post_smoother
-        self.state_transfer = self.prolongation = None
-        if transfers is not None:
-            self.restriction, self.prolongation = transfers
-
-
-@final
-class SymbolCycle(MultigridCycle):
-    """A cycle on Fourier modes."""
-
-    def __init__(self, levels: Sequence[SymbolLevel], kind: str) -> None:
-        self.levels: Sequence[SymbolLevel] = levels
-        self.kind = kind
+    operator: OperatorSymbol
+    smoother: SmootherSymbol | None
+    post_smoother: SmootherSymbol | None = None
+    restriction: Any = None
+    prolongation: TransferSymbol | None = None
+    state_transfer: None = None
 
 
 def transfer_symbols(
