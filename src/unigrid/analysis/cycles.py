@@ -44,18 +44,13 @@ class FourierAnalysis:
     ----------
     operator : Poisson or array_like
         A problem, of which spacing, centering and reaction count; or any constant stencil, an array of odd sides.
-    smoother : str or Smoother, optional
-        "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object. For your own, write a method
-        `error_symbol(operator)`, called with an `OperatorSymbol`, that returns the factor of each frequency, an array of the
-        shape of `operator.values`, or, where it couples frequencies, matrices (see `unigrid.analysis.smoothers`).
-    pre, post : int, optional
-        Steps before and after the coarse-grid correction.
-    post_smoother : str or Smoother, optional
-        The smoother after the correction where it is another one.
-
-        Without these four the default cycle is analyzed: of a problem that of `StencilCycle(problem)`, with its tuned
-        smoothing; of a bare stencil `RedBlack()`, two sweeps on either side, since the tuned omegas were found for Poisson's
-        equation. With some of them, the others are `RedBlack()` and 2. `pre=0, post=0` alone is a cycle without smoothing.
+    smoother, pre, post_smoother, post : optional
+        As of `StencilCycle`. Your own smoother needs a method `error_symbol(operator)`, called with an `OperatorSymbol`, that
+        returns the factor of each frequency, an array of the shape of `operator.values`, or, where it couples frequencies,
+        matrices (see `unigrid.analysis.smoothers`). Without these four the default cycle is analyzed: of a problem with the
+        tuned smoothing of `StencilCycle(problem)`; of a bare stencil with `RedBlack()`, two sweeps on either side, since the
+        tuned omegas were found for Poisson's equation. With some of them, the others are `RedBlack()` and 2. `pre=0, post=0`
+        alone is a cycle without smoothing.
     restriction, prolongation : str or TransferRecipe
         As of `StencilCycle`.
     coarse : "rediscretized", "galerkin", or a sequence of stencils
@@ -73,8 +68,7 @@ class FourierAnalysis:
     Raises
     ------
     ValueError, TypeError
-        For arguments that are not as above, with the allowed ones; when a factor is computed, also for a smoother or a transfer
-        that has no symbol.
+        For other arguments; when a factor is computed, also for a smoother or a transfer that has no symbol.
 
     Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), sections 4.3 to 4.6; Wienands, Joppich, Practical Fourier
     Analysis for Multigrid Methods (2005), chapters 5 and 6 (three-grid analysis).
@@ -87,19 +81,14 @@ class FourierAnalysis:
     >>> round(analysis.smoothing_factor, 3), round(analysis.two_grid_factor, 3), round(analysis.cycle_factor(levels=3), 3)
     (0.25, 0.074, 0.106)
 
-    The default cycle of `unigrid.solve`:
-
-    >>> round(FourierAnalysis(problem).cycle_factor(levels=3), 4)
+    >>> round(FourierAnalysis(problem).cycle_factor(levels=3), 4)  # the default cycle of `unigrid.solve`
     0.0092
 
-    Any constant stencil:
+    Any constant stencil, and a smoother of your own:
 
     >>> nine_points = [[-1, -4, -1], [-4, 20, -4], [-1, -4, -1]]
     >>> round(FourierAnalysis(nine_points, smoother=unigrid.Jacobi(0.9)).smoothing_factor, 3)
     0.46
-
-    A smoother of your own:
-
     >>> class Damped(unigrid.Smoother):
     ...     def __call__(self, operator, b, u):
     ...         step = 0.8 * operator.residual(b, u) / operator.diagonal()
@@ -193,7 +182,8 @@ class FourierAnalysis:
         It is the same for any number for smoothers that couple no frequencies; for red-black it grows.
         """
         checked_count("steps", steps, 1)
-        theta = _circle(4 * math.ceil(self.samples / 4))  # pi/2, where many smoothers are at their worst, is one of them
+        count = 4 * math.ceil(self.samples / 4)  # so that pi/2, where many smoothers are at their worst, is one of them
+        theta = np.linspace(-np.pi, np.pi, count, endpoint=False)
         factor, low = self._step(theta, steps)
         return float(factor[~low].max()) ** (1 / steps)
 
@@ -205,7 +195,7 @@ class FourierAnalysis:
         low ones like theta; so its largest value at high frequencies is the smoothing factor, to within the resolution.
         """
         checked_count("resolution", resolution, 2)
-        theta = _circle(resolution) + np.pi / resolution
+        theta = np.linspace(-np.pi, np.pi, resolution, endpoint=False) + np.pi / resolution
         return theta, self._step(theta, 1)[0]
 
     @cached_property
@@ -226,25 +216,14 @@ class FourierAnalysis:
     def cycle_symbol(self, *frequencies: ArrayLike, levels: int = 2) -> tuple[Reals, Symbols]:
         """Return the sets of harmonics that a cycle couples, and its error propagation matrix on each.
 
-        Parameters
-        ----------
-        *frequencies : array_like
-            Base frequencies, one array per axis, of one shape: theta and theta + 2 pi / M belong to the same set.
-        levels : int
-            At least 2.
-
-        Returns
-        -------
-        harmonics : ndarray, (..., H, axes)
-            The frequencies of each set, in [-pi, pi).
-        matrices : ndarray of complex, (..., H, H)
-            E, in that order. Where a mode is constant on the coarsest grid and its operator vanishes, its part of the coarse
-            correction is zero.
+        Arguments are base frequencies, one array per axis, of one shape: theta and theta + 2 pi / M belong to the same set.
+        The sets are the frequencies in [-pi, pi), (..., H, axes), the matrices are E, (..., H, H), in that order. Where a mode
+        is constant on the coarsest grid and its operator vanishes, its part of the coarse correction is zero.
         """
         checked_count("levels", levels, 2)
         if len(frequencies) != self.ndim:
             raise ValueError(f"{self.ndim} axes need as many frequencies, got {len(frequencies)}")
-        base = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
+        base = np.stack(np.broadcast_arrays(*frequencies), axis=-1)
         harmonics = Harmonics.of(base, self._coupled(levels))
         cycle = MultigridCycle()
         cycle.levels, cycle.kind = self._levels(harmonics, levels), self.kind
@@ -345,10 +324,9 @@ def _smoothing(
     operator: Any, smoother: str | Smoother | None, pre: int | None, post_smoother: str | Smoother | None, post: int | None
 ) -> tuple[Any, int, Any, int]:
     """Return smoother, pre, post_smoother and post, defaults filled in; a smoother None does nothing."""
-    nothing_given = all(each is None for each in (smoother, pre, post_smoother, post))
-    default = Smoothing.tuned(operator.grid.ndim) if nothing_given and isinstance(operator, Poisson) else None
-    if default is not None:
-        return default.smoother, default.pre, default.post_smoother, default.post
+    if all(each is None for each in (smoother, pre, post_smoother, post)) and isinstance(operator, Poisson):
+        tuned = Smoothing.tuned(operator.grid.ndim)
+        return tuned.smoother, tuned.pre, tuned.post_smoother, tuned.post
     pre, post = (checked_count(name, SWEEPS if n is None else n, 0) for name, n in (("pre", pre), ("post", post)))
     if smoother is None and (pre or post or post_smoother is not None):
         smoother = RedBlack()
@@ -383,8 +361,3 @@ def _checked_stencils(stencils: Sequence[ArrayLike], ndim: int) -> list[Reals]:
     if not checked or any(stencil.ndim != ndim for stencil in checked):
         raise ValueError(f"coarse must be {', '.join(map(repr, COARSE))}, or a stencil of {ndim} axes for each coarser level")
     return checked
-
-
-def _circle(count: int) -> Reals:
-    """Return frequencies from -pi on, (count,)."""
-    return np.arange(count) * 2 * np.pi / count - np.pi

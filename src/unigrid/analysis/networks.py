@@ -72,8 +72,8 @@ class KernelSymbol:
         symbol over sqrt(c_out c_in).
         """
         pairs = sum(kernel.shape[0] * kernel.shape[1] for kernel in self.kernels)
-        thetas = [np.asarray(theta, dtype=np.float64) for theta in frequencies]
-        square = np.zeros(np.broadcast_shapes(*(theta.shape for theta in thetas)))
+        thetas = np.broadcast_arrays(*frequencies)
+        square = np.zeros(thetas[0].shape)
         for offset, energy in self._correlations:
             square += energy * np.cos(sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
         return np.sqrt(np.maximum(square, 0.0) / pairs)
@@ -83,7 +83,7 @@ class KernelSymbol:
 
         One singular value decomposition per frequency: 256 channels take a tenth of a second each.
         """
-        thetas = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
+        thetas = np.stack(np.broadcast_arrays(*frequencies), axis=-1)
         largest = [
             max(float(np.linalg.norm(matrix_symbol(kernel, *theta), 2)) for kernel in self.kernels)
             for theta in thetas.reshape(-1, thetas.shape[-1])
@@ -122,10 +122,8 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
 
     Raises
     ------
-    TypeError
-        If the model has no cycle with levels.
-    ValueError
-        If no level has convolutions in A or B.
+    TypeError, ValueError
+        If the model has no cycle with levels, or no convolutions in A or B.
 
     Source: J. He, J. Xu, MgNet, Sci. China Math. 62 (2019), where B is a smoother, which damps high frequencies; chapter 4 of
     Trottenberg, Oosterlee, Schueller, Multigrid (2001), for symbols.

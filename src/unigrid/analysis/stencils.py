@@ -68,12 +68,10 @@ class StencilOnGrid:
         if center(array) == 0.0:
             raise ValueError("the middle of the stencil, the diagonal of the operator, is 0: no smoother here can divide by it")
         distances = np.asarray(1.0 if spacing is None else spacing, dtype=np.float64)
-        if distances.ndim == 0:
-            distances = np.full(array.ndim, float(distances))
-        if distances.shape != (array.ndim,) or not np.isfinite(distances).all() or (distances <= 0).any():
+        if distances.shape not in ((), (array.ndim,)) or not np.isfinite(distances).all() or (distances <= 0).any():
             raise ValueError(f"spacing must be a positive number, or one for each of {array.ndim} axes, got {spacing!r}")
         centering = choose(centering or "vertex", ("vertex", "cell"), "centering")
-        return StencilOnGrid(array, endless([float(h) for h in distances], centering), 0.0, False)
+        return StencilOnGrid(array, endless(np.broadcast_to(distances, array.ndim).tolist(), centering), 0.0, False)
 
     @staticmethod
     def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:
@@ -86,10 +84,9 @@ class StencilOnGrid:
 
         Raises ValueError for a bare stencil whose scaling is not known.
         """
-        coarse = next_grid(self.grid)
         if self.discretized:
-            return StencilOnGrid.of_poisson(coarse, self.reaction)
-        return StencilOnGrid(_scaled(self.stencil, self.factors), coarse, self.reaction, False)
+            return StencilOnGrid.of_poisson(next_grid(self.grid), self.reaction)
+        return self.replaced(_scaled(self.stencil, self.factors))
 
     def replaced(self, stencil: Reals) -> StencilOnGrid:
         """Return another stencil as the operator on the next grid."""
@@ -198,9 +195,9 @@ def _weights_down(down: Any, fine: Grid, coarse: Grid, factors: tuple[int, ...])
 
 
 def _scaled(stencil: Reals, factors: tuple[int, ...]) -> Reals:
-    """Return a stencil of second derivatives plus a reaction for the coarser grid.
+    """Return a stencil of second derivatives plus a reaction for the coarser grid, where the derivatives scale like 1/h^2.
 
-    The entries sum to the reaction, which is kept; the rest scales like 1/h^2, per axis where only some are coarsened.
+    The entries sum to the reaction, which is kept. Where only some axes are coarsened, each scales by itself.
     """
     middle = tuple(side // 2 for side in stencil.shape)
     reaction, coarse = float(stencil.sum()), np.zeros_like(stencil)

@@ -47,8 +47,8 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
     array = checked_stencil(stencil)
     if len(frequencies) != array.ndim:
         raise ValueError(f"a stencil of {array.ndim} axes needs as many frequencies, got {len(frequencies)}")
-    thetas = [np.asarray(theta, dtype=np.float64) for theta in frequencies]
-    result = np.zeros(np.broadcast_shapes(*(theta.shape for theta in thetas)), dtype=np.complex128)
+    thetas = np.broadcast_arrays(*frequencies)
+    result = np.zeros(thetas[0].shape, dtype=np.complex128)
     for offset, weight in entries(array):
         result += weight * np.exp(1j * sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
     return result
