@@ -84,7 +84,6 @@ class MgNetConfig:
     extractor_sharing : "level", "scaled", "step" or "global"
         B^l; alpha_i B^l with trained numbers alpha; B^(l,i); one B for all levels. The way up of a V-cycle has its own B^l.
     restriction_sharing, state_transfer_sharing : "level" or "global"
-        Of R and of Pi.
     state_transfer : "convolution", "channelwise" or "zero"
         Pi is a 3x3 convolution of stride 2, one 3x3 kernel for every channel, or nothing: features begin at 0 on every level.
     transfer_norms, transfer_activation : bool
@@ -149,18 +148,13 @@ class MgNetConfig:
         self._check_sharing()
 
     def _check_sharing(self) -> None:
-        features, data = self.channels_of_features, self.channels_of_data
-        mapped = {
-            "operator_sharing": {"features": features, "data": data},
-            "extractor_sharing": {"features": features, "data": data},
-            "restriction_sharing": {"data": data},
-            "state_transfer_sharing": {"features": features},
-        }
-        for name, spaces in mapped.items():
-            for space, channels in spaces.items():
-                if getattr(self, name) == "global" and len(set(channels)) > 1:
-                    raise ValueError(f"{name}='global' needs as many {space} on every level, got {channels}")
-        if self.state_transfer == "channelwise" and len(set(self.channels_of_features)) > 1:
+        spaces = {"features": self.channels_of_features, "data": self.channels_of_data}
+        changing = {space: channels for space, channels in spaces.items() if len(set(channels)) > 1}
+        for space, channels in changing.items():
+            for name in ("operator", "extractor", "restriction" if space == "data" else "state_transfer"):
+                if getattr(self, f"{name}_sharing") == "global":
+                    raise ValueError(f"{name}_sharing='global' needs as many {space} on every level, got {channels}")
+        if self.state_transfer == "channelwise" and "features" in changing:
             raise ValueError(f"state_transfer='channelwise' keeps the channels, but features={self.features} changes them")
         if self.operator_norm and self.state_transfer == "zero":
             raise ValueError("operator_norm=True normalizes A' u', which state_transfer='zero' never makes")
@@ -191,16 +185,14 @@ class MgNet(Classifier):
     Parameters
     ----------
     config : MgNetConfig, optional
-        By default that of the released code; `MgNet(config, features=16)` varies some of its fields.
+        By default that of the released code.
     **choices
-        Fields of `MgNetConfig`.
+        Fields of `MgNetConfig`, to vary it.
 
     Raises
     ------
-    ValueError
-        For a choice that is not allowed.
-    TypeError
-        For an unknown one, with the nearest.
+    ValueError, TypeError
+        For a choice that is not allowed, and for an unknown one, with the nearest.
 
     Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3.
 

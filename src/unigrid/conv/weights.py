@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,7 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Return the model itself, out of `torch.compile`, `DataParallel` and `DistributedDataParallel`, in any order.
-
-    Parts that were compiled on their own stay as they are; `clean_state_dict` sees through these too.
+    """Return the model itself, out of all wrappers around it; parts that were compiled on their own stay as they are.
 
     >>> model = nn.Linear(2, 1)
     >>> unwrap(nn.DataParallel(model)) is model
@@ -56,8 +54,7 @@ def load_clean_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> Non
     Raises
     ------
     ValueError
-        Where names or shapes are not exactly the module's: which are missing, unexpected or of other shape, what came and
-        what is wanted. The module is then left as it was.
+        Where names or shapes are not exactly the module's, which is then left as it was.
     """
     own = {_clean_key(module, key): key for key in module.state_dict()}
     _check_fit(state, clean_state_dict(module))
@@ -70,12 +67,12 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     Parameters
     ----------
     module : nn.Module
-        Wrapped or not, on any device. Precisions are kept; values that lie in memory in another order than their axes'
-        (channels_last) are written in the axes' order, and values that two names share are written under both.
+        Wrapped or not, on any device. Precisions are kept; channels_last values are written in the order of their axes, and
+        values that two names share are written under both.
     path : path
-        Where to write; the ending is .safetensors.
+        It ends in .safetensors.
     metadata : mapping of strings to strings, optional
-        What else the file should tell, such as the model's name.
+        Such as the model's name.
 
     Raises
     ------
@@ -86,8 +83,15 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     """
     save = require_safetensors().save
     path = checked_output(path, ENDINGS)
-    tensors = {key: _plain_copy(value) for key, value in clean_state_dict(module).items()}
-    content = save(tensors, metadata=_checked_metadata(metadata))
+    for key, value in (metadata or {}).items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
+    tensors = {
+        # contiguous, with memory of its own: safetensors writes nothing else
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in clean_state_dict(module).items()
+    }
+    content = save(tensors, metadata=None if metadata is None else dict(metadata))
     with atomic_output(path) as file:
         file.write(content)
 
@@ -101,8 +105,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     Raises
     ------
     FileError
-        For a file that is missing, empty, truncated or no safetensors file, and for the weights of another model: the names
-        that are missing or unexpected and the shapes that differ. The module is then left as it was.
+        For a file that is missing or damaged, and for the weights of another model. The module is then left as it was.
     ImportError
         Without the package safetensors.
     """
@@ -134,18 +137,6 @@ def require_safetensors() -> Any:
         return importlib.import_module("safetensors.torch")
     except ImportError:
         raise ImportError("weights are written and read by safetensors: pip install 'unigrid[learn]'") from None
-
-
-def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
-    for key, value in (metadata or {}).items():
-        if not (isinstance(key, str) and isinstance(value, str)):
-            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
-    return None if metadata is None else dict(metadata)
-
-
-def _plain_copy(value: Tensor) -> Tensor:
-    """Return a contiguous copy on the CPU, with memory of its own: safetensors writes nothing else."""
-    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _inner_name(module: nn.Module) -> str | None:
@@ -182,7 +173,6 @@ def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Non
         )
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
