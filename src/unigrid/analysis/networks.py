@@ -6,7 +6,6 @@ over the pairs of channels is the gain at each frequency. Batch norms and activa
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +34,7 @@ class KernelSymbol:
     levels : tuple of int
         The levels that use it: several where it is shared.
     kernels : tuple of ndarray, (c_out, c_in, side, side)
-        One per smoothing step with its own; the kernel of several convolutions in turn (a bottleneck, xi sigma eta) is their
-        product.
+        One per smoothing step with its own; that of several convolutions in turn (a bottleneck, xi sigma eta) is their product.
     """
 
     slot: str
@@ -52,9 +50,9 @@ class KernelSymbol:
     def low_share(self) -> float:
         """The share of the integral of |K^|^2 in |theta| < pi/2 along every axis, integrated exactly."""
         low = total = 0.0
-        for offset, energy in self._correlations:
-            low += energy * math.prod(0.5 * float(np.sinc(s / 2)) for s in offset)
-            total += energy if not any(offset) else 0.0
+        for places, products in self._products:
+            low += float((products * np.prod(np.sinc((places[:, None] - places) / 2) / 2, axis=-1)).sum())
+            total += float(products.trace())
         return low / total if total else self.flat_share
 
     @property
@@ -72,10 +70,11 @@ class KernelSymbol:
         symbol over sqrt(c_out c_in).
         """
         pairs = sum(kernel.shape[0] * kernel.shape[1] for kernel in self.kernels)
-        thetas = np.broadcast_arrays(*frequencies)
-        square = np.zeros(thetas[0].shape)
-        for offset, energy in self._correlations:
-            square += energy * np.cos(sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
+        thetas = np.stack(np.broadcast_arrays(*frequencies))
+        square = np.zeros(thetas.shape[1:])
+        for places, products in self._products:
+            waves = np.exp(1j * np.tensordot(places, thetas, 1))
+            square += (waves.conj() * np.tensordot(products, waves, 1)).sum(axis=0).real
         return np.sqrt(np.maximum(square, 0.0) / pairs)
 
     def largest_singular_value(self, *frequencies: Any) -> Reals:
@@ -91,26 +90,21 @@ class KernelSymbol:
         return np.reshape(largest, thetas.shape[:-1])
 
     @cached_property
-    def _correlations(self) -> list[tuple[tuple[int, ...], float]]:
-        """The coefficients of sum |K^(theta)|^2 = sum over s of c_s cos(s theta), c_s = sum of <K_t, K_(t+s)>."""
-        found: dict[tuple[int, ...], float] = {}
-        for kernel in self.kernels:
-            places = list(np.ndindex(kernel.shape[2:]))
-            flat = kernel.reshape(-1, len(places))
-            products = flat.T @ flat
-            for (i, first), (j, second) in itertools.product(enumerate(places), repeat=2):
-                offset = tuple(b - a for a, b in zip(first, second, strict=True))
-                found[offset] = found.get(offset, 0.0) + float(products[i, j])
-        return list(found.items())
+    def _products(self) -> list[tuple[NDArray[np.int64], Reals]]:
+        """Of each kernel its offsets s, and the products <K_s, K_t> in |K^(theta)|^2 = sum of <K_s, K_t> cos((t - s) theta)."""
+        flat = [kernel.reshape(-1, math.prod(kernel.shape[2:])) for kernel in self.kernels]
+        return [(_offsets(kernel), entries.T @ entries) for kernel, entries in zip(self.kernels, flat, strict=True)]
+
+
+def _offsets(kernel: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the offsets s of a kernel's entries, (count, axes), the middle being 0."""
+    sides = kernel.shape[2:]
+    return np.indices(sides).reshape(len(sides), -1).T - np.array(sides) // 2
 
 
 def matrix_symbol(kernel: NDArray[np.float64], *frequencies: float) -> NDArray[np.complex128]:
     """Return K^(theta), (c_out, c_in), of a kernel (c_out, c_in, side, ..) at one frequency."""
-    waves = [np.exp(1j * theta * (np.arange(n) - n // 2)) for theta, n in zip(frequencies, kernel.shape[2:], strict=True)]
-    result: Any = kernel
-    for wave in reversed(waves):
-        result = result @ wave
-    return np.asarray(result, dtype=np.complex128)
+    return kernel.reshape(*kernel.shape[:2], -1) @ np.exp(1j * (_offsets(kernel) @ frequencies))
 
 
 def network_symbols(model: Classifier) -> list[KernelSymbol]:
