@@ -128,8 +128,7 @@ def _cycle(config: PlainConfig, channels: tuple[int, ...]) -> ConvCycle:
     """Return the levels; theta has done the first convolution of the first level."""
     levels = []
     for at, count in enumerate(config.steps):
-        inputs = channels[at - 1] if at else channels[0]
-        widths = [inputs, *[channels[at]] * count] if at else [inputs] * count
+        widths = [channels[at - 1], *[channels[at]] * count] if at else [channels[0]] * count
         steps = [_layer(config, narrow, wide) for narrow, wide in itertools.pairwise(widths)]
         last = at == len(config.steps) - 1
         levels.append(ConvLevel(CarriedResidual([]), PlainSteps(steps), None if last else PoolingRestriction(config.pooling)))

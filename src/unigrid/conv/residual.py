@@ -37,12 +37,8 @@ from .slots import Borrowed, Part, hold
 class CarriedResidual(nn.Module, Operator):
     """A of a level whose state is the residual: f - A u is carried, so nothing has to be subtracted.
 
-    The data f only start the residual, where there is no state yet; the smoother uses A^(l,i) itself.
-
-    Parameters
-    ----------
-    steps : sequence of nn.Module
-        A^(l,i) of every block, or a single one for all of them.
+    The data f only start the residual, where there is no state yet; the smoother uses A^(l,i) itself. `steps` are A^(l,i) of
+    every block, or a single one for all of them.
     """
 
     def __init__(self, steps: Sequence[nn.Module]) -> None:
@@ -205,9 +201,6 @@ class ResNetConfig:
 @final
 class ResNet(Classifier):
     """ResNet, pre-act ResNet, sigma-ResNet and Mg-ResNet for small images, as a multigrid cycle in data space.
-
-    Slots: A = the last convolution of each block, B = its first, smoother = the blocks of a level, R = the block of stride 2,
-    Pi = none, theta = the first convolution.
 
     Parameters
     ----------

@@ -87,8 +87,7 @@ class UnusedOperator(nn.Module, Operator):
 class StepOperators(nn.Module, Operator):
     """A different A^(l,i) in every smoothing step.
 
-    Outside the smoother, A is the last step's on the fine side of a transfer (`residual`), and the first step's on the coarse
-    side (the call).
+    In a transfer, A is the last step's on the fine side (`residual`), and the first step's on the coarse side (the call).
     """
 
     steps: Sequence[ConvOperator | UnusedOperator]
@@ -116,13 +115,7 @@ def operator_of_step(operator: Operator, step: int) -> Operator:
 class Bottleneck(nn.Module):
     """B = 1x1, 3x3, 1x1, with fewer channels between; batch norm and activation after the first two.
 
-    Parameters
-    ----------
-    convolutions : three of nn.Module or Borrowed
-    norms : pair of nn.Module or Borrowed
-        Of the channels between: each step has its own, even where the convolutions are shared.
-    activation : nn.Module
-        sigma.
+    Each step has norms of its own, even where the convolutions are shared.
     """
 
     narrow: nn.Module
@@ -151,14 +144,12 @@ class Extraction(nn.Module):
     Parameters
     ----------
     convolution : nn.Module or Borrowed
-        Data (n, c_f, h, w) to features (n, c_u, h, w).
+        B, data (n, c_f, h, w) to features (n, c_u, h, w).
     norms : pair of nn.Module or Borrowed
         Of the residual, and of B's result.
     activation : nn.Module
-        sigma.
     scaled : bool
-        Whether a trained factor alpha multiplies the result: the alpha_i of B^(l,i) = alpha_i B^l. It stands outside the
-        batch norm, which would undo it.
+        Whether there is a trained scale, the alpha_i of B^(l,i) = alpha_i B^l. The batch norm would undo it further in.
     """
 
     data_norm: nn.Module
@@ -240,12 +231,13 @@ class MultiStepExtraction(nn.Module, Smoother):
         return sum(len(extractions) for extractions in self.steps)
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
-        states, residuals = [u], [operator_of_step(operator, 0).residual(f, u)]
+        states: list[Tensor | None] = [u]
+        residuals: list[Tensor] = []
         for number, extractions in enumerate(self.steps):
-            if number and isinstance(operator, StepOperators):  # with another A, the residuals of all states are others
-                residuals = [operator.steps[number].residual(f, state) for state in states]
-            elif number:
-                residuals.append(operator.residual(f, states[-1]))
+            if isinstance(operator, StepOperators):  # with another A, the residuals of all states are others
+                residuals = []
+            A = operator_of_step(operator, number)
+            residuals += [A.residual(f, state) for state in states[len(residuals) :]]
             known = zip(states, residuals, extractions, strict=True)
             proposals = [_add(state, extract(residual)) for state, residual, extract in known]
             alphas = torch.softmax(self.logits[number - 1], dim=0) if number else [1.0]
@@ -308,12 +300,7 @@ class ChannelwiseConvolution(nn.Module):
 class ConvProlongation(nn.Module, Prolongation):
     """P: the transpose of a 3x3 convolution with stride 2, then a batch norm; a correction has a sign, so no activation.
 
-    Parameters
-    ----------
-    coarse, fine : int
-        Channels of the correction and of the state that it corrects.
-    norm : nn.Module, optional
-    padding_mode : "zeros" or "circular"
+    `coarse` and `fine` are the channels of the correction and of the state that it corrects.
     """
 
     def __init__(self, coarse: int, fine: int, norm: nn.Module | None, padding_mode: str) -> None:
