@@ -66,9 +66,7 @@ class KernelSymbol:
         return "high-pass" if high >= PASSES * low else "mixed"
 
     def root_mean_square(self, *frequencies: Any) -> Reals:
-        """Return the root of the mean of |K^(theta)|^2 over pairs of channels (and steps): the Frobenius norm of the matrix
-        symbol over sqrt(c_out c_in).
-        """
+        """Return the root mean square of K^(theta) over pairs of channels (and steps): Frobenius norm / sqrt(c_out c_in)."""
         pairs = sum(kernel.shape[0] * kernel.shape[1] for kernel in self.kernels)
         thetas = np.stack(np.broadcast_arrays(*frequencies))
         square = np.zeros(thetas.shape[1:])

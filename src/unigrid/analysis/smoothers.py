@@ -21,31 +21,19 @@ from .symbols import OperatorSymbol, Symbols
 def error_symbol(smoother: Any, operator: OperatorSymbol) -> Symbols:
     """Return the error symbol S of one call of a smoother: e <- S e for an error e of frequencies theta.
 
-    Parameters
-    ----------
-    smoother : Smoother
-        One of this package, or an object with a method `error_symbol(operator)`.
-    operator : OperatorSymbol
-        A on sets of H frequencies.
-
-    Returns
-    -------
-    ndarray of complex, (..., H), the factor of each frequency, or (..., H, H), a matrix per set
-        A matrix where the smoother couples theta with theta + (pi, .., pi), whose index is in `operator.partners`.
+    It is complex: (..., H), the factor of each of the operator's frequencies, or (..., H, H), a matrix per set, where the
+    smoother couples theta with theta + (pi, .., pi), whose index is in `operator.partners`.
 
     Raises
     ------
-    TypeError
-        For a smoother whose error symbol is not known.
-    ValueError
-        For a method `error_symbol` that returns another shape.
+    TypeError, ValueError
+        For a smoother whose error symbol is not known, and for a method `error_symbol` that returns another shape.
     """
     if not hasattr(smoother, "error_symbol"):
         raise TypeError(
-            f"the error symbol of {smoother!r} is not known: known are those of unigrid and "
-            "Steps of them. Give the class a method error_symbol(operator) that returns, for each "
-            "frequency, the factor by which one step multiplies the error: 1 - omega * operator.values / operator.diagonal "
-            "for damped Jacobi"
+            f"the error symbol of {smoother!r} is not known: known are those of unigrid and Steps of them. Give the class a "
+            "method error_symbol(operator) that returns, for each frequency, the factor by which one step multiplies the "
+            "error: 1 - omega * operator.values / operator.diagonal for damped Jacobi"
         )
     values = np.asarray(smoother.error_symbol(operator), dtype=np.complex128)
     shape = operator.values.shape

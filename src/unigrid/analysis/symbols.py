@@ -24,11 +24,7 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
     stencil : array_like
         a, with an odd side along each axis, s = 0 in the middle: a cross-correlation, like the convolutions of networks.
     *frequencies : array_like
-        theta in radians per grid point, one array per axis; they broadcast against each other.
-
-    Returns
-    -------
-    ndarray of complex, of the shape to which the frequencies broadcast
+        theta in radians per grid point, one array per axis; the result has the shape to which they broadcast.
 
     Raises
     ------

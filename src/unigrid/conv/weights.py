@@ -76,10 +76,8 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
 
     Raises
     ------
-    FileError
-        Where the file cannot be written.
-    ImportError
-        Without the package safetensors.
+    FileError, ImportError
+        Where the file cannot be written, and without the package safetensors.
     """
     save = require_safetensors().save
     path = checked_output(path, ENDINGS)
@@ -114,21 +112,16 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     if path.is_dir():
         raise FileError(f"{path}: is a directory, give a file")
     check_readable(path)
-    tensors, metadata = _read(path)
+    try:
+        with importlib.import_module("safetensors").safe_open(path, framework="pt") as file:
+            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Exception as error:  # any exception here is caused by a damaged file
+        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
     try:
         load_clean_state_dict(module, tensors)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
     return metadata
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    safe_open = importlib.import_module("safetensors").safe_open
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except Exception as error:  # any exception here is caused by a damaged file
-        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
 
 
 def require_safetensors() -> Any:
