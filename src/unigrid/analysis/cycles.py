@@ -16,8 +16,7 @@ from ..stencil.cycle import StencilCycle
 from ..stencil.problem import Poisson
 from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing, sweeps_of
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
-from .harmonics import Harmonics
-from .levels import SmootherSymbol, SymbolLevel, transfer_symbols
+from .levels import Harmonics, SmootherSymbol, SymbolLevel, transfer_symbols
 from .smoothers import couples, error_symbol
 from .stencils import StencilOnGrid, TransferStencils, galerkin
 from .symbols import OperatorSymbol, Reals, Symbols, checked_stencil, is_low, wrapped
@@ -236,8 +235,8 @@ class FourierAnalysis:
         for at in range(count - 1):
             operator, transfers = self._symbol(at, harmonics), self._transfer(at)
             before, after = (SmootherSymbol(error_symbol(slot, operator)) if slot else None for slot in self._slots)
-            levels.append(SymbolLevel(operator, before, after, *transfer_symbols(transfers, operator, harmonics)))
-            harmonics = harmonics.coarsened(transfers.factors)
+            harmonics, aliasing = harmonics.coarsened(transfers.factors)
+            levels.append(SymbolLevel(operator, before, after, *transfer_symbols(transfers, operator, aliasing)))
         coarsest = self._symbol(count - 1, harmonics)
         return [*levels, SymbolLevel(coarsest, SmootherSymbol(np.zeros_like(coarsest.values)))]  # solved exactly: S = 0
 
