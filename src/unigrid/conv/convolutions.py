@@ -17,29 +17,13 @@ def levels_of(model: Any) -> list[Any]:
 
 
 def convolutions_of(slot: Any) -> list[nn.Module]:
-    """Return all convolutions that a slot uses, each once.
-
-    Examples
-    --------
-    >>> from unigrid.conv import MgNet
-    >>> level = MgNet(features=16, extractor_sharing="step").cycle.levels[0]
-    >>> [len(convolutions_of(slot)) for slot in (level.operator, level.smoother, level.prolongation)]
-    [1, 2, 0]
-    """
+    """Return all convolutions that a slot uses, each once."""
     found = (module for module in _modules(slot) if getattr(getattr(module, "weight", None), "ndim", 0) >= 3)  # has a kernel
     return list({id(module): module for module in found}.values())
 
 
 def chains_of(slot: Any) -> list[list[Any]]:
-    """Return, for each A or B of a slot, the convolutions that it applies one after the other, each chain once.
-
-    Examples
-    --------
-    >>> from unigrid.conv import MgNet
-    >>> level = MgNet(features=16, operator="nonlinear").cycle.levels[0]
-    >>> [len(chain) for chain in chains_of(level.operator)], [len(chain) for chain in chains_of(level.smoother)]
-    ([2], [1])
-    """
+    """Return, for each A or B of a slot, the convolutions that it applies one after the other, each chain once."""
     named = [module.convolution for module in _modules(slot) if hasattr(module, "convolution")]
     chains = [convolutions_of(part) for part in named or convolutions_of(slot)]
     return list({tuple(map(id, chain)): chain for chain in chains if chain}.values())

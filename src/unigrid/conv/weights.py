@@ -25,12 +25,7 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Return the model itself, out of all wrappers around it; parts that were compiled on their own stay as they are.
-
-    >>> model = nn.Linear(2, 1)
-    >>> unwrap(nn.DataParallel(model)) is model
-    True
-    """
+    """Return the model itself, out of all wrappers around it; parts that were compiled on their own stay as they are."""
     while (inner := _inner_name(module)) is not None:
         module = getattr(module, inner)
     return module
