@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .symbols import Reals
+from .symbols import Reals, offsets
 
 if TYPE_CHECKING:
     from ..conv.classifier import Classifier
@@ -80,29 +80,22 @@ class KernelSymbol:
 
         One singular value decomposition per frequency: 256 channels take a tenth of a second each.
         """
-        thetas = np.stack(np.broadcast_arrays(*frequencies), axis=-1)
-        largest = [
-            max(float(np.linalg.norm(matrix_symbol(kernel, *theta), 2)) for kernel in self.kernels)
-            for theta in thetas.reshape(-1, thetas.shape[-1])
-        ]
-        return np.reshape(largest, thetas.shape[:-1])
+
+        def largest(*theta: float) -> float:
+            return max(float(np.linalg.norm(matrix_symbol(kernel, *theta), 2)) for kernel in self.kernels)
+
+        return np.vectorize(largest, otypes=[float])(*frequencies)  # type: ignore[no-any-return]
 
     @cached_property
     def _products(self) -> list[tuple[NDArray[np.int64], Reals]]:
         """Of each kernel its offsets s, and the products <K_s, K_t> in |K^(theta)|^2 = sum of <K_s, K_t> cos((t - s) theta)."""
         flat = [kernel.reshape(-1, math.prod(kernel.shape[2:])) for kernel in self.kernels]
-        return [(_offsets(kernel), entries.T @ entries) for kernel, entries in zip(self.kernels, flat, strict=True)]
-
-
-def _offsets(kernel: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the offsets s of a kernel's entries, (count, axes), the middle being 0."""
-    sides = kernel.shape[2:]
-    return np.indices(sides).reshape(len(sides), -1).T - np.array(sides) // 2
+        return [(offsets(kernel.shape[2:]), entries.T @ entries) for kernel, entries in zip(self.kernels, flat, strict=True)]
 
 
 def matrix_symbol(kernel: NDArray[np.float64], *frequencies: float) -> NDArray[np.complex128]:
     """Return K^(theta), (c_out, c_in), of a kernel (c_out, c_in, side, ..) at one frequency."""
-    return kernel.reshape(*kernel.shape[:2], -1) @ np.exp(1j * (_offsets(kernel) @ frequencies))
+    return kernel.reshape(*kernel.shape[:2], -1) @ np.exp(1j * (offsets(kernel.shape[2:]) @ frequencies))
 
 
 def network_symbols(model: Classifier) -> list[KernelSymbol]:

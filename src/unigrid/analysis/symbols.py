@@ -66,10 +66,14 @@ def checked_stencil(stencil: ArrayLike) -> Reals:
 
 
 def entries(stencil: Reals) -> list[tuple[tuple[int, ...], float]]:
-    """Return the offsets s, the middle being 0, and weights of a stencil's entries that are not zero."""
-    found = np.argwhere(stencil)
-    middle = np.array(stencil.shape) // 2
-    return [(tuple(int(s) for s in index - middle), float(stencil[tuple(index)])) for index in found]
+    """Return the offsets s and weights of a stencil's entries that are not zero."""
+    pairs = zip(offsets(stencil.shape).tolist(), stencil.ravel().tolist(), strict=True)
+    return [(tuple(offset), weight) for offset, weight in pairs if weight]
+
+
+def offsets(sides: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the offsets s of all entries of a stencil with these sides, (count, axes), the middle being 0."""
+    return np.indices(sides).reshape(len(sides), -1).T - np.array(sides) // 2
 
 
 def center(stencil: Reals) -> float:
