@@ -243,30 +243,22 @@ class _Builder:
     # what the slots of one level hold
 
     def operator(self, at: int) -> Operator:
-        used = self.uses_of_operator(at)
-        if self.config.operator_sharing == "step":
-            return StepOperators(
-                [self.operator_of_step(at, step) if use else UnusedOperator() for step, use in enumerate(used)]
-            )
-        return self.operator_of_step(at, 0) if any(used) else UnusedOperator()
-
-    def operator_of_step(self, at: int, step: int) -> ConvOperator:
-        part = self.shared("operator", self.config.operator_sharing, at, lambda: self.mapping(at))
-        transfers = step == 0 and self.starts_with_features(at)  # then it is the A' of A' u'
-        norm = nn.BatchNorm2d(self.data[at]) if self.config.operator_norm and transfers else None
-        return ConvOperator(part, norm)
-
-    def uses_of_operator(self, at: int) -> list[bool]:
-        """Return for every step whether its A is ever applied to a state that is not zero; if not, A must hold no weights."""
-        used = [step > 0 or self.starts_with_features(at) for step in range(self.config.steps[at])]
+        """Return A; where it is only ever applied to a state of zero, it must hold no weights."""
+        transfers = at > 0 and self.config.state_transfer != "zero"  # then A of the first step is the A' of A' u'
+        used = [step > 0 or transfers for step in range(self.config.steps[at])]
         if at < self.last:
             used[-1] = True  # f - A u, to be restricted
             if self.config.cycle == "V":
                 used = [True] * len(used)  # the way up
-        return used
+        if self.config.operator_sharing != "step":
+            return self.conv_operator(at, transfers) if any(used) else UnusedOperator()
+        return StepOperators(
+            [self.conv_operator(at, transfers and step == 0) if use else UnusedOperator() for step, use in enumerate(used)]
+        )
 
-    def starts_with_features(self, at: int) -> bool:
-        return at > 0 and self.config.state_transfer != "zero"
+    def conv_operator(self, at: int, transfers: bool) -> ConvOperator:
+        part = self.shared("operator", self.config.operator_sharing, at, lambda: self.mapping(at))
+        return ConvOperator(part, nn.BatchNorm2d(self.data[at]) if self.config.operator_norm and transfers else None)
 
     def mapping(self, at: int) -> nn.Module:
         """Return A itself: features to data."""
@@ -283,10 +275,9 @@ class _Builder:
         return kind([self.extraction(at, name) for _ in range(steps)])
 
     def extraction(self, at: int, name: str) -> Extraction:
-        sharing = self.config.extractor_sharing
         part = self.extractor(at, name)
         norms = (self.step_norm(f"{name} data", self.data[at], at), self.step_norm(f"{name} features", self.features[at], at))
-        return Extraction(part, norms, self.activation(), scaled=sharing == "scaled")
+        return Extraction(part, norms, self.activation(), scaled=self.config.extractor_sharing == "scaled")
 
     def extractor(self, at: int, name: str) -> Part:
         """Return B itself: data to features."""
