@@ -79,9 +79,6 @@ class UnusedOperator(nn.Module, Operator):
     def forward(self, u: Tensor) -> Tensor:
         raise ValueError("this A has no weights, as its level is entered with u = 0; start the cycle with u=None")
 
-    def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
-        return f if u is None else f - self.forward(u)
-
 
 @final
 class StepOperators(nn.Module, Operator):
