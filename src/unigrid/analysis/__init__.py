@@ -8,8 +8,7 @@ cycle. The matrices come from `unigrid.cycle.MultigridCycle` itself, its slots f
     symbols.py      the symbol of a stencil, and of an operator on the frequencies of a level
     smoothers.py    the error symbol of every smoother
     stencils.py     stencils per level: the transfers, from their impulse responses, and the coarse operators
-    harmonics.py    sets of Fourier modes that coincide on coarser grids
-    levels.py       the levels of a cycle on Fourier modes
+    levels.py       sets of Fourier modes that coincide on coarser grids, and the levels of a cycle on them
     cycles.py       `FourierAnalysis`: smoothing factor, two-grid factor, and the factor of a cycle of more levels
     measured.py     the measured factor of a cycle, for comparison
     networks.py     the symbols of the A^l and B^l of a trained network

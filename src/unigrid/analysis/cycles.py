@@ -10,14 +10,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, Prolongation, Restriction, Smoother, Steps
+from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
 from ..stencil.cycle import StencilCycle
 from ..stencil.problem import Poisson
-from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing
+from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing, sweeps_of
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
-from .harmonics import Harmonics
-from .levels import SmootherSymbol, SymbolCycle, SymbolLevel, transfer_symbols
+from .levels import Harmonics, SmootherSymbol, SymbolLevel, transfer_symbols
 from .smoothers import couples, error_symbol
 from .stencils import StencilOnGrid, TransferStencils, galerkin
 from .symbols import OperatorSymbol, Reals, Symbols, checked_stencil, is_low, wrapped
@@ -44,18 +43,13 @@ class FourierAnalysis:
     ----------
     operator : Poisson or array_like
         A problem, of which spacing, centering and reaction count; or any constant stencil, an array of odd sides.
-    smoother : str or Smoother, optional
-        "red-black", "jacobi", "gauss-seidel", "chebyshev", or an object. For your own, write a method
-        `error_symbol(operator)`, called with an `OperatorSymbol`, that returns the factor of each frequency, an array of the
-        shape of `operator.values`, or, where it couples frequencies, matrices (see `unigrid.analysis.smoothers`).
-    pre, post : int, optional
-        Steps before and after the coarse-grid correction.
-    post_smoother : str or Smoother, optional
-        The smoother after the correction where it is another one.
-
-        Without these four the default cycle is analyzed: of a problem that of `StencilCycle(problem)`, with its tuned
-        smoothing; of a bare stencil `RedBlack()`, two sweeps on either side, since the tuned omegas were found for Poisson's
-        equation. With some of them, the others are `RedBlack()` and 2. `pre=0, post=0` alone is a cycle without smoothing.
+    smoother, pre, post_smoother, post : optional
+        As of `StencilCycle`. Your own smoother needs a method `error_symbol(operator)`, called with an `OperatorSymbol`, that
+        returns the factor of each frequency, an array of the shape of `operator.values`, or, where it couples frequencies,
+        matrices (see `unigrid.analysis.smoothers`). Without these four the default cycle is analyzed: of a problem with the
+        tuned smoothing of `StencilCycle(problem)`; of a bare stencil with `RedBlack()`, two sweeps on either side, since the
+        tuned omegas were found for Poisson's equation. With some of them, the others are `RedBlack()` and 2. `pre=0, post=0`
+        alone is a cycle without smoothing.
     restriction, prolongation : str or TransferRecipe
         As of `StencilCycle`.
     coarse : "rediscretized", "galerkin", or a sequence of stencils
@@ -73,8 +67,7 @@ class FourierAnalysis:
     Raises
     ------
     ValueError, TypeError
-        For arguments that are not as above, with the allowed ones; when a factor is computed, also for a smoother or a transfer
-        that has no symbol.
+        For other arguments; when a factor is computed, also for a smoother or a transfer that has no symbol.
 
     Source: Trottenberg, Oosterlee, Schueller, Multigrid (2001), sections 4.3 to 4.6; Wienands, Joppich, Practical Fourier
     Analysis for Multigrid Methods (2005), chapters 5 and 6 (three-grid analysis).
@@ -87,19 +80,14 @@ class FourierAnalysis:
     >>> round(analysis.smoothing_factor, 3), round(analysis.two_grid_factor, 3), round(analysis.cycle_factor(levels=3), 3)
     (0.25, 0.074, 0.106)
 
-    The default cycle of `unigrid.solve`:
-
-    >>> round(FourierAnalysis(problem).cycle_factor(levels=3), 4)
+    >>> round(FourierAnalysis(problem).cycle_factor(levels=3), 4)  # the default cycle of `unigrid.solve`
     0.0092
 
-    Any constant stencil:
+    Any constant stencil, and a smoother of your own:
 
     >>> nine_points = [[-1, -4, -1], [-4, 20, -4], [-1, -4, -1]]
     >>> round(FourierAnalysis(nine_points, smoother=unigrid.Jacobi(0.9)).smoothing_factor, 3)
     0.46
-
-    A smoother of your own:
-
     >>> class Damped(unigrid.Smoother):
     ...     def __call__(self, operator, b, u):
     ...         step = 0.8 * operator.residual(b, u) / operator.diagonal()
@@ -157,12 +145,18 @@ class FourierAnalysis:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        sweeps = f"{_sweeps(self.smoother, self.pre)},{_sweeps(self.post_smoother, self.post)}"
+        sweeps = ",".join(str(sweeps_of(slot)) for slot in self._slots)
         smoothing = "no smoothing" if self.smoother is None else repr(self.smoother)
         if self.post_smoother != self.smoother:
             smoothing += f", then {self.post_smoother!r}"
         stencil, factors = " x ".join(map(str, self.stencil.shape)), " x ".join(map(str, self.factors))
         return f"<FourierAnalysis: {self.kind}({sweeps}), {smoothing}, {stencil} stencil, coarsening {factors}>"
+
+    @property
+    def _slots(self) -> list[Steps | None]:
+        """The slots before and after the correction, None for no steps."""
+        steps = (self.smoother, self.pre), (self.post_smoother, self.post)
+        return [Steps(smoother, count) if count else None for smoother, count in steps]
 
     @property
     def stencil(self) -> Reals:
@@ -187,7 +181,8 @@ class FourierAnalysis:
         It is the same for any number for smoothers that couple no frequencies; for red-black it grows.
         """
         checked_count("steps", steps, 1)
-        theta = _circle(4 * math.ceil(self.samples / 4))  # pi/2, where many smoothers are at their worst, is one of them
+        count = 4 * math.ceil(self.samples / 4)  # so that pi/2, where many smoothers are at their worst, is one of them
+        theta = np.linspace(-np.pi, np.pi, count, endpoint=False)
         factor, low = self._step(theta, steps)
         return float(factor[~low].max()) ** (1 / steps)
 
@@ -199,7 +194,7 @@ class FourierAnalysis:
         low ones like theta; so its largest value at high frequencies is the smoothing factor, to within the resolution.
         """
         checked_count("resolution", resolution, 2)
-        theta = _circle(resolution) + np.pi / resolution
+        theta = np.linspace(-np.pi, np.pi, resolution, endpoint=False) + np.pi / resolution
         return theta, self._step(theta, 1)[0]
 
     @cached_property
@@ -220,27 +215,17 @@ class FourierAnalysis:
     def cycle_symbol(self, *frequencies: ArrayLike, levels: int = 2) -> tuple[Reals, Symbols]:
         """Return the sets of harmonics that a cycle couples, and its error propagation matrix on each.
 
-        Parameters
-        ----------
-        *frequencies : array_like
-            Base frequencies, one array per axis, of one shape: theta and theta + 2 pi / M belong to the same set.
-        levels : int
-            At least 2.
-
-        Returns
-        -------
-        harmonics : ndarray, (..., H, axes)
-            The frequencies of each set, in [-pi, pi).
-        matrices : ndarray of complex, (..., H, H)
-            E, in that order. Where a mode is constant on the coarsest grid and its operator vanishes, its part of the coarse
-            correction is zero.
+        Arguments are base frequencies, one array per axis, of one shape: theta and theta + 2 pi / M belong to the same set.
+        The sets are the frequencies in [-pi, pi), (..., H, axes), the matrices are E, (..., H, H), in that order. Where a mode
+        is constant on the coarsest grid and its operator vanishes, its part of the coarse correction is zero.
         """
         checked_count("levels", levels, 2)
         if len(frequencies) != self.ndim:
             raise ValueError(f"{self.ndim} axes need as many frequencies, got {len(frequencies)}")
-        base = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
+        base = np.stack(np.broadcast_arrays(*frequencies), axis=-1)
         harmonics = Harmonics.of(base, self._coupled(levels))
-        cycle = SymbolCycle(self._levels(harmonics, levels), self.kind)
+        cycle = MultigridCycle()
+        cycle.levels, cycle.kind = self._levels(harmonics, levels), self.kind
         identity = np.zeros((*base.shape[:-1], 1, 1)) + np.eye(math.prod(harmonics.counts), dtype=np.complex128)
         return wrapped(harmonics.frequencies), cycle.cycle(np.zeros_like(identity), identity)
 
@@ -249,9 +234,9 @@ class FourierAnalysis:
         levels = []
         for at in range(count - 1):
             operator, transfers = self._symbol(at, harmonics), self._transfer(at)
-            before, after = _slot(self.smoother, self.pre, operator), _slot(self.post_smoother, self.post, operator)
-            levels.append(SymbolLevel(operator, before, after, transfer_symbols(transfers, operator, harmonics)))
-            harmonics = harmonics.coarsened(transfers.factors)
+            before, after = (SmootherSymbol(error_symbol(slot, operator)) if slot else None for slot in self._slots)
+            harmonics, aliasing = harmonics.coarsened(transfers.factors)
+            levels.append(SymbolLevel(operator, before, after, *transfer_symbols(transfers, operator, aliasing)))
         coarsest = self._symbol(count - 1, harmonics)
         return [*levels, SymbolLevel(coarsest, SmootherSymbol(np.zeros_like(coarsest.values)))]  # solved exactly: S = 0
 
@@ -309,7 +294,8 @@ class FourierAnalysis:
 
         S couples theta at most with theta + (pi, .., pi): pairs suffice.
         """
-        pairs = _pairs(np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1))
+        grid = np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1)
+        pairs = Harmonics(np.stack([grid, grid + np.pi], axis=-2), (2,))
         operator = self._symbol(0, pairs)
         error = error_symbol(Steps(self.smoother, steps), operator)
         low = is_low(pairs.frequencies, self.factors)
@@ -337,10 +323,9 @@ def _smoothing(
     operator: Any, smoother: str | Smoother | None, pre: int | None, post_smoother: str | Smoother | None, post: int | None
 ) -> tuple[Any, int, Any, int]:
     """Return smoother, pre, post_smoother and post, defaults filled in; a smoother None does nothing."""
-    nothing_given = all(each is None for each in (smoother, pre, post_smoother, post))
-    default = Smoothing.tuned(operator.grid.ndim) if nothing_given and isinstance(operator, Poisson) else None
-    if default is not None:
-        return default.smoother, default.pre, default.post_smoother, default.post
+    if all(each is None for each in (smoother, pre, post_smoother, post)) and isinstance(operator, Poisson):
+        tuned = Smoothing.tuned(operator.grid.ndim)
+        return tuned.smoother, tuned.pre, tuned.post_smoother, tuned.post
     pre, post = (checked_count(name, SWEEPS if n is None else n, 0) for name, n in (("pre", pre), ("post", post)))
     if smoother is None and (pre or post or post_smoother is not None):
         smoother = RedBlack()
@@ -351,11 +336,6 @@ def _smoothing(
 def _smoother(smoother: Any) -> Any:
     """Return the smoother of that name; of an object, whether it has a symbol is checked when the symbol is needed."""
     return SMOOTHERS[choose(smoother, SMOOTHERS, "smoother")]() if isinstance(smoother, str) else smoother
-
-
-def _sweeps(smoother: Any, steps: int) -> int:
-    """Return the number of sweeps; a red-black step has one per two omegas."""
-    return steps * len(smoother.omegas) // 2 if isinstance(smoother, RedBlack) else steps
 
 
 def _recipe(given: Any, named: Any, what: str) -> TransferRecipe:
@@ -380,18 +360,3 @@ def _checked_stencils(stencils: Sequence[ArrayLike], ndim: int) -> list[Reals]:
     if not checked or any(stencil.ndim != ndim for stencil in checked):
         raise ValueError(f"coarse must be {', '.join(map(repr, COARSE))}, or a stencil of {ndim} axes for each coarser level")
     return checked
-
-
-def _slot(smoother: Any, steps: int, operator: OperatorSymbol) -> SmootherSymbol | None:
-    """Return that many steps of a smoother as a slot, None for no steps."""
-    return SmootherSymbol(error_symbol(Steps(smoother, steps), operator)) if steps else None
-
-
-def _circle(count: int) -> Reals:
-    """Return frequencies from -pi on, (count,)."""
-    return np.arange(count) * 2 * np.pi / count - np.pi
-
-
-def _pairs(theta: Reals) -> Harmonics:
-    """Return sets of theta and theta + (pi, .., pi), for theta of (..., axes)."""
-    return Harmonics(np.stack([theta, theta + np.pi], axis=-2), (2,))

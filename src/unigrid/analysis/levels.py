@@ -1,21 +1,62 @@
 """The levels of a `MultigridCycle` on Fourier modes: its states are arrays of amplitudes, (..., H, columns).
 
-H harmonics per base frequency; the columns are independent states. For b = 0 and u = I a cycle returns its error matrix E.
+H harmonics per base frequency, which coincide on the coarser grids; the columns are independent states. For b = 0 and u = I a
+cycle returns its error matrix E.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..cycle import MultigridCycle, Prolongation, Restriction, SlotLevel, Smoother
-from .harmonics import Harmonics
+from ..cycle import Prolongation, Restriction, SlotLevel, Smoother
 from .stencils import TransferStencils
-from .symbols import OperatorSymbol, Symbols
+from .symbols import OperatorSymbol, Reals, Symbols
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Harmonics:
+    """Sets of H modes: theta + 2 pi k / M for all index vectors 0 <= k < M, in row-major order.
+
+    Attributes
+    ----------
+    frequencies : ndarray, (..., H, axes)
+    counts : tuple of int
+        M along each axis; H is their product.
+    """
+
+    frequencies: Reals
+    counts: tuple[int, ...]
+
+    @staticmethod
+    def of(base: Reals, counts: tuple[int, ...]) -> Harmonics:
+        """Return the sets to which the base frequencies (..., axes) belong."""
+        return Harmonics(base[..., None, :] + 2 * np.pi * _indices(counts) / counts, counts)
+
+    @property
+    def partners(self) -> NDArray[np.int64]:
+        """The index of theta + (pi, .., pi), (H,); meaningless where M is odd, as the set does not contain it."""
+        shifted = (_indices(self.counts) + np.array(self.counts) // 2) % self.counts
+        return np.ravel_multi_index(tuple(shifted.T), self.counts)
+
+    def coarsened(self, factors: tuple[int, ...]) -> tuple[Harmonics, Reals]:
+        """Return the harmonics of the grid coarsened by m, and the matrix, (coarse H, H), of 1 where a mode coincides with one.
+
+        There theta becomes m theta, and all k equal modulo M / m coincide.
+        """
+        counts = tuple(count // factor for count, factor in zip(self.counts, factors, strict=True))
+        alias = np.ravel_multi_index(tuple((_indices(self.counts) % counts).T), counts)
+        coincide = alias == np.arange(math.prod(counts))[:, None]
+        return Harmonics(self.frequencies[..., coincide.argmax(axis=1), :] * factors, counts), coincide.astype(np.float64)
+
+
+def _indices(counts: tuple[int, ...]) -> NDArray[np.int64]:
+    return np.array(list(np.ndindex(*counts)), dtype=np.int64)
 
 
 @final
@@ -43,36 +84,22 @@ class TransferSymbol(Restriction, Prolongation):
 
 
 @final
+@dataclass(eq=False)
 class SymbolLevel(SlotLevel):
     """One level, its slots filled with symbols; the coarsest has no transfers."""
 
-    def __init__(
-        self,
-        operator: OperatorSymbol,
-        smoother: SmootherSymbol | None,
-        post_smoother: SmootherSymbol | None = None,
-        transfers: tuple[TransferSymbol, TransferSymbol] | None = None,
-    ) -> None:
-        self.operator, self.smoother, self.post_smoother = operator, smoother, post_smoother
-        self.state_transfer = self.prolongation = None
-        if transfers is not None:
-            self.restriction, self.prolongation = transfers
-
-
-@final
-class SymbolCycle(MultigridCycle):
-    """A cycle on Fourier modes."""
-
-    def __init__(self, levels: Sequence[SymbolLevel], kind: str) -> None:
-        self.levels: Sequence[SymbolLevel] = levels
-        self.kind = kind
+    operator: OperatorSymbol
+    smoother: SmootherSymbol | None
+    post_smoother: SmootherSymbol | None = None
+    restriction: Any = None
+    prolongation: TransferSymbol | None = None
+    state_transfer: None = None
 
 
 def transfer_symbols(
-    transfers: TransferStencils, operator: OperatorSymbol, harmonics: Harmonics
+    transfers: TransferStencils, operator: OperatorSymbol, aliasing: Reals
 ) -> tuple[TransferSymbol, TransferSymbol]:
     """Return R and P between the level of this operator and the next: symbols of their stencils, then or before aliasing."""
-    aliasing = harmonics.aliasing(transfers.factors)
     down = operator.of(transfers.restriction)
     up = operator.of(np.flip(transfers.prolongation)) / math.prod(transfers.factors)
     return TransferSymbol(aliasing * down[..., None, :]), TransferSymbol(up[..., None] * aliasing.T)

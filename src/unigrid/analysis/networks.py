@@ -6,7 +6,6 @@ over the pairs of channels is the gain at each frequency. Batch norms and activa
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .symbols import Reals
+from .symbols import Reals, offsets
 
 if TYPE_CHECKING:
     from ..conv.classifier import Classifier
@@ -35,8 +34,7 @@ class KernelSymbol:
     levels : tuple of int
         The levels that use it: several where it is shared.
     kernels : tuple of ndarray, (c_out, c_in, side, side)
-        One per smoothing step with its own; the kernel of several convolutions in turn (a bottleneck, xi sigma eta) is their
-        product.
+        One per smoothing step with its own; that of several convolutions in turn (a bottleneck, xi sigma eta) is their product.
     """
 
     slot: str
@@ -52,9 +50,9 @@ class KernelSymbol:
     def low_share(self) -> float:
         """The share of the integral of |K^|^2 in |theta| < pi/2 along every axis, integrated exactly."""
         low = total = 0.0
-        for offset, energy in self._correlations:
-            low += energy * math.prod(0.5 * float(np.sinc(s / 2)) for s in offset)
-            total += energy if not any(offset) else 0.0
+        for places, products in self._products:
+            low += float((products * np.prod(np.sinc((places[:, None] - places) / 2) / 2, axis=-1)).sum())
+            total += float(products.trace())
         return low / total if total else self.flat_share
 
     @property
@@ -68,14 +66,13 @@ class KernelSymbol:
         return "high-pass" if high >= PASSES * low else "mixed"
 
     def root_mean_square(self, *frequencies: Any) -> Reals:
-        """Return the root of the mean of |K^(theta)|^2 over pairs of channels (and steps): the Frobenius norm of the matrix
-        symbol over sqrt(c_out c_in).
-        """
+        """Return the root mean square of K^(theta) over pairs of channels (and steps): Frobenius norm / sqrt(c_out c_in)."""
         pairs = sum(kernel.shape[0] * kernel.shape[1] for kernel in self.kernels)
-        thetas = [np.asarray(theta, dtype=np.float64) for theta in frequencies]
-        square = np.zeros(np.broadcast_shapes(*(theta.shape for theta in thetas)))
-        for offset, energy in self._correlations:
-            square += energy * np.cos(sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
+        thetas = np.stack(np.broadcast_arrays(*frequencies))
+        square = np.zeros(thetas.shape[1:])
+        for places, products in self._products:
+            waves = np.exp(1j * np.tensordot(places, thetas, 1))
+            square += (waves.conj() * np.tensordot(products, waves, 1)).sum(axis=0).real
         return np.sqrt(np.maximum(square, 0.0) / pairs)
 
     def largest_singular_value(self, *frequencies: Any) -> Reals:
@@ -83,34 +80,22 @@ class KernelSymbol:
 
         One singular value decomposition per frequency: 256 channels take a tenth of a second each.
         """
-        thetas = np.stack(np.broadcast_arrays(*(np.asarray(theta, dtype=np.float64) for theta in frequencies)), axis=-1)
-        largest = [
-            max(float(np.linalg.norm(matrix_symbol(kernel, *theta), 2)) for kernel in self.kernels)
-            for theta in thetas.reshape(-1, thetas.shape[-1])
-        ]
-        return np.reshape(largest, thetas.shape[:-1])
+
+        def largest(*theta: float) -> float:
+            return max(float(np.linalg.norm(matrix_symbol(kernel, *theta), 2)) for kernel in self.kernels)
+
+        return np.vectorize(largest, otypes=[float])(*frequencies)  # type: ignore[no-any-return]
 
     @cached_property
-    def _correlations(self) -> list[tuple[tuple[int, ...], float]]:
-        """The coefficients of sum |K^(theta)|^2 = sum over s of c_s cos(s theta), c_s = sum of <K_t, K_(t+s)>."""
-        found: dict[tuple[int, ...], float] = {}
-        for kernel in self.kernels:
-            places = list(np.ndindex(kernel.shape[2:]))
-            flat = kernel.reshape(-1, len(places))
-            products = flat.T @ flat
-            for (i, first), (j, second) in itertools.product(enumerate(places), repeat=2):
-                offset = tuple(b - a for a, b in zip(first, second, strict=True))
-                found[offset] = found.get(offset, 0.0) + float(products[i, j])
-        return list(found.items())
+    def _products(self) -> list[tuple[NDArray[np.int64], Reals]]:
+        """Of each kernel its offsets s, and the products <K_s, K_t> in |K^(theta)|^2 = sum of <K_s, K_t> cos((t - s) theta)."""
+        flat = [kernel.reshape(-1, math.prod(kernel.shape[2:])) for kernel in self.kernels]
+        return [(offsets(kernel.shape[2:]), entries.T @ entries) for kernel, entries in zip(self.kernels, flat, strict=True)]
 
 
 def matrix_symbol(kernel: NDArray[np.float64], *frequencies: float) -> NDArray[np.complex128]:
     """Return K^(theta), (c_out, c_in), of a kernel (c_out, c_in, side, ..) at one frequency."""
-    waves = [np.exp(1j * theta * (np.arange(n) - n // 2)) for theta, n in zip(frequencies, kernel.shape[2:], strict=True)]
-    result: Any = kernel
-    for wave in reversed(waves):
-        result = result @ wave
-    return np.asarray(result, dtype=np.complex128)
+    return kernel.reshape(*kernel.shape[:2], -1) @ np.exp(1j * (offsets(kernel.shape[2:]) @ frequencies))
 
 
 def network_symbols(model: Classifier) -> list[KernelSymbol]:
@@ -122,10 +107,8 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
 
     Raises
     ------
-    TypeError
-        If the model has no cycle with levels.
-    ValueError
-        If no level has convolutions in A or B.
+    TypeError, ValueError
+        If the model has no cycle with levels, or no convolutions in A or B.
 
     Source: J. He, J. Xu, MgNet, Sci. China Math. 62 (2019), where B is a smoother, which damps high frequencies; chapter 4 of
     Trottenberg, Oosterlee, Schueller, Multigrid (2001), for symbols.
@@ -149,26 +132,19 @@ def network_symbols(model: Classifier) -> list[KernelSymbol]:
     if not found:
         raise ValueError(f"no level of this {type(model).__name__} has convolutions in A or B")
     return [
-        KernelSymbol(
-            key[0], tuple(numbers), tuple(_product([_weight(convolution) for convolution in chain]) for chain in chains)
-        )
+        KernelSymbol(key[0], tuple(numbers), tuple(_kernel(chain) for chain in chains))
         for key, (numbers, chains) in found.items()
     ]
 
 
-def _weight(convolution: Any) -> NDArray[np.float64]:
-    weight: NDArray[np.float64] = convolution.weight.detach().cpu().double().numpy()
-    return weight
-
-
-def _product(kernels: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _kernel(chain: list[Any]) -> NDArray[np.float64]:
     """Return the kernel of convolutions one after the other."""
-    result = kernels[0]
-    for kernel in kernels[1:]:
+    result, *others = (convolution.weight.detach().cpu().double().numpy() for convolution in chain)
+    for kernel in others:
         sides = [a + b - 1 for a, b in zip(result.shape[2:], kernel.shape[2:], strict=True)]
         product = np.zeros((kernel.shape[0], result.shape[1], *sides))
         for place in np.ndindex(kernel.shape[2:]):
             window = tuple(slice(start, start + side) for start, side in zip(place, result.shape[2:], strict=True))
             product[:, :, *window] += np.tensordot(kernel[:, :, *place], result, axes=1)
         result = product
-    return result
+    return result  # type: ignore[no-any-return]

@@ -14,38 +14,26 @@ from ..cycle import Steps
 from ..stencil.learned import LearnedSmoother
 from ..stencil.slots import FittedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
-from .symbols import OperatorSymbol, Symbols, earlier_part
+from .symbols import OperatorSymbol, Symbols
 
 
 @singledispatch
 def error_symbol(smoother: Any, operator: OperatorSymbol) -> Symbols:
     """Return the error symbol S of one call of a smoother: e <- S e for an error e of frequencies theta.
 
-    Parameters
-    ----------
-    smoother : Smoother
-        One of this package, or an object with a method `error_symbol(operator)`.
-    operator : OperatorSymbol
-        A on sets of H frequencies.
-
-    Returns
-    -------
-    ndarray of complex, (..., H), the factor of each frequency, or (..., H, H), a matrix per set
-        A matrix where the smoother couples theta with theta + (pi, .., pi), whose index is in `operator.partners`.
+    It is complex: (..., H), the factor of each of the operator's frequencies, or (..., H, H), a matrix per set, where the
+    smoother couples theta with theta + (pi, .., pi), whose index is in `operator.partners`.
 
     Raises
     ------
-    TypeError
-        For a smoother whose error symbol is not known.
-    ValueError
-        For a method `error_symbol` that returns another shape.
+    TypeError, ValueError
+        For a smoother whose error symbol is not known, and for a method `error_symbol` that returns another shape.
     """
     if not hasattr(smoother, "error_symbol"):
         raise TypeError(
-            f"the error symbol of {smoother!r} is not known: known are those of unigrid and "
-            "Steps of them. Give the class a method error_symbol(operator) that returns, for each "
-            "frequency, the factor by which one step multiplies the error: 1 - omega * operator.values / operator.diagonal "
-            "for damped Jacobi"
+            f"the error symbol of {smoother!r} is not known: known are those of unigrid and Steps of them. Give the class a "
+            "method error_symbol(operator) that returns, for each frequency, the factor by which one step multiplies the "
+            "error: 1 - omega * operator.values / operator.diagonal for damped Jacobi"
         )
     values = np.asarray(smoother.error_symbol(operator), dtype=np.complex128)
     shape = operator.values.shape
@@ -83,7 +71,8 @@ def _jacobi(smoother: Jacobi, operator: OperatorSymbol) -> Symbols:
 def _gauss_seidel(smoother: GaussSeidel, operator: OperatorSymbol) -> Symbols:
     """S = 1 - A / (D / omega + L), L the part of A at points that are relaxed earlier."""
     stencil = operator.stencil
-    before = np.flip(earlier_part(np.flip(stencil))) if smoother.backward else earlier_part(stencil)
+    place = np.arange(stencil.size).reshape(stencil.shape) - stencil.size // 2
+    before = np.where(place > 0 if smoother.backward else place < 0, stencil, 0.0)
     return 1.0 - operator.values / (operator.diagonal / smoother.omega + operator.of(before))
 
 

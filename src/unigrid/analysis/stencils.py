@@ -14,6 +14,7 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import ndimage
 
 from ..messages import choose
 from ..stencil.grid import Axis, Grid, Periodic
@@ -66,12 +67,10 @@ class StencilOnGrid:
         if center(array) == 0.0:
             raise ValueError("the middle of the stencil, the diagonal of the operator, is 0: no smoother here can divide by it")
         distances = np.asarray(1.0 if spacing is None else spacing, dtype=np.float64)
-        if distances.ndim == 0:
-            distances = np.full(array.ndim, float(distances))
-        if distances.shape != (array.ndim,) or not np.isfinite(distances).all() or (distances <= 0).any():
+        if distances.shape not in ((), (array.ndim,)) or not np.isfinite(distances).all() or (distances <= 0).any():
             raise ValueError(f"spacing must be a positive number, or one for each of {array.ndim} axes, got {spacing!r}")
         centering = choose(centering or "vertex", ("vertex", "cell"), "centering")
-        return StencilOnGrid(array, endless([float(h) for h in distances], centering), 0.0, False)
+        return StencilOnGrid(array, endless(np.broadcast_to(distances, array.ndim).tolist(), centering), 0.0, False)
 
     @staticmethod
     def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:
@@ -84,10 +83,9 @@ class StencilOnGrid:
 
         Raises ValueError for a bare stencil whose scaling is not known.
         """
-        coarse = next_grid(self.grid)
         if self.discretized:
-            return StencilOnGrid.of_poisson(coarse, self.reaction)
-        return StencilOnGrid(_scaled(self.stencil, self.factors), coarse, self.reaction, False)
+            return StencilOnGrid.of_poisson(next_grid(self.grid), self.reaction)
+        return self.replaced(_scaled(self.stencil, self.factors))
 
     def replaced(self, stencil: Reals) -> StencilOnGrid:
         """Return another stencil as the operator on the next grid."""
@@ -129,14 +127,14 @@ class TransferStencils:
 
     def restrict(self, u: Reals) -> Reals:
         """Return R u on a periodic grid."""
-        whole = correlate(self.restriction, u)
+        whole = ndimage.correlate(u, self.restriction, mode="wrap")
         return whole[tuple(slice(None, None, factor) for factor in self.factors)]
 
     def prolong(self, e: Reals) -> Reals:
         """Return P e on a periodic grid."""
         spread = np.zeros([n * factor for n, factor in zip(e.shape, self.factors, strict=True)])
         spread[tuple(slice(None, None, factor) for factor in self.factors)] = e
-        return correlate(np.flip(self.prolongation), spread)
+        return ndimage.convolve(spread, self.prolongation, mode="wrap")
 
 
 def galerkin(fine: StencilOnGrid, transfers: TransferStencils) -> StencilOnGrid:
@@ -146,7 +144,7 @@ def galerkin(fine: StencilOnGrid, transfers: TransferStencils) -> StencilOnGrid:
             f"R A P is available for stencils that reach at most {SIDE // 4} points far, got shape {fine.stencil.shape}"
         )
     coarse = [n // factor for n, factor in zip(fine.grid.shape, fine.factors, strict=True)]
-    column = transfers.restrict(correlate(fine.stencil, transfers.prolong(_impulse(coarse))))
+    column = transfers.restrict(ndimage.correlate(transfers.prolong(_impulse(coarse)), fine.stencil, mode="wrap"))
     return fine.replaced(np.flip(_around(column)))
 
 
@@ -167,15 +165,6 @@ def _coarsened(grid: Grid) -> Grid:
     return coarse
 
 
-def correlate(stencil: Reals, u: Reals) -> Reals:
-    """Return sum over s of a_s u_(j+s) on a periodic grid."""
-    axes = tuple(range(u.ndim))
-    result = np.zeros_like(u)
-    for offset, weight in entries(stencil):
-        result += weight * np.roll(u, [-s for s in offset], axes)
-    return result
-
-
 def _impulse(shape: Sequence[int], at: Sequence[int] | None = None) -> Reals:
     impulse = np.zeros(shape)
     impulse[tuple(n // 2 for n in shape) if at is None else tuple(at)] = 1.0
@@ -184,14 +173,13 @@ def _impulse(shape: Sequence[int], at: Sequence[int] | None = None) -> Reals:
 
 def _around(values: Reals) -> Reals:
     """Return the values around the middle point n // 2 of a grid as the smallest stencil that holds all nonzeros."""
-    far = [0] * values.ndim
-    for index in np.argwhere(np.abs(values) > 1e-14 * np.abs(values).max()):
-        far = [max(reach, abs(int(i) - n // 2)) for reach, i, n in zip(far, index, values.shape, strict=True)]
-    if any(reach >= n // 2 for reach, n in zip(far, values.shape, strict=True)):
+    middle = np.array(values.shape) // 2
+    far = np.abs(np.argwhere(np.abs(values) > 1e-14 * np.abs(values).max()) - middle).max(axis=0, initial=0)
+    if (far >= middle).any():
         raise ValueError(
-            f"this transfer reaches {max(far)} points far, too far to be analyzed; up to {SIDE // 4} is always possible"
+            f"this transfer reaches {far.max()} points far, too far to be analyzed; up to {SIDE // 4} is always possible"
         )
-    return values[tuple(slice(n // 2 - reach, n // 2 + reach + 1) for reach, n in zip(far, values.shape, strict=True))]
+    return values[tuple(slice(at - reach, at + reach + 1) for at, reach in zip(middle, far, strict=True))]
 
 
 def _weights_down(down: Any, fine: Grid, coarse: Grid, factors: tuple[int, ...]) -> Reals:
@@ -200,17 +188,15 @@ def _weights_down(down: Any, fine: Grid, coarse: Grid, factors: tuple[int, ...])
     middle = [n // 2 for n in coarse.shape]
     for parity in np.ndindex(*factors):
         at = [m * j + p for m, j, p in zip(factors, middle, parity, strict=True)]
-        landed = down(_impulse(fine.shape, at))
-        for index in np.argwhere(landed):
-            offset = [a - m * int(j) for a, m, j in zip(at, factors, index, strict=True)]
-            weights[tuple(n // 2 + s for n, s in zip(fine.shape, offset, strict=True))] = landed[tuple(index)]
+        places = [(n // 2 + i - m * np.arange(n // m)) % n for n, i, m in zip(fine.shape, at, factors, strict=True)]
+        weights[np.ix_(*places)] = down(_impulse(fine.shape, at))
     return _around(weights)
 
 
 def _scaled(stencil: Reals, factors: tuple[int, ...]) -> Reals:
-    """Return a stencil of second derivatives plus a reaction for the coarser grid.
+    """Return a stencil of second derivatives plus a reaction for the coarser grid, where the derivatives scale like 1/h^2.
 
-    The entries sum to the reaction, which is kept; the rest scales like 1/h^2, per axis where only some are coarsened.
+    The entries sum to the reaction, which is kept. Where only some axes are coarsened, each scales by itself.
     """
     middle = tuple(side // 2 for side in stencil.shape)
     reaction, coarse = float(stencil.sum()), np.zeros_like(stencil)

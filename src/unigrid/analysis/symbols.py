@@ -24,11 +24,7 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
     stencil : array_like
         a, with an odd side along each axis, s = 0 in the middle: a cross-correlation, like the convolutions of networks.
     *frequencies : array_like
-        theta in radians per grid point, one array per axis; they broadcast against each other.
-
-    Returns
-    -------
-    ndarray of complex, of the shape to which the frequencies broadcast
+        theta in radians per grid point, one array per axis; the result has the shape to which they broadcast.
 
     Raises
     ------
@@ -47,8 +43,8 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
     array = checked_stencil(stencil)
     if len(frequencies) != array.ndim:
         raise ValueError(f"a stencil of {array.ndim} axes needs as many frequencies, got {len(frequencies)}")
-    thetas = [np.asarray(theta, dtype=np.float64) for theta in frequencies]
-    result = np.zeros(np.broadcast_shapes(*(theta.shape for theta in thetas)), dtype=np.complex128)
+    thetas = np.broadcast_arrays(*frequencies)
+    result = np.zeros(thetas[0].shape, dtype=np.complex128)
     for offset, weight in entries(array):
         result += weight * np.exp(1j * sum(s * theta for s, theta in zip(offset, thetas, strict=True)))
     return result
@@ -70,10 +66,14 @@ def checked_stencil(stencil: ArrayLike) -> Reals:
 
 
 def entries(stencil: Reals) -> list[tuple[tuple[int, ...], float]]:
-    """Return the offsets s, the middle being 0, and weights of a stencil's entries that are not zero."""
-    found = np.argwhere(stencil)
-    middle = np.array(stencil.shape) // 2
-    return [(tuple(int(s) for s in index - middle), float(stencil[tuple(index)])) for index in found]
+    """Return the offsets s and weights of a stencil's entries that are not zero."""
+    pairs = zip(offsets(stencil.shape).tolist(), stencil.ravel().tolist(), strict=True)
+    return [(tuple(offset), weight) for offset, weight in pairs if weight]
+
+
+def offsets(sides: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the offsets s of all entries of a stencil with these sides, (count, axes), the middle being 0."""
+    return np.indices(sides).reshape(len(sides), -1).T - np.array(sides) // 2
 
 
 def center(stencil: Reals) -> float:
@@ -147,10 +147,3 @@ class OperatorSymbol(Operator):
     def of(self, stencil: Reals) -> Symbols:
         """Return the symbol of another stencil at these frequencies."""
         return symbol(stencil, *np.moveaxis(self.frequencies, -1, 0))
-
-
-def earlier_part(stencil: Reals) -> Reals:
-    """Return the part of a stencil at points before its middle, in row-major order."""
-    flat = stencil.copy().ravel()
-    flat[flat.size // 2 :] = 0.0
-    return flat.reshape(stencil.shape)

@@ -28,19 +28,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {  # add your own under a name, and an
 class Classifier(nn.Module):
     """theta, one multigrid cycle, global average pooling, one linear layer.
 
-    Its subclasses, one per family of networks, fill the slots of the cycle from their configuration.
-
-    Parameters
-    ----------
-    config : frozen dataclass
-        The configuration, with fields `in_channels` and `num_classes`.
-    theta : nn.Module
-        Images (n, in_channels, h, w) to data f of the finest level.
-    cycle : ConvCycle
-    channels : int
-        Of the features that the cycle returns.
-    head_norm : nn.Module, optional
-        Applied to the features before they are pooled.
+    Its subclasses, one per family of networks, fill the slots of the cycle from their configuration, a frozen dataclass with
+    fields `in_channels` and `num_classes`. Theta maps images (n, in_channels, h, w) to data f of the finest level; the cycle
+    returns features of `channels` channels, and `head_norm` is applied to them before they are pooled.
     """
 
     def __init__(

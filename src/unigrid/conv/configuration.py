@@ -28,23 +28,26 @@ def per_level(value: int | tuple[int, ...], levels: int) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,) * levels
 
 
-def checked_levels(name: str, value: Any, counting: str, levels: Any) -> None:
-    """Raise ValueError unless the value is an integer >= 1, or one per level; the field `counting` has one per level."""
-    if not isinstance(levels, tuple) or not levels:
-        raise ValueError(f"{counting} must have one entry per level, such as (2, 2, 2, 2), got {levels!r}")
-    values = value if isinstance(value, tuple) else (value,) * len(levels)
-    if len(values) != len(levels):
-        raise ValueError(f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one per level")
-    for at, entry in enumerate(values):
-        checked_count(f"{name}[{at}]" if isinstance(value, tuple) else name, entry)
+def normalize_levels(config: Any, names: Sequence[str]) -> None:
+    """Check these fields, each an integer >= 1 or one per level, and turn lists into tuples, which can be hashed.
 
-
-def normalize_levels(config: Any, counting: str, names: Sequence[str]) -> None:
-    """Check these fields, each one number or one per level, and turn lists into tuples, which can be hashed."""
+    The first of them has one per level. Raises ValueError.
+    """
+    counting = names[0]
     for name in names:
         value = getattr(config, name)
-        object.__setattr__(config, name, tuple(value) if isinstance(value, list) else value)
-        checked_levels(name, getattr(config, name), counting, getattr(config, counting))
+        value = tuple(value) if isinstance(value, list) else value
+        object.__setattr__(config, name, value)
+        levels = getattr(config, counting)
+        if not isinstance(levels, tuple) or not levels:
+            raise ValueError(f"{counting} must have one entry per level, such as (2, 2, 2, 2), got {levels!r}")
+        values = per_level(value, len(levels))
+        if len(values) != len(levels):
+            raise ValueError(
+                f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one per level"
+            )
+        for at, entry in enumerate(values):
+            checked_count(f"{name}[{at}]" if isinstance(value, tuple) else name, entry)
 
 
 def normalize_counts(config: Any, names: Sequence[str]) -> None:

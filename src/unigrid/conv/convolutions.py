@@ -17,36 +17,16 @@ def levels_of(model: Any) -> list[Any]:
 
 
 def convolutions_of(slot: Any) -> list[nn.Module]:
-    """Return all convolutions that a slot uses, each once.
-
-    Examples
-    --------
-    >>> from unigrid.conv import MgNet
-    >>> level = MgNet(features=16, extractor_sharing="step").cycle.levels[0]
-    >>> [len(convolutions_of(slot)) for slot in (level.operator, level.smoother, level.prolongation)]
-    [1, 2, 0]
-    """
-    return list({id(module): module for module in _modules(slot) if is_convolution(module)}.values())
+    """Return all convolutions that a slot uses, each once."""
+    found = (module for module in _modules(slot) if getattr(getattr(module, "weight", None), "ndim", 0) >= 3)  # has a kernel
+    return list({id(module): module for module in found}.values())
 
 
 def chains_of(slot: Any) -> list[list[Any]]:
-    """Return, for each A or B of a slot, the convolutions that it applies one after the other, each chain once.
-
-    Examples
-    --------
-    >>> from unigrid.conv import MgNet
-    >>> level = MgNet(features=16, operator="nonlinear").cycle.levels[0]
-    >>> [len(chain) for chain in chains_of(level.operator)], [len(chain) for chain in chains_of(level.smoother)]
-    ([2], [1])
-    """
-    chains = [_applied(part) for part in _parts(slot)]
+    """Return, for each A or B of a slot, the convolutions that it applies one after the other, each chain once."""
+    named = [module.convolution for module in _modules(slot) if hasattr(module, "convolution")]
+    chains = [convolutions_of(part) for part in named or convolutions_of(slot)]
     return list({tuple(map(id, chain)): chain for chain in chains if chain}.values())
-
-
-def is_convolution(module: Any) -> bool:
-    """Whether a module has a kernel: weights with axes beside those of the channels."""
-    weight = getattr(module, "weight", None)
-    return weight is not None and weight.ndim >= 3
 
 
 def _modules(slot: Any) -> Iterator[nn.Module]:
@@ -57,16 +37,3 @@ def _modules(slot: Any) -> Iterator[nn.Module]:
             for value in vars(module).values():
                 if isinstance(value, nn.Module):
                     yield from _modules(value)
-
-
-def _parts(slot: Any) -> list[Any]:
-    """Return the modules that a slot's own modules name as their convolution, or else the convolutions in it."""
-    modules = list(slot.modules()) if isinstance(slot, nn.Module) else []
-    named = [module.convolution for module in modules if hasattr(module, "convolution")]
-    return named or [module for module in modules if is_convolution(module)]
-
-
-def _applied(part: Any) -> list[Any]:
-    if hasattr(part, "narrow"):  # a bottleneck, whose convolutions may be borrowed and then are no children
-        return [part.narrow, part.between, part.widen]
-    return [module for module in part.modules() if is_convolution(module)]

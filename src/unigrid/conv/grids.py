@@ -20,14 +20,9 @@ from .slots import Part, hold
 
 @final
 class Extended(nn.Module):
-    """Adds the values beyond the sides according to the boundary conditions: the padding of a convolution on a grid.
+    """Adds the values beyond the sides, of rows and columns, according to their reflections: the padding of a convolution.
 
-    Parameters
-    ----------
-    sides : Sides
-        Two (low, high) pairs of `unigrid.reflection.Reflection`, of rows and columns.
-    depths : Depths
-        The number of values to add at each end, 0 or 1.
+    At each end it adds as many values as `depths` holds, 0 or 1.
     """
 
     def __init__(self, sides: Sides, depths: Depths) -> None:
@@ -119,11 +114,7 @@ class Repeated(nn.Module, Smoother):
 class DenseSolve(nn.Module, Smoother):
     """u = A^-1 f, a fully connected layer over the coarsest grid: a direct solver is a smoother that leaves no error.
 
-    Parameters
-    ----------
-    inverse : Tensor, (rows * columns, rows * columns)
-    shape : pair of int
-        Rows and columns: unlike a convolution, this layer is of one size.
+    The inverse is (rows * columns, rows * columns), of a grid of this shape: unlike a convolution, this layer has one size.
     """
 
     inverse: Tensor
@@ -154,8 +145,8 @@ class GridProlongation(nn.Module, Prolongation):
     extension, convolution : nn.Module or Borrowed
         `Extended`, and an `nn.ConvTranspose2d` without padding.
     starts, surplus : pair of int
-        Along rows and columns, the first point of the transposed convolution that lies on the finer grid, and by how many
-        unknowns that grid has more than stride times the coarser one.
+        Along rows and columns, the first point of the transposed convolution that lies on the finer grid, and how many more
+        unknowns that grid has than stride times the coarser one.
     filter : nn.Module or Borrowed, optional
         Applied on the finer grid afterwards.
     """
@@ -165,12 +156,7 @@ class GridProlongation(nn.Module, Prolongation):
     filter: nn.Module
 
     def __init__(
-        self,
-        extension: Part,
-        convolution: Part,
-        starts: tuple[int, int],
-        surplus: tuple[int, int],
-        filter: Part | None = None,
+        self, extension: Part, convolution: Part, starts: tuple[int, int], surplus: tuple[int, int], filter: Part | None = None
     ) -> None:
         super().__init__()
         hold(self, "filter", nn.Identity() if filter is None else filter)

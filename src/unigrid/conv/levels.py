@@ -54,17 +54,18 @@ class ConvLevel(nn.Module, SlotLevel):
         post_smoother: Smoother | None = None,
     ) -> None:
         super().__init__()
-        slots = {"operator": (operator, Operator), "smoother": (smoother, Smoother), "restriction": (restriction, Restriction)}
-        slots |= {"state_transfer": (state_transfer, StateTransfer), "prolongation": (prolongation, Prolongation)}
-        for name, (given, kind) in {**slots, "post_smoother": (post_smoother, Smoother)}.items():
+        slots: tuple[tuple[str, Any, type], ...] = (
+            ("operator", operator, Operator),
+            ("smoother", smoother, Smoother),
+            ("restriction", restriction, Restriction),
+            ("state_transfer", state_transfer, StateTransfer),
+            ("prolongation", prolongation, Prolongation),
+            ("post_smoother", post_smoother, Smoother),
+        )
+        for name, given, kind in slots:
             if not isinstance(given, kind) and (given is not None or name in ("operator", "smoother")):
                 raise TypeError(f"{name} must be a unigrid.{kind.__name__}, got {type(given).__name__}")
-        self.operator = operator
-        self.smoother = smoother
-        self.restriction = restriction  # type: ignore[assignment]
-        self.state_transfer = state_transfer
-        self.prolongation = prolongation
-        self.post_smoother = post_smoother
+            setattr(self, name, given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,18 +139,9 @@ class ConvCycle(nn.Module, MultigridCycle):
 
 def traced(cycle: MultigridCycle, f: Any, u: Any = None) -> tuple[Any, list[LevelState]]:
     """Return u after one cycle, and the last state of every level, of a cycle of any backend."""
-    recorder = _Recorder(cycle)
-    return recorder.cycle(f, u), [level.state for level in recorder.levels]
-
-
-class _Recorder(MultigridCycle):
-    """The same cycle over levels that record their states."""
-
-    levels: Sequence[_RecordedLevel]
-
-    def __init__(self, cycle: MultigridCycle) -> None:
-        self.kind = cycle.kind
-        self.levels = [_RecordedLevel(level) for level in cycle.levels]
+    recorder, levels = MultigridCycle(), [_RecordedLevel(level) for level in cycle.levels]
+    recorder.kind, recorder.levels = cycle.kind, levels
+    return recorder.cycle(f, u), [level.state for level in levels]
 
 
 class _RecordedLevel(Level):

@@ -84,7 +84,6 @@ class MgNetConfig:
     extractor_sharing : "level", "scaled", "step" or "global"
         B^l; alpha_i B^l with trained numbers alpha; B^(l,i); one B for all levels. The way up of a V-cycle has its own B^l.
     restriction_sharing, state_transfer_sharing : "level" or "global"
-        Of R and of Pi.
     state_transfer : "convolution", "channelwise" or "zero"
         Pi is a 3x3 convolution of stride 2, one 3x3 kernel for every channel, or nothing: features begin at 0 on every level.
     transfer_norms, transfer_activation : bool
@@ -141,7 +140,7 @@ class MgNetConfig:
             object.__setattr__(self, "cycle", "down")
         for name, allowed in CHOICES.items():
             choose(getattr(self, name), allowed, name)
-        normalize_levels(self, "steps", ["steps", "features"] if self.data is None else ["steps", "features", "data"])
+        normalize_levels(self, ["steps", "features"] if self.data is None else ["steps", "features", "data"])
         normalize_counts(self, ["in_channels", "num_classes"])
         for name in ("transfer_norms", "transfer_activation", "operator_norm"):
             if not isinstance(getattr(self, name), bool):
@@ -149,18 +148,13 @@ class MgNetConfig:
         self._check_sharing()
 
     def _check_sharing(self) -> None:
-        features, data = self.channels_of_features, self.channels_of_data
-        mapped = {
-            "operator_sharing": {"features": features, "data": data},
-            "extractor_sharing": {"features": features, "data": data},
-            "restriction_sharing": {"data": data},
-            "state_transfer_sharing": {"features": features},
-        }
-        for name, spaces in mapped.items():
-            for space, channels in spaces.items():
-                if getattr(self, name) == "global" and len(set(channels)) > 1:
-                    raise ValueError(f"{name}='global' needs as many {space} on every level, got {channels}")
-        if self.state_transfer == "channelwise" and len(set(self.channels_of_features)) > 1:
+        spaces = {"features": self.channels_of_features, "data": self.channels_of_data}
+        changing = {space: channels for space, channels in spaces.items() if len(set(channels)) > 1}
+        for space, channels in changing.items():
+            for name in ("operator", "extractor", "restriction" if space == "data" else "state_transfer"):
+                if getattr(self, f"{name}_sharing") == "global":
+                    raise ValueError(f"{name}_sharing='global' needs as many {space} on every level, got {channels}")
+        if self.state_transfer == "channelwise" and "features" in changing:
             raise ValueError(f"state_transfer='channelwise' keeps the channels, but features={self.features} changes them")
         if self.operator_norm and self.state_transfer == "zero":
             raise ValueError("operator_norm=True normalizes A' u', which state_transfer='zero' never makes")
@@ -191,16 +185,14 @@ class MgNet(Classifier):
     Parameters
     ----------
     config : MgNetConfig, optional
-        By default that of the released code; `MgNet(config, features=16)` varies some of its fields.
+        By default that of the released code.
     **choices
-        Fields of `MgNetConfig`.
+        Fields of `MgNetConfig`, to vary it.
 
     Raises
     ------
-    ValueError
-        For a choice that is not allowed.
-    TypeError
-        For an unknown one, with the nearest.
+    ValueError, TypeError
+        For a choice that is not allowed, and for an unknown one, with the nearest.
 
     Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithm 3.
 
@@ -251,30 +243,22 @@ class _Builder:
     # what the slots of one level hold
 
     def operator(self, at: int) -> Operator:
-        used = self.uses_of_operator(at)
-        if self.config.operator_sharing == "step":
-            return StepOperators(
-                [self.operator_of_step(at, step) if use else UnusedOperator() for step, use in enumerate(used)]
-            )
-        return self.operator_of_step(at, 0) if any(used) else UnusedOperator()
-
-    def operator_of_step(self, at: int, step: int) -> ConvOperator:
-        part = self.shared("operator", self.config.operator_sharing, at, lambda: self.mapping(at))
-        transfers = step == 0 and self.starts_with_features(at)  # then it is the A' of A' u'
-        norm = nn.BatchNorm2d(self.data[at]) if self.config.operator_norm and transfers else None
-        return ConvOperator(part, norm)
-
-    def uses_of_operator(self, at: int) -> list[bool]:
-        """Return for every step whether its A is ever applied to a state that is not zero; if not, A must hold no weights."""
-        used = [step > 0 or self.starts_with_features(at) for step in range(self.config.steps[at])]
+        """Return A; where it is only ever applied to a state of zero, it must hold no weights."""
+        transfers = at > 0 and self.config.state_transfer != "zero"  # then A of the first step is the A' of A' u'
+        used = [step > 0 or transfers for step in range(self.config.steps[at])]
         if at < self.last:
             used[-1] = True  # f - A u, to be restricted
             if self.config.cycle == "V":
                 used = [True] * len(used)  # the way up
-        return used
+        if self.config.operator_sharing != "step":
+            return self.conv_operator(at, transfers) if any(used) else UnusedOperator()
+        return StepOperators(
+            [self.conv_operator(at, transfers and step == 0) if use else UnusedOperator() for step, use in enumerate(used)]
+        )
 
-    def starts_with_features(self, at: int) -> bool:
-        return at > 0 and self.config.state_transfer != "zero"
+    def conv_operator(self, at: int, transfers: bool) -> ConvOperator:
+        part = self.shared("operator", self.config.operator_sharing, at, lambda: self.mapping(at))
+        return ConvOperator(part, nn.BatchNorm2d(self.data[at]) if self.config.operator_norm and transfers else None)
 
     def mapping(self, at: int) -> nn.Module:
         """Return A itself: features to data."""
@@ -291,10 +275,9 @@ class _Builder:
         return kind([self.extraction(at, name) for _ in range(steps)])
 
     def extraction(self, at: int, name: str) -> Extraction:
-        sharing = self.config.extractor_sharing
         part = self.extractor(at, name)
         norms = (self.step_norm(f"{name} data", self.data[at], at), self.step_norm(f"{name} features", self.features[at], at))
-        return Extraction(part, norms, self.activation(), scaled=sharing == "scaled")
+        return Extraction(part, norms, self.activation(), scaled=self.config.extractor_sharing == "scaled")
 
     def extractor(self, at: int, name: str) -> Part:
         """Return B itself: data to features."""

@@ -63,8 +63,6 @@ class NamedModel:
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of all listed models that match a pattern with the wildcards * and ?, ignoring case.
 
-    `mgnet-<channels>-Bl`, `-Bli` and `-shared` exist for any number of channels; some of them are listed.
-
     Examples
     --------
     >>> from unigrid import list_models
@@ -77,11 +75,8 @@ def list_models(pattern: str = "*") -> list[str]:
 def register_model(model: NamedModel) -> NamedModel:
     """Add a model to those named in `create_model`, `list_models` and on the command line, and return it.
 
-    Parameters
-    ----------
-    model : NamedModel
-        Its configuration may be of any frozen dataclass with `in_channels`, `num_classes` and `build()`; checkpoints then
-        rebuild the model by the name of that class.
+    Its configuration may be of any frozen dataclass with `in_channels`, `num_classes` and `build()`; checkpoints then rebuild
+    the model by the name of that class.
 
     Raises
     ------
@@ -125,7 +120,7 @@ def create_model(name: str, num_classes: int = 10, in_channels: int | None = Non
     Parameters
     ----------
     name : str
-        One of `list_models()`, or `mgnet-<channels>-Bl` and the like with any number of channels.
+        One of `list_models()`, or `mgnet-<channels>-Bl`, `-Bli` or `-shared` with any number of channels.
     num_classes : int
     in_channels : int, optional
         Of the images; by default the number that the model was published with: 1 for the MNIST model, 3 for all others.
@@ -134,10 +129,8 @@ def create_model(name: str, num_classes: int = 10, in_channels: int | None = Non
 
     Raises
     ------
-    ValueError
-        For an unknown name, with the nearest.
-    TypeError
-        For an unknown field.
+    ValueError, TypeError
+        For an unknown name or field, with the nearest.
 
     Examples
     --------
@@ -169,20 +162,18 @@ def from_configuration(configuration: dict[str, Any]) -> Classifier:
 _BL = {256: {"cifar10": 96.00, "cifar100": 79.67}, 512: {"cifar100": 81.12}}
 _BLI = {256: {"cifar100": 80.0}}
 _ONE = {256: {"cifar100": 76.62}, 128: {"cifar100": 73.04}}
+_SLOTS = ("operator", "extractor", "restriction", "state_transfer")
+_VERSIONS: dict[str, tuple[str, dict[int, dict[str, float]], dict[str, Any]]] = {
+    "Bl": ("B^l: one B per level", _BL, {}),
+    "Bli": ("B^(l,i): one B per smoothing step", _BLI, {"extractor_sharing": "step"}),
+    "shared": ("one A, B, R and Pi for all levels", _ONE, {f"{slot}_sharing": "global" for slot in _SLOTS}),
+}
 
 
 def _mgnet(channels: int, sharing: str) -> NamedModel:
-    name = f"mgnet-{channels}-{sharing}"
-    if sharing == "shared":
-        shared: dict[str, Any] = dict.fromkeys(
-            ("operator_sharing", "extractor_sharing", "restriction_sharing", "state_transfer_sharing"), "global"
-        )
-        config = MgNetConfig(features=channels, **shared)
-        return NamedModel(name, config, "MgNet, one A, B, R and Pi for all levels", RELEASED, _ONE.get(channels, {}))
-    step = sharing == "Bli"
-    config = MgNetConfig(features=channels, extractor_sharing="step" if step else "level")
-    summary = "MgNet, B^(l,i): one B per smoothing step" if step else "MgNet, B^l: one B per level"
-    return NamedModel(name, config, summary, RELEASED, (_BLI if step else _BL).get(channels, {}))
+    summary, published, choices = _VERSIONS[sharing]
+    config = MgNetConfig(features=channels, **choices)
+    return NamedModel(f"mgnet-{channels}-{sharing}", config, f"MgNet, {summary}", RELEASED, published.get(channels, {}))
 
 
 def _paper_layout(features: int, data: int, state_transfer: str, **published: float) -> NamedModel:
@@ -195,22 +186,15 @@ def _paper_layout(features: int, data: int, state_transfer: str, **published: fl
     return NamedModel(f"mgnet-paper-{widths}-pi{number}", config, summary, PAPER, published)
 
 
-def _variants() -> list[NamedModel]:
-    """Return MgNet's other choices, each a single step away from mgnet-64-Bl."""
-    variants: list[tuple[str, str, dict[str, Any]]] = [
-        ("chebyshev", "Chebyshev semi-iteration, the counterpart of LM-ResNet", {"semi_iteration": "chebyshev"}),
-        ("multistep", "multi-step, the counterpart of DenseNet", {"semi_iteration": "multi-step"}),
-        ("bottleneck", "B a bottleneck, 1x1, 3x3, 1x1", {"extractor": "bottleneck"}),
-        ("scaled", "B^(l,i) = alpha_i B^l", {"extractor_sharing": "scaled"}),
-        ("nonlinear", "A = xi sigma eta", {"operator": "nonlinear"}),
-        ("V", "a V-cycle, its up-sweep trained: a U-shaped network", {"cycle": "V"}),
-    ]
-    return [
-        NamedModel(f"mgnet-64-Bl-{name}", MgNetConfig(features=64, **choices), f"MgNet, B^l, {summary}", NOTES)
-        for name, summary, choices in variants
-    ]
-
-
+# MgNet's other choices, each a single step away from mgnet-64-Bl.
+_VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("chebyshev", "Chebyshev semi-iteration, the counterpart of LM-ResNet", {"semi_iteration": "chebyshev"}),
+    ("multistep", "multi-step, the counterpart of DenseNet", {"semi_iteration": "multi-step"}),
+    ("bottleneck", "B a bottleneck, 1x1, 3x3, 1x1", {"extractor": "bottleneck"}),
+    ("scaled", "B^(l,i) = alpha_i B^l", {"extractor_sharing": "scaled"}),
+    ("nonlinear", "A = xi sigma eta", {"operator": "nonlinear"}),
+    ("V", "a V-cycle, its up-sweep trained: a U-shaped network", {"cycle": "V"}),
+]
 _FORMS = {
     "resnet": ("resnet", "ResNet"),
     "pre-act": ("preact-resnet", "pre-act ResNet"),
@@ -251,7 +235,10 @@ def _all() -> list[NamedModel]:
     ]
     mnist = MgNetConfig(operator_sharing="global", extractor_sharing="step", operator_norm=True, in_channels=1)
     models.append(NamedModel("mgnet-mnist-64", mnist, "MgNet for MNIST: one A, B^(l,i), three batch norms per transfer", MGNET))
-    models += _variants()
+    models += [
+        NamedModel(f"mgnet-64-Bl-{name}", MgNetConfig(features=64, **choices), f"MgNet, B^l, {summary}", NOTES)
+        for name, summary, choices in _VARIANTS
+    ]
     for form in ("resnet", "pre-act"):
         models += [_residual(form, depth, shared) for depth in _DEPTHS for shared in _SHARINGS]
     models += [_residual("sigma", depth, shared) for depth in _DEPTHS for shared in ("", "-Al")]

@@ -89,7 +89,7 @@ class PlainConfig:
     def __post_init__(self) -> None:
         choose(self.pooling, POOLING, "pooling")
         choose(self.activation, ACTIVATIONS, "activation")
-        normalize_levels(self, "steps", ["steps", "channels"])
+        normalize_levels(self, ["steps", "channels"])
         normalize_counts(self, ["in_channels", "num_classes", "kernel"])
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, for an output as large as its input, got {self.kernel}")
@@ -128,8 +128,7 @@ def _cycle(config: PlainConfig, channels: tuple[int, ...]) -> ConvCycle:
     """Return the levels; theta has done the first convolution of the first level."""
     levels = []
     for at, count in enumerate(config.steps):
-        inputs = channels[at - 1] if at else channels[0]
-        widths = [inputs, *[channels[at]] * count] if at else [inputs] * count
+        widths = [channels[at - 1], *[channels[at]] * count] if at else [channels[0]] * count
         steps = [_layer(config, narrow, wide) for narrow, wide in itertools.pairwise(widths)]
         last = at == len(config.steps) - 1
         levels.append(ConvLevel(CarriedResidual([]), PlainSteps(steps), None if last else PoolingRestriction(config.pooling)))

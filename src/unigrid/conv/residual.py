@@ -37,12 +37,8 @@ from .slots import Borrowed, Part, hold
 class CarriedResidual(nn.Module, Operator):
     """A of a level whose state is the residual: f - A u is carried, so nothing has to be subtracted.
 
-    The data f only start the residual, where there is no state yet; the smoother uses A^(l,i) itself.
-
-    Parameters
-    ----------
-    steps : sequence of nn.Module
-        A^(l,i) of every block, or a single one for all of them.
+    The data f only start the residual, where there is no state yet; the smoother uses A^(l,i) itself. `steps` are A^(l,i) of
+    every block, or a single one for all of them.
     """
 
     def __init__(self, steps: Sequence[nn.Module]) -> None:
@@ -194,7 +190,7 @@ class ResNetConfig:
         choose(self.activation, ACTIVATIONS, "activation")
         for name in ("operator_sharing", "extractor_sharing"):
             choose(getattr(self, name), ("step", "level"), name)
-        normalize_levels(self, "blocks", ["blocks", "channels"])
+        normalize_levels(self, ["blocks", "channels"])
         normalize_counts(self, ["in_channels", "num_classes"])
 
     def build(self) -> ResNet:
@@ -205,9 +201,6 @@ class ResNetConfig:
 @final
 class ResNet(Classifier):
     """ResNet, pre-act ResNet, sigma-ResNet and Mg-ResNet for small images, as a multigrid cycle in data space.
-
-    Slots: A = the last convolution of each block, B = its first, smoother = the blocks of a level, R = the block of stride 2,
-    Pi = none, theta = the first convolution.
 
     Parameters
     ----------
@@ -256,29 +249,19 @@ class _Builder:
         levels: list[ConvLevel] = []
         restriction: BlockRestriction | None = None
         for at in reversed(range(len(self.channels))):
-            level, restriction = self.level(at, restriction)
-            levels.insert(0, level)
+            channels = self.channels[at]
+            steps = self.config.blocks[at] - (1 if at else 0)
+            operators = self.modules(self.config.operator_sharing, steps, channels)
+            extractors = self.modules(self.config.extractor_sharing, steps, channels)
+            parts: list[Part] = [*extractors, *[Borrowed(extractor) for extractor in extractors] * (steps - len(extractors))]
+            blocks = [self.block(part, (channels, channels), nn.Identity(), self.activation()) for part in parts]
+            levels.insert(0, ConvLevel(CarriedResidual(operators), ResidualSteps(blocks), restriction))
+            restriction = self.into(at, operators, extractors) if at else None
         return ConvCycle(levels)
-
-    def level(self, at: int, restriction: BlockRestriction | None) -> tuple[ConvLevel, BlockRestriction | None]:
-        """Return the level, whose restriction is the given one, and the restriction into it, if there is a finer level."""
-        channels = self.channels[at]
-        steps = self.config.blocks[at] - (1 if at else 0)
-        operators = self.modules(self.config.operator_sharing, steps, channels)
-        extractors = self.modules(self.config.extractor_sharing, steps, channels)
-        blocks = [self.step(self.of_step(extractors, step), channels) for step in range(steps)]
-        level = ConvLevel(CarriedResidual(operators), ResidualSteps(blocks), restriction)
-        return level, self.into(at, operators, extractors) if at else None
 
     def modules(self, sharing: str, steps: int, channels: int) -> list[nn.Module]:
         """Return the convolutions of a level: one per step, or one for all."""
         return [self.convolution(channels, channels) for _ in range(min(steps, 1) if sharing == "level" else steps)]
-
-    def of_step(self, modules: list[nn.Module], step: int) -> Part:
-        return modules[step] if step < len(modules) else Borrowed(modules[0])
-
-    def step(self, extractor: Part, channels: int) -> _Block:
-        return self.block(extractor, (channels, channels), nn.Identity(), self.activation())
 
     def into(self, at: int, operators: list[nn.Module], extractors: list[nn.Module]) -> BlockRestriction:
         """Return the block of stride 2 that leads into level `at`, and shares with it what the level's blocks share."""
@@ -289,15 +272,11 @@ class _Builder:
         B: Part = self.convolution(fine, coarse, stride=2)
         if self.config.extractor_sharing == "level" and extractors:
             B = LiftedExtractor(nn.Conv2d(fine, coarse, 1, stride=2, bias=False), Borrowed(extractors[0]))
-        normed = (
-            fine if self.config.form == "pre-act" else coarse,
-            coarse,
-        )  # pre-act norms what comes in, the others what B makes
-        return BlockRestriction(self.block(B, normed, self.shortcut(fine, coarse), self.activation()), A)
-
-    def shortcut(self, fine: int, coarse: int) -> nn.Module:
-        lift = nn.Conv2d(fine, coarse, 1, stride=2, bias=False)
-        return lift if self.config.form == "pre-act" else nn.Sequential(lift, nn.BatchNorm2d(coarse))
+        shortcut: nn.Module = nn.Conv2d(fine, coarse, 1, stride=2, bias=False)
+        normed = (fine, coarse)  # pre-act norms what comes in, the others what B makes
+        if self.config.form != "pre-act":
+            shortcut, normed = nn.Sequential(shortcut, nn.BatchNorm2d(coarse)), (coarse, coarse)
+        return BlockRestriction(self.block(B, normed, shortcut, self.activation()), A)
 
     def convolution(self, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
         return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

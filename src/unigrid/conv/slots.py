@@ -10,6 +10,7 @@ norms of every step and the activations of the transfers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -78,16 +79,12 @@ class UnusedOperator(nn.Module, Operator):
     def forward(self, u: Tensor) -> Tensor:
         raise ValueError("this A has no weights, as its level is entered with u = 0; start the cycle with u=None")
 
-    def residual(self, f: Tensor, u: Tensor | None) -> Tensor:
-        return f if u is None else f - self.forward(u)
-
 
 @final
 class StepOperators(nn.Module, Operator):
     """A different A^(l,i) in every smoothing step.
 
-    Outside the smoother, A is the last step's on the fine side of a transfer (`residual`), and the first step's on the coarse
-    side (the call).
+    In a transfer, A is the last step's on the fine side (`residual`), and the first step's on the coarse side (the call).
     """
 
     steps: Sequence[ConvOperator | UnusedOperator]
@@ -115,13 +112,7 @@ def operator_of_step(operator: Operator, step: int) -> Operator:
 class Bottleneck(nn.Module):
     """B = 1x1, 3x3, 1x1, with fewer channels between; batch norm and activation after the first two.
 
-    Parameters
-    ----------
-    convolutions : three of nn.Module or Borrowed
-    norms : pair of nn.Module or Borrowed
-        Of the channels between: each step has its own, even where the convolutions are shared.
-    activation : nn.Module
-        sigma.
+    Each step has norms of its own, even where the convolutions are shared.
     """
 
     narrow: nn.Module
@@ -150,14 +141,12 @@ class Extraction(nn.Module):
     Parameters
     ----------
     convolution : nn.Module or Borrowed
-        Data (n, c_f, h, w) to features (n, c_u, h, w).
+        B, data (n, c_f, h, w) to features (n, c_u, h, w).
     norms : pair of nn.Module or Borrowed
         Of the residual, and of B's result.
     activation : nn.Module
-        sigma.
     scaled : bool
-        Whether a trained factor alpha multiplies the result: the alpha_i of B^(l,i) = alpha_i B^l. It stands outside the
-        batch norm, which would undo it.
+        Whether there is a trained scale, the alpha_i of B^(l,i) = alpha_i B^l. The batch norm would undo it further in.
     """
 
     data_norm: nn.Module
@@ -178,9 +167,8 @@ class Extraction(nn.Module):
         return features if self.scale is None else self.scale * features
 
 
-@final
-class FeatureExtraction(nn.Module, Smoother):
-    """Smoothing steps u <- u + B^i (f - A u), one for each given extraction."""
+class _Extractions(nn.Module, Smoother):
+    """Smoothing steps, one for each given extraction."""
 
     def __init__(self, steps: Sequence[Extraction]) -> None:
         super().__init__()
@@ -189,6 +177,11 @@ class FeatureExtraction(nn.Module, Smoother):
     @property
     def cost(self) -> float:
         return len(self.steps)
+
+
+@final
+class FeatureExtraction(_Extractions):
+    """Smoothing steps u <- u + B^i (f - A u), one for each given extraction."""
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
         for number, extract in enumerate(self.steps):
@@ -197,34 +190,25 @@ class FeatureExtraction(nn.Module, Smoother):
 
 
 @final
-class ChebyshevExtraction(nn.Module, Smoother):
+class ChebyshevExtraction(_Extractions):
     """Semi-iteration u^i = w^i (u^(i-1) + B^i (f - A u^(i-1))) + (1 - w^i) u^(i-2), with trained w, 1 at first.
 
     The first step has no step before it and no w. The counterpart of LM-ResNet.
     """
 
     def __init__(self, steps: Sequence[Extraction]) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList(steps)
+        super().__init__(steps)
         self.weights = nn.Parameter(torch.ones(len(steps) - 1)) if len(steps) > 1 else None
-
-    @property
-    def cost(self) -> float:
-        return len(self.steps)
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
         before: Tensor | None = None
         for number, extract in enumerate(self.steps):
             improved = _add(u, extract(operator_of_step(operator, number).residual(f, u)))
-            if number:
-                improved = self._mixed(number, improved, before)
+            if number and self.weights is not None:
+                weight = self.weights[number - 1]
+                improved = weight * improved if before is None else weight * improved + (1 - weight) * before
             before, u = u, improved
         return u  # type: ignore[return-value]
-
-    def _mixed(self, number: int, improved: Tensor, before: Tensor | None) -> Tensor:
-        assert self.weights is not None
-        weight = self.weights[number - 1]
-        return weight * improved if before is None else weight * improved + (1 - weight) * before
 
 
 @final
@@ -244,25 +228,19 @@ class MultiStepExtraction(nn.Module, Smoother):
         return sum(len(extractions) for extractions in self.steps)
 
     def forward(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
-        states, residuals = [u], [operator_of_step(operator, 0).residual(f, u)]
+        states: list[Tensor | None] = [u]
+        residuals: list[Tensor] = []
         for number, extractions in enumerate(self.steps):
-            if number and isinstance(operator, StepOperators):  # with another A, the residuals of all states are others
-                residuals = [operator.steps[number].residual(f, state) for state in states]
-            elif number:
-                residuals.append(operator.residual(f, states[-1]))
+            if isinstance(operator, StepOperators):  # with another A, the residuals of all states are others
+                residuals = []
+            A = operator_of_step(operator, number)
+            residuals += [A.residual(f, state) for state in states[len(residuals) :]]
             known = zip(states, residuals, extractions, strict=True)
             proposals = [_add(state, extract(residual)) for state, residual, extract in known]
-            states.append(self._mixed(number, proposals))
+            alphas = torch.softmax(self.logits[number - 1], dim=0) if number else [1.0]
+            mixed = [alpha * proposal for alpha, proposal in zip(alphas, proposals, strict=True)]
+            states.append(functools.reduce(torch.add, mixed))
         return states[-1]  # type: ignore[return-value]
-
-    def _mixed(self, number: int, proposals: list[Tensor]) -> Tensor:
-        if number == 0:
-            return proposals[0]
-        alphas = torch.softmax(self.logits[number - 1], dim=0)
-        mixed = alphas[0] * proposals[0]
-        for alpha, proposal in zip(alphas[1:], proposals[1:], strict=True):
-            mixed = mixed + alpha * proposal
-        return mixed
 
 
 def _add(u: Tensor | None, correction: Tensor) -> Tensor:
@@ -319,12 +297,7 @@ class ChannelwiseConvolution(nn.Module):
 class ConvProlongation(nn.Module, Prolongation):
     """P: the transpose of a 3x3 convolution with stride 2, then a batch norm; a correction has a sign, so no activation.
 
-    Parameters
-    ----------
-    coarse, fine : int
-        Channels of the correction and of the state that it corrects.
-    norm : nn.Module, optional
-    padding_mode : "zeros" or "circular"
+    `coarse` and `fine` are the channels of the correction and of the state that it corrects.
     """
 
     def __init__(self, coarse: int, fine: int, norm: nn.Module | None, padding_mode: str) -> None:

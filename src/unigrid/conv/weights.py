@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,7 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Return the model itself, out of `torch.compile`, `DataParallel` and `DistributedDataParallel`, in any order.
-
-    Parts that were compiled on their own stay as they are; `clean_state_dict` sees through these too.
-
-    >>> model = nn.Linear(2, 1)
-    >>> unwrap(nn.DataParallel(model)) is model
-    True
-    """
+    """Return the model itself, out of all wrappers around it; parts that were compiled on their own stay as they are."""
     while (inner := _inner_name(module)) is not None:
         module = getattr(module, inner)
     return module
@@ -56,8 +49,7 @@ def load_clean_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> Non
     Raises
     ------
     ValueError
-        Where names or shapes are not exactly the module's: which are missing, unexpected or of other shape, what came and
-        what is wanted. The module is then left as it was.
+        Where names or shapes are not exactly the module's, which is then left as it was.
     """
     own = {_clean_key(module, key): key for key in module.state_dict()}
     _check_fit(state, clean_state_dict(module))
@@ -70,24 +62,29 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     Parameters
     ----------
     module : nn.Module
-        Wrapped or not, on any device. Precisions are kept; values that lie in memory in another order than their axes'
-        (channels_last) are written in the axes' order, and values that two names share are written under both.
+        Wrapped or not, on any device. Precisions are kept; channels_last values are written in the order of their axes, and
+        values that two names share are written under both.
     path : path
-        Where to write; the ending is .safetensors.
+        It ends in .safetensors.
     metadata : mapping of strings to strings, optional
-        What else the file should tell, such as the model's name.
+        Such as the model's name.
 
     Raises
     ------
-    FileError
-        Where the file cannot be written.
-    ImportError
-        Without the package safetensors.
+    FileError, ImportError
+        Where the file cannot be written, and without the package safetensors.
     """
     save = require_safetensors().save
     path = checked_output(path, ENDINGS)
-    tensors = {key: _plain_copy(value) for key, value in clean_state_dict(module).items()}
-    content = save(tensors, metadata=_checked_metadata(metadata))
+    for key, value in (metadata or {}).items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
+    tensors = {
+        # contiguous, with memory of its own: safetensors writes nothing else
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in clean_state_dict(module).items()
+    }
+    content = save(tensors, metadata=None if metadata is None else dict(metadata))
     with atomic_output(path) as file:
         file.write(content)
 
@@ -101,8 +98,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     Raises
     ------
     FileError
-        For a file that is missing, empty, truncated or no safetensors file, and for the weights of another model: the names
-        that are missing or unexpected and the shapes that differ. The module is then left as it was.
+        For a file that is missing or damaged, and for the weights of another model. The module is then left as it was.
     ImportError
         Without the package safetensors.
     """
@@ -111,21 +107,16 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     if path.is_dir():
         raise FileError(f"{path}: is a directory, give a file")
     check_readable(path)
-    tensors, metadata = _read(path)
+    try:
+        with importlib.import_module("safetensors").safe_open(path, framework="pt") as file:
+            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Exception as error:  # any exception here is caused by a damaged file
+        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
     try:
         load_clean_state_dict(module, tensors)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
     return metadata
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    safe_open = importlib.import_module("safetensors").safe_open
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except Exception as error:  # any exception here is caused by a damaged file
-        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
 
 
 def require_safetensors() -> Any:
@@ -134,18 +125,6 @@ def require_safetensors() -> Any:
         return importlib.import_module("safetensors.torch")
     except ImportError:
         raise ImportError("weights are written and read by safetensors: pip install 'unigrid[learn]'") from None
-
-
-def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
-    for key, value in (metadata or {}).items():
-        if not (isinstance(key, str) and isinstance(value, str)):
-            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
-    return None if metadata is None else dict(metadata)
-
-
-def _plain_copy(value: Tensor) -> Tensor:
-    """Return a contiguous copy on the CPU, with memory of its own: safetensors writes nothing else."""
-    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _inner_name(module: nn.Module) -> str | None:
@@ -182,7 +161,6 @@ def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Non
         )
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
