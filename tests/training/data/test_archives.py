@@ -283,25 +283,16 @@ def test_the_refusal_names_what_the_pickle_asks_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "text"),
+    "data",
     [
-        (b"(Va\nc_codecs\nencode\n(Vx\nVzlib_codec\ntRd.", "it encodes as 'zlib_codec'"),
-        (b"(Va\nc_codecs\nencode\n(dS'__defaults__'\n(I1\ntsbd.", "it changes what it may only call"),
-        (b"(Va\nc_codecs\nencode\n(N(dS'_function'\nI1\nstbd.", "it changes what it may only call"),
-        (b"(Va\ncnumpy\nndarray\nd.", "holds no 'data', only 'a'"),
+        b"(Va\nc_codecs\nencode\n(dS'__defaults__'\n(I1\ntsbd.",
+        b"(Va\ncnumpy\ndtype\n(N(dS'__defaults__'\nN\nstbd.",
+        b"(Va\ncnumpy\nndarray\n(N(dS'shape'\nI1\nstbd.",
     ],
 )
-def test_what_is_allowed_can_be_called_as_python_does_and_nothing_else(data, text):
-    assert text in refusal(archives.pickled_batch, data, KNOWN, "labels", 10)
+def test_what_is_allowed_can_be_called_and_not_changed(data):
+    assert "data_batch_1: " in refusal(archives.pickled_batch, data, KNOWN, "labels", 10)
     archives.pickled_batch(pickle.dumps(batch(), 2), KNOWN, "labels", 10)  # the next one finds all as it was
-
-
-def test_no_object_of_numpy_is_made(python2_pickle, monkeypatch):
-    data = python2_pickle(batch())
-    monkeypatch.setattr(np, "ndarray", None)
-    monkeypatch.setattr(np, "dtype", None)
-    noted = unpickle(data, "data_batch_1")["data"]
-    assert type(noted).__module__ == archives.__name__
 
 
 def test_a_malicious_file_among_the_data_is_not_even_opened_as_a_pickle(tmp_path, published, monkeypatch):

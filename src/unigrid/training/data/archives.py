@@ -1,8 +1,7 @@
-"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read without running code in them.
+"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read.
 
-The name of a data set stands for the published bytes only: every file must have its canonical size and MD5 before it is
-read. A truncated file, a flipped byte, a file under the name of another and a smaller or changed set of the same form are all
-refused, each with its reason. Archives are read in place, into memory; nothing is unpacked to disk.
+The name of a data set stands for the published bytes only: every file must have its canonical size and MD5 before anything in
+it is parsed. Archives are read in place, into memory; nothing is unpacked to disk.
 
 Source: A. Krizhevsky, Learning multiple layers of features from tiny images (2009), https://www.cs.toronto.edu/~kriz/cifar.html
 for both forms of CIFAR; Y. LeCun, C. Cortes, C. Burges, The MNIST database, for the idx form.
@@ -10,6 +9,7 @@ for both forms of CIFAR; Y. LeCun, C. Cortes, C. Burges, The MNIST database, for
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -18,8 +18,9 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Never, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,80 +181,25 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-# The restricted unpickler. A pickle is a program that calls the objects it names; here the few names in the published files
-# are bound to stand-ins that only record their arguments.
-
-
-@final
-class _StandIn:
-    """The object bound to an allowed name of a pickle. It can be called, but not changed."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: Any) -> Never:
-        raise pickle.UnpicklingError("it changes what it may only call")
-
-
-@final
-class _Noted:
-    """An array under construction: the state set by the pickle, not yet checked."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.state: Any = arguments
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """Return the encoded text: how Python 3 writes bytes in pickles for Python 2."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _StandIn(lambda *arguments: _Noted()),
-    ("numpy._core.multiarray", "_reconstruct"): _StandIn(lambda *arguments: _Noted()),
-    ("numpy", "ndarray"): _StandIn(_Noted),
-    ("numpy", "dtype"): _StandIn(lambda name, *flags: _DType(name)),
-    ("_codecs", "encode"): _StandIn(_encoded),
-}
-
-
-@final
-class _DType:
-    """The name of a data type; its byte order is ignored, as only bytes are read."""
-
-    def __init__(self, name: Any) -> None:
-        self.name = name.decode("latin1") if isinstance(name, bytes) else name
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
 @final
 class _Unpickler(pickle.Unpickler):
+    """Calls nothing but the four names in the published files: a pickle is a program that calls the objects it names."""
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        allowed: dict[str, Any] = {
+            "numpy.ndarray": np.ndarray,
+            "numpy.dtype": lambda code, *flags: np.dtype(code, copy=True),  # the flags 0 and 1 of Python 2 are deprecated
+            "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
+            "_codecs.encode": codecs.encode,
+        }
+        found = allowed.get(f"{module}.{name}".replace("numpy._core", "numpy.core"))
+        if found is None:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR file needs: it may be malicious")
-        return _ALLOWED[module, name]
+        return found
 
 
 def unpickle(data: bytes, name: str) -> dict[str, Any]:
-    """Return the dictionary in a pickled batch, its keys as text, without calling anything that the pickle names.
-
-    Raises
-    ------
-    DatasetError
-        For an incomplete pickle, one of no dictionary, or one with other names than such a batch has.
-    """
+    """Return the dictionary in a pickled batch, its keys as text. Raises DatasetError for other pickles."""
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
@@ -263,25 +209,18 @@ def unpickle(data: bytes, name: str) -> dict[str, Any]:
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
 
 
-def _bytes_of(noted: Any, shape: tuple[int, int], name: str) -> Bytes:
-    """Return the array described by a pickle. Raises DatasetError for other types and shapes."""
-    state = noted.state if isinstance(noted, _Noted) else None
-    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
-        raise DatasetError(f"{name}: 'data' is not an array")
-    _, found, dtype, fortran, raw = state
-    if dtype.name != "u1" or found != shape or not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
-        raise DatasetError(f"{name}: 'data' must be bytes (u1) of shape {shape}, got {dtype.name!r} {found!r}")
-    return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
-
-
 def pickled_batch(data: bytes, known: KnownFile, key: str, classes: int) -> Parsed:
     """Return images and labels of one pickled batch: 'data' (count, 3072), the labels a list under `key`."""
     batch = unpickle(data, known.name)
     for needed in ("data", key):
         if needed not in batch:
             raise DatasetError(f"{known.name}: holds no {needed!r}, only {', '.join(map(repr, batch))}{nearest(needed, batch)}")
-    images = _bytes_of(batch["data"], (known.count, 3072), known.name)
-    labels = batch[key]
+    images, labels, shape = batch["data"], batch[key], (known.count, 3072)
+    if not isinstance(images, np.ndarray):
+        raise DatasetError(f"{known.name}: 'data' is not an array")
+    if images.dtype != np.uint8 or images.shape != shape:
+        got = f"{images.dtype.str[1:]!r} {images.shape!r}"
+        raise DatasetError(f"{known.name}: 'data' must be bytes (u1) of shape {shape}, got {got}")
     if not isinstance(labels, list) or len(labels) != known.count:
         raise DatasetError(f"{known.name}: {key!r} must be a list of {known.count} labels")
     if not all(type(label) is int and 0 <= label < classes for label in labels):
@@ -309,15 +248,12 @@ def idx_array(data: bytes, known: KnownFile, shape: tuple[int, ...]) -> Bytes:
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
 
 
-def _batches(parse: Callable[..., Parsed], *arguments: Any) -> Parse:
-    """Return a function that parses the files of a split, one batch each, by `parse(data, known, *arguments)`."""
-
-    def parsed(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-        parts = [parse(data, file, *arguments) for data, file in zip(contents, known, strict=True)]
-        images, labels = zip(*parts, strict=True)
-        return np.concatenate(images), np.concatenate(labels)
-
-    return parsed
+def _batches(
+    parse: Callable[..., Parsed], label: Any, classes: int, contents: Sequence[bytes], known: Sequence[KnownFile]
+) -> Parsed:
+    """Return images and labels of a split, from one batch per file."""
+    images, labels = zip(*(parse(*file, label, classes) for file in zip(contents, known, strict=True)), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
@@ -343,7 +279,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 KnownFile("data_batch_5", 10000, 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
             ),
             (KnownFile("test_batch", 10000, 31035526, "40351d587109b95175f43aff81a1287e"),),
-            _batches(pickled_batch, "labels", 10),
+            partial(_batches, pickled_batch, "labels", 10),
         ),
         Layout(
             ("cifar-10-batches-bin",), "cifar-10-binary.tar.gz",
@@ -355,7 +291,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 KnownFile("data_batch_5.bin", 10000, 30730000, "53f37980c15c3d472c316c40844f3f0d"),
             ),
             (KnownFile("test_batch.bin", 10000, 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
-            _batches(binary_batch, 1, 10),
+            partial(_batches, binary_batch, 1, 10),
         ),
     ),
     "cifar100": (
@@ -363,13 +299,13 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             ("cifar-100-python",), "cifar-100-python.tar.gz",
             (KnownFile("train", 50000, 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
             (KnownFile("test", 10000, 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
-            _batches(pickled_batch, "fine_labels", 100),
+            partial(_batches, pickled_batch, "fine_labels", 100),
         ),
         Layout(
             ("cifar-100-binary",), "cifar-100-binary.tar.gz",
             (KnownFile("train.bin", 50000, 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
             (KnownFile("test.bin", 10000, 30740000, "4499cfba6c016c1be1438163640a0898"),),
-            _batches(binary_batch, 2, 100),
+            partial(_batches, binary_batch, 2, 100),
         ),
     ),
     "mnist": (
