@@ -10,7 +10,7 @@ import operator
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, final
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
 from ...messages import choose
 from . import archives, download, shapes
@@ -71,12 +72,8 @@ class Split:
     def subset(self, chosen: int | Tensor) -> Split:
         """Return part of the split: the images of these indices, or that many, spread at random by a fixed seed.
 
-        A count gives the same images every time, in the order of the data; of data sorted by class, images of all classes.
-
-        Raises
-        ------
-        ValueError
-            For a count that is not between 1 and the number of images.
+        A count gives the same images every time, in the order of the data. Raises ValueError for one that is not between 1
+        and the number of images.
         """
         if isinstance(chosen, Tensor):
             return Split(self.images[chosen], self.labels[chosen])
@@ -252,7 +249,7 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _custom(dataset: Any) -> ImageData:
-    if _is_torch_dataset(dataset):
+    if isinstance(dataset, Dataset):
         return _split_off(_from_dataset(dataset), _class_names(dataset))
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise ValueError(
@@ -262,17 +259,13 @@ def _custom(dataset: Any) -> ImageData:
     first, second = dataset
     if _is_pair(first) and _is_pair(second):
         return _custom_data(_from_arrays(*first, "training"), _from_arrays(*second, "test"))
-    if _is_torch_dataset(first) and _is_torch_dataset(second):
+    if isinstance(first, Dataset) and isinstance(second, Dataset):
         return _custom_data(_from_dataset(first), _from_dataset(second), _class_names(first))
     return _split_off(_from_arrays(first, second, "the"))
 
 
 def _is_pair(part: Any) -> TypeGuard[tuple[Any, Any]]:
     return isinstance(part, tuple) and len(part) == 2
-
-
-def _is_torch_dataset(dataset: Any) -> bool:
-    return isinstance(dataset, torch.utils.data.Dataset)
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
@@ -383,8 +376,9 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
 
 def _from_dataset(dataset: Any) -> Split:
     """Read a torch Dataset once."""
+    items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
-    for number, item in enumerate(_items(dataset)):
+    for number, item in enumerate(items):
         try:
             picture, label = item
             labels.append(operator.index(label))
@@ -398,12 +392,6 @@ def _from_dataset(dataset: Any) -> Split:
     if not pictures:
         raise ValueError("the Dataset is empty")
     return Split(_checked_images(np.stack(pictures), "the Dataset's"), _checked_labels(np.array(labels), "the Dataset's"))
-
-
-def _items(dataset: Any) -> Iterable[Any]:
-    if isinstance(dataset, torch.utils.data.IterableDataset):
-        return iter(dataset)
-    return (dataset[i] for i in range(len(dataset)))
 
 
 def _described(item: Any) -> str:
