@@ -144,8 +144,10 @@ class Run(ABC):
         self._saved = place
         return True
 
-    def complete(self, resume: bool, callback: Callable[[Row], Any] | None, progress: bool) -> str:
+    def complete(self, resume: bool, callback: Callable[[Row], Any] | None, progress: bool | None) -> str:
         """Begin the run or go on with it, and train to its end; return "completed", or "stopped" by the callback.
+
+        `progress`: whether to show a progress bar; None: on a terminal.
 
         Raises
         ------
@@ -190,12 +192,13 @@ class Run(ABC):
         return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet
 
     @contextmanager
-    def _bar(self, shown: bool) -> Iterator[Callable[[], None]]:
+    def _bar(self, shown: bool | None) -> Iterator[Callable[[], None]]:
         """Yield the function that updates a progress bar on stderr, where one is shown."""
         from tqdm import tqdm
 
+        hidden = None if shown is None else not shown  # None: tqdm looks whether it is on a terminal
         looks: dict[str, Any] = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
-        with tqdm(total=self.total_steps, initial=self.progress.step, disable=not shown, **looks) as bar:
+        with tqdm(total=self.total_steps, initial=self.progress.step, disable=hidden, **looks) as bar:
 
             def watch() -> None:
                 bar.set_postfix_str(self.status(), refresh=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def train_solver(
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     run = new_run(problems, model, protocol, seed, out, **choices)
     with one_thread():
-        reason = run.complete(resume, callback, sys.stderr.isatty() if progress is None else progress)
+        reason = run.complete(resume, callback, progress)
     with torch.no_grad():
         factors = tuple(measured_factor(run.net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in run.problems)
     run.net.problem = run.problems[0]
