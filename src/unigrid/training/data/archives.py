@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...files import FileError, one_line
-from ...messages import nearest
 
 Bytes = NDArray[np.uint8]
 Parsed = tuple[Bytes, Bytes]  # images (count, channels, height, width), labels (count,)
@@ -40,15 +39,11 @@ class DatasetError(FileError):
 @final
 @dataclass(frozen=True)
 class KnownFile:
-    """A file of a data set, as published: `count` images or labels in it."""
+    """A file of a data set, as published."""
 
     name: str
-    count: int
     size: int
     md5: str
-
-
-Parse = Callable[[Sequence[bytes], Sequence[KnownFile]], Parsed]
 
 
 @final
@@ -60,7 +55,7 @@ class Layout:
     archive: str | None
     train: tuple[KnownFile, ...]
     test: tuple[KnownFile, ...]
-    parse: Parse
+    parse: Callable[[Sequence[bytes]], Parsed]
 
     @property
     def files(self) -> tuple[KnownFile, ...]:
@@ -116,7 +111,7 @@ def read(found: Found) -> tuple[Parsed, Parsed]:
         raise DatasetError(f"{found.path}: truncated or damaged ({one_line(error)}); delete it and get it again") from None
     except OSError as error:
         raise DatasetError(f"{found.path}: cannot be read ({error.strerror or one_line(error)})") from None
-    train, test = (layout.parse([contents.pop(file.name) for file in part], part) for part in (layout.train, layout.test))
+    train, test = (layout.parse([contents.pop(file.name) for file in part]) for part in (layout.train, layout.test))
     return train, test
 
 
@@ -198,70 +193,31 @@ class _Unpickler(pickle.Unpickler):
         return found
 
 
-def unpickle(data: bytes, name: str) -> dict[str, Any]:
-    """Return the dictionary in a pickled batch, its keys as text. Raises DatasetError for other pickles."""
-    try:
-        batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle can make the unpickler raise anything
-        raise DatasetError(f"{name}: not a readable batch ({one_line(error)})") from None
-    if not isinstance(batch, dict):
-        raise DatasetError(f"{name}: not a batch: a {type(batch).__name__} instead of a dictionary")
-    return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
+def unpickle(data: bytes) -> Any:
+    """Return what a pickle of Python 2 holds; its strings are bytes."""
+    return _Unpickler(io.BytesIO(data), encoding="bytes").load()
 
 
-def pickled_batch(data: bytes, known: KnownFile, key: str, classes: int) -> Parsed:
-    """Return images and labels of one pickled batch: 'data' (count, 3072), the labels a list under `key`."""
-    batch = unpickle(data, known.name)
-    for needed in ("data", key):
-        if needed not in batch:
-            raise DatasetError(f"{known.name}: holds no {needed!r}, only {', '.join(map(repr, batch))}{nearest(needed, batch)}")
-    images, labels, shape = batch["data"], batch[key], (known.count, 3072)
-    if not isinstance(images, np.ndarray):
-        raise DatasetError(f"{known.name}: 'data' is not an array")
-    if images.dtype != np.uint8 or images.shape != shape:
-        got = f"{images.dtype.str[1:]!r} {images.shape!r}"
-        raise DatasetError(f"{known.name}: 'data' must be bytes (u1) of shape {shape}, got {got}")
-    if not isinstance(labels, list) or len(labels) != known.count:
-        raise DatasetError(f"{known.name}: {key!r} must be a list of {known.count} labels")
-    if not all(type(label) is int and 0 <= label < classes for label in labels):
-        raise DatasetError(f"{known.name}: {key!r} must be whole numbers from 0 to {classes - 1}")
-    return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.uint8)
+# The contents of the files have been checked bit for bit before they are parsed.
 
 
-def binary_batch(data: bytes, known: KnownFile, label_bytes: int, classes: int) -> Parsed:
-    """Return images and labels of one binary batch: records of `label_bytes` labels, the last of them used, and 3072 pixels."""
-    length = label_bytes + 3072
-    if len(data) != known.count * length:
-        raise DatasetError(f"{known.name}: {known.count} records of {length} bytes expected, got {len(data)} bytes")
-    records = np.frombuffer(data, np.uint8).reshape(known.count, length)
-    labels = records[:, label_bytes - 1]
-    if labels.max() >= classes:
-        raise DatasetError(f"{known.name}: labels must lie in 0 to {classes - 1}, got {labels.max()}")
-    return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels
+def _pickled(label: bytes, contents: Sequence[bytes]) -> Parsed:
+    """Parse batches of CIFAR that are pickled dictionaries: b'data' (count, 3072), and a list of labels under `label`."""
+    batches = [unpickle(data) for data in contents]
+    images, labels = (np.concatenate([batch[key] for batch in batches]) for key in (b"data", label))
+    return images.reshape(-1, 3, 32, 32), labels.astype(np.uint8)
 
 
-def idx_array(data: bytes, known: KnownFile, shape: tuple[int, ...]) -> Bytes:
-    """Return the array of bytes in an idx file: two zeros, 8 for bytes, the number of axes, their lengths, the elements."""
-    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
-    if data[: len(header)] != header or len(data) != len(header) + int(np.prod(shape)):
-        raise DatasetError(f"{known.name}: not an idx file of {' x '.join(map(str, shape))} bytes")
-    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
+def _records(label_bytes: int, contents: Sequence[bytes]) -> Parsed:
+    """Parse binary batches of CIFAR: records of `label_bytes` labels, the last of them used, and 3072 pixels."""
+    records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, label_bytes + 3072)
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1]
 
 
-def _batches(
-    parse: Callable[..., Parsed], label: Any, classes: int, contents: Sequence[bytes], known: Sequence[KnownFile]
-) -> Parsed:
-    """Return images and labels of a split, from one batch per file."""
-    images, labels = zip(*(parse(*file, label, classes) for file in zip(contents, known, strict=True)), strict=True)
-    return np.concatenate(images), np.concatenate(labels)
-
-
-def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-    images = idx_array(contents[0], known[0], (known[0].count, 28, 28))
-    labels = idx_array(contents[1], known[1], (known[1].count,))
-    if labels.max() >= 10:
-        raise DatasetError(f"{known[1].name}: labels must lie in 0 to 9, got {labels.max()}")
-    return images[:, None], labels
+def _idx(contents: Sequence[bytes]) -> Parsed:
+    """Parse MNIST's images and labels: a header of four bytes and four more per axis, then the elements."""
+    images, labels = (np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]) for data in contents)
+    return images.reshape(-1, 1, 28, 28), labels
 
 
 # Sizes and MD5 of the files inside the archives of https://www.cs.toronto.edu/~kriz/cifar.html. Those of the pickles are also
@@ -272,54 +228,54 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             ("cifar-10-batches-py",), "cifar-10-python.tar.gz",
             (
-                KnownFile("data_batch_1", 10000, 31035704, "c99cafc152244af753f735de768cd75f"),
-                KnownFile("data_batch_2", 10000, 31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
-                KnownFile("data_batch_3", 10000, 31035999, "54ebc095f3ab1f0389bbae665268c751"),
-                KnownFile("data_batch_4", 10000, 31035696, "634d18415352ddfa80567beed471001a"),
-                KnownFile("data_batch_5", 10000, 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+                KnownFile("data_batch_1", 31035704, "c99cafc152244af753f735de768cd75f"),
+                KnownFile("data_batch_2", 31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
+                KnownFile("data_batch_3", 31035999, "54ebc095f3ab1f0389bbae665268c751"),
+                KnownFile("data_batch_4", 31035696, "634d18415352ddfa80567beed471001a"),
+                KnownFile("data_batch_5", 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
             ),
-            (KnownFile("test_batch", 10000, 31035526, "40351d587109b95175f43aff81a1287e"),),
-            partial(_batches, pickled_batch, "labels", 10),
+            (KnownFile("test_batch", 31035526, "40351d587109b95175f43aff81a1287e"),),
+            partial(_pickled, b"labels"),
         ),
         Layout(
             ("cifar-10-batches-bin",), "cifar-10-binary.tar.gz",
             (
-                KnownFile("data_batch_1.bin", 10000, 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
-                KnownFile("data_batch_2.bin", 10000, 30730000, "5ea93a67294ea407fff1d09f752e9692"),
-                KnownFile("data_batch_3.bin", 10000, 30730000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
-                KnownFile("data_batch_4.bin", 10000, 30730000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
-                KnownFile("data_batch_5.bin", 10000, 30730000, "53f37980c15c3d472c316c40844f3f0d"),
+                KnownFile("data_batch_1.bin", 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
+                KnownFile("data_batch_2.bin", 30730000, "5ea93a67294ea407fff1d09f752e9692"),
+                KnownFile("data_batch_3.bin", 30730000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
+                KnownFile("data_batch_4.bin", 30730000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
+                KnownFile("data_batch_5.bin", 30730000, "53f37980c15c3d472c316c40844f3f0d"),
             ),
-            (KnownFile("test_batch.bin", 10000, 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
-            partial(_batches, binary_batch, 1, 10),
+            (KnownFile("test_batch.bin", 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
+            partial(_records, 1),
         ),
     ),
     "cifar100": (
         Layout(
             ("cifar-100-python",), "cifar-100-python.tar.gz",
-            (KnownFile("train", 50000, 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
-            (KnownFile("test", 10000, 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
-            partial(_batches, pickled_batch, "fine_labels", 100),
+            (KnownFile("train", 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
+            (KnownFile("test", 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
+            partial(_pickled, b"fine_labels"),
         ),
         Layout(
             ("cifar-100-binary",), "cifar-100-binary.tar.gz",
-            (KnownFile("train.bin", 50000, 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
-            (KnownFile("test.bin", 10000, 30740000, "4499cfba6c016c1be1438163640a0898"),),
-            partial(_batches, binary_batch, 2, 100),
+            (KnownFile("train.bin", 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
+            (KnownFile("test.bin", 30740000, "4499cfba6c016c1be1438163640a0898"),),
+            partial(_records, 2),
         ),
     ),
     "mnist": (
         Layout(
             ("MNIST/raw", "mnist"), None,
             (
-                KnownFile("train-images-idx3-ubyte", 60000, 47040016, "6bbc9ace898e44ae57da46a324031adb"),
-                KnownFile("train-labels-idx1-ubyte", 60000, 60008, "a25bea736e30d166cdddb491f175f624"),
+                KnownFile("train-images-idx3-ubyte", 47040016, "6bbc9ace898e44ae57da46a324031adb"),
+                KnownFile("train-labels-idx1-ubyte", 60008, "a25bea736e30d166cdddb491f175f624"),
             ),
             (
-                KnownFile("t10k-images-idx3-ubyte", 10000, 7840016, "2646ac647ad5339dbf082846283269ea"),
-                KnownFile("t10k-labels-idx1-ubyte", 10000, 10008, "27ae3e4e09519cfbb04c329615203637"),
+                KnownFile("t10k-images-idx3-ubyte", 7840016, "2646ac647ad5339dbf082846283269ea"),
+                KnownFile("t10k-labels-idx1-ubyte", 10008, "27ae3e4e09519cfbb04c329615203637"),
             ),
-            _mnist,
+            _idx,
         ),
     ),
 }  # fmt: skip
