@@ -99,10 +99,7 @@ def _folders(layouts: Sequence[Layout], where: Path) -> list[Found]:
 def read(found: Found) -> tuple[Parsed, Parsed]:
     """Return images and labels of the training set, then of the test set, as bytes.
 
-    Raises
-    ------
-    DatasetError
-        For a file that cannot be read or is not the canonical one.
+    Raises DatasetError for a file that cannot be read or is not the canonical one.
     """
     layout = found.layout
     try:

@@ -90,7 +90,7 @@ class Pipeline:
     augmentation : Augmentation
         Used by `batch`, not by `plain`.
     device, dtype, memory_format
-        Of the batches; the images are stored on the device. Arithmetic is in float32, or in float64 if that is the dtype.
+        Of the batches. Arithmetic is in float32, or in float64 if that is the dtype.
     """
 
     def __init__(

@@ -166,9 +166,10 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
         return dataset
     if not isinstance(dataset, str):
         return _custom(dataset)
-    if choose(dataset, NAMES, "dataset") == "shapes":
-        return _shapes()
-    return _published(dataset, data_dir, download)
+    if choose(dataset, NAMES, "dataset") != "shapes":
+        return _published(dataset, data_dir, download)
+    train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
+    return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -223,11 +224,6 @@ def _state(name: str, where: Path) -> str:
 def _tensor(array: NDArray[Any]) -> Tensor:
     """Return an array as a tensor of its own, writable and contiguous."""
     return torch.from_numpy(np.array(array, order="C"))
-
-
-def _shapes() -> ImageData:
-    train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
-    return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

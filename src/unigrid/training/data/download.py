@@ -66,11 +66,8 @@ def fetch_dataset(dataset: str, directory: Path) -> None:
 def fetch(url: str, path: Path, size: int, md5: str) -> None:
     """Download a file, which takes its name once its MD5 is checked. An interrupted transfer, kept in `.part`, is continued.
 
-    Raises
-    ------
-    DatasetError
-        If the site cannot be reached or does not have the file, if the transfer breaks off (its part is kept), if the disk is
-        full, or if the file is not the published one (it is then removed).
+    Raises DatasetError if the site cannot be reached or does not have the file, if the transfer breaks off (its part is kept),
+    if the disk is full, or if the file is not the published one (it is then removed).
     """
     part = path.with_name(path.name + ".part")
     try:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import operator
 import re
 import warnings
 from collections import OrderedDict
@@ -72,17 +71,10 @@ def save(folder: Path, state: dict[str, Any], step: int) -> Path:
     The state consists of tensors, numbers, strings, None, and nested lists, tuples and dicts of these, so that it can be
     loaded without running code. Tensors come back as plain tensors, an OrderedDict as a dict.
 
-    Raises
-    ------
-    TypeError
-        For an entry of the state that is not allowed; the message has its place in the state.
-    FileError
-        If the file cannot be written, as on a full disk; earlier checkpoints are then unchanged.
+    Raises TypeError for an entry of the state that is not allowed, naming its place, and FileError if the file cannot be
+    written, as on a full disk; earlier checkpoints are then unchanged.
     """
-    step = operator.index(step)
-    if step < 0:
-        raise ValueError(f"step must not be negative, got {step}")
-    path = Path(folder) / f"checkpoint-{step:09d}.pt"
+    path = folder / f"checkpoint-{step:09d}.pt"
     _write(path, state)
     _remove_older(path)
     return path
@@ -90,7 +82,7 @@ def save(folder: Path, state: dict[str, Any], step: int) -> Path:
 
 def save_best(folder: Path, state: dict[str, Any]) -> Path:
     """Write `best.pt` to the folder, replacing an earlier one; otherwise like `save`."""
-    path = Path(folder) / BEST
+    path = folder / BEST
     _write(path, state)
     return path
 
@@ -101,7 +93,6 @@ def load(path: Path) -> dict[str, Any]:
     Raises CheckpointError for a file that is missing, no checkpoint, truncated, damaged, of a newer format, or with other
     content than tensors and plain values.
     """
-    path = Path(path)
     version, payload = _verified(path)
     if version > VERSION:
         raise CheckpointError(
@@ -126,7 +117,7 @@ def latest(folder: Path) -> Loaded | None:
     Raises CheckpointError if there are checkpoints and none of them can be loaded; each is named.
     """
     faults: list[str] = []
-    for path in reversed(_checkpoints(Path(folder))):
+    for path in reversed(_checkpoints(folder)):
         try:
             state = load(path)
         except CheckpointError as error:
@@ -149,8 +140,6 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 def _content(state: dict[str, Any]) -> tuple[bytes, memoryview]:
     """Return header and payload, in memory: the header in front contains the hash of the payload."""
-    if type(state) is not dict:
-        raise TypeError(f"state must be a dict, got a {type(state).__name__}")
     buffer = io.BytesIO()
     torch.save(_checked(state, "state"), buffer)
     payload = buffer.getbuffer()

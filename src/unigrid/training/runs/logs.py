@@ -40,19 +40,11 @@ ELSEWHERE = "..."  # replaces such a path
 class Log:
     """The log of a run, a context manager: every row is in the files, as a whole line, when `record` returns.
 
-    Parameters
-    ----------
-    folder : Path or None
-        Of the run; created if it does not exist. None: nothing is written.
-    resume_from_step : int, optional
-        Step of the checkpoint from which the run goes on. Rows of later steps are dropped, as they will be recorded again, and
-        so is an unfinished last line of a killed process. -1, if no checkpoint was found, drops all rows. None: the folder
-        must not contain a log.
+    Without a folder nothing is written. At a resume, rows after `resume_from_step`, the step of the checkpoint, are dropped, as
+    they will be recorded again, and so is an unfinished last line of a killed process; -1, where no checkpoint was found, drops
+    all rows. If it is None, the folder must not contain a log.
 
-    Raises
-    ------
-    FileError
-        For a log where none was expected, one that is damaged, or one that cannot be written.
+    Raises FileError for a log where none was expected, one that is damaged, or one that cannot be written.
     """
 
     def __init__(self, folder: Path | None, resume_from_step: int | None = None) -> None:

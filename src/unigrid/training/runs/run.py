@@ -149,13 +149,8 @@ class Run(ABC):
 
         `progress`: whether to show a progress bar; None: on a terminal.
 
-        Raises
-        ------
-        FileError
-            For a folder that holds a run and `resume` is false, or another run than this one.
-        KeyboardInterrupt
-            After Ctrl-C, once what is to be kept is in a checkpoint.
-        TrainingError
+        Raises FileError for a folder that holds a run if `resume` is false, or another run than this one; KeyboardInterrupt
+        after Ctrl-C, once what is to be kept is in a checkpoint; and TrainingError.
         """
         step = self._take_up(resume)
         with Log(self.folder, step) as log, self._bar(progress) as watch, Interrupt.deferred() as interrupt:
