@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from tqdm import tqdm
+
 from ...files import one_line
 from ...version import __version__
 from .archives import DatasetError
@@ -93,8 +95,6 @@ def fetch(url: str, path: Path, size: int, md5: str) -> None:
 
 def _transfer(url: str, part: Path, size: int) -> None:
     """Append the rest to the part; start from the beginning where the server does not send ranges."""
-    from tqdm import tqdm
-
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": f"unigrid/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:

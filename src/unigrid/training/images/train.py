@@ -9,8 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -166,7 +165,8 @@ def train(
     for number in seeds:
         setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
         folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
-        with _own_random_numbers(number, place):
+        with torch.random.fork_rng([place] if place.type == "cuda" else []):  # the user's own state is restored after it
+            torch.manual_seed(number)
             network = _network(model, data, copies=len(seeds) > 1)
             initialize(network, resolved.initialization)
             configuration = setup.configuration(network, subset, validation)
@@ -204,14 +204,6 @@ def _reject_unknown(choices: dict[str, Any]) -> None:
         if name not in fields:
             known = [*(argument for argument in inspect.signature(train).parameters if argument != "choices"), *fields]
             raise TypeError(f"train has no argument {name!r}, and a protocol no field of that name{nearest(name, known)}")
-
-
-@contextmanager
-def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators within the block, and restore the user's state after it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> nn.Module:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from ...files import FileError
 from . import checkpoint, folders
@@ -189,8 +190,6 @@ class Run(ABC):
     @contextmanager
     def _bar(self, shown: bool | None) -> Iterator[Callable[[], None]]:
         """Yield the function that updates a progress bar on stderr, where one is shown."""
-        from tqdm import tqdm
-
         hidden = None if shown is None else not shown  # None: tqdm looks whether it is on a terminal
         looks: dict[str, Any] = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
         with tqdm(total=self.total_steps, initial=self.progress.step, disable=hidden, **looks) as bar:
