@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from ...files import os_errors
 from ...messages import choose
 from . import archives, download, shapes
 from .archives import DatasetError
@@ -183,15 +184,13 @@ def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 def _published(name: str, data_dir: str | os.PathLike[str] | None, fetch: bool) -> ImageData:
     where, layouts = data_directory(data_dir), archives.LAYOUTS[name]
-    try:
+    with os_errors(where, "cannot be looked into", DatasetError):
         found = archives.find(layouts, where)
         if found is None and fetch:
             download.fetch_dataset(name, where)
             found = archives.find(layouts, where)
         if found is None:
             raise DatasetError(_missing(name, where, data_dir is not None))
-    except OSError as error:
-        raise DatasetError(f"{where}: cannot be looked into ({error.strerror or error})") from None
     train, test = (Split(_tensor(images), _tensor(labels).long()) for images, labels in archives.read(found))
     mean, std = STATISTICS[name]
     return ImageData(name, train, test, tuple(CLASSES[name].split()), mean, std, flip=name != "mnist")

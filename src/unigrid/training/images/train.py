@@ -257,18 +257,10 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
             best_test = setup.evaluate(run.model, images, setup.data.test.labels)
             run.model.load_state_dict(last)
     result = SeedRun(
-        seed=run.seed,
-        model=run.given.eval(),
-        history=run.progress.history,
-        reason=reason,
-        test=test,
-        best_epoch=best.get("epoch"),
-        best_validation_accuracy=best.get("validation_accuracy"),
-        best_test=best_test,
-        folder=run.folder,
-        checkpoint=run.checkpoint,
-        seconds=run.progress.seconds,
-    )
+        seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
+        best_epoch=best.get("epoch"), best_validation_accuracy=best.get("validation_accuracy"), best_test=best_test,
+        folder=run.folder, checkpoint=run.checkpoint, seconds=run.progress.seconds,
+    )  # fmt: skip
     if run.folder is not None and test is not None:
         _write_result(result, run.folder, run.configuration)
     return result

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...files import FileError, atomic_output, make_folder
+from ...files import FileError, atomic_output, make_folder, os_errors
 
 MAGIC = "unigrid-checkpoint"
 VERSION = 1
@@ -186,10 +186,8 @@ def _name_of(value: Any) -> str:
 
 def _verified(path: Path) -> tuple[int, memoryview]:
     """Return format version and payload of a file, after checking its hash."""
-    try:
+    with os_errors(path, "cannot be read", CheckpointError):
         content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     header = HEADER.match(content)
     if header is None:
         raise CheckpointError(f"{path}: {_no_header(content)}")
@@ -212,13 +210,9 @@ def _no_header(content: bytes) -> str:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Return the files named as checkpoints, whole or not, in the order of their steps."""
-    try:
-        names = [entry.name for entry in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be read ({error.strerror or error})") from None
-    return sorted((folder / name for name in names if NAME.fullmatch(name)), key=_step_of)
+    with os_errors(folder, "cannot be read", CheckpointError):
+        paths = list(folder.iterdir()) if folder.exists() else []
+    return sorted((path for path in paths if NAME.fullmatch(path.name)), key=_step_of)
 
 
 def _step_of(path: Path) -> int:

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from ...files import FileError, atomic_output, make_folder
+from ...files import FileError, atomic_output, make_folder, os_errors
 from ...machine import cpu_name, versions
 
 Row = dict[str, Any]
@@ -132,10 +132,8 @@ def _table(columns: Sequence[str], rows: Iterable[Row]) -> str:
 
 def _read(path: Path) -> list[Row]:
     """Return the rows of log.jsonl, without an unfinished last line."""
-    try:
+    with os_errors(path, "cannot be read"):
         lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = []
     for number, line in enumerate(lines, 1):
         row = _parsed(line)
@@ -159,14 +157,11 @@ def _parsed(line: bytes) -> Row | None:
 def _append(path: Path, text: str) -> None:
     """Append lines by one unbuffered write, so that a killed process leaves no half of it."""
     line = text.encode()
-    try:
-        with open(path, "ab", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if file.write(line) != len(line):
-                file.truncate(size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+    with os_errors(path, "cannot be written"), open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _replace(path: Path, text: str) -> None:
