@@ -101,15 +101,8 @@ def train_solver(
     return PoissonResult(run.net, factors, history, reason, run.folder, run.checkpoint, seconds, run.configuration)
 
 
-def new_run(
-    problems: Poisson | Sequence[Poisson] | None = None,
-    model: Any = None,
-    protocol: str | PoissonProtocol | None = None,
-    seed: int | Sequence[int] = 0,
-    out: str | os.PathLike[str] | None = None,
-    **choices: Any,
-) -> SolverRun:
-    """Return a run that has not begun. Raises ValueError, TypeError or NotImplementedError for what cannot be trained."""
+def new_run(problems: Any, model: Any, protocol: Any, seed: Any, out: Any, **choices: Any) -> SolverRun:
+    """Return a run that has not begun; arguments and errors as in `train_solver`."""
     seeds = checked_seeds(seed)
     if len(seeds) > 1:
         raise ValueError(f"a run on Poisson problems has one seed, got {seed!r}; call train once for each")
