@@ -185,10 +185,8 @@ def _chosen(path: Path, names: list[str], name: str | None) -> str:
 
 def _read_csv(path: Path) -> Array:
     lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.split("#")[0].strip()]
-    if not lines:
-        raise FileError(f"{path}: holds no numbers")
     delimiter = next((mark for mark in (",", ";") if any(mark in line for line in lines)), None)
-    if not any(_is_number(field) for field in lines[0].split(delimiter)):
+    if lines and not any(_is_number(field) for field in lines[0].split(delimiter)):
         del lines[0]  # names of columns
     if not lines:
         raise FileError(f"{path}: holds no numbers")
