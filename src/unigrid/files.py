@@ -28,6 +28,15 @@ class FileError(ValueError):
     """A file that cannot be read or written; the text is one line and begins with the path."""
 
 
+@contextlib.contextmanager
+def os_errors(path: Path, fault: str, kind: type[FileError] = FileError) -> Iterator[None]:
+    """Raise an error of the operating system as a `FileError`: the path, the fault, and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path}: {fault} ({error.strerror or error})") from None
+
+
 def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     """Return the array in a file, chosen by the file's ending.
 
@@ -93,10 +102,8 @@ def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = (".n
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Return a folder to write to, made with those above it if it is missing. Raises FileError."""
     folder = Path(path)
-    try:
+    with os_errors(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: the folder cannot be made ({error.strerror or error})") from None
     return folder
 
 
@@ -105,14 +112,13 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its name when all is on the disk; an error, Ctrl-C or power cut leaves what was there before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+        with os_errors(path, "cannot be written"):
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -179,10 +185,8 @@ def _chosen(path: Path, names: list[str], name: str | None) -> str:
 
 def _read_csv(path: Path) -> Array:
     lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.split("#")[0].strip()]
-    if not lines:
-        raise FileError(f"{path}: holds no numbers")
     delimiter = next((mark for mark in (",", ";") if any(mark in line for line in lines)), None)
-    if not any(_is_number(field) for field in lines[0].split(delimiter)):
+    if lines and not any(_is_number(field) for field in lines[0].split(delimiter)):
         del lines[0]  # names of columns
     if not lines:
         raise FileError(f"{path}: holds no numbers")

@@ -1,4 +1,4 @@
-"""The machine and the package versions that measured numbers depend on."""
+"""The processor and the package versions that measured numbers depend on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .version import __version__
 
@@ -47,23 +46,3 @@ def cpu_name() -> str:
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_gib() -> int | None:
-    """Return the physical memory in GiB, rounded; None where the system does not report it."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
-
-
-def machine() -> dict[str, Any]:
-    """Return processor, usable cores, operating system and, where known, memory; neither a host name nor an address.
-
-    Examples
-    --------
-    >>> sorted({"processor", "cores", "system"} - set(machine()))
-    []
-    """
-    facts: dict[str, Any] = {"processor": cpu_name(), "cores": usable_cores(), "system": platform.system()}
-    memory = memory_gib()
-    return facts if memory is None else {**facts, "memory_gib": memory}

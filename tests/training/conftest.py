@@ -57,9 +57,7 @@ def published(monkeypatch, rng):
         layout = archives.LAYOUTS[dataset][number]
         made = [_split(rng, dataset, number, part) for part in (layout.train, layout.test)]
         files = {name: data for split in made for name, data in split.files.items()}
-        train, test = (
-            tuple(_known(known, files[known.name], BATCH[dataset]) for known in part) for part in layout_parts(layout)
-        )
+        train, test = (tuple(_known(known, files[known.name]) for known in part) for part in layout_parts(layout))
         layout = replace(layout, train=train, test=test)
         layouts = list(archives.LAYOUTS[dataset])
         layouts[number] = layout
@@ -76,8 +74,8 @@ def layout_parts(layout):
     return layout.train, layout.test
 
 
-def _known(known, data, count):
-    return replace(known, count=count, size=len(data), md5=hashlib.md5(data, usedforsecurity=False).hexdigest())
+def _known(known, data):
+    return replace(known, size=len(data), md5=hashlib.md5(data, usedforsecurity=False).hexdigest())
 
 
 def _write_folder(folder, files):

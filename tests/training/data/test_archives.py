@@ -1,18 +1,19 @@
 """The published files: found, checked, read; damaged and malicious ones refused."""
 
 import builtins
+import contextlib
 import gzip
 import os
 import pickle
 import shutil
-import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unigrid.training.data import archives
-from unigrid.training.data.archives import DatasetError, KnownFile, find, incomplete, read, unpickle
+from unigrid.training.data.archives import DatasetError, find, incomplete, read, unpickle
 
 FORMS = [("cifar10", 0), ("cifar10", 1), ("cifar100", 0), ("cifar100", 1), ("mnist", 0)]
 WITH_ARCHIVE = FORMS[:4]
@@ -173,7 +174,6 @@ def test_unreadable_files_are_one_line(tmp_path, published, monkeypatch):
 
 # The unpickler.
 
-KNOWN = KnownFile("data_batch_1", 2, 0, "")
 PIXELS = np.arange(2 * 3072, dtype=np.uint32).astype(np.uint8).reshape(2, 3072)
 
 
@@ -182,52 +182,20 @@ def batch(**changes):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_batches_pickled_by_python_3_are_read(protocol):
-    images, labels = archives.pickled_batch(pickle.dumps(batch(), protocol), KNOWN, "labels", 10)
-    assert np.array_equal(images.reshape(2, 3072), PIXELS)
-    assert labels.tolist() == [3, 9]
-
-
-def test_batches_pickled_by_python_2_are_read(python2_pickle):
-    images, labels = archives.pickled_batch(python2_pickle(batch()), KNOWN, "labels", 10)
-    assert np.array_equal(images.reshape(2, 3072), PIXELS)
-    assert labels.tolist() == [3, 9]
+def test_arrays_pickled_by_python_3_are_read(protocol):
+    assert np.array_equal(unpickle(pickle.dumps(batch(), protocol))["data"], PIXELS)
 
 
 def test_an_array_pickled_by_columns_keeps_its_order():
-    columns = np.asfortranarray(PIXELS)
-    images, _ = archives.pickled_batch(pickle.dumps(batch(data=columns), 2), KNOWN, "labels", 10)
-    assert np.array_equal(images.reshape(2, 3072), PIXELS)
+    assert np.array_equal(unpickle(pickle.dumps(batch(data=np.asfortranarray(PIXELS)), 2))["data"], PIXELS)
 
 
-BAD = {
-    "no dictionary": ([1, 2], "a list instead of a dictionary"),
-    "no labels": ({"data": PIXELS, "label": [1, 2]}, "holds no 'labels', only 'data', 'label'; did you mean 'label'"),
-    "no data": ({"labels": [1, 2]}, "holds no 'data'"),
-    "too few labels": (batch(labels=[3]), "'labels' must be a list of 2 labels"),
-    "labels no list": (batch(labels=7), "'labels' must be a list of 2 labels"),
-    "label too large": (batch(labels=[3, 10]), "whole numbers from 0 to 9"),
-    "label negative": (batch(labels=[-1, 3]), "whole numbers from 0 to 9"),
-    "label no number": (batch(labels=["cat", 3]), "whole numbers from 0 to 9"),
-    "label a truth": (batch(labels=[True, 3]), "whole numbers from 0 to 9"),
-    "too few images": (batch(data=PIXELS[:1]), r"of shape (2, 3072), got 'u1' (1, 3072)"),
-    "another shape": (batch(data=PIXELS.reshape(4, 1536)), "of shape (2, 3072)"),
-    "another type": (batch(data=PIXELS.astype(np.int64)), "got 'i8' (2, 3072)"),
-    "signed bytes": (batch(data=PIXELS.astype(np.int8)), "got 'i1' (2, 3072)"),
-    "objects": (batch(data=np.array([[1, "a"], [{}, None]], dtype=object)), "'data' must be bytes"),
-    "no array": (batch(data=b"123"), "'data' is not an array"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_batches_that_are_none_are_refused(name):
-    content, text = BAD[name]
-    assert text in refusal(archives.pickled_batch, pickle.dumps(content, 2), KNOWN, "labels", 10)
-
-
-@pytest.mark.parametrize("kept", [0, 1, 40, 3000, -1])
-def test_truncated_pickles_are_refused(python2_pickle, kept):
-    assert "data_batch_1: not a readable batch" in refusal(unpickle, python2_pickle(batch())[:kept], "data_batch_1")
+def test_batches_pickled_by_python_2_are_read_without_a_warning(python2_pickle):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = unpickle(python2_pickle(batch()))
+    assert np.array_equal(found[b"data"], PIXELS)
+    assert found[b"labels"] == [3, 9]
 
 
 class Attack:
@@ -263,7 +231,8 @@ def attacks(flag):
 @pytest.mark.parametrize("name", attacks("flag"))
 def test_a_malicious_pickle_runs_nothing(tmp_path, name):
     flag = tmp_path / "flag"
-    refusal(unpickle, attacks(flag)[name], "data_batch_1")
+    with contextlib.suppress(Exception):
+        unpickle(attacks(flag)[name])
     assert not flag.exists()
 
 
@@ -278,30 +247,22 @@ def test_the_attacks_work_on_an_ordinary_unpickler(tmp_path):
 
 def test_the_refusal_names_what_the_pickle_asks_for(tmp_path):
     module = os.system.__module__
-    text = refusal(unpickle, attacks(tmp_path / "flag")["os.system"], "data_batch_1")
-    assert f"data_batch_1: not a readable batch (it names {module}.system, which no CIFAR file needs" in text
+    with pytest.raises(pickle.UnpicklingError, match=f"it names {module}.system, which no CIFAR file needs"):
+        unpickle(attacks(tmp_path / "flag")["os.system"])
 
 
 @pytest.mark.parametrize(
-    ("data", "text"),
+    "data",
     [
-        (b"(Va\nc_codecs\nencode\n(Vx\nVzlib_codec\ntRd.", "it encodes as 'zlib_codec'"),
-        (b"(Va\nc_codecs\nencode\n(dS'__defaults__'\n(I1\ntsbd.", "it changes what it may only call"),
-        (b"(Va\nc_codecs\nencode\n(N(dS'_function'\nI1\nstbd.", "it changes what it may only call"),
-        (b"(Va\ncnumpy\nndarray\nd.", "holds no 'data', only 'a'"),
+        b"(Va\nc_codecs\nencode\n(dS'__defaults__'\n(I1\ntsbd.",
+        b"(Va\ncnumpy\ndtype\n(N(dS'__defaults__'\nN\nstbd.",
+        b"(Va\ncnumpy\nndarray\n(N(dS'shape'\nI1\nstbd.",
     ],
 )
-def test_what_is_allowed_can_be_called_as_python_does_and_nothing_else(data, text):
-    assert text in refusal(archives.pickled_batch, data, KNOWN, "labels", 10)
-    archives.pickled_batch(pickle.dumps(batch(), 2), KNOWN, "labels", 10)  # the next one finds all as it was
-
-
-def test_no_object_of_numpy_is_made(python2_pickle, monkeypatch):
-    data = python2_pickle(batch())
-    monkeypatch.setattr(np, "ndarray", None)
-    monkeypatch.setattr(np, "dtype", None)
-    noted = unpickle(data, "data_batch_1")["data"]
-    assert type(noted).__module__ == archives.__name__
+def test_what_is_allowed_can_be_called_and_not_changed(data):
+    with contextlib.suppress(Exception):
+        unpickle(data)
+    assert np.array_equal(unpickle(pickle.dumps(batch(), 2))["data"], PIXELS)  # the next one finds all as it was
 
 
 def test_a_malicious_file_among_the_data_is_not_even_opened_as_a_pickle(tmp_path, published, monkeypatch):
@@ -310,38 +271,6 @@ def test_a_malicious_file_among_the_data_is_not_even_opened_as_a_pickle(tmp_path
     monkeypatch.setattr(archives, "unpickle", lambda *arguments: pytest.fail("the hash was not checked first"))
     refusal(read, find(archives.LAYOUTS["cifar10"], tmp_path))
     assert not (tmp_path / "flag").exists()
-
-
-# Records and idx files.
-
-
-def test_records_of_a_wrong_length_or_label_are_refused():
-    known = KnownFile("test_batch.bin", 3, 0, "")
-    records = np.zeros((3, 3073), np.uint8)
-    assert "3 records of 3073 bytes expected" in refusal(archives.binary_batch, records.tobytes()[:-1], known, 1, 10)
-    records[1, 0] = 10
-    assert "labels must lie in 0 to 9, got 10" in refusal(archives.binary_batch, records.tobytes(), known, 1, 10)
-    records = np.zeros((3, 3074), np.uint8)
-    records[2, 1] = 100
-    assert "labels must lie in 0 to 99, got 100" in refusal(archives.binary_batch, records.tobytes(), known, 2, 100)
-
-
-@pytest.mark.parametrize(
-    "header",
-    [struct.pack(">II", 0x803, 4), struct.pack(">II", 0x901, 4), struct.pack(">II", 0x801, 5), struct.pack("<II", 0x801, 4)],
-)
-def test_idx_files_of_another_kind_are_refused(header):
-    known = KnownFile("t10k-labels-idx1-ubyte", 4, 0, "")
-    assert "not an idx file of 4 bytes" in refusal(archives.idx_array, header + bytes(4), known, (4,))
-    good = struct.pack(">II", 0x801, 4) + bytes([1, 2, 3, 4])
-    assert archives.idx_array(good, known, (4,)).tolist() == [1, 2, 3, 4]
-    assert "not an idx file" in refusal(archives.idx_array, good + b"x", known, (4,))
-
-
-def test_a_digit_beyond_9_is_refused():
-    images, labels = KnownFile("images", 1, 0, ""), KnownFile("labels", 1, 0, "")
-    contents = [struct.pack(">IIII", 0x803, 1, 28, 28) + bytes(784), struct.pack(">II", 0x801, 1) + b"\x0a"]
-    assert "labels must lie in 0 to 9, got 10" in refusal(archives._mnist, contents, (images, labels))
 
 
 # The real data, where they are at hand.

@@ -433,8 +433,8 @@ def test_the_real_data_have_the_names_and_numbers_written_here(dataset):
     layout = archives.LAYOUTS[dataset][0]
     if not REAL or not (Path(REAL) / layout.folders[0]).is_dir():
         pytest.skip(f"needs UNIGRID_DATA with {layout.folders[0]}")
-    meta, key = {"cifar10": ("batches.meta", "label_names"), "cifar100": ("meta", "fine_label_names")}[dataset]
-    names = archives.unpickle((Path(REAL) / layout.folders[0] / meta).read_bytes(), meta)[key]
+    meta, key = {"cifar10": ("batches.meta", b"label_names"), "cifar100": ("meta", b"fine_label_names")}[dataset]
+    names = archives.unpickle((Path(REAL) / layout.folders[0] / meta).read_bytes())[key]
     data = load(dataset, REAL)
     assert data.classes == tuple(name.decode() for name in names)
     assert (len(data.train), len(data.test), data.shape) == (50000, 10000, (3, 32, 32))

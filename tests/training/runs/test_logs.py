@@ -13,7 +13,6 @@ import types
 import typing
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -92,21 +91,11 @@ def test_every_row_is_whole_as_soon_as_it_is_recorded(tmp_path):
         )
         for name in ("log.jsonl", "log.csv"):
             assert (tmp_path / name).read_bytes().endswith(b"\n")
-    log.close()
-
-
-def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
-    with Log(tmp_path) as log:
-        log.record(
-            {"step": np.int64(3), "a": np.float32(0.5), "b": torch.tensor([0.25]), "c": np.array(7), "d": np.bool_(True)}
-        )
-    assert log.rows == lines(tmp_path) == [{"step": 3, "a": 0.5, "b": 0.25, "c": 7, "d": True}]
-    assert [type(value) for value in log.rows[0].values()] == [int, float, float, int, bool]
 
 
 def test_what_json_cannot_write_is_text_there_and_a_number_again_at_a_resume(tmp_path):
     with Log(tmp_path) as log:
-        log.record({"step": 1, "a": math.nan, "b": math.inf, "c": np.float32("-inf")})
+        log.record({"step": 1, "a": math.nan, "b": math.inf, "c": -math.inf})
     assert lines(tmp_path) == [{"step": 1, "a": "nan", "b": "inf", "c": "-inf"}]
     row = table(tmp_path)[0]
     assert math.isnan(float(row["a"]))
@@ -125,31 +114,10 @@ def test_new_columns_are_added_and_absent_ones_left_empty(tmp_path):
     assert lines(tmp_path)[2] == {"step": 3, "accuracy": 0.95}
 
 
-@pytest.mark.parametrize(
-    ("row", "error", "text"),
-    [
-        ({"loss": 1.0}, ValueError, "a row needs the whole number 'step', got the columns loss"),
-        ({}, ValueError, "got the columns none"),
-        ({"step": 1.0}, ValueError, "whole number 'step'"),
-        ({"step": True}, ValueError, "whole number 'step'"),
-        ({"step": 1, "loss": [1.0]}, TypeError, "loss is a list"),
-        ({"step": 1, "loss": torch.ones(2)}, TypeError, "loss is a Tensor"),
-        ({"step": 1, 5: 1.0}, TypeError, "named by strings, got 5"),
-    ],
-)
-def test_rows_that_are_none_are_refused_and_leave_the_log_alone(tmp_path, row, error, text):
-    with Log(tmp_path) as log:
-        log.record({"step": 0, "loss": 2.0})
-        with pytest.raises(error, match=text):
-            log.record(row)
-        assert log.rows == lines(tmp_path) == [{"step": 0, "loss": 2.0}]
-
-
-def test_without_a_folder_rows_are_in_memory(tmp_path, monkeypatch):
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Log(None) as log:
-        log.record({"step": 1, "loss": torch.tensor(0.5)})
-    assert log.rows == [{"step": 1, "loss": 0.5}]
+        log.record({"step": 1, "loss": 0.5})
     assert not list(tmp_path.iterdir())
     assert not Writer.made
 
@@ -207,7 +175,7 @@ def test_a_table_that_was_lost_is_made_anew(tmp_path):
     write_epochs(tmp_path, 2)
     before = (tmp_path / "log.csv").read_text()
     (tmp_path / "log.csv").unlink()
-    Log(tmp_path, resume_from_step=200).close()
+    Log(tmp_path, resume_from_step=200)
     assert (tmp_path / "log.csv").read_text() == before
 
 
@@ -265,7 +233,7 @@ def test_tensorboard_gets_the_numbers(tmp_path):
 
 def test_tensorboard_forgets_the_steps_that_come_again(tmp_path):
     write_epochs(tmp_path, 3)
-    Log(tmp_path, resume_from_step=200).close()
+    Log(tmp_path, resume_from_step=200)
     assert [writer.purge_step for writer in Writer.made] == [None, 201]
 
 

@@ -105,7 +105,7 @@ def test_a_smooth_maximum_written_out():
 
 def test_the_factor_foretold_is_the_one_measured(noisy):
     net = noisy()
-    loss = FourierLoss.of(net, [unigrid.Poisson((63, 63))])
+    loss = FourierLoss(net, [unigrid.Poisson((63, 63))])
     assert [window.factors for window, _ in loss.parts] == [(4, 4)]
     measured = measured_factor(net.on(unigrid.Poisson((127, 127))))
     assert loss.factor() == pytest.approx(measured, rel=0.1)
@@ -133,8 +133,8 @@ def test_windows_follow_the_coarsening_until_all_axes_couple_alike():
 
 def test_of_many_problems_only_the_finest_windows_count():
     problems = [anisotropic(eps, 31) for eps in (1.0, 0.5, 0.1, 0.05)]
-    assert len(FourierLoss.of(PoissonNet(degree=1), problems).parts) == 4
-    assert len(FourierLoss.of(PoissonNet(degree=1), problems[1:]).parts) > 3
+    assert len(FourierLoss(PoissonNet(degree=1), problems).parts) == 4
+    assert len(FourierLoss(PoissonNet(degree=1), problems[1:]).parts) > 3
 
 
 def test_random_errors_are_carried_on_and_one_is_drawn_anew(noisy):

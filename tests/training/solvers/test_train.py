@@ -517,7 +517,7 @@ def test_a_loaded_solver_classifies_nothing(tmp_path):
     assert trained.solves
     assert repr(trained).startswith("TrainedModel(PoissonNet, 18 parameters, trained on poisson, epoch 1: ")
     for use in (
-        lambda: trained.evaluate(), lambda: trained.data("shapes"), lambda: trained.picture_mode, lambda: trained.classes,
+        lambda: trained.evaluate(), lambda: trained.data("shapes"), lambda: trained.classes,
         lambda: trained.predict([np.zeros((3, 3), np.uint8)]), trained.require_pictures,
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"its network solves Poisson's equation"):

@@ -1,8 +1,7 @@
-"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read without running code in them.
+"""Canonical files of CIFAR-10, CIFAR-100 and MNIST: found by path, checked bit for bit, read.
 
-The name of a data set stands for the published bytes only: every file must have its canonical size and MD5 before it is
-read. A truncated file, a flipped byte, a file under the name of another and a smaller or changed set of the same form are all
-refused, each with its reason. Archives are read in place, into memory; nothing is unpacked to disk.
+The name of a data set stands for the published bytes only: every file must have its canonical size and MD5 before anything in
+it is parsed. Archives are read in place, into memory; nothing is unpacked to disk.
 
 Source: A. Krizhevsky, Learning multiple layers of features from tiny images (2009), https://www.cs.toronto.edu/~kriz/cifar.html
 for both forms of CIFAR; Y. LeCun, C. Cortes, C. Burges, The MNIST database, for the idx form.
@@ -10,6 +9,7 @@ for both forms of CIFAR; Y. LeCun, C. Cortes, C. Burges, The MNIST database, for
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -18,14 +18,14 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Never, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...files import FileError, one_line
-from ...messages import nearest
 
 Bytes = NDArray[np.uint8]
 Parsed = tuple[Bytes, Bytes]  # images (count, channels, height, width), labels (count,)
@@ -39,15 +39,11 @@ class DatasetError(FileError):
 @final
 @dataclass(frozen=True)
 class KnownFile:
-    """A file of a data set, as published: `count` images or labels in it."""
+    """A file of a data set, as published."""
 
     name: str
-    count: int
     size: int
     md5: str
-
-
-Parse = Callable[[Sequence[bytes], Sequence[KnownFile]], Parsed]
 
 
 @final
@@ -59,7 +55,7 @@ class Layout:
     archive: str | None
     train: tuple[KnownFile, ...]
     test: tuple[KnownFile, ...]
-    parse: Parse
+    parse: Callable[[Sequence[bytes]], Parsed]
 
     @property
     def files(self) -> tuple[KnownFile, ...]:
@@ -103,10 +99,7 @@ def _folders(layouts: Sequence[Layout], where: Path) -> list[Found]:
 def read(found: Found) -> tuple[Parsed, Parsed]:
     """Return images and labels of the training set, then of the test set, as bytes.
 
-    Raises
-    ------
-    DatasetError
-        For a file that cannot be read or is not the canonical one.
+    Raises DatasetError for a file that cannot be read or is not the canonical one.
     """
     layout = found.layout
     try:
@@ -115,7 +108,7 @@ def read(found: Found) -> tuple[Parsed, Parsed]:
         raise DatasetError(f"{found.path}: truncated or damaged ({one_line(error)}); delete it and get it again") from None
     except OSError as error:
         raise DatasetError(f"{found.path}: cannot be read ({error.strerror or one_line(error)})") from None
-    train, test = (layout.parse([contents.pop(file.name) for file in part], part) for part in (layout.train, layout.test))
+    train, test = (layout.parse([contents.pop(file.name) for file in part]) for part in (layout.train, layout.test))
     return train, test
 
 
@@ -180,152 +173,48 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-# The restricted unpickler. A pickle is a program that calls the objects it names; here the few names in the published files
-# are bound to stand-ins that only record their arguments.
-
-
-@final
-class _StandIn:
-    """The object bound to an allowed name of a pickle. It can be called, but not changed."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: Any) -> Never:
-        raise pickle.UnpicklingError("it changes what it may only call")
-
-
-@final
-class _Noted:
-    """An array under construction: the state set by the pickle, not yet checked."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.state: Any = arguments
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """Return the encoded text: how Python 3 writes bytes in pickles for Python 2."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes as {encoding!r}")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _StandIn(lambda *arguments: _Noted()),
-    ("numpy._core.multiarray", "_reconstruct"): _StandIn(lambda *arguments: _Noted()),
-    ("numpy", "ndarray"): _StandIn(_Noted),
-    ("numpy", "dtype"): _StandIn(lambda name, *flags: _DType(name)),
-    ("_codecs", "encode"): _StandIn(_encoded),
-}
-
-
-@final
-class _DType:
-    """The name of a data type; its byte order is ignored, as only bytes are read."""
-
-    def __init__(self, name: Any) -> None:
-        self.name = name.decode("latin1") if isinstance(name, bytes) else name
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
 @final
 class _Unpickler(pickle.Unpickler):
+    """Calls nothing but the four names in the published files: a pickle is a program that calls the objects it names."""
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        allowed: dict[str, Any] = {
+            "numpy.ndarray": np.ndarray,
+            "numpy.dtype": lambda code, *flags: np.dtype(code, copy=True),  # the flags 0 and 1 of Python 2 are deprecated
+            "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
+            "_codecs.encode": codecs.encode,
+        }
+        found = allowed.get(f"{module}.{name}".replace("numpy._core", "numpy.core"))
+        if found is None:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR file needs: it may be malicious")
-        return _ALLOWED[module, name]
+        return found
 
 
-def unpickle(data: bytes, name: str) -> dict[str, Any]:
-    """Return the dictionary in a pickled batch, its keys as text, without calling anything that the pickle names.
-
-    Raises
-    ------
-    DatasetError
-        For an incomplete pickle, one of no dictionary, or one with other names than such a batch has.
-    """
-    try:
-        batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle can make the unpickler raise anything
-        raise DatasetError(f"{name}: not a readable batch ({one_line(error)})") from None
-    if not isinstance(batch, dict):
-        raise DatasetError(f"{name}: not a batch: a {type(batch).__name__} instead of a dictionary")
-    return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
+def unpickle(data: bytes) -> Any:
+    """Return what a pickle of Python 2 holds; its strings are bytes."""
+    return _Unpickler(io.BytesIO(data), encoding="bytes").load()
 
 
-def _bytes_of(noted: Any, shape: tuple[int, int], name: str) -> Bytes:
-    """Return the array described by a pickle. Raises DatasetError for other types and shapes."""
-    state = noted.state if isinstance(noted, _Noted) else None
-    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
-        raise DatasetError(f"{name}: 'data' is not an array")
-    _, found, dtype, fortran, raw = state
-    if dtype.name != "u1" or found != shape or not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
-        raise DatasetError(f"{name}: 'data' must be bytes (u1) of shape {shape}, got {dtype.name!r} {found!r}")
-    return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
+# The contents of the files have been checked bit for bit before they are parsed.
 
 
-def pickled_batch(data: bytes, known: KnownFile, key: str, classes: int) -> Parsed:
-    """Return images and labels of one pickled batch: 'data' (count, 3072), the labels a list under `key`."""
-    batch = unpickle(data, known.name)
-    for needed in ("data", key):
-        if needed not in batch:
-            raise DatasetError(f"{known.name}: holds no {needed!r}, only {', '.join(map(repr, batch))}{nearest(needed, batch)}")
-    images = _bytes_of(batch["data"], (known.count, 3072), known.name)
-    labels = batch[key]
-    if not isinstance(labels, list) or len(labels) != known.count:
-        raise DatasetError(f"{known.name}: {key!r} must be a list of {known.count} labels")
-    if not all(type(label) is int and 0 <= label < classes for label in labels):
-        raise DatasetError(f"{known.name}: {key!r} must be whole numbers from 0 to {classes - 1}")
-    return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.uint8)
+def _pickled(label: bytes, contents: Sequence[bytes]) -> Parsed:
+    """Parse batches of CIFAR that are pickled dictionaries: b'data' (count, 3072), and a list of labels under `label`."""
+    batches = [unpickle(data) for data in contents]
+    images, labels = (np.concatenate([batch[key] for batch in batches]) for key in (b"data", label))
+    return images.reshape(-1, 3, 32, 32), labels.astype(np.uint8)
 
 
-def binary_batch(data: bytes, known: KnownFile, label_bytes: int, classes: int) -> Parsed:
-    """Return images and labels of one binary batch: records of `label_bytes` labels, the last of them used, and 3072 pixels."""
-    length = label_bytes + 3072
-    if len(data) != known.count * length:
-        raise DatasetError(f"{known.name}: {known.count} records of {length} bytes expected, got {len(data)} bytes")
-    records = np.frombuffer(data, np.uint8).reshape(known.count, length)
-    labels = records[:, label_bytes - 1]
-    if labels.max() >= classes:
-        raise DatasetError(f"{known.name}: labels must lie in 0 to {classes - 1}, got {labels.max()}")
-    return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels
+def _records(label_bytes: int, contents: Sequence[bytes]) -> Parsed:
+    """Parse binary batches of CIFAR: records of `label_bytes` labels, the last of them used, and 3072 pixels."""
+    records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, label_bytes + 3072)
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1]
 
 
-def idx_array(data: bytes, known: KnownFile, shape: tuple[int, ...]) -> Bytes:
-    """Return the array of bytes in an idx file: two zeros, 8 for bytes, the number of axes, their lengths, the elements."""
-    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
-    if data[: len(header)] != header or len(data) != len(header) + int(np.prod(shape)):
-        raise DatasetError(f"{known.name}: not an idx file of {' x '.join(map(str, shape))} bytes")
-    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
-
-
-def _batches(parse: Callable[..., Parsed], *arguments: Any) -> Parse:
-    """Return a function that parses the files of a split, one batch each, by `parse(data, known, *arguments)`."""
-
-    def parsed(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-        parts = [parse(data, file, *arguments) for data, file in zip(contents, known, strict=True)]
-        images, labels = zip(*parts, strict=True)
-        return np.concatenate(images), np.concatenate(labels)
-
-    return parsed
-
-
-def _mnist(contents: Sequence[bytes], known: Sequence[KnownFile]) -> Parsed:
-    images = idx_array(contents[0], known[0], (known[0].count, 28, 28))
-    labels = idx_array(contents[1], known[1], (known[1].count,))
-    if labels.max() >= 10:
-        raise DatasetError(f"{known[1].name}: labels must lie in 0 to 9, got {labels.max()}")
-    return images[:, None], labels
+def _idx(contents: Sequence[bytes]) -> Parsed:
+    """Parse MNIST's images and labels: a header of four bytes and four more per axis, then the elements."""
+    images, labels = (np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]) for data in contents)
+    return images.reshape(-1, 1, 28, 28), labels
 
 
 # Sizes and MD5 of the files inside the archives of https://www.cs.toronto.edu/~kriz/cifar.html. Those of the pickles are also
@@ -336,54 +225,54 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             ("cifar-10-batches-py",), "cifar-10-python.tar.gz",
             (
-                KnownFile("data_batch_1", 10000, 31035704, "c99cafc152244af753f735de768cd75f"),
-                KnownFile("data_batch_2", 10000, 31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
-                KnownFile("data_batch_3", 10000, 31035999, "54ebc095f3ab1f0389bbae665268c751"),
-                KnownFile("data_batch_4", 10000, 31035696, "634d18415352ddfa80567beed471001a"),
-                KnownFile("data_batch_5", 10000, 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+                KnownFile("data_batch_1", 31035704, "c99cafc152244af753f735de768cd75f"),
+                KnownFile("data_batch_2", 31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
+                KnownFile("data_batch_3", 31035999, "54ebc095f3ab1f0389bbae665268c751"),
+                KnownFile("data_batch_4", 31035696, "634d18415352ddfa80567beed471001a"),
+                KnownFile("data_batch_5", 31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
             ),
-            (KnownFile("test_batch", 10000, 31035526, "40351d587109b95175f43aff81a1287e"),),
-            _batches(pickled_batch, "labels", 10),
+            (KnownFile("test_batch", 31035526, "40351d587109b95175f43aff81a1287e"),),
+            partial(_pickled, b"labels"),
         ),
         Layout(
             ("cifar-10-batches-bin",), "cifar-10-binary.tar.gz",
             (
-                KnownFile("data_batch_1.bin", 10000, 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
-                KnownFile("data_batch_2.bin", 10000, 30730000, "5ea93a67294ea407fff1d09f752e9692"),
-                KnownFile("data_batch_3.bin", 10000, 30730000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
-                KnownFile("data_batch_4.bin", 10000, 30730000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
-                KnownFile("data_batch_5.bin", 10000, 30730000, "53f37980c15c3d472c316c40844f3f0d"),
+                KnownFile("data_batch_1.bin", 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
+                KnownFile("data_batch_2.bin", 30730000, "5ea93a67294ea407fff1d09f752e9692"),
+                KnownFile("data_batch_3.bin", 30730000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
+                KnownFile("data_batch_4.bin", 30730000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
+                KnownFile("data_batch_5.bin", 30730000, "53f37980c15c3d472c316c40844f3f0d"),
             ),
-            (KnownFile("test_batch.bin", 10000, 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
-            _batches(binary_batch, 1, 10),
+            (KnownFile("test_batch.bin", 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d"),),
+            partial(_records, 1),
         ),
     ),
     "cifar100": (
         Layout(
             ("cifar-100-python",), "cifar-100-python.tar.gz",
-            (KnownFile("train", 50000, 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
-            (KnownFile("test", 10000, 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
-            _batches(pickled_batch, "fine_labels", 100),
+            (KnownFile("train", 155249918, "16019d7e3df5f24257cddd939b257f8d"),),
+            (KnownFile("test", 31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
+            partial(_pickled, b"fine_labels"),
         ),
         Layout(
             ("cifar-100-binary",), "cifar-100-binary.tar.gz",
-            (KnownFile("train.bin", 50000, 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
-            (KnownFile("test.bin", 10000, 30740000, "4499cfba6c016c1be1438163640a0898"),),
-            _batches(binary_batch, 2, 100),
+            (KnownFile("train.bin", 153700000, "6172c7755cfe09b2fe270c85cebc1b15"),),
+            (KnownFile("test.bin", 30740000, "4499cfba6c016c1be1438163640a0898"),),
+            partial(_records, 2),
         ),
     ),
     "mnist": (
         Layout(
             ("MNIST/raw", "mnist"), None,
             (
-                KnownFile("train-images-idx3-ubyte", 60000, 47040016, "6bbc9ace898e44ae57da46a324031adb"),
-                KnownFile("train-labels-idx1-ubyte", 60000, 60008, "a25bea736e30d166cdddb491f175f624"),
+                KnownFile("train-images-idx3-ubyte", 47040016, "6bbc9ace898e44ae57da46a324031adb"),
+                KnownFile("train-labels-idx1-ubyte", 60008, "a25bea736e30d166cdddb491f175f624"),
             ),
             (
-                KnownFile("t10k-images-idx3-ubyte", 10000, 7840016, "2646ac647ad5339dbf082846283269ea"),
-                KnownFile("t10k-labels-idx1-ubyte", 10000, 10008, "27ae3e4e09519cfbb04c329615203637"),
+                KnownFile("t10k-images-idx3-ubyte", 7840016, "2646ac647ad5339dbf082846283269ea"),
+                KnownFile("t10k-labels-idx1-ubyte", 10008, "27ae3e4e09519cfbb04c329615203637"),
             ),
-            _mnist,
+            _idx,
         ),
     ),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -51,9 +51,7 @@ class Augmentation:
             raise ValueError(f"flip must be True or False, got {self.flip!r}")
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class EpochPlan:
+class EpochPlan(NamedTuple):
     """All random numbers of one epoch. `order` is the order of the images; the others have one row per image, in the order of
     the data, so that the augmentation of image i does not depend on its place in the epoch.
     """
@@ -65,28 +63,15 @@ class EpochPlan:
 
     @classmethod
     def draw(cls, count: int, size: tuple[int, int], augmentation: Augmentation, generator: torch.Generator) -> EpochPlan:
-        """Draw the plan of an epoch.
+        """Draw the plan of `count` images, with a generator on the CPU: a seed gives the same plan on every device.
 
-        Parameters
-        ----------
-        count : int
-            Number of images.
-        size : (int, int), pixels
-            Height and width of an image.
-        augmentation : Augmentation
-            All numbers are drawn in any case, so that switching one change off does not affect the others.
-        generator : torch.Generator
-            On the CPU, so that a seed gives the same plan on every device.
+        All numbers are drawn in any case, so that switching one change off does not affect the others.
         """
         order = torch.randperm(count, generator=generator)
         offsets = torch.randint(2 * augmentation.pad + 1, (count, 2), generator=generator)
         flips = (torch.randint(2, (count,), generator=generator) == 1) & augmentation.flip
         centers = torch.stack([torch.randint(extent, (count,), generator=generator) for extent in size], dim=1)
         return cls(order, offsets, flips, centers)
-
-    def to(self, device: torch.device | str) -> EpochPlan:
-        """Return the plan on a device. Done once per epoch, so that no batch waits for a copy."""
-        return EpochPlan(*(part.to(device) for part in (self.order, self.offsets, self.flips, self.centers)))
 
 
 @final
@@ -105,7 +90,7 @@ class Pipeline:
     augmentation : Augmentation
         Used by `batch`, not by `plain`.
     device, dtype, memory_format
-        Of the batches; the images are stored on the device. Arithmetic is in float32, or in float64 if that is the dtype.
+        Of the batches. Arithmetic is in float32, or in float64 if that is the dtype.
     """
 
     def __init__(
@@ -152,25 +137,22 @@ class Pipeline:
         return self.count
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.height, self.width
-
-    @property
     def device(self) -> torch.device:
         """The device of the images and the batches."""
         return self._plain.device
 
     def plan(self, generator: torch.Generator) -> EpochPlan:
-        """Return the plan of an epoch, drawn with a generator on the CPU, on the device of the images."""
-        return EpochPlan.draw(self.count, self.size, self.augmentation, generator).to(self.device)
+        """Return the plan of an epoch, drawn with a generator on the CPU; copied once, so that no batch waits for a copy."""
+        plan = EpochPlan.draw(self.count, (self.height, self.width), self.augmentation, generator)
+        return EpochPlan(*(part.to(self.device) for part in plan))
 
     def batch(self, indices: Tensor, plan: EpochPlan) -> Tensor:
         """Return the augmented images of these indices, (n, channels, height, width), normalized.
 
-        `indices` (int64) and `plan` should be on the images' device; nothing then waits for it.
+        With indices and plan on the images' device, nothing waits for it.
         """
-        images = self._cropped(indices, plan)
+        tops, lefts = plan.offsets[indices].unbind(1)
+        images = self._crops[indices, tops, lefts] if self.augmentation.pad else self._plain.index_select(0, indices)
         if self.augmentation.flip:
             rows = torch.arange(len(indices), device=images.device)
             images = torch.cat([images, images.flip(2)]).index_select(0, rows + len(indices) * plan.flips[indices])
@@ -182,12 +164,6 @@ class Pipeline:
     def plain(self, start: int, stop: int) -> Tensor:
         """Return images start to stop, normalized, in the order of the data: for evaluation."""
         return self._finished(self._normalized(self._plain[start:stop]))
-
-    def _cropped(self, indices: Tensor, plan: EpochPlan) -> Tensor:
-        if self.augmentation.pad == 0:
-            return self._plain.index_select(0, indices)
-        tops, lefts = plan.offsets[indices].unbind(1)
-        return self._crops[indices, tops, lefts]
 
     def _normalized(self, images: Tensor) -> Tensor:
         """Multiply, then add, each rounded separately, so that every device gives the same bits."""

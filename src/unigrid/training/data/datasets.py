@@ -10,7 +10,7 @@ import operator
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, final
@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
+from ...files import os_errors
 from ...messages import choose
 from . import archives, download, shapes
 from .archives import DatasetError
@@ -71,12 +73,8 @@ class Split:
     def subset(self, chosen: int | Tensor) -> Split:
         """Return part of the split: the images of these indices, or that many, spread at random by a fixed seed.
 
-        A count gives the same images every time, in the order of the data; of data sorted by class, images of all classes.
-
-        Raises
-        ------
-        ValueError
-            For a count that is not between 1 and the number of images.
+        A count gives the same images every time, in the order of the data. Raises ValueError for one that is not between 1
+        and the number of images.
         """
         if isinstance(chosen, Tensor):
             return Split(self.images[chosen], self.labels[chosen])
@@ -169,9 +167,10 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
         return dataset
     if not isinstance(dataset, str):
         return _custom(dataset)
-    if choose(dataset, NAMES, "dataset") == "shapes":
-        return _shapes()
-    return _published(dataset, data_dir, download)
+    if choose(dataset, NAMES, "dataset") != "shapes":
+        return _published(dataset, data_dir, download)
+    train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
+    return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -185,15 +184,13 @@ def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 def _published(name: str, data_dir: str | os.PathLike[str] | None, fetch: bool) -> ImageData:
     where, layouts = data_directory(data_dir), archives.LAYOUTS[name]
-    try:
+    with os_errors(where, "cannot be looked into", DatasetError):
         found = archives.find(layouts, where)
         if found is None and fetch:
             download.fetch_dataset(name, where)
             found = archives.find(layouts, where)
         if found is None:
             raise DatasetError(_missing(name, where, data_dir is not None))
-    except OSError as error:
-        raise DatasetError(f"{where}: cannot be looked into ({error.strerror or error})") from None
     train, test = (Split(_tensor(images), _tensor(labels).long()) for images, labels in archives.read(found))
     mean, std = STATISTICS[name]
     return ImageData(name, train, test, tuple(CLASSES[name].split()), mean, std, flip=name != "mnist")
@@ -228,11 +225,6 @@ def _tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def _shapes() -> ImageData:
-    train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
-    return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
-
-
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel, for values from 0 to 1; 1 for a channel that is constant."""
     total = torch.zeros(images.shape[1], dtype=torch.int64)
@@ -252,7 +244,7 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _custom(dataset: Any) -> ImageData:
-    if _is_torch_dataset(dataset):
+    if isinstance(dataset, Dataset):
         return _split_off(_from_dataset(dataset), _class_names(dataset))
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise ValueError(
@@ -262,17 +254,13 @@ def _custom(dataset: Any) -> ImageData:
     first, second = dataset
     if _is_pair(first) and _is_pair(second):
         return _custom_data(_from_arrays(*first, "training"), _from_arrays(*second, "test"))
-    if _is_torch_dataset(first) and _is_torch_dataset(second):
+    if isinstance(first, Dataset) and isinstance(second, Dataset):
         return _custom_data(_from_dataset(first), _from_dataset(second), _class_names(first))
     return _split_off(_from_arrays(first, second, "the"))
 
 
 def _is_pair(part: Any) -> TypeGuard[tuple[Any, Any]]:
     return isinstance(part, tuple) and len(part) == 2
-
-
-def _is_torch_dataset(dataset: Any) -> bool:
-    return isinstance(dataset, torch.utils.data.Dataset)
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
@@ -383,8 +371,9 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
 
 def _from_dataset(dataset: Any) -> Split:
     """Read a torch Dataset once."""
+    items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
-    for number, item in enumerate(_items(dataset)):
+    for number, item in enumerate(items):
         try:
             picture, label = item
             labels.append(operator.index(label))
@@ -398,12 +387,6 @@ def _from_dataset(dataset: Any) -> Split:
     if not pictures:
         raise ValueError("the Dataset is empty")
     return Split(_checked_images(np.stack(pictures), "the Dataset's"), _checked_labels(np.array(labels), "the Dataset's"))
-
-
-def _items(dataset: Any) -> Iterable[Any]:
-    if isinstance(dataset, torch.utils.data.IterableDataset):
-        return iter(dataset)
-    return (dataset[i] for i in range(len(dataset)))
 
 
 def _described(item: Any) -> str:

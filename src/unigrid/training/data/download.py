@@ -9,12 +9,13 @@ import hashlib
 import http
 import http.client
 import os
-import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
+
+from tqdm import tqdm
 
 from ...files import one_line
 from ...version import __version__
@@ -65,23 +66,10 @@ def fetch_dataset(dataset: str, directory: Path) -> None:
 
 
 def fetch(url: str, path: Path, size: int, md5: str) -> None:
-    """Download a file. An interrupted transfer, kept in `.part` beside it, is continued.
+    """Download a file, which takes its name once its MD5 is checked. An interrupted transfer, kept in `.part`, is continued.
 
-    Parameters
-    ----------
-    url : str
-    path : Path
-        The file takes this name once its MD5 is checked.
-    size : int, bytes
-        The total of the progress bar, which is shown on a terminal only.
-    md5 : str
-        Of the published file.
-
-    Raises
-    ------
-    DatasetError
-        If the site cannot be reached or does not have the file, if the transfer breaks off (its part is kept), if the disk is
-        full, or if the file is not the published one (it is then removed).
+    Raises DatasetError if the site cannot be reached or does not have the file, if the transfer breaks off (its part is kept),
+    if the disk is full, or if the file is not the published one (it is then removed).
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -99,7 +87,8 @@ def fetch(url: str, path: Path, size: int, md5: str) -> None:
             part.unlink(missing_ok=True)
         raise DatasetError(f"{path}: {url} failed (HTTP {error.code} {error.reason}); {_advice(part)}") from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise DatasetError(f"{path}: {url} failed ({_reason(error)}); {_advice(part)}") from None
+        reason = one_line(getattr(error, "reason", None) or error)
+        raise DatasetError(f"{path}: {url} failed ({reason}); {_advice(part)}") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be written ({error.strerror or error}); {_advice(part)}") from None
 
@@ -107,12 +96,14 @@ def fetch(url: str, path: Path, size: int, md5: str) -> None:
 def _transfer(url: str, part: Path, size: int) -> None:
     """Append the rest to the part; start from the beginning where the server does not send ranges."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": f"unigrid/{__version__}"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    headers = {"User-Agent": f"unigrid/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
         resumed = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        with open(part, "ab" if resumed else "wb") as file, _bar(part.stem, size, have if resumed else 0) as bar:
+        looks: dict[str, Any] = {"unit": "B", "unit_scale": True, "dynamic_ncols": True, "disable": None}  # None: on a terminal
+        with (
+            open(part, "ab" if resumed else "wb") as file,
+            tqdm(desc=part.stem, total=size, initial=file.tell(), **looks) as bar,
+        ):
             _copy(answer, file, size, bar)
 
 
@@ -125,20 +116,9 @@ def _copy(answer: Any, file: BinaryIO, size: int, bar: Any) -> None:
         raise ConnectionError(f"broken off after {file.tell()} of {size} bytes")
 
 
-def _bar(name: str, size: int, start: int) -> Any:
-    from tqdm import tqdm
-
-    hidden = not sys.stderr.isatty()
-    return tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, disable=hidden, dynamic_ncols=True)
-
-
 def _md5(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return one_line(getattr(error, "reason", None) or error)
 
 
 def _advice(part: Path) -> str:

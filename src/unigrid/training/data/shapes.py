@@ -24,59 +24,18 @@ SLOPE = 1.0  # largest change of a background from pixel to pixel, in gray value
 RADIUS = (7, 12)  # of a figure, in pixels
 
 
-def _disk(x: Array, y: Array) -> Array:
-    return np.hypot(x, y) - 1
-
-
-def _ring(x: Array, y: Array) -> Array:
-    return np.abs(np.hypot(x, y) - 0.72) - 0.28
-
-
-def _square(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.85
-
-
-def _frame(x: Array, y: Array) -> Array:
-    return np.abs(np.maximum(np.abs(x), np.abs(y)) - 0.65) - 0.22
-
-
-def _triangle(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x) * np.float32(0.866) + y * np.float32(0.5), -y) - 0.55
-
-
-def _cross(x: Array, y: Array) -> Array:
-    near, far = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
-    return np.maximum(near - 0.28, far - 1)
-
-
-def _bar(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x) - 1.1, np.abs(y) - 0.3)
-
-
-def _crescent(x: Array, y: Array) -> Array:
-    return np.maximum(np.hypot(x, y) - 1, 0.75 - np.hypot(x, y - np.float32(0.55)))
-
-
-def _star(x: Array, y: Array) -> Array:
-    return np.hypot(x, y) - (0.68 + 0.34 * np.cos(5 * np.arctan2(y, x)))
-
-
-def _dots(x: Array, y: Array) -> Array:
-    return np.hypot(np.abs(x) - np.float32(0.65), y) - 0.4
-
-
 # Each: negative inside the figure, which has a radius of about 1.
 FIGURES: dict[str, Callable[[Array, Array], Array]] = {
-    "disk": _disk,
-    "ring": _ring,
-    "square": _square,
-    "frame": _frame,
-    "triangle": _triangle,
-    "cross": _cross,
-    "bar": _bar,
-    "crescent": _crescent,
-    "star": _star,
-    "dots": _dots,
+    "disk": lambda x, y: np.hypot(x, y) - 1,
+    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.72) - 0.28,
+    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.85,
+    "frame": lambda x, y: np.abs(np.maximum(np.abs(x), np.abs(y)) - 0.65) - 0.22,
+    "triangle": lambda x, y: np.maximum(np.abs(x) * np.float32(0.866) + y * np.float32(0.5), -y) - 0.55,
+    "cross": lambda x, y: np.maximum(np.minimum(np.abs(x), np.abs(y)) - 0.28, np.maximum(np.abs(x), np.abs(y)) - 1),
+    "bar": lambda x, y: np.maximum(np.abs(x) - 1.1, np.abs(y) - 0.3),
+    "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 1, 0.75 - np.hypot(x, y - np.float32(0.55))),
+    "star": lambda x, y: np.hypot(x, y) - (0.68 + 0.34 * np.cos(5 * np.arctan2(y, x))),
+    "dots": lambda x, y: np.hypot(np.abs(x) - np.float32(0.65), y) - 0.4,
 }
 
 

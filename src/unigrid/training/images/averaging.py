@@ -17,12 +17,6 @@ class WeightAverage:
 
     The ramp of d lets the average of a short run forget its first weights.
 
-    Parameters
-    ----------
-    model : nn.Module
-    decay : float
-        Of old weights, per step.
-
     Source: B. Polyak & A. Juditsky, SIAM J. Control Optim. 30 (1992); the ramp is that of TensorFlow's moving average.
     """
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
+from ...conv.weights import load_clean_state_dict
 from ...files import check_readable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
@@ -95,11 +96,6 @@ class TrainedModel:
         channels, height, width = self._images["shape"]
         return channels, height, width
 
-    @property
-    def picture_mode(self) -> str:
-        """The mode that pictures are converted to, "L" (gray) or "RGB". ValueError for a network of other channels."""
-        return mode(self.shape[0])
-
     def require_pictures(self) -> None:
         """Raise ValueError for a network that takes no pictures: a solver, or one of images of other channels than 1 or 3."""
         mode(self.shape[0])
@@ -153,8 +149,8 @@ class TrainedModel:
         True
         """
         data = self.data(dataset, data_dir, download)
-        images = self._pipeline(data.test.images)
-        return evaluate_model(self.model, images, data.test.labels, self.flips, self._mixed_precision)
+        images, mixed = self._pipeline(data.test.images), self.configuration["protocol"]["mixed_precision"]
+        return evaluate_model(self.model, images, data.test.labels, self.flips, mixed)
 
     def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
         """Return the data that `evaluate` uses, checked; arguments and errors as there."""
@@ -193,40 +189,29 @@ class TrainedModel:
     @torch.no_grad()
     def _predicted(self, images: list[Tensor], top: int) -> list[Prediction]:
         batch = self._pipeline(torch.stack(images)).plain(0, len(images))
-        logits = logits_of(self.model, batch, self.flips, self._mixed_precision)
+        logits = logits_of(self.model, batch, self.flips, self.configuration["protocol"]["mixed_precision"])
         likeliest = logits.softmax(1).cpu().topk(min(top, len(self.classes)))
         return [
             Prediction(tuple(self.classes[index] for index in indices), tuple(values))
             for values, indices in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
         ]
 
-    @property
-    def _mixed_precision(self) -> bool:
-        return bool(self.configuration["protocol"]["mixed_precision"])
-
     def _pipeline(self, images: Tensor) -> Pipeline:
-        known = self._images
-        dtype = next(self.model.parameters()).dtype
-        accelerated = self.configuration["protocol"]["accelerated"]
-        order = torch.channels_last if accelerated else torch.contiguous_format
-        return Pipeline(images, known["mean"], known["std"], None, self.device, dtype, order)
+        known, weight = self._images, next(self.model.parameters())
+        order = torch.channels_last if self.configuration["protocol"]["accelerated"] else torch.contiguous_format
+        return Pipeline(images, known["mean"], known["std"], None, weight.device, weight.dtype, order)
 
     def _check(self, data: ImageData) -> None:
         """Raise ValueError for data of other channels or classes. Classes without names match any."""
-        known, channels = self._images["name"], self.shape[0]
-        if data.shape[0] != channels:
-            raise ValueError(
-                f"{self.path}: trained on {known}, images of {_counted(channels, 'channel')}; "
-                f"{data.name} has images of {_counted(data.shape[0], 'channel')}"
-            )
-        if len(data.classes) != len(self.classes):
-            raise ValueError(
-                f"{self.path}: trained on {known}, {len(self.classes)} classes; {data.name} has {len(data.classes)} classes"
-            )
-        if data.classes != self.classes and not (_unnamed(data.classes) or _unnamed(self.classes)):
-            raise ValueError(
-                f"{self.path}: trained on {known}, classes {_listed(self.classes)}; {data.name} has {_listed(data.classes)}"
-            )
+        if data.shape[0] != self.shape[0]:
+            mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], data.shape[0]))
+        elif len(data.classes) != len(self.classes):
+            mine, theirs = (f"{len(classes)} classes" for classes in (self.classes, data.classes))
+        elif data.classes != self.classes and not (_unnamed(data.classes) or _unnamed(self.classes)):
+            mine, theirs = f"classes {_listed(self.classes)}", _listed(data.classes)
+        else:
+            return
+        raise ValueError(f"{self.path}: trained on {self._images['name']}, {mine}; {data.name} has {theirs}")
 
 
 def load_trained(
@@ -262,7 +247,7 @@ def load_trained(
         raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
     network = _network(found.path, configuration, model)
     try:
-        checkpoint.load_clean_state_dict(network, weights)
+        load_clean_state_dict(network, weights)
     except ValueError as error:
         raise CheckpointError(f"{found.path}: {error}") from None
     network = network.to(place).eval()
@@ -323,10 +308,6 @@ def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None)
         return PoissonNetConfig(**fields).build()
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _unnamed(classes: tuple[str, ...]) -> bool:

@@ -70,18 +70,7 @@ class ImageProgress(Progress):
 
 
 class ImageRun(Run):
-    """One network, trained on one setup.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Trained in place.
-    setup : Setup
-    folder : Path, optional
-        Where its files go; None: nowhere.
-    configuration : dict
-        See `Run`.
-    """
+    """One network, trained in place on one setup."""
 
     def __init__(self, model: nn.Module, setup: Setup, folder: Path | None, configuration: dict[str, Any]) -> None:
         super().__init__(configuration, setup.seed, folder, setup.device, setup.protocol.epochs)
@@ -197,11 +186,9 @@ class ImageRun(Run):
             checkpoint.save_best(self.folder, state)
 
     def remedy(self) -> str:
-        """Return the advice for a training that fails."""
         return f"take a learning rate below {self.setup.protocol.learning_rate:g}, or look for faulty values in the data"
 
     def status(self) -> str:
-        """Return the text of the progress bar."""
         progress, seen = self.progress, max(self.progress.seen, 1)
         return f"epoch {progress.epoch + 1}, loss {progress.loss / seen:.3f}, {100 * progress.correct / seen:.1f} %"
 
@@ -235,7 +222,6 @@ class ImageRun(Run):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
         super().restore(state)
         load_clean_state_dict(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -250,12 +236,11 @@ class ImageRun(Run):
 
 def _optimizer(model: nn.Module, protocol: ImageProtocol) -> torch.optim.Optimizer:
     """Return SGD; batch norms, biases and other values per channel decay only if the protocol has `decay_norms`."""
-    decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1 or protocol.decay_norms]
-    kept = [parameter for parameter in model.parameters() if parameter.ndim <= 1 and not protocol.decay_norms]
-    groups = [{"params": decaying, "weight_decay": protocol.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]], protocol.learning_rate, protocol.momentum, nesterov=protocol.nesterov
-    )
+    groups = []
+    for decaying, weight_decay in ((True, protocol.weight_decay), (False, 0.0)):
+        params = [each for each in model.parameters() if (each.ndim > 1 or protocol.decay_norms) == decaying]
+        groups += [{"params": params, "weight_decay": weight_decay}] if params else []
+    return torch.optim.SGD(groups, protocol.learning_rate, protocol.momentum, nesterov=protocol.nesterov)
 
 
 def _learned(model: nn.Module) -> Iterator[Tensor]:

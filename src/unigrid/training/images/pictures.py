@@ -9,24 +9,20 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ...files import FileError, check_readable, one_line
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MODES = {1: "L", 3: "RGB"}
 
 
 def fitted(picture: Any, shape: tuple[int, int, int]) -> Tensor:
     """Return a picture as uint8 (channels, height, width) of that shape: cut about its center, resized with antialiasing."""
-    from PIL import Image, ImageOps
-
     channels, height, width = shape
     image = ImageOps.fit(_image(picture, mode(channels)), (width, height), Image.Resampling.BICUBIC)
     pixels = np.array(image).reshape(height, width, channels)
@@ -40,10 +36,8 @@ def mode(channels: int) -> str:
     return MODES[channels]
 
 
-def _image(picture: Any, kind: str) -> Image:
+def _image(picture: Any, kind: str) -> Image.Image:
     """Return the picture as a PIL image of that mode."""
-    from PIL import Image
-
     if isinstance(picture, (str, os.PathLike)):
         return _read(Path(picture), kind)
     if isinstance(picture, Image.Image):
@@ -53,9 +47,7 @@ def _image(picture: Any, kind: str) -> Image:
     raise TypeError(f"a picture must be a path, a PIL image or an array, got {type(picture).__name__}")
 
 
-def _read(path: Path, kind: str) -> Image:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
+def _read(path: Path, kind: str) -> Image.Image:
     if path.is_dir():
         raise FileError(f"{path}: is a directory, give a picture")
     check_readable(path)
@@ -72,9 +64,7 @@ def _read(path: Path, kind: str) -> Image:
         raise FileError(f"{path}: not a readable picture ({one_line(error)})") from None
 
 
-def _converted(image: Image, kind: str) -> Image:
-    from PIL import Image
-
+def _converted(image: Image.Image, kind: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
         deep = np.asarray(image, dtype=np.float64) / 257.0
         image = Image.fromarray(np.rint(deep.clip(0, 255)).astype(np.uint8))
@@ -83,9 +73,7 @@ def _converted(image: Image, kind: str) -> Image:
     return image if image.mode == kind else image.convert(kind)
 
 
-def _from_array(array: np.ndarray[Any, Any]) -> Image:
-    from PIL import Image
-
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     pixels = np.moveaxis(array, 0, 2) if array.ndim == 3 and array.shape[2] not in MODES else array
     if pixels.size == 0 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in MODES):
         raise ValueError(

@@ -13,11 +13,14 @@ speed records on CIFAR do: L. Smith & N. Topin, arXiv:1708.07120 (one cycle); K.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 from torch import nn
 
+from ...conv.configuration import normalize_counts
 from ...messages import choose, nearest
 from ..data.augmentation import Augmentation
 
@@ -89,13 +92,12 @@ class ImageProtocol:
     def __post_init__(self) -> None:
         choose(self.schedule, SCHEDULES, "schedule")
         choose(self.initialization, INITIALIZATIONS, "initialization")
-        for name in ("epochs", "batch_size", "decay_every"):
-            _check(name, getattr(self, name), int, "an integer >= 1", lambda value: value >= 1)
+        normalize_counts(self, ("epochs", "batch_size", "decay_every"))
         for name in ("learning_rate", "decay"):
-            _check(name, getattr(self, name), float, "a number > 0", lambda value: 0 < value < float("inf"))
+            _check(name, getattr(self, name), "a number > 0", lambda value: 0 < value < math.inf)
         for name in ("momentum", "label_smoothing", "average", "warmup"):
-            _check(name, getattr(self, name), float, "a number from 0 to less than 1", lambda value: 0 <= value < 1)
-        _check("weight_decay", self.weight_decay, float, "a number >= 0", lambda value: 0 <= value < float("inf"))
+            _check(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
+        _check("weight_decay", self.weight_decay, "a number >= 0", lambda value: 0 <= value < math.inf)
         for field in dataclasses.fields(self):
             if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
                 raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
@@ -137,9 +139,8 @@ class ImageProtocol:
         return dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
 
 
-def _check(name: str, value: Any, kind: type, wanted: str, allowed: Any) -> None:
-    numeric = isinstance(value, int) if kind is int else isinstance(value, (int, float))
-    if isinstance(value, bool) or not numeric or not allowed(value):
+def _check(name: str, value: Any, wanted: str, allowed: Callable[[Any], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 

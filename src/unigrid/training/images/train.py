@@ -9,8 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -22,12 +21,10 @@ from ...conv.weights import load_clean_state_dict, require_safetensors, save_wei
 from ...files import atomic_output
 from ...messages import choose, nearest
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
-from ..data.augmentation import Pipeline
 from ..data.datasets import NAMES, ImageData, load
 from ..runs.devices import bfloat16_pays, device_named
 from ..runs.folders import RESULT, WEIGHTS
 from ..runs.run import Row, TrainingError, checked_seeds
-from .evaluation import Evaluation
 from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
 from .result import SeedRun, TrainResult
@@ -164,17 +161,17 @@ def train(
     if out is not None:
         require_safetensors()
     data = load(dataset, data_dir, download)
-    shown = sys.stderr.isatty() if progress is None else progress
     runs, configuration = [], {}
     for number in seeds:
         setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
         folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
-        with _own_random_numbers(number, place):
+        with torch.random.fork_rng([place] if place.type == "cuda" else []):  # the user's own state is restored after it
+            torch.manual_seed(number)
             network = _network(model, data, copies=len(seeds) > 1)
             initialize(network, resolved.initialization)
             configuration = setup.configuration(network, subset, validation)
             run = ImageRun(network, setup, folder, configuration)
-            reason = run.complete(resume, callback, shown)
+            reason = run.complete(resume, callback, progress)
             runs.append(_finished(run, reason))
         if reason == "stopped":
             break
@@ -209,14 +206,6 @@ def _reject_unknown(choices: dict[str, Any]) -> None:
             raise TypeError(f"train has no argument {name!r}, and a protocol no field of that name{nearest(name, known)}")
 
 
-@contextmanager
-def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators within the block, and restore the user's state after it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
 def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> nn.Module:
     classes, channels = len(data.classes), data.shape[0]
     if isinstance(model, str):
@@ -241,22 +230,18 @@ def _check_output(network: nn.Module, data: ImageData) -> None:
     try:
         logits = network.eval()(torch.zeros(2, *data.shape, dtype=parameter.dtype, device=parameter.device))
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"the model fails on images (n, {', '.join(map(str, data.shape))}) of {data.name}: {reason}"
-        ) from error
+        shape, reason = ", ".join(map(str, data.shape)), str(error).splitlines()[0]
+        raise ValueError(f"the model fails on images (n, {shape}) of {data.name}: {reason}") from error
     finally:
         network.train(training)
-    if not isinstance(logits, Tensor) or logits.shape != (2, len(data.classes)):
-        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model maps 2 images to {came}; {data.name} has {len(data.classes)} classes, so (2, {len(data.classes)})"
-        )
+    came, classes = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__, len(data.classes)
+    if came != (2, classes):
+        raise ValueError(f"the model maps 2 images to {came}; {data.name} has {classes} classes, so (2, {classes})")
 
 
 def _finished(run: ImageRun, reason: str) -> SeedRun:
     """Evaluate the test set, once, write the result, and return the model with the weights that were tested."""
-    setup, best = run.setup, run.progress.best
+    setup, best = run.setup, run.progress.best or {}
     test = best_test = None
     if run.average is not None:
         run.model.load_state_dict(run.average.module.state_dict())
@@ -266,32 +251,18 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
         test = setup.evaluate(run.model, images, setup.data.test.labels)
         if not math.isfinite(test.loss):
             raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
-        best_test = _best_test(run, images)
+        if run.best_weights is not None:
+            last = copy.deepcopy(run.model.state_dict())
+            load_clean_state_dict(run.model, run.best_weights)
+            best_test = setup.evaluate(run.model, images, setup.data.test.labels)
+            run.model.load_state_dict(last)
     result = SeedRun(
-        seed=run.seed,
-        model=run.given.eval(),
-        history=run.progress.history,
-        reason=reason,
-        test=test,
-        best_epoch=best["epoch"] if best else None,
-        best_validation_accuracy=best["validation_accuracy"] if best else None,
-        best_test=best_test,
-        folder=run.folder,
-        checkpoint=run.checkpoint,
-        seconds=run.progress.seconds,
-    )
+        seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
+        best_epoch=best.get("epoch"), best_validation_accuracy=best.get("validation_accuracy"), best_test=best_test,
+        folder=run.folder, checkpoint=run.checkpoint, seconds=run.progress.seconds,
+    )  # fmt: skip
     if run.folder is not None and test is not None:
         _write_result(result, run.folder, run.configuration)
-    return result
-
-
-def _best_test(run: ImageRun, images: Pipeline) -> Evaluation | None:
-    if run.best_weights is None:
-        return None
-    last = copy.deepcopy(run.model.state_dict())
-    load_clean_state_dict(run.model, run.best_weights)
-    result = run.setup.evaluate(run.model, images, run.setup.data.test.labels)
-    run.model.load_state_dict(last)
     return result
 
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import operator
 import re
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...conv.weights import clean_state_dict as clean_state_dict
-from ...conv.weights import load_clean_state_dict as load_clean_state_dict
-from ...conv.weights import unwrap as unwrap
-from ...files import FileError, atomic_output, make_folder
+from ...files import FileError, atomic_output, make_folder, os_errors
 
 MAGIC = "unigrid-checkpoint"
 VERSION = 1
@@ -48,10 +45,9 @@ class CheckpointError(FileError):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A checkpoint that was read.
+    """A checkpoint that was read: its state as passed to `save`, tensors on the CPU.
 
-    `path` is its file, `state` the state passed to `save` (tensors on the CPU), and `messages` has one line for each newer
-    checkpoint that was skipped as damaged, to be shown to the user.
+    `messages` has one line for each newer checkpoint that was skipped as damaged, to be shown to the user.
     """
 
     path: Path
@@ -72,28 +68,13 @@ def save(folder: Path, state: dict[str, Any], step: int) -> Path:
     damaged checkpoints of later steps, left by a run that went back. A whole checkpoint of a later step belongs to another
     run and stays.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to write; made if it does not exist.
-    state : dict
-        Tensors, numbers, strings, None, and nested lists, tuples and dicts of these; nothing else, so that it can be loaded
-        without running code. Tensors come back as plain tensors, an OrderedDict as a dict. Give the model's part
-        as `clean_state_dict(model)`.
-    step : int
-        Number of optimizer steps done, not negative.
+    The state consists of tensors, numbers, strings, None, and nested lists, tuples and dicts of these, so that it can be
+    loaded without running code. Tensors come back as plain tensors, an OrderedDict as a dict.
 
-    Raises
-    ------
-    TypeError
-        For an entry of the state that is not allowed; the message has its place in the state.
-    FileError
-        If the file cannot be written, as on a full disk; earlier checkpoints are then unchanged.
+    Raises TypeError for an entry of the state that is not allowed, naming its place, and FileError if the file cannot be
+    written, as on a full disk; earlier checkpoints are then unchanged.
     """
-    step = operator.index(step)
-    if step < 0:
-        raise ValueError(f"step must not be negative, got {step}")
-    path = Path(folder) / f"checkpoint-{step:09d}.pt"
+    path = folder / f"checkpoint-{step:09d}.pt"
     _write(path, state)
     _remove_older(path)
     return path
@@ -101,7 +82,7 @@ def save(folder: Path, state: dict[str, Any], step: int) -> Path:
 
 def save_best(folder: Path, state: dict[str, Any]) -> Path:
     """Write `best.pt` to the folder, replacing an earlier one; otherwise like `save`."""
-    path = Path(folder) / BEST
+    path = folder / BEST
     _write(path, state)
     return path
 
@@ -109,13 +90,9 @@ def save_best(folder: Path, state: dict[str, Any]) -> Path:
 def load(path: Path) -> dict[str, Any]:
     """Return the state in a checkpoint, its tensors on the CPU. No code in the file is run.
 
-    Raises
-    ------
-    CheckpointError
-        For a file that is missing, no checkpoint, truncated, damaged, of a newer format, or with other content than tensors
-        and plain values.
+    Raises CheckpointError for a file that is missing, no checkpoint, truncated, damaged, of a newer format, or with other
+    content than tensors and plain values.
     """
-    path = Path(path)
     version, payload = _verified(path)
     if version > VERSION:
         raise CheckpointError(
@@ -135,17 +112,12 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def latest(folder: Path) -> Loaded | None:
-    """Return the newest checkpoint of the folder that is whole, or None where there is no checkpoint at all.
+    """Return the newest checkpoint of the folder that is whole, or None where there is none at all.
 
-    Newer ones that are damaged are skipped and named in the `messages` of the result.
-
-    Raises
-    ------
-    CheckpointError
-        If there are checkpoints and none of them can be loaded; each is named.
+    Raises CheckpointError if there are checkpoints and none of them can be loaded; each is named.
     """
     faults: list[str] = []
-    for path in reversed(_checkpoints(Path(folder))):
+    for path in reversed(_checkpoints(folder)):
         try:
             state = load(path)
         except CheckpointError as error:
@@ -160,7 +132,7 @@ def latest(folder: Path) -> Loaded | None:
 def _write(path: Path, state: dict[str, Any]) -> None:
     content = _content(state)
     make_folder(path.parent)
-    _remove_temporaries(path.parent)
+    _remove(entry for entry in path.parent.iterdir() if TEMPORARY.fullmatch(entry.name))
     with atomic_output(path) as file:
         for part in content:
             file.write(part)
@@ -168,8 +140,6 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 def _content(state: dict[str, Any]) -> tuple[bytes, memoryview]:
     """Return header and payload, in memory: the header in front contains the hash of the payload."""
-    if type(state) is not dict:
-        raise TypeError(f"state must be a dict, got a {type(state).__name__}")
     buffer = io.BytesIO()
     torch.save(_checked(state, "state"), buffer)
     payload = buffer.getbuffer()
@@ -177,7 +147,7 @@ def _content(state: dict[str, Any]) -> tuple[bytes, memoryview]:
     return front + _digest(front, payload) + b"\n", payload
 
 
-def _digest(front: bytes, payload: bytes | memoryview) -> bytes:
+def _digest(front: bytes, payload: memoryview) -> bytes:
     total = hashlib.sha256(front)
     total.update(payload)
     return total.hexdigest().encode()
@@ -190,18 +160,14 @@ def _checked(value: Any, place: str) -> Any:
     if isinstance(value, Tensor):
         return _checked_tensor(value, place)
     if type(value) in (dict, OrderedDict):
-        return {_checked_key(key, place): _checked(item, f"{place}[{key!r}]") for key, item in value.items()}
+        if keys := [key for key in value if type(key) not in PLAIN]:
+            raise TypeError(f"{place} has a {_name_of(keys[0])} for a key; keys are numbers or strings")
+        return {key: _checked(item, f"{place}[{key!r}]") for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)(_checked(item, f"{place}[{number}]") for number, item in enumerate(value))
     raise TypeError(
         f"{place} is a {_name_of(value)}; a checkpoint holds tensors, numbers, strings, None, lists, tuples and dicts alone"
     )
-
-
-def _checked_key(key: Any, place: str) -> Any:
-    if type(key) in PLAIN:
-        return key
-    raise TypeError(f"{place} has a {_name_of(key)} for a key; keys are numbers or strings")
 
 
 def _checked_tensor(value: Tensor, place: str) -> Tensor:
@@ -220,10 +186,8 @@ def _name_of(value: Any) -> str:
 
 def _verified(path: Path) -> tuple[int, memoryview]:
     """Return format version and payload of a file, after checking its hash."""
-    try:
+    with os_errors(path, "cannot be read", CheckpointError):
         content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     header = HEADER.match(content)
     if header is None:
         raise CheckpointError(f"{path}: {_no_header(content)}")
@@ -246,13 +210,9 @@ def _no_header(content: bytes) -> str:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Return the files named as checkpoints, whole or not, in the order of their steps."""
-    try:
-        names = [entry.name for entry in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be read ({error.strerror or error})") from None
-    return sorted((folder / name for name in names if NAME.fullmatch(name)), key=_step_of)
+    with os_errors(folder, "cannot be read", CheckpointError):
+        paths = list(folder.iterdir()) if folder.exists() else []
+    return sorted((path for path in paths if NAME.fullmatch(path.name)), key=_step_of)
 
 
 def _step_of(path: Path) -> int:
@@ -278,16 +238,10 @@ def _remove_older(newest: Path) -> None:
     if len(earlier) > 1:
         kept = next((path for path in reversed(earlier) if _is_whole(path)), earlier[-1])
         superfluous += [path for path in earlier if path != kept]
+    _remove(superfluous)
+
+
+def _remove(superfluous: Iterable[Path]) -> None:
     for path in superfluous:
-        _remove(path)
-
-
-def _remove_temporaries(folder: Path) -> None:
-    for path in folder.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a superfluous file does no harm; the new checkpoint is in place
-        path.unlink()
+        with contextlib.suppress(OSError):  # one that stays does no harm
+            path.unlink()

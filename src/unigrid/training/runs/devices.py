@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 COMPILE_FROM = 500_000  # images of a run on a CPU for which half a minute of compiling pays
-KINDS = ("auto", "cpu", "cuda", "mps")
 
 
 def device_named(name: str | torch.device) -> torch.device:

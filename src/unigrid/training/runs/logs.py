@@ -13,7 +13,6 @@ import csv
 import datetime
 import errno
 import importlib
-import importlib.metadata
 import io
 import json
 import math
@@ -21,19 +20,16 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 
-from ...files import FileError, atomic_output, make_folder
+from ...files import FileError, atomic_output, make_folder, os_errors
 from ...machine import cpu_name, versions
 
-Scalar = bool | int | float | str | None
-Row = dict[str, Scalar]
+Row = dict[str, Any]
 LINES, TABLE, BOARD, FACTS = "log.jsonl", "log.csv", "tensorboard", "config.json"
 PACKAGES = ("torch", "numpy", "safetensors")
 NOT_FINITE = ("nan", "inf", "-inf")
@@ -44,63 +40,45 @@ ELSEWHERE = "..."  # replaces such a path
 class Log:
     """The log of a run, a context manager: every row is in the files, as a whole line, when `record` returns.
 
-    >>> with Log(None) as log:
-    ...     log.record({"step": 100, "loss": 2.25})
-    >>> log.rows
-    [{'step': 100, 'loss': 2.25}]
+    Without a folder nothing is written. At a resume, rows after `resume_from_step`, the step of the checkpoint, are dropped, as
+    they will be recorded again, and so is an unfinished last line of a killed process; -1, where no checkpoint was found, drops
+    all rows. If it is None, the folder must not contain a log.
 
-    Parameters
-    ----------
-    folder : Path or None
-        Of the run; created if it does not exist. None: rows are only kept in memory.
-    resume_from_step : int, optional
-        Step of the checkpoint from which the run goes on. Rows of later steps are dropped, as they will be recorded again, and
-        so is an unfinished last line of a killed process. -1, if no checkpoint was found, drops all rows. None: the folder
-        must not contain a log.
-
-    Raises
-    ------
-    FileError
-        For a log where none was expected, one that is damaged, or one that cannot be written.
+    Raises FileError for a log where none was expected, one that is damaged, or one that cannot be written.
     """
 
     def __init__(self, folder: Path | None, resume_from_step: int | None = None) -> None:
         self.rows: list[Row] = []
-        self._folder = None if folder is None else Path(folder)
+        self._folder = folder
         self._columns: list[str] = []
         self._board: Any = None
-        if self._folder is None:
-            return
-        make_folder(self._folder)
-        self._take_up(self._folder, resume_from_step)
-        self._board = _open_board(self._folder / BOARD, resume_from_step)
+        if folder is not None:
+            make_folder(folder)
+            self._take_up(folder, resume_from_step)
+            self._board = _open_board(folder / BOARD, resume_from_step)
 
     def __enter__(self) -> Log:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def record(self, row: Mapping[str, Any]) -> None:
-        """Append a row of scalars; one of them is "step", the whole number of steps done, by which a resume selects rows.
-
-        Columns may differ from row to row: the table gets new ones, and missing values are empty. Numbers of NumPy and
-        tensors of one element are converted.
-        """
-        plain = {_checked_name(name): _scalar(name, value) for name, value in row.items()}
-        if type(plain.get("step")) is not int:
-            raise ValueError(f"a row needs the whole number 'step', got the columns {', '.join(plain) or 'none'}")
-        if self._folder is not None:
-            self._write(self._folder, plain)
-        self.rows.append(plain)
-        if self._board is not None:
-            _add_to_board(self._board, plain)
-
-    def close(self) -> None:
-        """Close TensorBoard's file, if there is one; the other files are closed after every row."""
+    def __exit__(self, *exception: object) -> None:
         if self._board is not None:
             self._board.close()
-            self._board = None
+
+    def record(self, row: Row) -> None:
+        """Append a row of numbers, strings and None; "step" is the number of steps done, by which a resume selects rows.
+
+        Columns may differ from row to row: the table gets new ones, and missing values are empty.
+        """
+        if self._folder is None:
+            return
+        _append(self._folder / LINES, _line(row))
+        self.rows.append(row)
+        if all(name in self._columns for name in row):
+            _append(self._folder / TABLE, _table(self._columns, [row]))
+        else:
+            self._rewrite_table(self._folder)
+        if self._board is not None:
+            _add_to_board(self._board, row)
 
     def _take_up(self, folder: Path, step: int | None) -> None:
         lines, table = folder / LINES, folder / TABLE
@@ -110,40 +88,20 @@ class Log:
         if present == [table]:
             raise FileError(f"{lines}: missing, while {TABLE} is there; bring it back or remove {table}")
         if present and step is not None:
-            self.rows = [row for row in _read(lines) if row["step"] <= step]  # type: ignore[operator]
+            self.rows = [row for row in _read(lines) if row["step"] <= step]
             _replace(lines, "".join(map(_line, self.rows)))
-            self._rewrite_table(folder, self.rows)
+            self._rewrite_table(folder)
 
-    def _write(self, folder: Path, row: Row) -> None:
-        _append(folder / LINES, _line(row))
-        if any(name not in self._columns for name in row):
-            self._rewrite_table(folder, [*self.rows, row])
-        else:
-            _append(folder / TABLE, _table_lines([self._cells(row)]))
-
-    def _rewrite_table(self, folder: Path, rows: list[Row]) -> None:
-        self._columns = list(dict.fromkeys(name for row in rows for name in row))
-        header = [self._columns] if rows else []
-        _replace(folder / TABLE, _table_lines([*header, *map(self._cells, rows)]))
-
-    def _cells(self, row: Row) -> list[Scalar]:
-        return [row.get(name) for name in self._columns]
+    def _rewrite_table(self, folder: Path) -> None:
+        self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        header = [{name: name for name in self._columns}] if self.rows else []
+        _replace(folder / TABLE, _table(self._columns, [*header, *self.rows]))
 
 
 def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torch.device | str = "cpu") -> Path:
-    """Write config.json: the resolved configuration of the run, and the facts needed to repeat it.
+    """Write config.json: the configuration of a run in values that JSON has, and the facts needed to repeat it.
 
-    These are versions (Python, unigrid, torch, NumPy, safetensors), the name of the device, threads, the command line and the
-    date. Paths in the command line are relative to the working folder; those out of it are not shown.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run; created if it does not exist.
-    configuration : mapping
-        Values that JSON has; the configuration of a run has no others, and no paths.
-    device : torch.device or str
-        On which the run computes.
+    Paths in the command line are relative to the working folder; those out of it are not shown.
     """
     facts = {
         "configuration": configuration,
@@ -153,24 +111,9 @@ def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torc
         "command": _command(sys.argv),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    make_folder(Path(folder))
-    path = Path(folder) / FACTS
+    path = make_folder(folder) / FACTS
     _replace(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return path
-
-
-def _checked_name(name: Any) -> str:
-    if isinstance(name, str):
-        return name
-    raise TypeError(f"columns are named by strings, got {name!r}")
-
-
-def _scalar(name: str, value: Any) -> Scalar:
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and math.prod(value.shape) == 1:
-        value = value.item()
-    if type(value) in (bool, int, float, str, type(None)):
-        return value
-    raise TypeError(f"{name} is a {type(value).__name__}; a row holds numbers, strings, True, False and None")
 
 
 def _line(row: Row) -> str:
@@ -181,18 +124,16 @@ def _finite_or_text(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _table_lines(rows: Iterable[Iterable[Any]]) -> str:
+def _table(columns: Sequence[str], rows: Iterable[Row]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def _read(path: Path) -> list[Row]:
     """Return the rows of log.jsonl, without an unfinished last line."""
-    try:
+    with os_errors(path, "cannot be read"):
         lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = []
     for number, line in enumerate(lines, 1):
         row = _parsed(line)
@@ -216,14 +157,11 @@ def _parsed(line: bytes) -> Row | None:
 def _append(path: Path, text: str) -> None:
     """Append lines by one unbuffered write, so that a killed process leaves no half of it."""
     line = text.encode()
-    try:
-        with open(path, "ab", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if file.write(line) != len(line):
-                file.truncate(size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+    with os_errors(path, "cannot be written"), open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _replace(path: Path, text: str) -> None:

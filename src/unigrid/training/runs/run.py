@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from ...files import FileError
 from . import checkpoint, folders
@@ -75,17 +76,9 @@ class Progress:
 
 
 class Run(ABC):
-    """One training run.
+    """One training run: `epochs` epochs, in a folder or nowhere (None).
 
-    Parameters
-    ----------
-    configuration : dict
-        What is trained, on what, how: plain values, stored in every checkpoint and compared at a resume.
-    seed : int
-    folder : Path, optional
-        Where its files go; None: nowhere.
-    device : torch.device
-    epochs : int
+    The configuration is what is trained, on what, how: plain values, stored in every checkpoint and compared at a resume.
     """
 
     progress: Progress
@@ -104,12 +97,7 @@ class Run(ABC):
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
         """Do the next epoch, or the rest of it; count it, and return its row. `watch` is called every few steps.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            After Ctrl-C.
-        TrainingError
-            When the loss is not finite, or diverges.
+        Raises KeyboardInterrupt after Ctrl-C, and TrainingError when the loss is not finite, or diverges.
         """
 
     @abstractmethod
@@ -143,10 +131,6 @@ class Run(ABC):
         """Whether all epochs are done."""
         return self.progress.epoch >= self.epochs
 
-    @property
-    def _place(self) -> tuple[int, int]:
-        return self.progress.epoch, self.progress.step
-
     def advice(self) -> str:
         """Return the advice for a training that fails, and the state of the run."""
         kept = f"; the last good checkpoint in {self.folder} is kept" if self.checkpoint else ""
@@ -154,35 +138,20 @@ class Run(ABC):
 
     def save(self) -> bool:
         """Write a checkpoint, unless there is no folder or nothing new; return whether one was written."""
-        if self.folder is None or self._saved == self._place:
+        place = self.progress.epoch, self.progress.step
+        if self.folder is None or self._saved == place:
             return False
         self.checkpoint = checkpoint.save(self.folder, self.state(), self.progress.step)
-        self._saved = self._place
+        self._saved = place
         return True
 
-    def fit(self, interrupt: Interrupt, record: Callable[[Row], None], watch: Callable[[], None]) -> Iterator[Row]:
-        """Train to the last epoch; yield the row of every epoch, once it is recorded and, where it is due, saved.
-
-        The row is recorded before the checkpoint is written: at a resume, a log drops the rows that are in no checkpoint, but
-        cannot add rows that were never recorded. Raises what `epoch` raises.
-        """
-        while not self.ended:
-            row = self.epoch(interrupt, watch)
-            record(row)
-            if self.ended or self.due():
-                self.save()
-            yield row
-
-    def complete(self, resume: bool, callback: Callable[[Row], Any] | None, progress: bool) -> str:
+    def complete(self, resume: bool, callback: Callable[[Row], Any] | None, progress: bool | None) -> str:
         """Begin the run or go on with it, and train to its end; return "completed", or "stopped" by the callback.
 
-        Raises
-        ------
-        FileError
-            For a folder that holds a run and `resume` is false, or another run than this one.
-        KeyboardInterrupt
-            After Ctrl-C, once what is to be kept is in a checkpoint.
-        TrainingError
+        `progress`: whether to show a progress bar; None: on a terminal.
+
+        Raises FileError for a folder that holds a run if `resume` is false, or another run than this one; KeyboardInterrupt
+        after Ctrl-C, once what is to be kept is in a checkpoint; and TrainingError.
         """
         step = self._take_up(resume)
         with Log(self.folder, step) as log, self._bar(progress) as watch, Interrupt.deferred() as interrupt:
@@ -190,7 +159,11 @@ class Run(ABC):
                 write_run_facts(self.folder, self.configuration, self.device)
                 if not self.ended:
                     folders.remove_result(self.folder)
-            for row in self.fit(interrupt, log.record, watch):
+            while not self.ended:
+                row = self.epoch(interrupt, watch)
+                log.record(row)  # before the checkpoint: at a resume, a log drops rows that are in no checkpoint, but adds none
+                if self.ended or self.due():
+                    self.save()
                 if _stops(callback, {"seed": self.seed, **row}) and not self.ended:
                     self.save()
                     return "stopped"
@@ -210,20 +183,16 @@ class Run(ABC):
             self.restore(found.state)
         except ValueError as error:  # a network of one's own, of other shapes
             raise FileError(f"{self.folder}: {error}") from None
-        self.checkpoint, self._saved = found.path, self._place
+        self.checkpoint, self._saved = found.path, (self.progress.epoch, self.progress.step)
         rows = self.progress.history
         return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet
 
     @contextmanager
-    def _bar(self, shown: bool) -> Iterator[Callable[[], None]]:
-        """Yield the function that updates a progress bar on stderr, or one that does nothing."""
-        if not shown:
-            yield lambda: None
-            return
-        from tqdm import tqdm
-
-        options = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
-        with tqdm(total=self.total_steps, initial=self.progress.step, **options) as bar:
+    def _bar(self, shown: bool | None) -> Iterator[Callable[[], None]]:
+        """Yield the function that updates a progress bar on stderr, where one is shown."""
+        hidden = None if shown is None else not shown  # None: tqdm looks whether it is on a terminal
+        looks: dict[str, Any] = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
+        with tqdm(total=self.total_steps, initial=self.progress.step, disable=hidden, **looks) as bar:
 
             def watch() -> None:
                 bar.set_postfix_str(self.status(), refresh=False)

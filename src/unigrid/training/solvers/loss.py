@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ...analysis.stencils import endless, next_grid
 from ...conv.levels import ConvCycle
-from ...stencil.grid import Grid
 from ...stencil.problem import Poisson
 from .net import PoissonNet
 
@@ -49,18 +48,11 @@ def windows(problem: Poisson) -> list[Window]:
     return found
 
 
-def _factors(grid: Grid) -> tuple[int, int]:
-    """Return the coarsening factor of the next grid along each axis."""
-    rows, columns = grid.strong_axes
-    return 1 + rows, 1 + columns
-
-
 def _window(problem: Poisson) -> Window:
     """Return the longest window from this problem down in which at most `MOST_HARMONICS` are coupled."""
     grid, factors, levels = endless(problem.spacing, "vertex"), (1, 1), 1
     while True:
-        step = _factors(grid)
-        coupled = factors[0] * step[0], factors[1] * step[1]
+        coupled = factors[0] * (1 + grid.strong_axes[0]), factors[1] * (1 + grid.strong_axes[1])  # a strong axis is halved
         if coupled[0] * coupled[1] > MOST_HARMONICS:
             break
         grid, factors, levels = next_grid(grid), coupled, levels + 1
@@ -79,17 +71,12 @@ class Sharpness:
 STAGES = (Sharpness(2, 2), Sharpness(3, 4), Sharpness(4, 8), Sharpness(4, 16), Sharpness(5, 32))
 
 
-@dataclass(eq=False)
 class FourierLoss:
-    """The logarithm of the convergence factor on the windows, smoothed."""
+    """The logarithm of the convergence factor on the windows, smoothed; of four or more problems on the finest windows only."""
 
-    parts: list[tuple[Window, ConvCycle]]
-
-    @staticmethod
-    def of(net: PoissonNet, problems: Sequence[Poisson]) -> FourierLoss:
-        """Return the loss of a net on these problems; for four or more, on their finest windows only."""
+    def __init__(self, net: PoissonNet, problems: Sequence[Poisson]) -> None:
         chosen = [window for problem in problems for window in (windows(problem) if len(problems) < 4 else [_window(problem)])]
-        return FourierLoss([(window, net.network(window.problem, window.levels)) for window in chosen])
+        self.parts = [(window, net.network(window.problem, window.levels)) for window in chosen]
 
     def __call__(self, sharpness: Sharpness) -> Tensor:
         values = torch.stack([smooth_maximum(error_blocks(network, window), sharpness) for window, network in self.parts])

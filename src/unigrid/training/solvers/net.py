@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...conv.configuration import configured
-from ...conv.grids import Extended, GridProlongation, Rescaling
+from ...conv.grids import Extended, Rescaling
 from ...conv.levels import ConvCycle
 from ...conv.slots import Extraction, FeatureExtraction
 from ...cycle import Level
@@ -159,7 +159,6 @@ class PoissonNet(nn.Module, SlotsForAnyGrid):
             if self.restriction is not None and self.prolongation is not None:
                 extended = Extended(stencil.problem.grid.sides, BESIDE)
                 level.restriction.convolution[0] = nn.Sequential(extended, LiveKernel(self.restriction, self.config.symmetric))  # type: ignore[attr-defined]
-                assert isinstance(level.prolongation, GridProlongation)  # type: ignore[attr-defined]
                 level.prolongation.filter = nn.Sequential(extended, LiveKernel(self.prolongation, self.config.symmetric))  # type: ignore[attr-defined]
         return network
 
@@ -170,10 +169,10 @@ class PoissonNet(nn.Module, SlotsForAnyGrid):
         parts: list[nn.Module] = [Extended(operator.grid.sides, BESIDE)]
         if constant is None:
             parts.insert(0, Rescaling(torch.tensor(1.0 / operator.diagonal())))
-        scale = 1.0 if constant is None else 1.0 / constant
+        scales = polynomials if constant is None else (1.0 / constant) * polynomials
         steps = []
         for number in range(len(coefficients)):
-            kernel = LiveKernel(coefficients, self.config.symmetric, number, scale * polynomials)
+            kernel = LiveKernel(coefficients, self.config.symmetric, number, scales)
             steps.append(Extraction(nn.Sequential(*parts, kernel), (nn.Identity(), nn.Identity()), nn.Identity()))
         return FeatureExtraction(steps)
 
@@ -202,19 +201,10 @@ class PoissonNet(nn.Module, SlotsForAnyGrid):
 
 @final
 class LiveKernel(nn.Module):
-    """A 3x3 convolution with weights computed from trained coefficients that another module owns: sum_k scales_k C_ik.
+    """A 3x3 convolution with weights computed from trained coefficients that another module owns.
 
-    It has the attributes of `nn.Conv2d` that `unigrid.equivalence` reads.
-
-    Parameters
-    ----------
-    coefficients : nn.Parameter
-        (steps, terms, 3, 3), or (3, 3).
-    symmetric : bool
-        Whether the kernel is symmetrized along both axes.
-    number : int, optional
-        i, which of the steps; None for a single kernel.
-    scales : Tensor, (terms,), optional
+    Its kernel is sum_k scales_k C_ik for coefficients (steps, terms, 3, 3), where i is the `number` of the step, or the
+    coefficients themselves for (3, 3). It has the attributes of `nn.Conv2d` that `unigrid.equivalence` reads.
     """
 
     stride, padding, dilation, padding_mode, bias = (1, 1), (0, 0), (1, 1), "zeros", None

@@ -31,19 +31,7 @@ OF_IMAGES = {
 
 
 class SolverRun(Run):
-    """One net, trained on its problems.
-
-    Parameters
-    ----------
-    net : PoissonNet
-        Trained in place.
-    problems : tuple of Poisson
-    protocol : PoissonProtocol
-    seed : int
-    folder : Path, optional
-    fresh : bool
-        Whether the net is new: then noise is added to its kernels.
-    """
+    """One net, trained in place on its problems; the kernels of a fresh one get noise first."""
 
     def __init__(
         self,
@@ -100,11 +88,9 @@ class SolverRun(Run):
             raise TrainingError("nonfinite", f"the loss became {loss.item()} in step {self.progress.step}: {self.advice()}")
 
     def remedy(self) -> str:
-        """Return the advice for a training that fails."""
         return f"take less noise than {self.protocol.noise:g}, a smaller learning rate, or other problems"
 
     def status(self) -> str:
-        """Return the text of the progress bar."""
         history = self.progress.history
         factor = f", factor {history[-1]['measured_factor']:.4f}" if history else ""
         return f"epoch {len(history) + 1} of {self.epochs}{factor}"
@@ -117,15 +103,9 @@ class SolverRun(Run):
         }
 
     def state(self) -> dict[str, Any]:
-        """Return the whole state of the run."""
-        return {
-            **super().state(),
-            "model": dict(self.net.state_dict()),
-            "random": self.generator.get_state(),
-        }
+        return {**super().state(), "model": dict(self.net.state_dict()), "random": self.generator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
         super().restore(state)
         load_clean_state_dict(self.net, state["model"])
         self.generator.set_state(state["random"])
@@ -136,7 +116,7 @@ class FourierRun(SolverRun):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.loss = FourierLoss.of(self.net, self.problems)
+        self.loss = FourierLoss(self.net, self.problems)
 
     def optimize(self, interrupt: Interrupt, watch: Callable[[], None]) -> tuple[float, float]:
         sharpness = STAGES[self.progress.epoch]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def train_solver(
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     run = new_run(problems, model, protocol, seed, out, **choices)
     with one_thread():
-        reason = run.complete(resume, callback, sys.stderr.isatty() if progress is None else progress)
+        reason = run.complete(resume, callback, progress)
     with torch.no_grad():
         factors = tuple(measured_factor(run.net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in run.problems)
     run.net.problem = run.problems[0]
@@ -102,15 +101,8 @@ def train_solver(
     return PoissonResult(run.net, factors, history, reason, run.folder, run.checkpoint, seconds, run.configuration)
 
 
-def new_run(
-    problems: Poisson | Sequence[Poisson] | None = None,
-    model: Any = None,
-    protocol: str | PoissonProtocol | None = None,
-    seed: int | Sequence[int] = 0,
-    out: str | os.PathLike[str] | None = None,
-    **choices: Any,
-) -> SolverRun:
-    """Return a run that has not begun. Raises ValueError, TypeError or NotImplementedError for what cannot be trained."""
+def new_run(problems: Any, model: Any, protocol: Any, seed: Any, out: Any, **choices: Any) -> SolverRun:
+    """Return a run that has not begun; arguments and errors as in `train_solver`."""
     seeds = checked_seeds(seed)
     if len(seeds) > 1:
         raise ValueError(f"a run on Poisson problems has one seed, got {seed!r}; call train once for each")
