@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..solution import Solution
 
 MOST_RATES = 3  # more lines of asymptotic rates than these would only cover the runs
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small"}
 
 
 def plot_history(solutions: Mapping[Any, Solution], *, rtol: float | None = None) -> Figure:
@@ -37,39 +38,33 @@ def plot_history(solutions: Mapping[Any, Solution], *, rtol: float | None = None
     axes = figure.add_subplot()
     _draw_runs(axes, solutions, rtol)
     if many:
-        figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+        figure.legend(loc="outside right upper", **LEGEND)
     else:
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(**LEGEND)
     return figure
 
 
 def draw_history(axes: Axes, solutions: Mapping[Any, Solution], *, rtol: float | None = None) -> None:
     """Draw the histories into `axes`; arguments as of `plot_history`."""
     _draw_runs(axes, solutions, rtol)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(**LEGEND)
 
 
 def _draw_runs(axes: Axes, solutions: Mapping[Any, Solution], rtol: float | None) -> None:
     looks = looks_of(list(solutions))
     for label, solution in solutions.items():
         text = label if isinstance(label, str) else ", ".join(label)
-        _draw_run(axes, solution, text, looks[label])
+        if not math.isnan(solution.rate):
+            text += f": factor {solution.rate:.3f}"
+        axes.plot(relative_residuals(solution), label=text, linewidth=1.4, **looks[label])
         if len(solutions) <= MOST_RATES:
             _draw_rate(axes, solution, looks[label]["color"])
     if rtol is not None and rtol > 0:
         label = f"tolerance {rtol:.2g}".replace("e-0", "e-")
         axes.axhline(rtol, color="0.4", linewidth=0.9, linestyle=(0, (6, 3)), label=label, zorder=1)
-    axes.set_yscale("log")
+    axes.set(yscale="log", xlabel="iteration", ylabel=r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
     add_grid(axes)
-
-
-def _draw_run(axes: Axes, solution: Solution, label: str, look: dict[str, Any]) -> None:
-    rate = solution.rate
-    text = label if math.isnan(rate) else f"{label}: factor {rate:.3f}"
-    axes.plot(relative_residuals(solution), label=text, linewidth=1.4, **look)
 
 
 def _draw_rate(axes: Axes, solution: Solution, color: str) -> None:
