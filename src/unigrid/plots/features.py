@@ -86,9 +86,11 @@ def _draw_level(panels: list[Axes], state: LevelState, channels: int) -> None:
     """Draw data, features and residual of a level, the residual like the data if it has the channels of the data."""
     data = _array(state.data)
     residual = None if state.residual is None else _array(state.residual)
-    comparable = residual is not None and residual.shape == data.shape  # the steps of a plain network may widen it
     shown = most_energetic(data, channels)
-    limit = color_limit(np.stack([data[shown], residual[shown]]) if comparable else data[shown], SHOWN_PART)
+    values = data[shown]
+    if residual is not None and residual.shape == data.shape:
+        values = np.stack([values, residual[shown]])
+    limit = color_limit(values, SHOWN_PART)
     _draw_channels(panels[0], data, shown, limit)
     if state.features is None:
         _say(panels[1], "$u = 0$")
@@ -98,12 +100,12 @@ def _draw_level(panels: list[Axes], state: LevelState, channels: int) -> None:
         draw_channels(panels[1], _array(state.features), channels=channels)
     if residual is None:
         _say(panels[2], "no $A$ on this level")
-    elif comparable:
+    elif residual.shape == data.shape:
         draw_tiles(panels[2], residual[shown], limit)
         part = np.linalg.norm(residual) / (np.linalg.norm(data) or 1.0)
         panels[2].set_xlabel(rf"$\|f - A u\| = {part:.2g}\,\|f\|$" + "\nthe same channels and colors", fontsize=8)
     else:
-        draw_channels(panels[2], residual, channels=len(shown))
+        draw_channels(panels[2], residual, channels=len(shown))  # the steps of a plain network may widen it
 
 
 def _check(image: Tensor, channels: int) -> None:

@@ -275,7 +275,7 @@ def _handles(axes: Axes, runs: Sequence[_Run]) -> list[Any]:
     handles: list[Any] = axes.get_legend_handles_labels()[0]
     if runs[0].label is None:
         return handles
-    styles = {TRAINING: "training"}
+    styles: dict[Any, str] = {TRAINING: "training"}
     if any(line.get_linestyle() == VALIDATION for line in axes.lines):
         styles[VALIDATION] = "validation"
     handles += [Line2D([], [], color="0.4", linewidth=1.5, linestyle=style, label=name) for style, name in styles.items()]
