@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..files import PICTURES, checked_output
 from . import options
 from .monitor import Facts, Stopwatch, announced_compilation, show
 from .options import UsageError, load_kernels, user_errors
@@ -31,13 +28,13 @@ Without RHS, f is random (seeded) and so contains all frequencies. The factor is
 iterations. Seconds are those of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the finest
 grid, other work not counted; work units per digit are the cost of one decimal digit of the residual. The history is printed,
 and drawn into unigrid-compare.png or the file of --plot; with --json only into the latter."""
+SMOOTHERS = ["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"]
 RUNS = 3
 MOST_SHOWN = 12  # residuals per line; the picture and --json hold all
 PICTURE = "unigrid-compare.png"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One line of the table."""
 
     smoother: str
@@ -45,24 +42,15 @@ class Outcome:
     solution: Solution
     seconds: float
 
-    @property
-    def work_per_digit(self) -> float:
-        """Work units per decimal digit of the residual, NaN where there is no gain."""
-        rate = self.solution.rate
-        return self.cycle.work_units / -math.log10(rate) if 0 < rate < 1 else math.nan
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rhs", metavar="RHS", nargs="?", help="file with the source f; default a random one of --shape")
     parser.add_argument("--shape", type=options.shape, metavar="N[,N..]", help="unknowns along each axis, default 255,255")
     group = parser.add_argument_group("cycles")
     group.add_argument(
-        "--smoothers",
-        type=options.names,
-        default=["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"],
-        metavar="NAMES",
-        help="by comma, with omega after '=' where wanted; default tuned,red-black,jacobi,gauss-seidel,chebyshev",
-    )
+        "--smoothers", type=options.names, default=SMOOTHERS, metavar="NAMES",
+        help=f"by comma, with omega after '=' where wanted; default {','.join(SMOOTHERS)}",
+    )  # fmt: skip
     group.add_argument("--cycles", type=options.names, default=["V", "W", "F"], metavar="KINDS", help="by comma, default V,W,F")
     options.add_transfer_options(group)
     options.add_problem_options(parser)
@@ -73,11 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not (arguments.plot or arguments.json):
         arguments.plot = PICTURE
-    if arguments.plot:
-        checked_output(arguments.plot, PICTURES)
+    options.check_outputs(arguments.plot)
     load_kernels(arguments.threads)
     f = _source(arguments)
-    cycles = _cycles(arguments, f.shape)
+    problem = options.problem_of(arguments, f.shape)
+    smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
+    cycles = [
+        (text, options.cycle_of(problem, kind, smoother, arguments))
+        for text, smoother in smoothers.items()
+        for kind in arguments.cycles
+    ]
     with announced_compilation(Stopwatch()):
         outcomes = [_outcome(name, cycle, f, arguments) for name, cycle in cycles]
     if arguments.plot:
@@ -101,20 +94,6 @@ def _source(arguments: argparse.Namespace) -> NDArray[Any]:
     return np.random.default_rng(0).standard_normal(unknowns)
 
 
-def _cycles(arguments: argparse.Namespace, shape: tuple[int, ...]) -> list[tuple[str, StencilCycle]]:
-    problem = options.problem_of(arguments, shape)
-    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
-    from ..stencil.cycle import StencilCycle
-
-    with user_errors():
-        smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
-        return [
-            (text, options.in_use(StencilCycle(problem, cycle=kind.upper(), smoother=smoother, **slots), arguments))
-            for text, smoother in smoothers.items()
-            for kind in arguments.cycles
-        ]
-
-
 def _smoother_of(text: str) -> Any:
     name, equals, value = text.partition("=")
     with user_errors(f"--smoothers {text!r}: "):
@@ -133,14 +112,12 @@ def _outcome(name: str, cycle: StencilCycle, f: NDArray[Any], arguments: argpars
             return cycle.solve(f, maxiter=maxiter, raise_on_failure=False, **given)
 
     solve(1)  # compiles, and touches the memory
-    runs = [_timed(lambda: solve(arguments.maxiter)) for _ in range(RUNS)]
-    return Outcome(name, cycle, runs[0][0], min(seconds for _, seconds in runs))
-
-
-def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
-    begin = time.perf_counter()
-    solution = call()
-    return solution, time.perf_counter() - begin
+    seconds = []
+    for _ in range(RUNS):
+        begin = time.perf_counter()
+        solution = solve(arguments.maxiter)
+        seconds.append(time.perf_counter() - begin)
+    return Outcome(name, cycle, solution, min(seconds))
 
 
 def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
@@ -152,7 +129,6 @@ def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
 
 def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
     """Return the outcomes as plain values, for the report and for --json."""
-    from ..machine import versions
     from ..stencil.kernels.cpu.threads import get_num_threads
 
     first = outcomes[0].cycle
@@ -163,17 +139,17 @@ def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
         "runs": [_run_facts(outcome) for outcome in outcomes],
         "written": [arguments.plot] if arguments.plot else [],
         "threads": get_num_threads(),
-        "versions": versions(),
     }
 
 
 def _run_facts(outcome: Outcome) -> Facts:
     cycle, solution = outcome.cycle, outcome.solution
+    per_digit = cycle.work_units / -math.log10(solution.rate) if 0 < solution.rate < 1 else math.nan  # without a gain
     return {
         "smoother": outcome.smoother, "cycle": cycle.kind, "name": cycle.name, "pre": cycle.pre, "post": cycle.post,
         "converged": solution.converged, "reason": solution.reason.value, "iterations": solution.iterations,
         "rate": solution.rate, "residuals": list(solution.residuals), "work_units": cycle.work_units,
-        "work_units_per_digit": outcome.work_per_digit, "seconds": outcome.seconds,
+        "work_units_per_digit": per_digit, "seconds": outcome.seconds,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 from ..machine import cpu_name, usable_cores, versions
-from .monitor import Facts, show
+from .monitor import Facts, json_text
 from .options import load_kernels
 
 SUMMARY = "print versions, threads, caches and devices"
@@ -25,13 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    show(collect(arguments.devices), arguments.json, _lines)
-    return 0
-
-
-def _lines(facts: Facts) -> list[str]:
+    facts = collect(arguments.devices)
     width = max(map(len, facts))
-    return [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    print(json_text(facts) if arguments.json else "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
 
 
 def collect(devices: bool) -> Facts:
@@ -70,6 +67,5 @@ def _devices() -> str:
     except ImportError:
         return _devices_hint()
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return ", ".join(["CPU", *(f"cuda:{number} {name}" for number, name in enumerate(names))]) + "; no CUDA device" * (
-        not names
-    )
+    found = [f"cuda:{number} {name}" for number, name in enumerate(names)]
+    return ", ".join(["CPU", *found]) + "; no CUDA device" * (not found)

@@ -6,14 +6,13 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import PICTURES, FileError, checked_output, write_array
+from ..files import checked_output, write_array
 from . import options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, show
 from .options import user_errors
@@ -73,7 +72,8 @@ class Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    _check_outputs(arguments)
+    pictures = arguments.plot, arguments.plot_history, arguments.plot_hierarchy
+    options.check_outputs(*pictures, array=arguments.output, source=arguments.rhs)
     stopwatch = Stopwatch()
     with stopwatch.measure("import"):
         options.load_kernels(arguments.threads)
@@ -82,7 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         checked_output(arguments.output, ndim=f.ndim)
     with stopwatch.measure("setup"):
-        cycle = _cycle(f.shape, arguments)
+        problem = options.problem_of(arguments, f.shape)
+        with user_errors():
+            smoother = options.smoother_of(arguments.smoother, arguments.omega)
+        cycle = options.cycle_of(problem, arguments.cycle, smoother, arguments)
     with announced_compilation(stopwatch), _watch(arguments, f) as watch, stopwatch.measure("solve"):
         solution = _solve(cycle, f, arguments, watch)
     ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
@@ -92,28 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not solution.converged:
         print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
     return 0 if solution.converged else 1
-
-
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Check before any work that the outputs can be written after it."""
-    pictures = [path for path in (arguments.plot, arguments.plot_history, arguments.plot_hierarchy) if path]
-    outputs = [checked_output(arguments.output)] if arguments.output else []
-    outputs += [checked_output(path, PICTURES) for path in pictures]
-    for number, path in enumerate(outputs):
-        if path.exists() and os.path.exists(arguments.rhs) and path.samefile(arguments.rhs):
-            raise FileError(f"{path}: is the input, which is never written over")
-        if path in outputs[:number]:
-            raise FileError(f"{path}: is named for two outputs")
-
-
-def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycle:
-    from ..stencil.cycle import StencilCycle
-
-    problem = options.problem_of(arguments, shape)
-    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
-    with user_errors():
-        smoother = options.smoother_of(arguments.smoother, arguments.omega)
-        return options.in_use(StencilCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother, **slots), arguments)
 
 
 def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
@@ -171,7 +152,6 @@ def _write(ended: Run) -> list[str]:
 
 def facts_of(ended: Run, written: list[str]) -> Facts:
     """Return the outcome as plain values, for the report and for --json."""
-    from ..machine import versions
     from ..stencil.kernels.cpu.threads import get_num_threads
 
     cycle, solution, u = ended.cycle, ended.solution, ended.solution.u
@@ -197,7 +177,6 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
         "threads": get_num_threads(),
         "written": written,
         "output": ended.arguments.output,
-        "versions": versions(),
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import choose
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
-from .monitor import json_text, line_per_epoch, plain
+from .monitor import Facts, files_in, line_per_epoch, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Request:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    options.checked_pictures(arguments.plot, arguments.confusion)
+    options.check_outputs(arguments.plot, arguments.confusion)
     options.load_learned()
     from ..training.data.datasets import NAMES
 
@@ -137,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except torch.OutOfMemoryError:
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
     written = _write(request, result)
-    print(json_text(summary(request, result, written)) if arguments.json else "\n".join(report(result, written)))
+    show(facts_of(request, result, written), arguments.json, report)
     return 0
 
 
@@ -278,63 +278,55 @@ def images_per_second(run: SeedRun) -> float | None:
     return images / sum(taken) if sum(taken) > 0 else None
 
 
-def report(result: TrainResult, written: list[str]) -> list[str]:
-    """Return the lines of the report."""
-    synthetic = " [synthetic data]" * result.configuration["dataset"]["synthetic"]
-    lines = [line for run in result.runs for line in _report_of(run, synthetic, several=len(result.runs) > 1)]
-    if len(result.runs) > 1:
-        lines.append(f"All seeds: {result}")
-    lines += [f"Wrote {path}" for path in written]
-    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` classifies a picture of your own."]
-
-
-def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
-    lines, rate = [], images_per_second(run)
-    if run.test is not None:
-        lines.append(
-            f"{f'Seed {run.seed}: t' if several else 'T'}est accuracy {100 * run.test.accuracy:.2f} % after the last epoch, "
-            f"{len(run.history)} ({run.test.count:,} images, loss {run.test.loss:.4f}){synthetic}"
-        )
-    if run.best_test is not None and run.best_validation_accuracy is not None:
-        lines.append(
-            f"Best epoch on the validation set, {run.best_epoch}: {100 * run.best_validation_accuracy:.2f} % there, "
-            f"{100 * run.best_test.accuracy:.2f} % of the test images"
-        )
-    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images per second" if rate else ""))
-    if run.folder is not None:
-        lines.append(f"In {run.folder}{os.sep}: {', '.join(sorted(entry.name for entry in run.folder.iterdir()))}")
-    return lines
-
-
-def summary(request: Request, result: TrainResult, written: list[str]) -> dict[str, Any]:
-    """Return the object that --json prints."""
-    from ..machine import versions
-
+def facts_of(request: Request, result: TrainResult, written: list[str]) -> Facts:
+    """Return the outcome as plain values, for the report and for --json."""
     rates = [rate for rate in map(images_per_second, result.runs) if rate is not None]
     return {
-        "dataset": plain(result.configuration["dataset"]),
-        "model": {"name": request.arguments.model, "parameters": request.parameters, **plain(result.configuration["model"])},
-        "protocol": plain(result.configuration["protocol"]),
+        "dataset": {**result.configuration["dataset"], "test_images": len(request.data.test)},
+        "model": {"name": request.arguments.model, "parameters": request.parameters, **result.configuration["model"]},
+        "protocol": result.configuration["protocol"],
         "subset": request.arguments.subset,
         "validation": request.held_out,
         "device": request.device,
+        "message": str(result),
         "test_accuracy": result.test_accuracy,
         "test_accuracy_std": result.test_accuracy_std,
         "best_test_accuracy": result.best_test_accuracy,
         "seconds": sum(run.seconds for run in result.runs),
         "images_per_second": statistics.fmean(rates) if rates else None,
-        "runs": [_summary_of(run) for run in result.runs],
+        "runs": [_facts_of_run(run) for run in result.runs],
         "written": [*written, *(str(run.folder) for run in result.runs)],
-        "versions": versions(),
     }
 
 
-def _summary_of(run: SeedRun) -> dict[str, Any]:
-    return {
-        **plain(run.to_dict()),
-        "reason": run.reason,
-        "images_per_second": images_per_second(run),
-        "folder": str(run.folder),
-        "checkpoint": str(run.checkpoint),
-        "history": plain(run.history),
-    }
+def _facts_of_run(run: SeedRun) -> Facts:
+    rest = {"reason": run.reason, "images_per_second": images_per_second(run), "folder": str(run.folder)}
+    return {**run.to_dict(), **rest, "checkpoint": str(run.checkpoint), "history": run.history}
+
+
+def report(facts: Facts) -> list[str]:
+    """Return the lines of the report."""
+    runs = facts["runs"]
+    lines = [line for run in runs for line in _report_of(run, facts["dataset"], several=len(runs) > 1)]
+    if len(runs) > 1:
+        lines.append(f"All seeds: {facts['message']}")
+    folders = [run["folder"] for run in runs]
+    lines += [f"Wrote {path}" for path in facts["written"] if path not in folders]
+    return [*lines, f"`unigrid predict {shlex.quote(folders[0])} IMAGE` classifies a picture of your own."]
+
+
+def _report_of(run: Facts, data: Facts, several: bool) -> list[str]:
+    lines, rate = [], run["images_per_second"]
+    begin = f"Seed {run['seed']}: t" if several else "T"
+    if run["test_accuracy"] is not None:
+        lines.append(
+            f"{begin}est accuracy {100 * run['test_accuracy']:.2f} % after the last epoch, {len(run['history'])} "
+            f"({data['test_images']:,} images, loss {run['test_loss']:.4f}){' [synthetic data]' * data['synthetic']}"
+        )
+    if run["best_test_accuracy"] is not None:
+        lines.append(
+            f"Best epoch on the validation set, {run['best_epoch']}: {100 * run['best_validation_accuracy']:.2f} % there, "
+            f"{100 * run['best_test_accuracy']:.2f} % of the test images"
+        )
+    lines.append(f"{run['seconds']:.1f} s of training" + (f", {rate:,.0f} images per second" if rate else ""))
+    return [*lines, files_in(run["folder"])]

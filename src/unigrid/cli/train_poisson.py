@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
-from .monitor import json_text, plain
+from .monitor import Facts, files_in, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"unigrid: {error}", file=sys.stderr)
         return 1
     written = _draw(arguments, result)
-    print(json_text(summary(result, written)) if arguments.json else "\n".join(report(result, written)))
+    show(facts_of(result, written), arguments.json, report)
     return 0
 
 
@@ -106,27 +106,27 @@ def _draw(arguments: argparse.Namespace, result: PoissonResult) -> list[str]:
     return [arguments.plot]
 
 
-def report(result: PoissonResult, written: list[str]) -> list[str]:
-    """Return the lines of the report."""
-    lines = [f"{str(result)[0].upper()}{str(result)[1:]}."]
-    if result.folder is not None:
-        lines.append(f"In {result.folder}{os.sep}: {', '.join(sorted(entry.name for entry in result.folder.iterdir()))}")
-    lines += [f"Wrote {path}" for path in written]
-    return [*lines, f"unigrid.solve(f, cycle=unigrid.training.load_trained({str(result.folder)!r}).model) solves with it."]
-
-
-def summary(result: PoissonResult, written: list[str]) -> dict[str, Any]:
-    """Return the object that --json prints."""
-    from ..machine import versions
-
+def facts_of(result: PoissonResult, written: list[str]) -> Facts:
+    """Return the outcome as plain values, for the report and for --json."""
     return {
-        **plain(result.configuration),
+        **result.configuration,
         "factors": list(result.factors),
+        "message": str(result),
         "reason": result.reason,
         "seconds": result.seconds,
-        "history": plain(result.history),
+        "history": result.history,
         "folder": str(result.folder),
         "checkpoint": str(result.checkpoint),
         "written": written,
-        "versions": versions(),
     }
+
+
+def report(facts: Facts) -> list[str]:
+    """Return the lines of the report."""
+    message, folder = facts["message"], facts["folder"]
+    return [
+        f"{message[0].upper()}{message[1:]}.",
+        files_in(folder),
+        *(f"Wrote {path}" for path in facts["written"]),
+        f"unigrid.solve(f, cycle=unigrid.training.load_trained({folder!r}).model) solves with it.",
+    ]
