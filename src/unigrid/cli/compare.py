@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import options
-from .monitor import Facts, Stopwatch, announced_compilation, show
+from .monitor import Facts, Stopwatch, announced_compilation, save_figures, show
 from .options import UsageError, load_kernels, user_errors
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     with announced_compilation(Stopwatch()):
         outcomes = [_outcome(name, cycle, f, arguments) for name, cycle in cycles]
-    if arguments.plot:
-        _plot(outcomes, arguments)
-    show(facts_of(outcomes, arguments), arguments.json, report)
+    histories = {(each.smoother, f"{each.cycle.kind}-cycle"): each.solution for each in outcomes}
+    rtol = options.numeric(arguments.rtol)
+    written = save_figures((arguments.plot, lambda plots: plots.plot_history(histories, rtol=rtol)))
+    show(facts_of(outcomes, arguments, written), arguments.json, report)
     return 0
 
 
@@ -120,14 +121,7 @@ def _outcome(name: str, cycle: StencilCycle, f: NDArray[Any], arguments: argpars
     return Outcome(name, cycle, solution, min(seconds))
 
 
-def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
-    from .. import plots
-
-    histories = {(outcome.smoother, f"{outcome.cycle.kind}-cycle"): outcome.solution for outcome in outcomes}
-    plots.save(plots.plot_history(histories, rtol=options.numeric(arguments.rtol)), arguments.plot)
-
-
-def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
+def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace, written: list[str]) -> Facts:
     """Return the outcomes as plain values, for the report and for --json."""
     from ..stencil.kernels.cpu.threads import get_num_threads
 
@@ -137,7 +131,7 @@ def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
         "problem": {"title": repr(first.problem), **options.describe_problem(first.problem)},
         "levels": len(first.levels),
         "runs": [_run_facts(outcome) for outcome in outcomes],
-        "written": [arguments.plot] if arguments.plot else [],
+        "written": written,
         "threads": get_num_threads(),
     }
 

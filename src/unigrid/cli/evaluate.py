@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..training_defaults import POISSON
 from . import options
-from .monitor import Facts, show
+from .monitor import Facts, save_figures, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -46,11 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
             return _measure(trained, arguments.json)
         data = trained.data(arguments.dataset, arguments.data_dir, arguments.download)
     result = trained.evaluate(data)
-    if arguments.confusion:
-        from .. import plots
-
-        plots.save(plots.plot_confusion(result.confusion.numpy(), data.classes), arguments.confusion)
-    show(facts_of(trained, result, data, arguments), arguments.json, report)
+    confusion = result.confusion.numpy()
+    written = save_figures((arguments.confusion, lambda plots: plots.plot_confusion(confusion, data.classes)))
+    show(facts_of(trained, result, data, written), arguments.json, report)
     return 0
 
 
@@ -88,7 +86,7 @@ def described(trained: TrainedModel) -> str:
     )
 
 
-def facts_of(trained: TrainedModel, result: Evaluation, data: ImageData, arguments: argparse.Namespace) -> Facts:
+def facts_of(trained: TrainedModel, result: Evaluation, data: ImageData, written: list[str]) -> Facts:
     """Return the outcome as plain values, for the report and for --json."""
     return {
         "checkpoint": str(trained.path),
@@ -106,7 +104,7 @@ def facts_of(trained: TrainedModel, result: Evaluation, data: ImageData, argumen
         "classes": list(trained.classes),
         "confusion": result.confusion.tolist(),
         "device": str(trained.device),
-        "written": [arguments.confusion] if arguments.confusion else [],
+        "written": written,
     }
 
 

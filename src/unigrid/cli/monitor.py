@@ -10,10 +10,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..machine import versions
 from ..solution import Solution
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Watch = Callable[[Solution], None]
 Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
@@ -141,6 +144,17 @@ def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]]) -> No
 def files_in(folder: str) -> str:
     """Return the line of a report that lists the files of a run."""
     return f"In {folder}{os.sep}: {', '.join(sorted(os.listdir(folder)))}"
+
+
+def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[str]:
+    """Save the figures that have a path, each drawn by a function of the module `plots`; return the paths."""
+    given = [(path, draw) for path, draw in wanted if path]
+    if given:
+        from .. import plots  # which imports matplotlib
+
+        for path, draw in given:
+            plots.save(draw(plots), path)
+    return [path for path, _ in given]
 
 
 def json_text(facts: Facts) -> str:

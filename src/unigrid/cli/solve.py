@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import checked_output, write_array
 from . import options
-from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, show
+from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -113,41 +112,28 @@ def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
 
 
-@contextlib.contextmanager
-def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> Iterator[Watch | None]:
+def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextManager[Watch | None]:
     if arguments.monitor:
-        yield line_per_iteration(sys.stderr if arguments.json else sys.stdout)
-        return
+        return nullcontext(line_per_iteration(sys.stderr if arguments.json else sys.stdout))
     rtol = _rtol(arguments, f)
     if rtol is None:
-        yield None  # a single iteration needs no progress bar
-        return
-    with progress_bar(lambda initial: max(rtol * initial, arguments.atol)) as watch:
-        yield watch
+        return nullcontext()  # a single iteration needs no progress bar
+    return progress_bar(lambda initial: max(rtol * initial, arguments.atol))
 
 
 def _write(ended: Run) -> list[str]:
     """Write the requested files and return their paths."""
-    arguments, u, written = ended.arguments, ended.solution.u, []
-    if arguments.output and u is not None:
-        write_array(arguments.output, u)
-        written.append(arguments.output)
-    if not (arguments.plot or arguments.plot_history or arguments.plot_hierarchy):
-        return written
-    from .. import plots
-
-    figures = {}
-    if arguments.plot and u is not None:
-        picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
-        figures[arguments.plot] = plots.plot_solution(u, ended.cycle.problem, picture=picture)
-    if arguments.plot_history:
-        label = f"{ended.cycle.name}, {arguments.smoother}"
-        figures[arguments.plot_history] = plots.plot_history({label: ended.solution}, rtol=_rtol(arguments, ended.f))
-    if arguments.plot_hierarchy:
-        figures[arguments.plot_hierarchy] = plots.plot_hierarchy(ended.cycle)
-    for path, figure in figures.items():
-        plots.save(figure, path)
-    return [*written, *figures]
+    arguments, cycle, u = ended.arguments, ended.cycle, ended.solution.u
+    written = [arguments.output] if arguments.output and u is not None else []
+    for path in written:
+        write_array(path, u)
+    picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
+    history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
+    return written + save_figures(
+        (arguments.plot if u is not None else None, lambda plots: plots.plot_solution(u, cycle.problem, picture=picture)),
+        (arguments.plot_history, lambda plots: plots.plot_history(history, rtol=rtol)),
+        (arguments.plot_hierarchy, lambda plots: plots.plot_hierarchy(cycle)),
+    )
 
 
 def facts_of(ended: Run, written: list[str]) -> Facts:

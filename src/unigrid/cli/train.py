@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import choose
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
-from .monitor import Facts, files_in, line_per_epoch, show
+from .monitor import Facts, files_in, line_per_epoch, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -94,13 +94,8 @@ class Request:
     held_out: int
     parameters: int
     device: str
+    seeds: list[int]
     folder: Path
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, one or more."""
-        seed = self.arguments.seed
-        return seed if isinstance(seed, list) else [seed]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -150,42 +145,28 @@ def _request(arguments: argparse.Namespace) -> Request:
     """Check the arguments, the cheap ones first: a wrong name must not cost a download."""
     from ..conv.models import named_model
     from ..training import PROTOCOLS, load
+    from ..training.images.setup import training_splits
     from ..training.runs.devices import device_named
+    from ..training.runs.run import checked_seeds
 
     with user_errors():
         protocol = PROTOCOLS[choose(arguments.protocol, PROTOCOLS, "protocol")]
-        choices = _choices(arguments, protocol)
+        kinds = typing.get_type_hints(type(protocol))
+        kinds.pop("name")  # a changed protocol keeps its name
+        choices = options.choices(arguments, ("epochs", "batch_size", "learning_rate"), kinds, "protocol field")
         protocol = protocol.with_choices(**choices)
         device = device_named(arguments.device)
         model = named_model(arguments.model)
         data = load(arguments.dataset, arguments.data_dir, arguments.download)
-        images, held_out = _counts(arguments, data, protocol)
+        seeds = checked_seeds(arguments.seed)
+        training, validation = training_splits(data, protocol, arguments.subset, arguments.validation, seeds[0])
         config = dataclasses.replace(model.config, num_classes=len(data.classes), in_channels=data.shape[0])
         parameters = dataclasses.replace(model, config=config).parameters
-    return Request(
-        arguments, choices, protocol, data, images, held_out, parameters, str(device), Path(arguments.out or _folder(arguments))
-    )
+    held_out, folder = 0 if validation is None else len(validation), Path(arguments.out or _folder(arguments, seeds))
+    return Request(arguments, choices, protocol, data, len(training), held_out, parameters, str(device), seeds, folder)
 
 
-def _counts(arguments: argparse.Namespace, data: ImageData, protocol: ImageProtocol) -> tuple[int, int]:
-    """Return the numbers of training and of validation images."""
-    from ..training.images.setup import training_splits
-    from ..training.runs.run import checked_seeds
-
-    first = checked_seeds(arguments.seed)[0]
-    training, held_out = training_splits(data, protocol, arguments.subset, arguments.validation, first)
-    return len(training), 0 if held_out is None else len(held_out)
-
-
-def _choices(arguments: argparse.Namespace, protocol: ImageProtocol) -> dict[str, Any]:
-    """Return the fields of the protocol to change. Raises ValueError."""
-    kinds = typing.get_type_hints(type(protocol))
-    kinds.pop("name")  # a changed protocol keeps its name
-    return options.choices(arguments, ("epochs", "batch_size", "learning_rate"), kinds, "protocol field")
-
-
-def _folder(arguments: argparse.Namespace) -> str:
-    seeds = arguments.seed if isinstance(arguments.seed, list) else [arguments.seed]
+def _folder(arguments: argparse.Namespace, seeds: list[int]) -> str:
     name = f"{arguments.dataset}-{arguments.model}-{arguments.protocol}"
     if seeds != [0]:
         name += f"-seed{'s' * (len(seeds) > 1)}-{'-'.join(map(str, seeds))}"
@@ -206,25 +187,16 @@ def _train(request: Request) -> TrainResult:
 
 def _write(request: Request, result: TrainResult) -> list[str]:
     """Draw the requested figures and return their paths."""
-    arguments, pictures = request.arguments, {}
-    if not (arguments.plot or arguments.confusion):
-        return []
-    from .. import plots
-
     tests = {f"seed {run.seed}": run.test for run in result.runs if run.test is not None}
-    if arguments.plot:
-        histories = {f"seed {run.seed}": run.history for run in result.runs}
-        accuracies = {name: test.accuracy for name, test in tests.items()}
-        several = len(histories) > 1
-        pictures[arguments.plot] = plots.plot_training(
-            histories if several else result.history, test_accuracy=accuracies if several else result.test_accuracy
-        )
-    if arguments.confusion:
-        confusion = sum(test.confusion.numpy() for test in tests.values())
-        pictures[arguments.confusion] = plots.plot_confusion(confusion, request.data.classes)
-    for path, figure in pictures.items():
-        plots.save(figure, path)
-    return list(pictures)
+    histories: Any = {f"seed {run.seed}": run.history for run in result.runs}
+    accuracies: Any = {name: test.accuracy for name, test in tests.items()}
+    if len(histories) == 1:
+        histories, accuracies = result.history, result.test_accuracy
+    confusion = sum(test.confusion.numpy() for test in tests.values())
+    return save_figures(
+        (request.arguments.plot, lambda plots: plots.plot_training(histories, test_accuracy=accuracies)),
+        (request.arguments.confusion, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
+    )
 
 
 def introduction(request: Request) -> list[str]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
-from .monitor import Facts, files_in, show
+from .monitor import Facts, files_in, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..training import PoissonResult
 
 IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
@@ -63,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     except TrainingError as error:
         print(f"unigrid: {error}", file=sys.stderr)
         return 1
-    written = _draw(arguments, result)
+    written = save_figures((arguments.plot, lambda plots: _smoothing(plots, result)))
     show(facts_of(result, written), arguments.json, report)
     return 0
 
@@ -92,18 +94,15 @@ def _show(row: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _draw(arguments: argparse.Namespace, result: PoissonResult) -> list[str]:
-    """Draw the smoothing factors of the trained smoothers at every frequency, if --plot is given."""
-    if not arguments.plot:
-        return []
-    from .. import plots
+def _smoothing(plots: Any, result: PoissonResult) -> Figure:
+    """Draw the smoothing factors of the trained smoothers at every frequency."""
     from ..analysis import FourierAnalysis
 
     problem, slots = result.model.problem, result.model.slots()
     legs = {"before the correction": slots["smoother"], "after it": slots["post_smoother"]}
     analyses = [FourierAnalysis(problem, smoother=smoother, pre=1, post=1) for smoother in legs.values()]
-    plots.save(plots.plot_smoothing(*analyses, labels=list(legs)), arguments.plot)
-    return [arguments.plot]
+    figure: Figure = plots.plot_smoothing(*analyses, labels=list(legs))
+    return figure
 
 
 def facts_of(result: PoissonResult, written: list[str]) -> Facts:
