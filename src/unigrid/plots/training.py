@@ -149,8 +149,7 @@ class _Run:
     def last(self, key: str) -> float:
         """Return the last finite value, NaN if there is none."""
         values = self.column(key)
-        finite = values[np.isfinite(values)]
-        return float(finite[-1]) if finite.size else math.nan
+        return float(next((value for value in values[::-1] if not math.isnan(value)), math.nan))
 
 
 def _runs(histories: Histories, test_accuracy: float | Mapping[Any, float] | None = None) -> list[_Run]:
@@ -216,7 +215,7 @@ def _draw_accuracy(axes: Axes, runs: Sequence[_Run]) -> None:
 
 def _draw_learning_rate(axes: Axes, runs: Sequence[_Run]) -> None:
     for run in runs:
-        _draw_curve(axes, run, run.column("learning_rate"), TRAINING)
+        _draw_curve(axes, run, run.column("learning_rate"))
     if all(_is_stepwise(run.column("learning_rate")) for run in runs):
         _scale(axes, np.concatenate([run.column("learning_rate") for run in runs]))
     _finish(axes, "learning rate")
