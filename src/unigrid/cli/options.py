@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import re
+import typing
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -100,11 +101,13 @@ def field_value(name: str, text: str, kind: type) -> Any:
         raise ValueError(f"--set {name}={text}: {name} must be {wanted}") from None
 
 
-def choices(arguments: argparse.Namespace, named: tuple[str, ...], kinds: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the changed fields among `kinds`: those of the options `named` that were given, and of each --set.
+def choices(arguments: argparse.Namespace, named: tuple[str, ...], what: str, *configurations: type) -> dict[str, Any]:
+    """Return the fields of the configurations to change: those of the options `named` that were given, and of each --set.
 
-    Raises ValueError.
+    Raises ValueError. A changed protocol keeps its name.
     """
+    hints = [typing.get_type_hints(configuration) for configuration in configurations]
+    kinds = {name: kind for found in hints for name, kind in found.items() if name != "name"}
     changed = {name: value for name in named if (value := getattr(arguments, name)) is not None}
     for name, text in arguments.set:
         kind = kinds[choose(name, kinds, what)]

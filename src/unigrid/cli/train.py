@@ -8,7 +8,6 @@ import os
 import shlex
 import statistics
 import sys
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +100,7 @@ class Request:
 def run(arguments: argparse.Namespace) -> int:
     options.check_outputs(arguments.plot, arguments.confusion)
     options.load_learned()
+    from ..training import TrainingError
     from ..training.data.datasets import NAMES
 
     try:
@@ -112,33 +112,27 @@ def run(arguments: argparse.Namespace) -> int:
         train_poisson.refuse_options(arguments)
         return _run(arguments)
     except KeyboardInterrupt:
-        print(f"unigrid: interrupted; to go on: {_resuming(arguments.argv)}", file=sys.stderr)
+        again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
+        print(f"unigrid: interrupted; to go on: {shlex.join(['unigrid', *again])}", file=sys.stderr)
         return 130
+    except TrainingError as error:
+        print(f"unigrid: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import torch
-
-    from ..training import TrainingError
 
     request = _request(arguments)
     if not arguments.json:
         print("\n".join(introduction(request)), flush=True)
     try:
         result = _train(request)
-    except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
-        return 1
     except torch.OutOfMemoryError:
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
     written = _write(request, result)
     show(facts_of(request, result, written), arguments.json, report)
     return 0
-
-
-def _resuming(argv: list[str]) -> str:
-    """Return the command that resumes the run of this one."""
-    return shlex.join(["unigrid", *argv, *(["--resume"] if "--resume" not in argv else [])])
 
 
 def _request(arguments: argparse.Namespace) -> Request:
@@ -151,9 +145,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
     with user_errors():
         protocol = PROTOCOLS[choose(arguments.protocol, PROTOCOLS, "protocol")]
-        kinds = typing.get_type_hints(type(protocol))
-        kinds.pop("name")  # a changed protocol keeps its name
-        choices = options.choices(arguments, ("epochs", "batch_size", "learning_rate"), kinds, "protocol field")
+        choices = options.choices(arguments, ("epochs", "batch_size", "learning_rate"), "protocol field", type(protocol))
         protocol = protocol.with_choices(**choices)
         device = device_named(arguments.device)
         model = named_model(arguments.model)

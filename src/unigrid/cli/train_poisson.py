@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,8 @@ def refuse_options(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..training import TrainingError, anisotropic, train_solver
+    """Train, save the picture and print the report. Raises UsageError and TrainingError."""
+    from ..training import PoissonNetConfig, PoissonProtocol, anisotropic, train_solver
     from ..training.solvers.train import new_run
 
     given = [name for name in IMAGES_ALONE if getattr(arguments, name)]
@@ -52,31 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
-        choices = _choices(arguments)
+        choices = options.choices(arguments, ("epochs", "learning_rate"), "field", PoissonProtocol, PoissonNetConfig)
         new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # raises for what is wrong
     if not arguments.json:
         print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
         print(f"Files: {folder}{os.sep}", flush=True)
-    try:
-        result = train_solver(
-            problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
-            callback=None if arguments.json else _show, progress=False, **choices,
-        )  # fmt: skip
-    except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
-        return 1
+    result = train_solver(
+        problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
+        callback=None if arguments.json else _show, progress=False, **choices,
+    )  # fmt: skip
     written = save_figures((arguments.plot, lambda plots: _smoothing(plots, result)))
     show(facts_of(result, written), arguments.json, report)
     return 0
-
-
-def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of protocol and net to change. Raises ValueError."""
-    from ..training import PoissonNetConfig, PoissonProtocol
-
-    kinds = {**typing.get_type_hints(PoissonProtocol), **typing.get_type_hints(PoissonNetConfig)}
-    kinds.pop("name")
-    return options.choices(arguments, ("epochs", "learning_rate"), kinds, "field")
 
 
 def _folder(arguments: argparse.Namespace, values: list[float]) -> str:
