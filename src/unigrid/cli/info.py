@@ -37,6 +37,8 @@ def collect(devices: bool) -> Facts:
     from ..stencil.kernels.cpu.compiled.loops import apply
     from ..stencil.kernels.cpu.threads import ENVIRONMENT_VARIABLE, get_num_threads
 
+    cache = apply.stats.cache_path
+    compiled = len(list(Path(cache).glob("cpu.*.nbc"))) if cache else 0
     variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {
         **{name: version or "not installed" for name, version in versions().items()},
@@ -45,14 +47,9 @@ def collect(devices: bool) -> Facts:
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         "threads": f"{get_num_threads()} on large grids (--threads, or {variable})",
         "threading layer": "unigrid's own team of threads runs the compiled kernels; numba's layers are not used",
-        "kernel cache": _kernel_cache(apply.stats.cache_path),
+        "kernel cache": f"{cache} ({compiled} compiled; NUMBA_CACHE_DIR moves it)",
         "devices": _devices() if devices else _devices_hint(),
     }
-
-
-def _kernel_cache(folder: str | None) -> str:
-    count = len(list(Path(folder).glob("cpu.*.nbc"))) if folder else 0
-    return f"{folder} ({count} compiled; NUMBA_CACHE_DIR moves it)"
 
 
 def _devices_hint() -> str:
