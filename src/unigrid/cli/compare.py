@@ -138,7 +138,7 @@ def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace, written: li
 
 def _run_facts(outcome: Outcome) -> Facts:
     cycle, solution = outcome.cycle, outcome.solution
-    per_digit = cycle.work_units / -math.log10(solution.rate) if 0 < solution.rate < 1 else math.nan  # without a gain
+    per_digit = cycle.work_units / -math.log10(solution.rate) if 0 < solution.rate < 1 else math.nan  # NaN: no gain
     return {
         "smoother": outcome.smoother, "cycle": cycle.kind, "name": cycle.name, "pre": cycle.pre, "post": cycle.post,
         "converged": solution.converged, "reason": solution.reason.value, "iterations": solution.iterations,

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from .style import add_grid, looks_of
+from .style import add_legend, label_steps, looks_of
 
 if TYPE_CHECKING:
     from ..solution import Solution
 
 MOST_RATES = 3  # more lines of asymptotic rates than these would only cover the runs
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small"}
 
 
 def plot_history(solutions: Mapping[Any, Solution], *, rtol: float | None = None) -> Figure:
@@ -37,17 +35,14 @@ def plot_history(solutions: Mapping[Any, Solution], *, rtol: float | None = None
     figure = Figure(figsize=(8.2 if many else 6.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
     _draw_runs(axes, solutions, rtol)
-    if many:
-        figure.legend(loc="outside right upper", **LEGEND)
-    else:
-        axes.legend(**LEGEND)
+    add_legend(axes, beside=many)
     return figure
 
 
 def draw_history(axes: Axes, solutions: Mapping[Any, Solution], *, rtol: float | None = None) -> None:
     """Draw the histories into `axes`; arguments as of `plot_history`."""
     _draw_runs(axes, solutions, rtol)
-    axes.legend(**LEGEND)
+    add_legend(axes)
 
 
 def _draw_runs(axes: Axes, solutions: Mapping[Any, Solution], rtol: float | None) -> None:
@@ -62,9 +57,8 @@ def _draw_runs(axes: Axes, solutions: Mapping[Any, Solution], rtol: float | None
     if rtol is not None and rtol > 0:
         label = f"tolerance {rtol:.2g}".replace("e-0", "e-")
         axes.axhline(rtol, color="0.4", linewidth=0.9, linestyle=(0, (6, 3)), label=label, zorder=1)
-    axes.set(yscale="log", xlabel="iteration", ylabel=r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    add_grid(axes)
+    axes.set_yscale("log")
+    label_steps(axes, "iteration", r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
 
 
 def _draw_rate(axes: Axes, solution: Solution, color: str) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from .style import COLORS, add_grid, looks_of
+from .style import COLORS, add_legend, label_steps, looks_of
 
 Row = Mapping[str, Any]
 History = Sequence[Row]
@@ -29,7 +29,7 @@ TRAINING, VALIDATION = "-", "--"
 TEST_MARKER = "*"
 LOG_FROM = 10.0  # a quantity whose largest value is this many times its smallest gets a logarithmic scale
 MOST_IN_AXES = 3  # the legend of more runs than these stands beside the panels, where it covers nothing
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 2.8}  # long enough to show dashes
+HANDLE = 2.8  # length of a line in the legend, long enough to show dashes
 MARKED = 12  # about how many epochs of a curve carry a marker
 
 
@@ -69,10 +69,7 @@ def plot_training(histories: Histories, *, test_accuracy: float | Mapping[Any, f
         _draw_learning_rate(panels[2], runs)
     for panel in panels[:-1]:
         panel.set_xlabel("")
-    if many:
-        figure.legend(handles=_handles(panels[1], runs), loc="outside right upper", **LEGEND)
-    else:
-        panels[1].legend(handles=_handles(panels[1], runs), **LEGEND)
+    _add_legend(panels[1], runs, beside=many)
     figure.align_ylabels(panels)
     return figure
 
@@ -81,16 +78,14 @@ def draw_loss(axes: Axes, histories: Histories) -> None:
     """Draw the loss over the epochs into `axes`; arguments as of `plot_training`."""
     runs = _runs(histories)
     _draw_loss(axes, runs)
-    handles = _handles(axes, runs)
-    if len(handles) > 1:  # the label of the axis names a single curve
-        axes.legend(handles=handles, **LEGEND)
+    _add_legend(axes, runs)
 
 
 def draw_accuracy(axes: Axes, histories: Histories, *, test_accuracy: float | Mapping[Any, float] | None = None) -> None:
     """Draw training and validation accuracy in % over the epochs into `axes`; arguments as of `plot_training`."""
     runs = _runs(histories, test_accuracy)
     _draw_accuracy(axes, runs)
-    axes.legend(handles=_handles(axes, runs), **LEGEND)
+    _add_legend(axes, runs)
 
 
 def draw_learning_rate(axes: Axes, histories: Histories) -> None:
@@ -190,12 +185,13 @@ def _number(value: Any) -> float:
 
 def _draw_loss(axes: Axes, runs: Sequence[_Run]) -> None:
     for run in runs:
-        _draw_curve(axes, run, run.column("train_loss"), run.name or "training")
-        if run.has("validation_loss"):
+        validated = run.has("validation_loss")  # the label of the axis names a single curve
+        _draw_curve(axes, run, run.column("train_loss"), run.name or "training" * validated)
+        if validated:
             _draw_curve(axes, run, run.column("validation_loss"), "validation", VALIDATION)
     _mark_not_finite(axes, runs)
     _scale(axes, np.concatenate([run.column(key) for run in runs for key in ("train_loss", "validation_loss")]))
-    _finish(axes, "loss" if any(run.has("validation_loss") for run in runs) else "training loss")
+    label_steps(axes, "epoch", "loss" if any(run.has("validation_loss") for run in runs) else "training loss")
 
 
 def _draw_accuracy(axes: Axes, runs: Sequence[_Run]) -> None:
@@ -210,7 +206,7 @@ def _draw_accuracy(axes: Axes, runs: Sequence[_Run]) -> None:
                 run.epochs[-1], 100 * run.test_accuracy, marker=TEST_MARKER, markersize=12, zorder=5, linestyle="", **look,
                 label=f"test {_percent(run.test_accuracy)}" if run.label is None else None,
             )  # fmt: skip
-    _finish(axes, "accuracy (%)")
+    label_steps(axes, "epoch", "accuracy (%)")
 
 
 def _draw_learning_rate(axes: Axes, runs: Sequence[_Run]) -> None:
@@ -218,7 +214,7 @@ def _draw_learning_rate(axes: Axes, runs: Sequence[_Run]) -> None:
         _draw_curve(axes, run, run.column("learning_rate"))
     if all(_is_stepwise(run.column("learning_rate")) for run in runs):
         _scale(axes, np.concatenate([run.column("learning_rate") for run in runs]))
-    _finish(axes, "learning rate")
+    label_steps(axes, "epoch", "learning rate")
 
 
 def _is_stepwise(rates: NDArray[np.float64]) -> bool:
@@ -263,24 +259,17 @@ def _scale(axes: Axes, values: NDArray[np.float64]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _finish(axes: Axes, label: str) -> None:
-    axes.set(xlabel="epoch", ylabel=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    add_grid(axes)
-
-
-def _handles(axes: Axes, runs: Sequence[_Run]) -> list[Any]:
-    """Return the entries of the legend: all curves with a label, and the line styles where color stands for the run."""
+def _add_legend(axes: Axes, runs: Sequence[_Run], beside: bool = False) -> None:
+    """Add a legend of all curves with a label, and of the line styles where color stands for the run."""
     handles: list[Any] = axes.get_legend_handles_labels()[0]
-    if runs[0].label is None:
-        return handles
-    styles: dict[Any, str] = {TRAINING: "training"}
-    if any(line.get_linestyle() == VALIDATION for line in axes.lines):
+    styles: dict[Any, str] = {} if runs[0].label is None else {TRAINING: "training"}
+    if styles and any(line.get_linestyle() == VALIDATION for line in axes.lines):
         styles[VALIDATION] = "validation"
     handles += [Line2D([], [], color="0.4", linewidth=1.5, linestyle=style, label=name) for style, name in styles.items()]
-    if any(run.test_accuracy is not None for run in runs):
+    if styles and any(run.test_accuracy is not None for run in runs):
         handles.append(Line2D([], [], color="0.4", marker=TEST_MARKER, markersize=11, linestyle="", label="test"))
-    return handles
+    if handles:
+        add_legend(axes, beside, handles=handles, handlelength=HANDLE)
 
 
 def _percent(accuracy: float) -> str:
