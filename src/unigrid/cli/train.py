@@ -149,8 +149,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         protocol = protocol.with_choices(**choices)
         device = device_named(arguments.device)
         model = named_model(arguments.model)
-        data = load(arguments.dataset, arguments.data_dir, arguments.download)
         seeds = checked_seeds(arguments.seed)
+        data = load(arguments.dataset, arguments.data_dir, arguments.download)
         training, validation = training_splits(data, protocol, arguments.subset, arguments.validation, seeds[0])
         config = dataclasses.replace(model.config, num_classes=len(data.classes), in_channels=data.shape[0])
         parameters = dataclasses.replace(model, config=config).parameters
@@ -244,7 +244,8 @@ def images_per_second(run: SeedRun) -> float | None:
 
 def facts_of(request: Request, result: TrainResult, written: list[str]) -> Facts:
     """Return the outcome as plain values, for the report and for --json."""
-    rates = [rate for rate in map(images_per_second, result.runs) if rate is not None]
+    runs = [_facts_of_run(run) for run in result.runs]
+    rates = [run["images_per_second"] for run in runs if run["images_per_second"] is not None]
     return {
         "dataset": {**result.configuration["dataset"], "test_images": len(request.data.test)},
         "model": {"name": request.arguments.model, "parameters": request.parameters, **result.configuration["model"]},
@@ -258,8 +259,8 @@ def facts_of(request: Request, result: TrainResult, written: list[str]) -> Facts
         "best_test_accuracy": result.best_test_accuracy,
         "seconds": sum(run.seconds for run in result.runs),
         "images_per_second": statistics.fmean(rates) if rates else None,
-        "runs": [_facts_of_run(run) for run in result.runs],
-        "written": [*written, *(str(run.folder) for run in result.runs)],
+        "runs": runs,
+        "written": [*written, *(run["folder"] for run in runs)],
     }
 
 
