@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..files import PICTURES, checked_output
 from . import options
-from .monitor import Facts, Stopwatch, announced_compilation, show
+from .monitor import Facts, Stopwatch, announced_compilation, save_figures, show
 from .options import UsageError, load_kernels, user_errors
 
 if TYPE_CHECKING:
@@ -31,13 +28,13 @@ Without RHS, f is random (seeded) and so contains all frequencies. The factor is
 iterations. Seconds are those of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the finest
 grid, other work not counted; work units per digit are the cost of one decimal digit of the residual. The history is printed,
 and drawn into unigrid-compare.png or the file of --plot; with --json only into the latter."""
+SMOOTHERS = ["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"]
 RUNS = 3
 MOST_SHOWN = 12  # residuals per line; the picture and --json hold all
 PICTURE = "unigrid-compare.png"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One line of the table."""
 
     smoother: str
@@ -45,24 +42,15 @@ class Outcome:
     solution: Solution
     seconds: float
 
-    @property
-    def work_per_digit(self) -> float:
-        """Work units per decimal digit of the residual, NaN where there is no gain."""
-        rate = self.solution.rate
-        return self.cycle.work_units / -math.log10(rate) if 0 < rate < 1 else math.nan
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rhs", metavar="RHS", nargs="?", help="file with the source f; default a random one of --shape")
     parser.add_argument("--shape", type=options.shape, metavar="N[,N..]", help="unknowns along each axis, default 255,255")
     group = parser.add_argument_group("cycles")
     group.add_argument(
-        "--smoothers",
-        type=options.names,
-        default=["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"],
-        metavar="NAMES",
-        help="by comma, with omega after '=' where wanted; default tuned,red-black,jacobi,gauss-seidel,chebyshev",
-    )
+        "--smoothers", type=options.names, default=SMOOTHERS, metavar="NAMES",
+        help=f"by comma, with omega after '=' where wanted; default {','.join(SMOOTHERS)}",
+    )  # fmt: skip
     group.add_argument("--cycles", type=options.names, default=["V", "W", "F"], metavar="KINDS", help="by comma, default V,W,F")
     options.add_transfer_options(group)
     options.add_problem_options(parser)
@@ -73,16 +61,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not (arguments.plot or arguments.json):
         arguments.plot = PICTURE
-    if arguments.plot:
-        checked_output(arguments.plot, PICTURES)
+    options.check_outputs(arguments.plot)
     load_kernels(arguments.threads)
     f = _source(arguments)
-    cycles = _cycles(arguments, f.shape)
+    problem = options.problem_of(arguments, f.shape)
+    smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
+    cycles = [
+        (text, options.cycle_of(problem, kind, smoother, arguments))
+        for text, smoother in smoothers.items()
+        for kind in arguments.cycles
+    ]
     with announced_compilation(Stopwatch()):
         outcomes = [_outcome(name, cycle, f, arguments) for name, cycle in cycles]
-    if arguments.plot:
-        _plot(outcomes, arguments)
-    show(facts_of(outcomes, arguments), arguments.json, report)
+    histories = {(each.smoother, f"{each.cycle.kind}-cycle"): each.solution for each in outcomes}
+    rtol = options.numeric(arguments.rtol)
+    written = save_figures((arguments.plot, lambda plots: plots.plot_history(histories, rtol=rtol)))
+    show(facts_of(outcomes, arguments, written), arguments.json, report)
     return 0
 
 
@@ -99,20 +93,6 @@ def _source(arguments: argparse.Namespace) -> NDArray[Any]:
     if min(unknowns) < 1:
         raise UsageError(f"--shape must hold integers >= 1, got {unknowns}")
     return np.random.default_rng(0).standard_normal(unknowns)
-
-
-def _cycles(arguments: argparse.Namespace, shape: tuple[int, ...]) -> list[tuple[str, StencilCycle]]:
-    problem = options.problem_of(arguments, shape)
-    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
-    from ..stencil.cycle import StencilCycle
-
-    with user_errors():
-        smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
-        return [
-            (text, options.in_use(StencilCycle(problem, cycle=kind.upper(), smoother=smoother, **slots), arguments))
-            for text, smoother in smoothers.items()
-            for kind in arguments.cycles
-        ]
 
 
 def _smoother_of(text: str) -> Any:
@@ -133,26 +113,16 @@ def _outcome(name: str, cycle: StencilCycle, f: NDArray[Any], arguments: argpars
             return cycle.solve(f, maxiter=maxiter, raise_on_failure=False, **given)
 
     solve(1)  # compiles, and touches the memory
-    runs = [_timed(lambda: solve(arguments.maxiter)) for _ in range(RUNS)]
-    return Outcome(name, cycle, runs[0][0], min(seconds for _, seconds in runs))
+    seconds = []
+    for _ in range(RUNS):
+        begin = time.perf_counter()
+        solution = solve(arguments.maxiter)
+        seconds.append(time.perf_counter() - begin)
+    return Outcome(name, cycle, solution, min(seconds))
 
 
-def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
-    begin = time.perf_counter()
-    solution = call()
-    return solution, time.perf_counter() - begin
-
-
-def _plot(outcomes: list[Outcome], arguments: argparse.Namespace) -> None:
-    from .. import plots
-
-    histories = {(outcome.smoother, f"{outcome.cycle.kind}-cycle"): outcome.solution for outcome in outcomes}
-    plots.save(plots.plot_history(histories, rtol=options.numeric(arguments.rtol)), arguments.plot)
-
-
-def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
+def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace, written: list[str]) -> Facts:
     """Return the outcomes as plain values, for the report and for --json."""
-    from ..machine import versions
     from ..stencil.kernels.cpu.threads import get_num_threads
 
     first = outcomes[0].cycle
@@ -161,19 +131,19 @@ def facts_of(outcomes: list[Outcome], arguments: argparse.Namespace) -> Facts:
         "problem": {"title": repr(first.problem), **options.describe_problem(first.problem)},
         "levels": len(first.levels),
         "runs": [_run_facts(outcome) for outcome in outcomes],
-        "written": [arguments.plot] if arguments.plot else [],
+        "written": written,
         "threads": get_num_threads(),
-        "versions": versions(),
     }
 
 
 def _run_facts(outcome: Outcome) -> Facts:
     cycle, solution = outcome.cycle, outcome.solution
+    per_digit = cycle.work_units / -math.log10(solution.rate) if 0 < solution.rate < 1 else math.nan  # NaN: no gain
     return {
         "smoother": outcome.smoother, "cycle": cycle.kind, "name": cycle.name, "pre": cycle.pre, "post": cycle.post,
         "converged": solution.converged, "reason": solution.reason.value, "iterations": solution.iterations,
         "rate": solution.rate, "residuals": list(solution.residuals), "work_units": cycle.work_units,
-        "work_units_per_digit": outcome.work_per_digit, "seconds": outcome.seconds,
+        "work_units_per_digit": per_digit, "seconds": outcome.seconds,
     }  # fmt: skip
 
 

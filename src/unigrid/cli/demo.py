@@ -221,25 +221,22 @@ def learn(model: str, epochs: int, subset: int | None, stopwatch: Stopwatch) -> 
     with stopwatch.measure("learn"):
         # On the CPU even beside a GPU, whose compilation would take longer than so short a training.
         result = train(data, model, epochs=epochs, subset=subset, validation=VALIDATION, device="cpu", **CHANGES)
-    trained, network = result.runs[0], result.model
-    assert trained.test is not None
+    run, network = result.runs[0], result.model
+    assert run.test is not None
     assert isinstance(network, MgNet)
-    followed = _normalized(data, [_first_of(data, data.classes.index(FOLLOWED))])
+    followed = data.classes.index(FOLLOWED)
     with torch.no_grad():
-        levels = network.forward_intermediates(followed)[1]
+        levels = network.forward_intermediates(_examples(data)[1][followed : followed + 1])[1]
     features = [level.features[0].double().numpy() for level in levels if level.features is not None]
-    return Learned(data, network, trained, result.configuration, trained.test, features)
+    return Learned(data, network, run, result.configuration, run.test, features)
 
 
-def _first_of(data: ImageData, label: int) -> int:
-    return int((data.test.labels == label).nonzero()[0])
-
-
-def _normalized(data: ImageData, numbers: list[int]) -> Tensor:
-    """Return test pictures, normalized as in training."""
+def _examples(data: ImageData) -> tuple[Tensor, Tensor]:
+    """Return the first test picture of every class, as it is and normalized as in training."""
     from ..training.data.augmentation import Pipeline
 
-    return Pipeline(data.test.images[numbers], data.mean, data.std).plain(0, len(numbers))
+    images = data.test.images[[data.test.labels.tolist().index(label) for label in range(len(data.classes))]]
+    return images, Pipeline(images, data.mean, data.std).plain(0, len(images))
 
 
 def _most_confused(test: Evaluation, classes: tuple[str, ...]) -> str:
@@ -282,16 +279,15 @@ def _draw_examples(figure: SubFigure, learned: Learned) -> None:
     from ..plots import COLORS
     from ..plots.tiles import hide_ticks
 
-    data = learned.data
-    numbers = [_first_of(data, label) for label in range(len(data.classes))]
+    images, normalized = _examples(learned.data)
     with torch.no_grad():
-        answers = learned.network(_normalized(data, numbers)).argmax(1).tolist()
-    for label, (axes, number, answer) in enumerate(zip(figure.subplots(1, len(numbers)), numbers, answers, strict=True)):
-        axes.imshow(data.test.images[number].permute(1, 2, 0).numpy(), interpolation="nearest")
+        answers = [learned.data.classes[answer] for answer in learned.network(normalized).argmax(1)]
+    panels = figure.subplots(1, len(images))
+    for axes, image, name, answer in zip(panels, images, learned.data.classes, answers, strict=True):
+        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
         hide_ticks(axes)
-        right = answer == label
-        title = data.classes[answer] if right else f"{data.classes[answer]}?\n(is {data.classes[label]})"
-        axes.set_title(title, fontsize="medium", color="black" if right else COLORS[1])
+        title = answer if answer == name else f"{answer}?\n(is {name})"
+        axes.set_title(title, fontsize="medium", color="black" if answer == name else COLORS[1])
 
 
 def _draw_features(figure: SubFigure, learned: Learned) -> None:

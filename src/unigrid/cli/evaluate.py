@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..training_defaults import POISSON
 from . import options
-from .monitor import json_text, plain
+from .monitor import Facts, save_figures, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
-    options.checked_pictures(arguments.confusion)
+    options.check_outputs(arguments.confusion)
     from ..training import load_trained
 
     with user_errors():
@@ -46,12 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
             return _measure(trained, arguments.json)
         data = trained.data(arguments.dataset, arguments.data_dir, arguments.download)
     result = trained.evaluate(data)
-    if arguments.confusion:
-        from .. import plots
-
-        plots.save(plots.plot_confusion(result.confusion.numpy(), data.classes), arguments.confusion)
-    facts = summary(trained, result, data, arguments)
-    print(json_text(facts) if arguments.json else "\n".join(report(trained, result, facts)))
+    confusion = result.confusion.numpy()
+    written = save_figures((arguments.confusion, lambda plots: plots.plot_confusion(confusion, data.classes)))
+    show(facts_of(trained, result, data, written), arguments.json, report)
     return 0
 
 
@@ -61,18 +58,18 @@ def _measure(trained: TrainedModel, as_json: bool) -> int:
     from ..training import PoissonNet
     from ..training.solvers.problems import problems_of
 
-    net = trained.model
+    net, model = trained.model, trained.configuration["model"]
     assert isinstance(net, PoissonNet)
-    rows = [
+    rows: list[Facts] = [
         {"problem": repr(problem), "shape": list(problem.shape), "factor": measured_factor(net.on(problem))}
         for problem in problems_of(trained.configuration, SIZES)
     ]
-    if as_json:
-        print(json_text({"checkpoint": str(trained.path), "model": plain(trained.configuration["model"]), "rows": rows}))
-    else:
-        kind = str(trained.configuration["model"]["kind"]).removesuffix("Config")
-        print(f"{trained.path}: {kind}, {trained.parameters} numbers, trained on Poisson's equation: epoch {trained.epoch}")
-        print("\n".join(f"convergence factor {row['factor']:.4f} per cycle on {row['problem']}" for row in rows))
+    lines = [
+        f"{trained.path}: {model['kind'].removesuffix('Config')}, {trained.parameters} numbers, trained on Poisson's equation: "
+        f"epoch {trained.epoch}",
+        *("convergence factor {factor:.4f} per cycle on {problem}".format(**row) for row in rows),
+    ]
+    show({"checkpoint": str(trained.path), "model": model, "rows": rows}, as_json, lambda _: lines)
     return 0
 
 
@@ -89,24 +86,12 @@ def described(trained: TrainedModel) -> str:
     )
 
 
-def report(trained: TrainedModel, result: Evaluation, facts: dict[str, Any]) -> list[str]:
-    """Return the lines of the report."""
-    synthetic = " [synthetic data]" * facts["synthetic"]
-    lines = [
-        f"{trained.path}: {described(trained)}",
-        f"Accuracy {100 * result.accuracy:.2f} % of the {result.count:,} test images of {facts['dataset']}, "
-        f"loss {result.loss:.4f}{synthetic}",
-    ]
-    return [*lines, *(f"Wrote {path}" for path in facts["written"])]
-
-
-def summary(trained: TrainedModel, result: Evaluation, data: ImageData, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the object that --json prints."""
-    from ..machine import versions
-
+def facts_of(trained: TrainedModel, result: Evaluation, data: ImageData, written: list[str]) -> Facts:
+    """Return the outcome as plain values, for the report and for --json."""
     return {
         "checkpoint": str(trained.path),
-        "model": plain(trained.configuration["model"]),
+        "title": described(trained),
+        "model": trained.configuration["model"],
         "parameters": trained.parameters,
         "protocol": trained.configuration["protocol"]["name"],
         "epoch": trained.epoch,
@@ -115,10 +100,19 @@ def summary(trained: TrainedModel, result: Evaluation, data: ImageData, argument
         "synthetic": data.synthetic,
         "images": result.count,
         "accuracy": result.accuracy,
-        "loss": plain(result.loss),
+        "loss": result.loss,
         "classes": list(trained.classes),
         "confusion": result.confusion.tolist(),
         "device": str(trained.device),
-        "written": [arguments.confusion] if arguments.confusion else [],
-        "versions": versions(),
+        "written": written,
     }
+
+
+def report(facts: Facts) -> list[str]:
+    """Return the lines of the report."""
+    return [
+        f"{facts['checkpoint']}: {facts['title']}",
+        f"Accuracy {100 * facts['accuracy']:.2f} % of the {facts['images']:,} test images of {facts['dataset']}, "
+        f"loss {facts['loss']:.4f}{' [synthetic data]' * facts['synthetic']}",
+        *(f"Wrote {path}" for path in facts["written"]),
+    ]

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 from ..machine import cpu_name, usable_cores, versions
-from .monitor import Facts, show
+from .monitor import Facts, json_text
 from .options import load_kernels
 
 SUMMARY = "print versions, threads, caches and devices"
@@ -25,13 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    show(collect(arguments.devices), arguments.json, _lines)
-    return 0
-
-
-def _lines(facts: Facts) -> list[str]:
+    facts = collect(arguments.devices)
     width = max(map(len, facts))
-    return [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    print(json_text(facts) if arguments.json else "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    return 0
 
 
 def collect(devices: bool) -> Facts:
@@ -40,6 +37,8 @@ def collect(devices: bool) -> Facts:
     from ..stencil.kernels.cpu.compiled.loops import apply
     from ..stencil.kernels.cpu.threads import ENVIRONMENT_VARIABLE, get_num_threads
 
+    cache = apply.stats.cache_path
+    compiled = len(list(Path(cache).glob("cpu.*.nbc"))) if cache else 0
     variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {
         **{name: version or "not installed" for name, version in versions().items()},
@@ -48,14 +47,9 @@ def collect(devices: bool) -> Facts:
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         "threads": f"{get_num_threads()} on large grids (--threads, or {variable})",
         "threading layer": "unigrid's own team of threads runs the compiled kernels; numba's layers are not used",
-        "kernel cache": _kernel_cache(apply.stats.cache_path),
+        "kernel cache": f"{cache} ({compiled} compiled; NUMBA_CACHE_DIR moves it)",
         "devices": _devices() if devices else _devices_hint(),
     }
-
-
-def _kernel_cache(folder: str | None) -> str:
-    count = len(list(Path(folder).glob("cpu.*.nbc"))) if folder else 0
-    return f"{folder} ({count} compiled; NUMBA_CACHE_DIR moves it)"
 
 
 def _devices_hint() -> str:
@@ -70,6 +64,5 @@ def _devices() -> str:
     except ImportError:
         return _devices_hint()
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return ", ".join(["CPU", *(f"cuda:{number} {name}" for number, name in enumerate(names))]) + "; no CUDA device" * (
-        not names
-    )
+    found = [f"cuda:{number} {name}" for number, name in enumerate(names)]
+    return ", ".join(["CPU", *found]) + "; no CUDA device" * (not found)

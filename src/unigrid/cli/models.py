@@ -56,8 +56,6 @@ def _columns() -> int | None:
 
 def facts_of(models: list[NamedModel]) -> Facts:
     """Return the models as plain values, for the table and for --json."""
-    from ..machine import versions
-
     rows = [
         {
             "name": model.name, "parameters": model.parameters, "num_classes": model.config.num_classes,
@@ -66,7 +64,7 @@ def facts_of(models: list[NamedModel]) -> Facts:
         }
         for model in models
     ]  # fmt: skip
-    return {"models": rows, "versions": versions()}
+    return {"models": rows}
 
 
 def table(models: list[Facts], columns: int | None = None) -> list[str]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from ..machine import versions
 from ..solution import Solution
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Watch = Callable[[Solution], None]
 Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
@@ -67,11 +72,8 @@ def line_per_iteration(stream: IO[str]) -> Watch:
             print(f"{'iteration':>9}  {'residual':>11}  {'relative':>11}  factor", file=stream)
             print(f"{0:9}  {residuals[0]:11.4e}  {1.0:11.4e}", file=stream)
         factor = residuals[-1] / residuals[-2] if residuals[-2] > 0 else math.nan
-        print(
-            f"{solution.iterations:9}  {residuals[-1]:11.4e}  {_relative(solution):11.4e}  {factor:.4f}",
-            file=stream,
-            flush=True,
-        )
+        row = f"{solution.iterations:9}  {residuals[-1]:11.4e}  {_relative(solution):11.4e}  {factor:.4f}"
+        print(row, file=stream, flush=True)
 
     return watch
 
@@ -89,10 +91,8 @@ def line_per_epoch(stream: IO[str]) -> Callable[[dict[str, Any]], None]:
         held_out = "-" if accuracy is None else f"{100 * accuracy:.2f}"
         print(
             f"{row['epoch']:5}  {row['train_loss']:6.4f}  {100 * row['train_accuracy']:10.2f}  "
-            f"{held_out:>12}  {row['images_per_second']:8.0f}  {row['seconds']:7.1f}",
-            file=stream,
-            flush=True,
-        )
+            f"{held_out:>12}  {row['images_per_second']:8.0f}  {row['seconds']:7.1f}", file=stream, flush=True,
+        )  # fmt: skip
 
     return show
 
@@ -137,8 +137,24 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
 
 
 def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]]) -> None:
-    """Print the outcome of a command: as one JSON object, or as the lines that render it."""
-    print(json_text(facts) if as_json else "\n".join(lines(facts)))
+    """Print the outcome of a command: as one JSON object, with the versions of packages, or as the lines that render it."""
+    print(json_text({**facts, "versions": versions()}) if as_json else "\n".join(lines(facts)))
+
+
+def files_in(folder: str) -> str:
+    """Return the line of a report that lists the files of a run."""
+    return f"In {folder}{os.sep}: {', '.join(sorted(os.listdir(folder)))}"
+
+
+def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[str]:
+    """Save the figures that have a path, each drawn by a function of the module `plots`; return the paths."""
+    given = [(path, draw) for path, draw in wanted if path]
+    if given:
+        from .. import plots  # which imports matplotlib
+
+        for path, draw in given:
+            plots.save(draw(plots), path)
+    return [path for path, _ in given]
 
 
 def json_text(facts: Facts) -> str:
@@ -153,9 +169,4 @@ def plain(value: Any) -> Any:
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return finite(value) if isinstance(value, float) else value
-
-
-def finite(value: float) -> float | None:
-    """Return the number, or None for NaN and infinity."""
-    return value if math.isfinite(value) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import os
 import re
+import typing
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -51,21 +53,22 @@ def user_errors(prefix: str = "") -> Iterator[None]:
         raise UsageError(prefix + one_line(error)) from error
 
 
+def _entries(text: str, kind: type, what: str) -> list[Any]:
+    try:
+        return [kind(entry) for entry in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+
 def numbers(text: str) -> float | list[float]:
     """Return "3" as a number and "3,5" as one per axis."""
-    try:
-        values = [float(entry) for entry in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, or numbers separated by commas such as 3,5") from None
+    values = _entries(text, float, "a number, or numbers separated by commas such as 3,5")
     return values[0] if len(values) == 1 else values
 
 
 def shape(text: str) -> tuple[int, ...]:
     """Return "255,127" as a shape."""
-    try:
-        return tuple(int(entry) for entry in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 255,127") from None
+    return tuple(_entries(text, int, "a shape such as 255,127"))
 
 
 def names(text: str) -> list[str]:
@@ -75,10 +78,7 @@ def names(text: str) -> list[str]:
 
 def seeds(text: str) -> int | list[int]:
     """Return "3" as a number and "0,1,2" as a list of them."""
-    try:
-        values = [int(entry) for entry in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or several by comma such as 0,1,2") from None
+    values = _entries(text, int, "a whole number, or several by comma such as 0,1,2")
     return values[0] if len(values) == 1 else values
 
 
@@ -101,11 +101,13 @@ def field_value(name: str, text: str, kind: type) -> Any:
         raise ValueError(f"--set {name}={text}: {name} must be {wanted}") from None
 
 
-def choices(arguments: argparse.Namespace, named: tuple[str, ...], kinds: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the changed fields among `kinds`: those of the options `named` that were given, and of each --set.
+def choices(arguments: argparse.Namespace, named: tuple[str, ...], what: str, *configurations: type) -> dict[str, Any]:
+    """Return the fields of the configurations to change: those of the options `named` that were given, and of each --set.
 
-    Raises ValueError.
+    Raises ValueError. A changed protocol keeps its name.
     """
+    hints = [typing.get_type_hints(configuration) for configuration in configurations]
+    kinds = {name: kind for found in hints for name, kind in found.items() if name != "name"}
     changed = {name: value for name in named if (value := getattr(arguments, name)) is not None}
     for name, text in arguments.set:
         kind = kinds[choose(name, kinds, what)]
@@ -120,21 +122,17 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lengths", type=numbers, metavar="L[,L..]", help="length of the box, one for all axes or one per axis")
     group.add_argument("--spacing", type=numbers, metavar="H[,H..]", help="distance of the unknowns instead of lengths")
     group.add_argument(
-        "--boundary",
-        default="dirichlet",
-        metavar="B",
+        "--boundary", default="dirichlet", metavar="B",
         help="dirichlet, neumann or periodic; axes separated by ',', low and high side by ':', values after '=' "
         "(dirichlet=1.5:neumann=-2,periodic); one entry serves all axes; neumann is the outward normal derivative; "
         "default dirichlet",
-    )
+    )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
     group.add_argument("--reaction", type=float, default=0.0, metavar="c", help="c >= 0 in -Laplace(u) + c u = f, default 0")
     group.add_argument(
-        "--compatibility",
-        default="error",
-        metavar="WHAT",
+        "--compatibility", default="error", metavar="WHAT",
         help="when no side is dirichlet and f has a mean: error (default), or project it out",
-    )
+    )  # fmt: skip
     group.add_argument("--array", metavar="NAME", help="which array of an .npz file")
 
 
@@ -144,11 +142,6 @@ def _tolerance(text: str) -> float | str:
         return text if text == DISCRETIZATION else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a number or {DISCRETIZATION!r}, got {text!r}") from None
-
-
-def in_use(cycle: StencilCycle, arguments: argparse.Namespace) -> StencilCycle:
-    """Return the cycle that a solve with these tolerances does."""
-    return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
 def numeric(rtol: float | str | None) -> float | None:
@@ -171,18 +164,14 @@ def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
 
 def add_transfer_options(group: Any) -> None:
     group.add_argument(
-        "--pre",
-        type=int,
-        metavar="N",
+        "--pre", type=int, metavar="N",
         help="smoothing steps before the correction, default 2; for red-black, without --pre, --post and --omega, tuned ones",
-    )
+    )  # fmt: skip
     group.add_argument("--post", type=int, metavar="N", help="the same after it")
     group.add_argument(
-        "--restriction",
-        default="full-weighting",
-        metavar="NAME",
+        "--restriction", default="full-weighting", metavar="NAME",
         help="full-weighting (default), half-weighting, injection, cell-average",
-    )
+    )  # fmt: skip
     group.add_argument("--prolongation", default="linear", metavar="NAME", help="linear (default), constant, cubic")
 
 
@@ -205,11 +194,14 @@ def add_device_option(parser: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default: a GPU if there is one), cpu, cuda, ...")
 
 
-def checked_pictures(*paths: str | None) -> None:
-    """Check before any work that the pictures can be written after it; None stands for no picture."""
-    given = [checked_output(path, PICTURES) for path in paths if path]
-    for number, path in enumerate(given):
-        if path in given[:number]:
+def check_outputs(*pictures: str | None, array: str | None = None, source: str | None = None) -> None:
+    """Check before any work that pictures and array can be written after it, apart from each other and from the source."""
+    paths = [checked_output(array)] if array else []
+    paths += [checked_output(path, PICTURES) for path in pictures if path]
+    for number, path in enumerate(paths):
+        if source and path.exists() and os.path.exists(source) and path.samefile(source):
+            raise FileError(f"{path}: is the input, which is never written over")
+        if path in paths[:number]:
             raise FileError(f"{path}: is named for two outputs")
 
 
@@ -263,15 +255,19 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...]) -> Pois
     """Return the problem that the options describe. Raises UsageError."""
     from ..stencil.problem import Poisson
 
+    given = {name: getattr(arguments, name) for name in ("lengths", "spacing", "centering", "reaction")}
     with user_errors():
-        return Poisson(
-            unknowns,
-            lengths=arguments.lengths,
-            spacing=arguments.spacing,
-            boundary=boundary_of(arguments.boundary, len(unknowns)),
-            centering=arguments.centering,
-            reaction=arguments.reaction,
-        )
+        return Poisson(unknowns, boundary=boundary_of(arguments.boundary, len(unknowns)), **given)
+
+
+def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, arguments: argparse.Namespace) -> StencilCycle:
+    """Return the cycle that a solve with these options does. Raises UsageError."""
+    from ..stencil.cycle import StencilCycle
+
+    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
+    with user_errors():
+        cycle = StencilCycle(problem, cycle=kind.upper(), smoother=smoother, **slots)
+        return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
 def boundary_of(text: str, ndim: int) -> list[tuple[Condition, Condition]]:

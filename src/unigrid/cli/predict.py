@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
 
 from ..files import FileError
+from ..machine import versions
 from . import options
 from .evaluate import CHECKPOINT, described
-from .monitor import json_text, plain
+from .monitor import json_text
 from .options import UsageError, user_errors
-
-if TYPE_CHECKING:
-    from ..training import Prediction, TrainedModel
 
 SUMMARY = "classify pictures with a trained network"
 EPILOG = """\
@@ -47,45 +45,23 @@ def run(arguments: argparse.Namespace) -> int:
         trained.require_pictures()
     if not arguments.json:
         print(f"{trained.path}: {described(trained)}", flush=True)
-    answers: dict[str, Prediction | FileError] = {}
+    pictures = []
     for path in dict.fromkeys(arguments.images):
-        answers[path] = _answer(trained, path, arguments.top)
-        _show(path, answers[path], quiet=arguments.json)
+        try:
+            answer = trained.predict([path], arguments.top)[0]
+        except FileError as error:
+            print(f"unigrid: error: {error}", file=sys.stderr, flush=True)
+            pictures.append({"path": path, "error": str(error)})
+            continue
+        pictures.append({"path": path, **dataclasses.asdict(answer)})
+        if not arguments.json:
+            pairs = zip(answer.probabilities, answer.classes, strict=True)
+            print("\n".join([path, *(f"  {100 * share:5.1f} %  {name}" for share, name in pairs)]), flush=True)
     if arguments.json:
-        print(json_text(summary(trained, answers)))
-    return 2 if any(isinstance(answer, FileError) for answer in answers.values()) else 0
-
-
-def _answer(trained: TrainedModel, path: str, top: int) -> Prediction | FileError:
-    try:
-        return trained.predict([path], top)[0]
-    except FileError as error:
-        return error
-
-
-def _show(path: str, answer: Prediction | FileError, quiet: bool) -> None:
-    if isinstance(answer, FileError):
-        print(f"unigrid: error: {answer}", file=sys.stderr, flush=True)
-    elif not quiet:
-        pairs = zip(answer.probabilities, answer.classes, strict=True)
-        print("\n".join([path, *(f"  {100 * share:5.1f} %  {name}" for share, name in pairs)]), flush=True)
-
-
-def summary(trained: TrainedModel, answers: dict[str, Prediction | FileError]) -> dict[str, Any]:
-    """Return the object that --json prints."""
-    from ..machine import versions
-
-    known = trained.configuration["dataset"]
-    return {
-        "checkpoint": str(trained.path),
-        "trained_on": known["name"],
-        "synthetic": known["synthetic"],
-        "pictures": [
-            {"path": path, "error": str(answer)}
-            if isinstance(answer, FileError)
-            else {"path": path, "classes": list(answer.classes), "probabilities": plain(answer.probabilities)}
-            for path, answer in answers.items()
-        ],
-        "device": str(trained.device),
-        "versions": versions(),
-    }
+        known = trained.configuration["dataset"]
+        facts = {
+            "checkpoint": str(trained.path), "trained_on": known["name"], "synthetic": known["synthetic"], "pictures": pictures,
+            "device": str(trained.device), "versions": versions(),
+        }  # fmt: skip
+        print(json_text(facts))
+    return 2 if any("error" in picture for picture in pictures) else 0

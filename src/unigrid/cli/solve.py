@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import math
-import os
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import PICTURES, FileError, checked_output, write_array
+from ..files import checked_output, write_array
 from . import options
-from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, show
+from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -73,7 +71,8 @@ class Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    _check_outputs(arguments)
+    pictures = arguments.plot, arguments.plot_history, arguments.plot_hierarchy
+    options.check_outputs(*pictures, array=arguments.output, source=arguments.rhs)
     stopwatch = Stopwatch()
     with stopwatch.measure("import"):
         options.load_kernels(arguments.threads)
@@ -82,7 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         checked_output(arguments.output, ndim=f.ndim)
     with stopwatch.measure("setup"):
-        cycle = _cycle(f.shape, arguments)
+        problem = options.problem_of(arguments, f.shape)
+        with user_errors():
+            smoother = options.smoother_of(arguments.smoother, arguments.omega)
+        cycle = options.cycle_of(problem, arguments.cycle, smoother, arguments)
     with announced_compilation(stopwatch), _watch(arguments, f) as watch, stopwatch.measure("solve"):
         solution = _solve(cycle, f, arguments, watch)
     ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
@@ -92,28 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not solution.converged:
         print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
     return 0 if solution.converged else 1
-
-
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Check before any work that the outputs can be written after it."""
-    pictures = [path for path in (arguments.plot, arguments.plot_history, arguments.plot_hierarchy) if path]
-    outputs = [checked_output(arguments.output)] if arguments.output else []
-    outputs += [checked_output(path, PICTURES) for path in pictures]
-    for number, path in enumerate(outputs):
-        if path.exists() and os.path.exists(arguments.rhs) and path.samefile(arguments.rhs):
-            raise FileError(f"{path}: is the input, which is never written over")
-        if path in outputs[:number]:
-            raise FileError(f"{path}: is named for two outputs")
-
-
-def _cycle(shape: tuple[int, ...], arguments: argparse.Namespace) -> StencilCycle:
-    from ..stencil.cycle import StencilCycle
-
-    problem = options.problem_of(arguments, shape)
-    slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
-    with user_errors():
-        smoother = options.smoother_of(arguments.smoother, arguments.omega)
-        return options.in_use(StencilCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother, **slots), arguments)
 
 
 def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
@@ -132,46 +112,32 @@ def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
 
 
-@contextlib.contextmanager
-def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> Iterator[Watch | None]:
+def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextManager[Watch | None]:
     if arguments.monitor:
-        yield line_per_iteration(sys.stderr if arguments.json else sys.stdout)
-        return
+        return nullcontext(line_per_iteration(sys.stderr if arguments.json else sys.stdout))
     rtol = _rtol(arguments, f)
     if rtol is None:
-        yield None  # a single iteration needs no progress bar
-        return
-    with progress_bar(lambda initial: max(rtol * initial, arguments.atol)) as watch:
-        yield watch
+        return nullcontext()  # a single iteration needs no progress bar
+    return progress_bar(lambda initial: max(rtol * initial, arguments.atol))
 
 
 def _write(ended: Run) -> list[str]:
     """Write the requested files and return their paths."""
-    arguments, u, written = ended.arguments, ended.solution.u, []
-    if arguments.output and u is not None:
-        write_array(arguments.output, u)
-        written.append(arguments.output)
-    if not (arguments.plot or arguments.plot_history or arguments.plot_hierarchy):
-        return written
-    from .. import plots
-
-    figures = {}
-    if arguments.plot and u is not None:
-        picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
-        figures[arguments.plot] = plots.plot_solution(u, ended.cycle.problem, picture=picture)
-    if arguments.plot_history:
-        label = f"{ended.cycle.name}, {arguments.smoother}"
-        figures[arguments.plot_history] = plots.plot_history({label: ended.solution}, rtol=_rtol(arguments, ended.f))
-    if arguments.plot_hierarchy:
-        figures[arguments.plot_hierarchy] = plots.plot_hierarchy(ended.cycle)
-    for path, figure in figures.items():
-        plots.save(figure, path)
-    return [*written, *figures]
+    arguments, cycle, u = ended.arguments, ended.cycle, ended.solution.u
+    written = [arguments.output] if arguments.output and u is not None else []
+    for path in written:
+        write_array(path, u)
+    picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
+    history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
+    return written + save_figures(
+        (arguments.plot if u is not None else None, lambda plots: plots.plot_solution(u, cycle.problem, picture=picture)),
+        (arguments.plot_history, lambda plots: plots.plot_history(history, rtol=rtol)),
+        (arguments.plot_hierarchy, lambda plots: plots.plot_hierarchy(cycle)),
+    )
 
 
 def facts_of(ended: Run, written: list[str]) -> Facts:
     """Return the outcome as plain values, for the report and for --json."""
-    from ..machine import versions
     from ..stencil.kernels.cpu.threads import get_num_threads
 
     cycle, solution, u = ended.cycle, ended.solution, ended.solution.u
@@ -197,7 +163,6 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
         "threads": get_num_threads(),
         "written": written,
         "output": ended.arguments.output,
-        "versions": versions(),
     }  # fmt: skip
 
 

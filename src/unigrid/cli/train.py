@@ -8,7 +8,6 @@ import os
 import shlex
 import statistics
 import sys
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import choose
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
-from .monitor import json_text, line_per_epoch, plain
+from .monitor import Facts, files_in, line_per_epoch, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -94,18 +93,14 @@ class Request:
     held_out: int
     parameters: int
     device: str
+    seeds: list[int]
     folder: Path
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, one or more."""
-        seed = self.arguments.seed
-        return seed if isinstance(seed, list) else [seed]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    options.checked_pictures(arguments.plot, arguments.confusion)
+    options.check_outputs(arguments.plot, arguments.confusion)
     options.load_learned()
+    from ..training import TrainingError
     from ..training.data.datasets import NAMES
 
     try:
@@ -117,75 +112,53 @@ def run(arguments: argparse.Namespace) -> int:
         train_poisson.refuse_options(arguments)
         return _run(arguments)
     except KeyboardInterrupt:
-        print(f"unigrid: interrupted; to go on: {_resuming(arguments.argv)}", file=sys.stderr)
+        again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
+        print(f"unigrid: interrupted; to go on: {shlex.join(['unigrid', *again])}", file=sys.stderr)
         return 130
+    except TrainingError as error:
+        print(f"unigrid: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import torch
-
-    from ..training import TrainingError
 
     request = _request(arguments)
     if not arguments.json:
         print("\n".join(introduction(request)), flush=True)
     try:
         result = _train(request)
-    except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
-        return 1
     except torch.OutOfMemoryError:
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
     written = _write(request, result)
-    print(json_text(summary(request, result, written)) if arguments.json else "\n".join(report(result, written)))
+    show(facts_of(request, result, written), arguments.json, report)
     return 0
-
-
-def _resuming(argv: list[str]) -> str:
-    """Return the command that resumes the run of this one."""
-    return shlex.join(["unigrid", *argv, *(["--resume"] if "--resume" not in argv else [])])
 
 
 def _request(arguments: argparse.Namespace) -> Request:
     """Check the arguments, the cheap ones first: a wrong name must not cost a download."""
     from ..conv.models import named_model
     from ..training import PROTOCOLS, load
+    from ..training.images.setup import training_splits
     from ..training.runs.devices import device_named
+    from ..training.runs.run import checked_seeds
 
     with user_errors():
         protocol = PROTOCOLS[choose(arguments.protocol, PROTOCOLS, "protocol")]
-        choices = _choices(arguments, protocol)
+        choices = options.choices(arguments, ("epochs", "batch_size", "learning_rate"), "protocol field", type(protocol))
         protocol = protocol.with_choices(**choices)
         device = device_named(arguments.device)
         model = named_model(arguments.model)
+        seeds = checked_seeds(arguments.seed)
         data = load(arguments.dataset, arguments.data_dir, arguments.download)
-        images, held_out = _counts(arguments, data, protocol)
+        training, validation = training_splits(data, protocol, arguments.subset, arguments.validation, seeds[0])
         config = dataclasses.replace(model.config, num_classes=len(data.classes), in_channels=data.shape[0])
         parameters = dataclasses.replace(model, config=config).parameters
-    return Request(
-        arguments, choices, protocol, data, images, held_out, parameters, str(device), Path(arguments.out or _folder(arguments))
-    )
+    held_out, folder = 0 if validation is None else len(validation), Path(arguments.out or _folder(arguments, seeds))
+    return Request(arguments, choices, protocol, data, len(training), held_out, parameters, str(device), seeds, folder)
 
 
-def _counts(arguments: argparse.Namespace, data: ImageData, protocol: ImageProtocol) -> tuple[int, int]:
-    """Return the numbers of training and of validation images."""
-    from ..training.images.setup import training_splits
-    from ..training.runs.run import checked_seeds
-
-    first = checked_seeds(arguments.seed)[0]
-    training, held_out = training_splits(data, protocol, arguments.subset, arguments.validation, first)
-    return len(training), 0 if held_out is None else len(held_out)
-
-
-def _choices(arguments: argparse.Namespace, protocol: ImageProtocol) -> dict[str, Any]:
-    """Return the fields of the protocol to change. Raises ValueError."""
-    kinds = typing.get_type_hints(type(protocol))
-    kinds.pop("name")  # a changed protocol keeps its name
-    return options.choices(arguments, ("epochs", "batch_size", "learning_rate"), kinds, "protocol field")
-
-
-def _folder(arguments: argparse.Namespace) -> str:
-    seeds = arguments.seed if isinstance(arguments.seed, list) else [arguments.seed]
+def _folder(arguments: argparse.Namespace, seeds: list[int]) -> str:
     name = f"{arguments.dataset}-{arguments.model}-{arguments.protocol}"
     if seeds != [0]:
         name += f"-seed{'s' * (len(seeds) > 1)}-{'-'.join(map(str, seeds))}"
@@ -206,25 +179,16 @@ def _train(request: Request) -> TrainResult:
 
 def _write(request: Request, result: TrainResult) -> list[str]:
     """Draw the requested figures and return their paths."""
-    arguments, pictures = request.arguments, {}
-    if not (arguments.plot or arguments.confusion):
-        return []
-    from .. import plots
-
     tests = {f"seed {run.seed}": run.test for run in result.runs if run.test is not None}
-    if arguments.plot:
-        histories = {f"seed {run.seed}": run.history for run in result.runs}
-        accuracies = {name: test.accuracy for name, test in tests.items()}
-        several = len(histories) > 1
-        pictures[arguments.plot] = plots.plot_training(
-            histories if several else result.history, test_accuracy=accuracies if several else result.test_accuracy
-        )
-    if arguments.confusion:
-        confusion = sum(test.confusion.numpy() for test in tests.values())
-        pictures[arguments.confusion] = plots.plot_confusion(confusion, request.data.classes)
-    for path, figure in pictures.items():
-        plots.save(figure, path)
-    return list(pictures)
+    histories: Any = {f"seed {run.seed}": run.history for run in result.runs}
+    accuracies: Any = {name: test.accuracy for name, test in tests.items()}
+    if len(histories) == 1:
+        histories, accuracies = result.history, result.test_accuracy
+    confusion = sum(test.confusion.numpy() for test in tests.values())
+    return save_figures(
+        (request.arguments.plot, lambda plots: plots.plot_training(histories, test_accuracy=accuracies)),
+        (request.arguments.confusion, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
+    )
 
 
 def introduction(request: Request) -> list[str]:
@@ -278,63 +242,56 @@ def images_per_second(run: SeedRun) -> float | None:
     return images / sum(taken) if sum(taken) > 0 else None
 
 
-def report(result: TrainResult, written: list[str]) -> list[str]:
-    """Return the lines of the report."""
-    synthetic = " [synthetic data]" * result.configuration["dataset"]["synthetic"]
-    lines = [line for run in result.runs for line in _report_of(run, synthetic, several=len(result.runs) > 1)]
-    if len(result.runs) > 1:
-        lines.append(f"All seeds: {result}")
-    lines += [f"Wrote {path}" for path in written]
-    return [*lines, f"`unigrid predict {shlex.quote(str(result.runs[0].folder))} IMAGE` classifies a picture of your own."]
-
-
-def _report_of(run: SeedRun, synthetic: str, several: bool) -> list[str]:
-    lines, rate = [], images_per_second(run)
-    if run.test is not None:
-        lines.append(
-            f"{f'Seed {run.seed}: t' if several else 'T'}est accuracy {100 * run.test.accuracy:.2f} % after the last epoch, "
-            f"{len(run.history)} ({run.test.count:,} images, loss {run.test.loss:.4f}){synthetic}"
-        )
-    if run.best_test is not None and run.best_validation_accuracy is not None:
-        lines.append(
-            f"Best epoch on the validation set, {run.best_epoch}: {100 * run.best_validation_accuracy:.2f} % there, "
-            f"{100 * run.best_test.accuracy:.2f} % of the test images"
-        )
-    lines.append(f"{run.seconds:.1f} s of training" + (f", {rate:,.0f} images per second" if rate else ""))
-    if run.folder is not None:
-        lines.append(f"In {run.folder}{os.sep}: {', '.join(sorted(entry.name for entry in run.folder.iterdir()))}")
-    return lines
-
-
-def summary(request: Request, result: TrainResult, written: list[str]) -> dict[str, Any]:
-    """Return the object that --json prints."""
-    from ..machine import versions
-
-    rates = [rate for rate in map(images_per_second, result.runs) if rate is not None]
+def facts_of(request: Request, result: TrainResult, written: list[str]) -> Facts:
+    """Return the outcome as plain values, for the report and for --json."""
+    runs = [_facts_of_run(run) for run in result.runs]
+    rates = [run["images_per_second"] for run in runs if run["images_per_second"] is not None]
     return {
-        "dataset": plain(result.configuration["dataset"]),
-        "model": {"name": request.arguments.model, "parameters": request.parameters, **plain(result.configuration["model"])},
-        "protocol": plain(result.configuration["protocol"]),
+        "dataset": {**result.configuration["dataset"], "test_images": len(request.data.test)},
+        "model": {"name": request.arguments.model, "parameters": request.parameters, **result.configuration["model"]},
+        "protocol": result.configuration["protocol"],
         "subset": request.arguments.subset,
         "validation": request.held_out,
         "device": request.device,
+        "message": str(result),
         "test_accuracy": result.test_accuracy,
         "test_accuracy_std": result.test_accuracy_std,
         "best_test_accuracy": result.best_test_accuracy,
         "seconds": sum(run.seconds for run in result.runs),
         "images_per_second": statistics.fmean(rates) if rates else None,
-        "runs": [_summary_of(run) for run in result.runs],
-        "written": [*written, *(str(run.folder) for run in result.runs)],
-        "versions": versions(),
+        "runs": runs,
+        "written": [*written, *(run["folder"] for run in runs)],
     }
 
 
-def _summary_of(run: SeedRun) -> dict[str, Any]:
-    return {
-        **plain(run.to_dict()),
-        "reason": run.reason,
-        "images_per_second": images_per_second(run),
-        "folder": str(run.folder),
-        "checkpoint": str(run.checkpoint),
-        "history": plain(run.history),
-    }
+def _facts_of_run(run: SeedRun) -> Facts:
+    rest = {"reason": run.reason, "images_per_second": images_per_second(run), "folder": str(run.folder)}
+    return {**run.to_dict(), **rest, "checkpoint": str(run.checkpoint), "history": run.history}
+
+
+def report(facts: Facts) -> list[str]:
+    """Return the lines of the report."""
+    runs = facts["runs"]
+    lines = [line for run in runs for line in _report_of(run, facts["dataset"], several=len(runs) > 1)]
+    if len(runs) > 1:
+        lines.append(f"All seeds: {facts['message']}")
+    folders = [run["folder"] for run in runs]
+    lines += [f"Wrote {path}" for path in facts["written"] if path not in folders]
+    return [*lines, f"`unigrid predict {shlex.quote(folders[0])} IMAGE` classifies a picture of your own."]
+
+
+def _report_of(run: Facts, data: Facts, several: bool) -> list[str]:
+    lines, rate = [], run["images_per_second"]
+    begin = f"Seed {run['seed']}: t" if several else "T"
+    if run["test_accuracy"] is not None:
+        lines.append(
+            f"{begin}est accuracy {100 * run['test_accuracy']:.2f} % after the last epoch, {len(run['history'])} "
+            f"({data['test_images']:,} images, loss {run['test_loss']:.4f}){' [synthetic data]' * data['synthetic']}"
+        )
+    if run["best_test_accuracy"] is not None:
+        lines.append(
+            f"Best epoch on the validation set, {run['best_epoch']}: {100 * run['best_validation_accuracy']:.2f} % there, "
+            f"{100 * run['best_test_accuracy']:.2f} % of the test images"
+        )
+    lines.append(f"{run['seconds']:.1f} s of training" + (f", {rate:,.0f} images per second" if rate else ""))
+    return [*lines, files_in(run["folder"])]

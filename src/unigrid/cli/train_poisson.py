@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
-from .monitor import json_text, plain
+from .monitor import Facts, files_in, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..training import PoissonResult
 
 IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
@@ -37,7 +38,8 @@ def refuse_options(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..training import TrainingError, anisotropic, train_solver
+    """Train, save the picture and print the report. Raises UsageError and TrainingError."""
+    from ..training import PoissonNetConfig, PoissonProtocol, anisotropic, train_solver
     from ..training.solvers.train import new_run
 
     given = [name for name in IMAGES_ALONE if getattr(arguments, name)]
@@ -50,31 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
-        choices = _choices(arguments)
+        choices = options.choices(arguments, ("epochs", "learning_rate"), "field", PoissonProtocol, PoissonNetConfig)
         new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # raises for what is wrong
     if not arguments.json:
         print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
         print(f"Files: {folder}{os.sep}", flush=True)
-    try:
-        result = train_solver(
-            problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
-            callback=None if arguments.json else _show, progress=False, **choices,
-        )  # fmt: skip
-    except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
-        return 1
-    written = _draw(arguments, result)
-    print(json_text(summary(result, written)) if arguments.json else "\n".join(report(result, written)))
+    result = train_solver(
+        problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
+        callback=None if arguments.json else _show, progress=False, **choices,
+    )  # fmt: skip
+    written = save_figures((arguments.plot, lambda plots: _smoothing(plots, result)))
+    show(facts_of(result, written), arguments.json, report)
     return 0
-
-
-def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of protocol and net to change. Raises ValueError."""
-    from ..training import PoissonNetConfig, PoissonProtocol
-
-    kinds = {**typing.get_type_hints(PoissonProtocol), **typing.get_type_hints(PoissonNetConfig)}
-    kinds.pop("name")
-    return options.choices(arguments, ("epochs", "learning_rate"), kinds, "field")
 
 
 def _folder(arguments: argparse.Namespace, values: list[float]) -> str:
@@ -92,41 +81,38 @@ def _show(row: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _draw(arguments: argparse.Namespace, result: PoissonResult) -> list[str]:
-    """Draw the smoothing factors of the trained smoothers at every frequency, if --plot is given."""
-    if not arguments.plot:
-        return []
-    from .. import plots
+def _smoothing(plots: Any, result: PoissonResult) -> Figure:
+    """Draw the smoothing factors of the trained smoothers at every frequency."""
     from ..analysis import FourierAnalysis
 
     problem, slots = result.model.problem, result.model.slots()
     legs = {"before the correction": slots["smoother"], "after it": slots["post_smoother"]}
     analyses = [FourierAnalysis(problem, smoother=smoother, pre=1, post=1) for smoother in legs.values()]
-    plots.save(plots.plot_smoothing(*analyses, labels=list(legs)), arguments.plot)
-    return [arguments.plot]
+    figure: Figure = plots.plot_smoothing(*analyses, labels=list(legs))
+    return figure
 
 
-def report(result: PoissonResult, written: list[str]) -> list[str]:
-    """Return the lines of the report."""
-    lines = [f"{str(result)[0].upper()}{str(result)[1:]}."]
-    if result.folder is not None:
-        lines.append(f"In {result.folder}{os.sep}: {', '.join(sorted(entry.name for entry in result.folder.iterdir()))}")
-    lines += [f"Wrote {path}" for path in written]
-    return [*lines, f"unigrid.solve(f, cycle=unigrid.training.load_trained({str(result.folder)!r}).model) solves with it."]
-
-
-def summary(result: PoissonResult, written: list[str]) -> dict[str, Any]:
-    """Return the object that --json prints."""
-    from ..machine import versions
-
+def facts_of(result: PoissonResult, written: list[str]) -> Facts:
+    """Return the outcome as plain values, for the report and for --json."""
     return {
-        **plain(result.configuration),
+        **result.configuration,
         "factors": list(result.factors),
+        "message": str(result),
         "reason": result.reason,
         "seconds": result.seconds,
-        "history": plain(result.history),
+        "history": result.history,
         "folder": str(result.folder),
         "checkpoint": str(result.checkpoint),
         "written": written,
-        "versions": versions(),
     }
+
+
+def report(facts: Facts) -> list[str]:
+    """Return the lines of the report."""
+    message, folder = facts["message"], facts["folder"]
+    return [
+        f"{message[0].upper()}{message[1:]}.",
+        files_in(folder),
+        *(f"Wrote {path}" for path in facts["written"]),
+        f"unigrid.solve(f, cycle=unigrid.training.load_trained({folder!r}).model) solves with it.",
+    ]

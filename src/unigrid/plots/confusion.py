@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def plot_confusion(matrix: ArrayLike, classes: Sequence[str] | None = None) -> F
         _draw_worst(beside, matrix, names)
     else:
         axes = figure.subplots()
-    image = _draw_matrix(axes, matrix, names)
+    image = draw_confusion(axes, matrix, names)
     bar = figure.colorbar(image, ax=axes, label="share of the true class (%)", ticks=TICKS, shrink=0.8, pad=0.02, aspect=30)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f}"))
@@ -63,7 +64,15 @@ def plot_confusion(matrix: ArrayLike, classes: Sequence[str] | None = None) -> F
 
 def draw_confusion(axes: Axes, matrix: ArrayLike, classes: Sequence[str] | None = None) -> AxesImage:
     """Draw the confusion matrix into `axes`, without color bar and list of pairs; arguments as of `plot_confusion`."""
-    return _draw_matrix(axes, *_checked(matrix, classes))
+    matrix, names = _checked(matrix, classes)
+    shares = _shares(matrix)
+    axes.set_facecolor("0.9")  # what a class without images shows
+    image = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(EXPONENT, 0.0, 1.0), interpolation="nearest")
+    if len(matrix) <= MOST_NUMBERS:
+        _write_counts(axes, matrix, np.asarray(image.norm(shares)))
+    _label(axes, names)
+    axes.set_title(f"accuracy {100 * (np.trace(matrix) / matrix.sum()):.1f} % of {matrix.sum():,} images", fontsize="medium")
+    return image
 
 
 def most_confused(matrix: ArrayLike, count: int = WORST) -> list[tuple[int, int, float]]:
@@ -99,17 +108,6 @@ def _shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.divide(matrix, images, out=np.full(matrix.shape, np.nan), where=images > 0)
 
 
-def _draw_matrix(axes: Axes, matrix: NDArray[np.int64], names: list[str]) -> AxesImage:
-    shares = _shares(matrix)
-    axes.set_facecolor("0.9")  # what a class without images shows
-    image = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(EXPONENT, 0.0, 1.0), interpolation="nearest")
-    if len(matrix) <= MOST_NUMBERS:
-        _write_counts(axes, matrix, np.asarray(image.norm(shares)))
-    _label(axes, names)
-    axes.set_title(f"accuracy {100 * (np.trace(matrix) / matrix.sum()):.1f} % of {matrix.sum():,} images", fontsize="medium")
-    return image
-
-
 def _write_counts(axes: Axes, matrix: NDArray[np.int64], shades: NDArray[np.float64]) -> None:
     """Write each count into its cell; zeros, which are white, would only hide the rest."""
     size = min(9.0, 36.0 / len(f"{matrix.max()}"))
@@ -120,17 +118,15 @@ def _write_counts(axes: Axes, matrix: NDArray[np.int64], shades: NDArray[np.floa
 
 
 def _label(axes: Axes, names: list[str]) -> None:
-    numbered = len(names) > MOST_NAMES
-    axes.set(xlabel="predicted class", ylabel="true class")
-    if numbered:
+    if len(names) > MOST_NAMES:
         axes.set(xlabel="number of the predicted class", ylabel="number of the true class")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(10, integer=True))
         return
-    places = range(len(names))
-    slanted = max(map(len, names)) > 2
-    axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", rotation_mode="anchor")
-    axes.set_yticks(places, names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
+    axes.set_xticks(range(len(names)), names, **slanted)
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
 
 

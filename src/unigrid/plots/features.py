@@ -59,15 +59,16 @@ def plot_levels(model: Classifier, image: Tensor, *, picture: ArrayLike | None =
     """
     _check(image, channels)
     image = image[None] if image.ndim == 3 else image
-    levels = [_Level(state) for state in _evaluate(model, image)]
-    grid = PanelGrid(len(levels), 4, aspect=image.shape[2] / image.shape[3])
+    states = _evaluate(model, image)
+    grid = PanelGrid(len(states), 4, aspect=image.shape[2] / image.shape[3])
     _draw_picture(grid.add(0, 0), _stretched(image) if picture is None else np.asarray(picture))
-    panels = [[grid.add(row, column) for column in (1, 2, 3)] for row in range(len(levels))]
-    for number, (level, row) in enumerate(zip(levels, panels, strict=True)):
-        level.draw(row, channels)
-        row[0].set_ylabel(f"level {number}:  {level.data.shape[1]} × {level.data.shape[2]}")
-    for axes, title in zip(panels[0], TITLES, strict=True):
-        axes.set_title(title, fontsize="medium")
+    for number, state in enumerate(states):
+        panels = [grid.add(number, column) for column in (1, 2, 3)]
+        _draw_level(panels, state, channels)
+        panels[0].set_ylabel("level {}:  {} × {}".format(number, *state.data.shape[2:]))
+        if number == 0:
+            for axes, title in zip(panels, TITLES, strict=True):
+                axes.set_title(title, fontsize="medium")
     grid.add_bar(extend="both")
     return grid.figure
 
@@ -81,48 +82,30 @@ def draw_channels(axes: Axes, values: ArrayLike, *, channels: int = CHANNELS) ->
     _draw_channels(axes, values, shown, color_limit(values[shown], SHOWN_PART))
 
 
-class _Level:
-    """A level's data, features and residual as arrays (channels, height, width); None where there is none."""
-
-    def __init__(self, state: LevelState) -> None:
-        residual = state.residual
-        self.data = _array(state.data)
-        self.residual = None if residual is None else _array(residual)
-        self.features = None if state.features is None else _array(state.features)
-        self.carries_residual = residual is not None and residual is state.features
-
-    def draw(self, panels: list[Axes], channels: int) -> None:
-        shown = most_energetic(self.data, channels)
-        values = self.data[shown]
-        if self.is_comparable:
-            values = np.stack([values, self.residual[shown]])  # type: ignore[index]
-        limit = color_limit(values, SHOWN_PART)
-        _draw_channels(panels[0], self.data, shown, limit)
-        self.draw_features(panels[1], channels)
-        self.draw_residual(panels[2], shown, limit)
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether the residual is data of the same channels; the steps of a plain network may widen it."""
-        return self.residual is not None and self.residual.shape == self.data.shape
-
-    def draw_features(self, axes: Axes, channels: int) -> None:
-        if self.features is None:
-            _say(axes, "$u = 0$")
-        elif self.carries_residual:
-            _say(axes, "the state is\nthe residual")
-        else:
-            draw_channels(axes, self.features, channels=channels)
-
-    def draw_residual(self, axes: Axes, shown: NDArray[np.int64], limit: float) -> None:
-        if self.residual is None:
-            _say(axes, "no $A$ on this level")
-        elif not self.is_comparable:
-            draw_channels(axes, self.residual, channels=len(shown))
-        else:
-            draw_tiles(axes, self.residual[shown], limit)
-            part = np.linalg.norm(self.residual) / (np.linalg.norm(self.data) or 1.0)
-            axes.set_xlabel(rf"$\|f - A u\| = {part:.2g}\,\|f\|$" + "\nthe same channels and colors", fontsize=8)
+def _draw_level(panels: list[Axes], state: LevelState, channels: int) -> None:
+    """Draw data, features and residual of a level, the residual like the data if it has the channels of the data."""
+    data = _array(state.data)
+    residual = None if state.residual is None else _array(state.residual)
+    shown = most_energetic(data, channels)
+    values = data[shown]
+    if residual is not None and residual.shape == data.shape:
+        values = np.stack([values, residual[shown]])
+    limit = color_limit(values, SHOWN_PART)
+    _draw_channels(panels[0], data, shown, limit)
+    if state.features is None:
+        _say(panels[1], "$u = 0$")
+    elif state.features is state.residual:
+        _say(panels[1], "the state is\nthe residual")
+    else:
+        draw_channels(panels[1], _array(state.features), channels=channels)
+    if residual is None:
+        _say(panels[2], "no $A$ on this level")
+    elif residual.shape == data.shape:
+        draw_tiles(panels[2], residual[shown], limit)
+        part = np.linalg.norm(residual) / (np.linalg.norm(data) or 1.0)
+        panels[2].set_xlabel(rf"$\|f - A u\| = {part:.2g}\,\|f\|$" + "\nthe same channels and colors", fontsize=8)
+    else:
+        draw_channels(panels[2], residual, channels=len(shown))  # the steps of a plain network may widen it
 
 
 def _check(image: Tensor, channels: int) -> None:

@@ -164,20 +164,13 @@ def _draw_path(axes: Axes, cycle: StencilCycle, layout: _HierarchyLayout) -> Non
 
 def _path_handles(cycle: StencilCycle) -> list[Line2D]:
     """Return the entries of the legend."""
-
-    def handle(label: str, **look: Any) -> Line2D:
-        return Line2D([], [], label=label, **look)
-
-    coarsest = handle("solve on the coarsest grid", color="black", marker="s", linestyle="", markersize=6.5)
-    if len(cycle.levels) == 1:
-        return [coarsest]
-    dot: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": "", "markersize": 6}
+    node: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": "", "markersize": 6}
+    coarsest = {"solve on the coarsest grid": {**node, "marker": "s", "markersize": 6.5}}
     steps = ", ".join(f"{count} {way}" for count, way in zip(cycle.sweeps, ("down", "up"), strict=True) if count)
-    handles = [handle(f"smoothing steps, {steps}", **dot), coarsest]
+    looks: dict[str, dict[str, Any]] = {f"smoothing steps, {steps}": node, **coarsest}
     if not (cycle.pre and cycle.post):
-        handles.append(handle("no smoothing", markerfacecolor="white", **dot))
-    return [
-        *handles,
-        handle(r"restriction $R$ of the residual", color=DOWN, linewidth=1.5),
-        handle(r"prolongation $P$ of the correction", color=UP, linewidth=1.5),
-    ]
+        looks["no smoothing"] = {**node, "markerfacecolor": "white"}
+    looks[r"restriction $R$ of the residual"] = {"color": DOWN, "linewidth": 1.5}
+    looks[r"prolongation $P$ of the correction"] = {"color": UP, "linewidth": 1.5}
+    shown = coarsest if len(cycle.levels) == 1 else looks
+    return [Line2D([], [], label=label, **look) for label, look in shown.items()]

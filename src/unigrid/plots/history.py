@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from .style import add_grid, looks_of
+from .style import add_legend, label_steps, looks_of
 
 if TYPE_CHECKING:
     from ..solution import Solution
@@ -36,40 +35,30 @@ def plot_history(solutions: Mapping[Any, Solution], *, rtol: float | None = None
     figure = Figure(figsize=(8.2 if many else 6.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
     _draw_runs(axes, solutions, rtol)
-    if many:
-        figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-    else:
-        axes.legend(frameon=False, fontsize="small")
+    add_legend(axes, beside=many)
     return figure
 
 
 def draw_history(axes: Axes, solutions: Mapping[Any, Solution], *, rtol: float | None = None) -> None:
     """Draw the histories into `axes`; arguments as of `plot_history`."""
     _draw_runs(axes, solutions, rtol)
-    axes.legend(frameon=False, fontsize="small")
+    add_legend(axes)
 
 
 def _draw_runs(axes: Axes, solutions: Mapping[Any, Solution], rtol: float | None) -> None:
     looks = looks_of(list(solutions))
     for label, solution in solutions.items():
         text = label if isinstance(label, str) else ", ".join(label)
-        _draw_run(axes, solution, text, looks[label])
+        if not math.isnan(solution.rate):
+            text += f": factor {solution.rate:.3f}"
+        axes.plot(relative_residuals(solution), label=text, linewidth=1.4, **looks[label])
         if len(solutions) <= MOST_RATES:
             _draw_rate(axes, solution, looks[label]["color"])
     if rtol is not None and rtol > 0:
         label = f"tolerance {rtol:.2g}".replace("e-0", "e-")
         axes.axhline(rtol, color="0.4", linewidth=0.9, linestyle=(0, (6, 3)), label=label, zorder=1)
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
-    add_grid(axes)
-
-
-def _draw_run(axes: Axes, solution: Solution, label: str, look: dict[str, Any]) -> None:
-    rate = solution.rate
-    text = label if math.isnan(rate) else f"{label}: factor {rate:.3f}"
-    axes.plot(relative_residuals(solution), label=text, linewidth=1.4, **look)
+    label_steps(axes, "iteration", r"relative residual  $\|b - A u_k\| \, / \, \|b - A u_0\|$")
 
 
 def _draw_rate(axes: Axes, solution: Solution, color: str) -> None:

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 COUNT = 16
 SLOTS = {
-    "operator": "$A$",
-    "smoother": "$B$",
-    "restriction": "$R$",
-    "state_transfer": r"$\Pi$",
-    "prolongation": "$P$",
+    "operator": "$A$", "smoother": "$B$", "restriction": "$R$", "state_transfer": r"$\Pi$", "prolongation": "$P$",
     "post_smoother": "$B$ of the way up",
-}
+}  # fmt: skip
 
 
 def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
@@ -63,11 +59,11 @@ def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
     groups = _groups(levels)
     if not groups:
         raise ValueError(f"no slot of this {type(model).__name__} has convolution kernels to draw")
-    rows = sorted({group.level for group in groups})
+    rows = sorted({group.levels[0] for group in groups})
     slots = [slot for slot in SLOTS if any(group.slot == slot for group in groups)]
     grid = PanelGrid(len(rows), len(slots))
     for group in groups:
-        axes = grid.add(rows.index(group.level), slots.index(group.slot))
+        axes = grid.add(rows.index(group.levels[0]), slots.index(group.slot))
         draw_kernels(axes, group.kernels, count=count)
         axes.set_title(group.name(len(levels)), fontsize=9)
     grid.add_bar()
@@ -92,24 +88,24 @@ class _Group:
     """The weights (outputs, inputs, height, width) that a slot of a level uses, and the levels that share them."""
 
     slot: str
-    level: int
     weights: list[Tensor]
     levels: list[int]
 
     def name(self, depth: int) -> str:
         if len(self.levels) == 1:
-            return f"{SLOTS[self.slot]}, level {self.level}"
-        if len(self.levels) == depth or self.levels == list(range(depth - 1)):
-            return f"{SLOTS[self.slot]}, shared by all levels"
-        return f"{SLOTS[self.slot]}, shared by levels {', '.join(map(str, self.levels))}"
+            where = f"level {self.levels[0]}"
+        elif len(self.levels) == depth or self.levels == list(range(depth - 1)):
+            where = "shared by all levels"
+        else:
+            where = f"shared by levels {', '.join(map(str, self.levels))}"
+        return f"{SLOTS[self.slot]}, {where}"
 
     @property
     def kernels(self) -> NDArray[np.float64]:
-        """All of them, (count, height, width)."""
-        size = max(weight.shape[2:].numel() for weight in self.weights)
-        chosen = [weight for weight in self.weights if weight.shape[2:].numel() == size]
-        arrays = [weight.detach().double().cpu().numpy() for weight in chosen]
-        return np.concatenate([array.reshape(-1, *array.shape[2:]) for array in arrays])
+        """Those of the largest size, (count, height, width)."""
+        arrays = [weight.detach().double().cpu().numpy() for weight in self.weights]
+        size = max(array[0, 0].size for array in arrays)
+        return np.concatenate([array.reshape(-1, *array.shape[2:]) for array in arrays if array[0, 0].size == size])
 
 
 def _groups(levels: list[Any]) -> list[_Group]:
@@ -121,6 +117,6 @@ def _groups(levels: list[Any]) -> list[_Group]:
         for slot in SLOTS:
             modules: list[Any] = convolutions_of(getattr(level, slot, None))
             if modules:
-                group = _Group(slot, number, [module.weight for module in modules], [])
+                group = _Group(slot, [module.weight for module in modules], [])
                 groups.setdefault((slot, *map(id, modules)), group).levels.append(number)
     return list(groups.values())

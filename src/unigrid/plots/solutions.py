@@ -24,12 +24,7 @@ LONGEST_TO_SCALE = 5.0
 
 
 def plot_solution(
-    u: ArrayLike,
-    problem: Poisson | None = None,
-    *,
-    label: str = "u",
-    picture: bool = False,
-    cmap: str | None = None,
+    u: ArrayLike, problem: Poisson | None = None, *, label: str = "u", picture: bool = False, cmap: str | None = None
 ) -> Figure:
     """Return a figure of a grid array: a curve in 1-D, an image in 2-D, three slices through the middle in 3-D.
 
@@ -57,16 +52,14 @@ def plot_solution(
         figure = Figure(figsize=(6.0, 3.6), layout="constrained")
         _draw_curve(figure.add_subplot(), u, coordinates[0], label)
         return figure
-    scale = _color_scale(u, cmap, None)
-    if u.ndim == 2:
-        pair = (1, 0) if picture else (0, 1)
-        figure, (panel,), bar = _panels(coordinates, [pair], longest=4.6)
-        image = _draw_panel(panel, u if picture else u.T, [coordinates[number] for number in pair], scale, downward=picture)
-    else:
-        pairs = [(0, 1), (0, 2), (1, 2)]
-        figure, panels, bar = _panels(coordinates, pairs, longest=3.0)
-        for panel, pair in zip(panels, pairs, strict=True):
-            image = _draw_slice(panel, u, coordinates, pair, scale)
+    flat, scale = u.ndim == 2, _color_scale(u, cmap, None)
+    downward = flat and picture
+    pairs = [(1, 0) if downward else (0, 1)] if flat else [(0, 1), (0, 2), (1, 2)]
+    figure, panels, bar = _panels(coordinates, pairs, longest=4.6 if flat else 3.0)
+    for panel, pair in zip(panels, pairs, strict=True):
+        plane = u if flat else _middle(panel, u, coordinates, fixed=3 - sum(pair))
+        along = [coordinates[number] for number in pair]
+        image = _draw_panel(panel, plane if downward else plane.T, along, scale, downward=downward)
     add_color_bar(bar, image, label)
     return figure
 
@@ -163,15 +156,11 @@ def _ticks(inches: float) -> MaxNLocator:
     return MaxNLocator(nbins=min(max(int(inches / 0.6), 1), 6), steps=[1, 2, 2.5, 5, 10])
 
 
-def _draw_slice(
-    axes: Axes, u: NDArray[Any], coordinates: Sequence[_Coordinates], pair: tuple[int, int], scale: dict[str, Any]
-) -> AxesImage:
-    """Draw the plane through the middle that the pair of axes spans."""
-    fixed = 3 - sum(pair)
-    middle = u.shape[fixed] // 2
-    along = coordinates[fixed]
+def _middle(axes: Axes, u: NDArray[Any], coordinates: Sequence[_Coordinates], fixed: int) -> NDArray[Any]:
+    """Return the plane through the middle of the fixed axis, and note its place in the title."""
+    middle, along = u.shape[fixed] // 2, coordinates[fixed]
     axes.set_title(f"{along.label} = {along.positions[middle]:.4g}", fontsize="medium")
-    return _draw_panel(axes, u.take(middle, axis=fixed).T, [coordinates[number] for number in pair], scale, downward=False)
+    return u.take(middle, axis=fixed)
 
 
 def _draw_panel(

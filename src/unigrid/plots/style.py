@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from ..files import PICTURES, atomic_output, checked_output
 
@@ -34,6 +35,21 @@ def add_grid(axes: Axes) -> None:
     """Add grid lines at the major ticks, behind the curves."""
     axes.grid(True, which="major", color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def label_steps(axes: Axes, step: str, label: str) -> None:
+    """Label axes whose horizontal one counts iterations or epochs, and add the grid."""
+    axes.set(xlabel=step, ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    add_grid(axes)
+
+
+def add_legend(axes: Axes, beside: bool = False, **options: Any) -> None:
+    """Add a legend inside the axes or beside them, where it covers nothing."""
+    if beside:
+        axes.figure.legend(loc="outside right upper", frameon=False, fontsize="small", **options)
+    else:
+        axes.legend(frameon=False, fontsize="small", **options)
 
 
 def add_color_bar(axes: Axes, image: AxesImage, label: str, extend: str = "neither") -> None:

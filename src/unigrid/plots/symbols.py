@@ -109,15 +109,10 @@ def draw_symbol(axes: Axes, symbol: KernelSymbol) -> AxesImage:
     values = symbol.root_mean_square(theta[:, None], theta[None, :])
     largest = float(values.max())
     image = _draw(axes, values / largest if largest else values, (2, 2), ("θ₁", "θ₀"), 1.0)
-    axes.set_title(f"${symbol.slot}$, {_where(symbol)}: {symbol.kind}", fontsize=9)
+    where = f"level{'s' * (len(symbol.levels) > 1)} {', '.join(map(str, symbol.levels))}"
+    axes.set_title(f"${symbol.slot}$, {where}: {symbol.kind}", fontsize=9)
     axes.set_xlabel(f"{symbol.low_share:.1%} of the energy low\nlargest {largest:.2g}", fontsize=8)
     return image
-
-
-def _where(symbol: KernelSymbol) -> str:
-    if len(symbol.levels) == 1:
-        return f"level {symbol.levels[0]}"
-    return f"levels {', '.join(map(str, symbol.levels))}"
 
 
 def _images(analyses: tuple[FourierAnalysis, ...], names: list[str]) -> Figure:

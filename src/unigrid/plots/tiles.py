@@ -42,11 +42,7 @@ def hide_ticks(axes: Axes) -> None:
 class PanelGrid:
     """A figure of panels in rows and columns, each with room for a title above and a caption below, and one color bar.
 
-    Parameters
-    ----------
-    rows, columns : int
-    aspect : float
-        Height over width of what the panels show.
+    `aspect` is height over width of what the panels show.
     """
 
     width, left, gap, right, above, below = 1.8, 0.1, 0.4, 0.8, 0.32, 0.5  # inches

@@ -16,10 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from .style import COLORS, add_grid, looks_of
+from .style import COLORS, add_legend, label_steps, looks_of
 
 Row = Mapping[str, Any]
 History = Sequence[Row]
@@ -29,7 +29,7 @@ TRAINING, VALIDATION = "-", "--"
 TEST_MARKER = "*"
 LOG_FROM = 10.0  # a quantity whose largest value is this many times its smallest gets a logarithmic scale
 MOST_IN_AXES = 3  # the legend of more runs than these stands beside the panels, where it covers nothing
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 2.8}  # long enough to show dashes
+HANDLE = 2.8  # length of a line in the legend, long enough to show dashes
 MARKED = 12  # about how many epochs of a curve carry a marker
 
 
@@ -69,10 +69,7 @@ def plot_training(histories: Histories, *, test_accuracy: float | Mapping[Any, f
         _draw_learning_rate(panels[2], runs)
     for panel in panels[:-1]:
         panel.set_xlabel("")
-    if many:
-        figure.legend(handles=_legend(runs), loc="outside right upper", **LEGEND)
-    else:
-        panels[1].legend(handles=_legend(runs), **LEGEND)
+    _add_legend(panels[1], runs, beside=many)
     figure.align_ylabels(panels)
     return figure
 
@@ -81,19 +78,14 @@ def draw_loss(axes: Axes, histories: Histories) -> None:
     """Draw the loss over the epochs into `axes`; arguments as of `plot_training`."""
     runs = _runs(histories)
     _draw_loss(axes, runs)
-    validated = any(run.has("validation_loss") for run in runs)
-    if runs[0].label is not None:
-        axes.legend(handles=[_handle(run, run.name, TRAINING) for run in runs] + _style_handles(validated), **LEGEND)
-    elif validated:
-        validation = _handle(runs[0], "validation", VALIDATION, _validation_color(runs[0]))
-        axes.legend(handles=[_handle(runs[0], "training", TRAINING), validation], **LEGEND)
+    _add_legend(axes, runs)
 
 
 def draw_accuracy(axes: Axes, histories: Histories, *, test_accuracy: float | Mapping[Any, float] | None = None) -> None:
     """Draw training and validation accuracy in % over the epochs into `axes`; arguments as of `plot_training`."""
     runs = _runs(histories, test_accuracy)
     _draw_accuracy(axes, runs)
-    axes.legend(handles=_legend(runs), **LEGEND)
+    _add_legend(axes, runs)
 
 
 def draw_learning_rate(axes: Axes, histories: Histories) -> None:
@@ -117,8 +109,23 @@ class _Run:
         return ", ".join(map(str, self.label)) if isinstance(self.label, tuple) else str(self.label)
 
     @property
+    def accuracies(self) -> str:
+        """The text of the legend: of a run among several those to compare it by, the training accuracy only without them."""
+        training = f"training {_percent(self.last('train_accuracy'))}"
+        if self.label is None:
+            return training
+        measured = {"validation": self.last("validation_accuracy"), "test": _number(self.test_accuracy)}
+        shown = [f"{name} {_percent(value)}" for name, value in measured.items() if not math.isnan(value)]
+        return f"{self.name}: {', '.join(shown) or training}"
+
+    @property
     def epochs(self) -> NDArray[np.int64]:
         return np.array([row["epoch"] for row in self.rows])
+
+    def color(self, number: int) -> str:
+        """Return a color of its own for part of a single run; among several runs the color stands for the run."""
+        color: str = COLORS[number] if self.label is None else self.look["color"]
+        return color
 
     def has(self, key: str) -> bool:
         return any(row.get(key) is not None for row in self.rows)
@@ -137,8 +144,7 @@ class _Run:
     def last(self, key: str) -> float:
         """Return the last finite value, NaN if there is none."""
         values = self.column(key)
-        finite = values[np.isfinite(values)]
-        return float(finite[-1]) if finite.size else math.nan
+        return float(next((value for value in values[::-1] if not math.isnan(value)), math.nan))
 
 
 def _runs(histories: Histories, test_accuracy: float | Mapping[Any, float] | None = None) -> list[_Run]:
@@ -179,33 +185,36 @@ def _number(value: Any) -> float:
 
 def _draw_loss(axes: Axes, runs: Sequence[_Run]) -> None:
     for run in runs:
-        _draw_curve(axes, run, run.column("train_loss"), TRAINING)
-        if run.has("validation_loss"):
-            _draw_curve(axes, run, run.column("validation_loss"), VALIDATION, _validation_color(run))
+        validated = run.has("validation_loss")  # the label of the axis names a single curve
+        _draw_curve(axes, run, run.column("train_loss"), run.name or "training" * validated)
+        if validated:
+            _draw_curve(axes, run, run.column("validation_loss"), "validation", VALIDATION)
     _mark_not_finite(axes, runs)
     _scale(axes, np.concatenate([run.column(key) for run in runs for key in ("train_loss", "validation_loss")]))
-    _finish(axes, "loss" if any(run.has("validation_loss") for run in runs) else "training loss")
+    label_steps(axes, "epoch", "loss" if any(run.has("validation_loss") for run in runs) else "training loss")
 
 
 def _draw_accuracy(axes: Axes, runs: Sequence[_Run]) -> None:
     for run in runs:
-        _draw_curve(axes, run, 100 * run.column("train_accuracy"), TRAINING)
+        _draw_curve(axes, run, 100 * run.column("train_accuracy"), run.accuracies)
         if run.has("validation_accuracy"):
-            _draw_curve(axes, run, 100 * run.column("validation_accuracy"), VALIDATION, _validation_color(run))
+            text = f"validation {_percent(run.last('validation_accuracy'))}"
+            _draw_curve(axes, run, 100 * run.column("validation_accuracy"), text, VALIDATION)
         if run.test_accuracy is not None:
-            look: dict[str, Any] = {"color": _test_color(run), "markeredgecolor": "black", "markeredgewidth": 0.6}
+            look: dict[str, Any] = {"color": run.color(4), "markeredgecolor": "black", "markeredgewidth": 0.6}
             axes.plot(
-                run.epochs[-1], 100 * run.test_accuracy, marker=TEST_MARKER, markersize=12, zorder=5, linestyle="", **look
-            )
-    _finish(axes, "accuracy (%)")
+                run.epochs[-1], 100 * run.test_accuracy, marker=TEST_MARKER, markersize=12, zorder=5, linestyle="", **look,
+                label=f"test {_percent(run.test_accuracy)}" if run.label is None else None,
+            )  # fmt: skip
+    label_steps(axes, "epoch", "accuracy (%)")
 
 
 def _draw_learning_rate(axes: Axes, runs: Sequence[_Run]) -> None:
     for run in runs:
-        _draw_curve(axes, run, run.column("learning_rate"), TRAINING)
+        _draw_curve(axes, run, run.column("learning_rate"))
     if all(_is_stepwise(run.column("learning_rate")) for run in runs):
         _scale(axes, np.concatenate([run.column("learning_rate") for run in runs]))
-    _finish(axes, "learning rate")
+    label_steps(axes, "epoch", "learning rate")
 
 
 def _is_stepwise(rates: NDArray[np.float64]) -> bool:
@@ -213,26 +222,14 @@ def _is_stepwise(rates: NDArray[np.float64]) -> bool:
     return int(np.count_nonzero(np.diff(rates))) < len(rates) / 2
 
 
-def _draw_curve(axes: Axes, run: _Run, values: NDArray[np.float64], style: str, color: str | None = None) -> None:
-    axes.plot(run.epochs, values, linewidth=1.5, markevery=max(1, len(values) // MARKED), **_look(run, style, color))
-
-
-def _look(run: _Run, style: str, color: str | None = None) -> dict[str, Any]:
-    """Return the run's look with the line style of training or validation."""
+def _draw_curve(axes: Axes, run: _Run, values: NDArray[np.float64], label: str = "", style: str = TRAINING) -> None:
+    """Draw one column of a run. Among several runs only the training curve, which stands for its run, has a label."""
     look = {**run.look, "linestyle": style, "markersize": 0.75 * run.look["markersize"]}
-    if color is not None:
-        look["color"] = color
-        look["markerfacecolor"] = color if run.look["markerfacecolor"] != "none" else "none"
-    return look
-
-
-def _validation_color(run: _Run) -> str:
-    """Return a separate color for a single run; among several runs the color stands for the run."""
-    return COLORS[1] if run.label is None else run.look["color"]
-
-
-def _test_color(run: _Run) -> str:
-    return COLORS[4] if run.label is None else run.look["color"]
+    if style == VALIDATION:
+        look["color"] = run.color(1)
+        look["markerfacecolor"] = run.color(1) if run.look["markerfacecolor"] != "none" else "none"
+        label = label if run.label is None else ""
+    axes.plot(run.epochs, values, linewidth=1.5, markevery=max(1, len(values) // MARKED), label=label or None, **look)
 
 
 def _mark_not_finite(axes: Axes, runs: Sequence[_Run]) -> None:
@@ -262,51 +259,18 @@ def _scale(axes: Axes, values: NDArray[np.float64]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _finish(axes: Axes, label: str) -> None:
-    axes.set(xlabel="epoch", ylabel=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    add_grid(axes)
-
-
-def _legend(runs: Sequence[_Run]) -> list[Line2D]:
-    """Return the entries of the legend: the curves of a single run, or the runs and their line styles."""
-    if runs[0].label is None:
-        return _single_legend(runs[0])
-    entries = [_handle(run, _summary(run), TRAINING) for run in runs]
-    entries += _style_handles(any(run.has("validation_accuracy") for run in runs))
-    if any(run.test_accuracy is not None for run in runs):
-        entries.append(Line2D([], [], color="0.4", marker=TEST_MARKER, markersize=11, linestyle="", label="test"))
-    return entries
-
-
-def _style_handles(validated: bool) -> list[Line2D]:
-    """Return the entries for the line styles, where color stands for the run."""
-    styles: list[tuple[str, Any]] = [("training", TRAINING)] + [("validation", VALIDATION)] * validated
-    return [Line2D([], [], color="0.4", linewidth=1.5, linestyle=style, label=name) for name, style in styles]
-
-
-def _single_legend(run: _Run) -> list[Line2D]:
-    entries = [_handle(run, f"training {_percent(run.last('train_accuracy'))}", TRAINING)]
-    if run.has("validation_accuracy"):
-        text = f"validation {_percent(run.last('validation_accuracy'))}"
-        entries.append(_handle(run, text, VALIDATION, _validation_color(run)))
-    if run.test_accuracy is not None:
-        look: dict[str, Any] = {"color": _test_color(run), "markeredgecolor": "black", "markeredgewidth": 0.6}
-        text = f"test {_percent(run.test_accuracy)}"
-        entries.append(Line2D([], [], marker=TEST_MARKER, markersize=11, linestyle="", label=text, **look))
-    return entries
-
-
-def _summary(run: _Run) -> str:
-    """Return the run's name with the accuracies to compare runs by; the training accuracy only if there are none."""
-    accuracies = {"validation": run.last("validation_accuracy"), "test": run.test_accuracy}
-    shown = [f"{name} {_percent(value)}" for name, value in accuracies.items() if value is not None and not math.isnan(value)]
-    return f"{run.name}: {', '.join(shown) or 'training ' + _percent(run.last('train_accuracy'))}"
+def _add_legend(axes: Axes, runs: Sequence[_Run], beside: bool = False) -> None:
+    """Add a legend of all curves with a label, and of the line styles where color stands for the run."""
+    handles: list[Any] = axes.get_legend_handles_labels()[0]
+    styles: dict[Any, str] = {} if runs[0].label is None else {TRAINING: "training"}
+    if styles and any(line.get_linestyle() == VALIDATION for line in axes.lines):
+        styles[VALIDATION] = "validation"
+    handles += [Line2D([], [], color="0.4", linewidth=1.5, linestyle=style, label=name) for style, name in styles.items()]
+    if styles and any(run.test_accuracy is not None for run in runs):
+        handles.append(Line2D([], [], color="0.4", marker=TEST_MARKER, markersize=11, linestyle="", label="test"))
+    if handles:
+        add_legend(axes, beside, handles=handles, handlelength=HANDLE)
 
 
 def _percent(accuracy: float) -> str:
     return "not measured" if math.isnan(accuracy) else f"{100 * accuracy:.1f} %"
-
-
-def _handle(run: _Run, label: str, style: str, color: str | None = None) -> Line2D:
-    return Line2D([], [], label=label, linewidth=1.5, **_look(run, style, color))
