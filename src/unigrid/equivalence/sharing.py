@@ -17,7 +17,7 @@ from ..conv.mgnet import MgNet
 from ..conv.residual import BlockRestriction, CarriedResidual, ResidualSteps, ResNet
 from ..conv.slots import ConvOperator, operator_of_step
 from ..messages import choose
-from .rewriting import built_with
+from .rewriting import filled
 
 Network = TypeVar("Network", MgNet, ResNet)
 SHARINGS = ("step", "level", "global")  # from most operators to one
@@ -97,9 +97,8 @@ def _with_sharing(model: Network, to: str, more: bool) -> Network:
         )
     config = dataclasses.replace(model.config, operator_sharing=to)
     with torch.device("meta"):
-        target = config.build()
-    made: Network = built_with(config, _weights(model, target), model)
-    return made
+        target: Any = config.build()
+    return filled(target, _weights(model, target), model)
 
 
 def _weights(model: Network, target: Network) -> dict[str, Tensor]:

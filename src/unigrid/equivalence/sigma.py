@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+
 from ..conv.residual import ResNet
-from .rewriting import built_with
+from .rewriting import filled
 
 
 def to_sigma_form(resnet: ResNet) -> ResNet:
@@ -70,5 +72,6 @@ def _in_form(resnet: ResNet, wanted: str, form: str) -> ResNet:
             form: f"is in that form already; {'from' if form == 'sigma' else 'to'}_sigma_form leads back",
         }[resnet.config.form]
         raise ValueError(f"resnet must have form={wanted!r}, got {resnet.config.form!r}, which {reason}")
-    made: ResNet = built_with(dataclasses.replace(resnet.config, form=form), resnet.state_dict(keep_vars=True), resnet)
-    return made
+    with torch.device("meta"):
+        made = dataclasses.replace(resnet.config, form=form).build()
+    return filled(made, resnet.state_dict(keep_vars=True), resnet)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..conv.classifier import ACTIVATIONS
 from ..conv.mgnet import MgNet, MgNetConfig
-from .rewriting import copy_modes, load_copies
+from .rewriting import filled
 
 WRITTEN_OUT = {
     "cycle": ("V",),
@@ -223,9 +223,7 @@ def to_unet(mgnet: MgNet) -> UNet:
     with torch.device("meta"):
         made = UNet(mgnet.config)
     names, weights = _dictionary(made), mgnet.state_dict(keep_vars=True)
-    load_copies(made, {ours: weights[theirs] for ours, theirs in names.items()})
-    copy_modes(made, mgnet, names)
-    return made
+    return filled(made, {ours: weights[theirs] for ours, theirs in names.items()}, mgnet, names)
 
 
 def from_unet(unet: UNet) -> MgNet:
@@ -243,9 +241,7 @@ def from_unet(unet: UNet) -> MgNet:
     with torch.device("meta"):
         made = unet.config.build()
     names, weights = {theirs: ours for ours, theirs in _dictionary(unet).items()}, unet.state_dict(keep_vars=True)
-    load_copies(made, {theirs: weights[ours] for theirs, ours in names.items()})
-    copy_modes(made, unet, names)
-    return made
+    return filled(made, {theirs: weights[ours] for theirs, ours in names.items()}, unet, names)
 
 
 def _dictionary(unet: UNet) -> dict[str, str]:
