@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,24 +104,15 @@ def report(seeds: Sequence[int] = (0, 1, 2), claims: Sequence[Claim] | None = No
     if not seeds:
         raise ValueError("seeds is empty; give at least one, such as (0, 1, 2)")
     claims = CLAIMS if claims is None else tuple(claims)
+    differences: list[list[float]] = [[] for _ in claims]
     with one_thread():  # seed by seed, as claims share the hierarchies of a seed
-        found = [[_differences(claim, seed) for claim in claims] for seed in seeds]
-    return Report(tuple(_row(claim, itertools.chain(*each)) for claim, *each in zip(claims, *found, strict=True)), seeds)
-
-
-def check(claim: Claim, seeds: Sequence[int]) -> Row:
-    """Return the row of one claim."""
-    return _row(claim, itertools.chain(*(_differences(claim, seed) for seed in seeds)))
-
-
-def _differences(claim: Claim, seed: int) -> list[float]:
-    return [case.difference() for case in claim.cases(seed)]
-
-
-def _row(claim: Claim, differences: Iterable[float]) -> Row:
-    differences = list(differences)
-    found = largest(differences) if differences else float("inf")
-    return Row(claim.claim, claim.conditions, claim.compared, len(differences), found, claim.tolerance)
+        for seed, (claim, found) in itertools.product(seeds, zip(claims, differences, strict=True)):
+            found += [case.difference() for case in claim.cases(seed)]
+    rows = (
+        Row(claim.claim, claim.conditions, claim.compared, len(found), largest(found), claim.tolerance)
+        for claim, found in zip(claims, differences, strict=True)
+    )
+    return Report(tuple(rows), seeds)
 
 
 def _lines(cells: list[str]) -> list[str]:
