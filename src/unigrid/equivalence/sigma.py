@@ -1,7 +1,4 @@
-"""ResNet and sigma-ResNet: r <- sigma(r + M A sigma N B r), and the same in the argument of its outer sigma.
-
-Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
-"""
+"""ResNet and sigma-ResNet: r <- sigma(r + M A sigma N B r), and the same in the argument of its outer sigma."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ def to_sigma_form(resnet: ResNet) -> ResNet:
     >>> torch.allclose(to_sigma_form(resnet)(image), resnet(image), rtol=1e-12, atol=1e-12)
     True
 
-    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415.
+    Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
     """
     return _in_form(resnet, "resnet", "sigma")
 
