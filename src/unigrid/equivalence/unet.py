@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import OrderedDict
 from typing import NamedTuple, final
 
 import torch
@@ -79,7 +80,8 @@ class UNet(nn.Module):
         _check(config)
         self.config = config
         features, data = config.channels_of_features, config.channels_of_data
-        levels, levels_but_last = range(len(config.steps)), range(len(config.steps) - 1)
+        levels = range(len(config.steps))
+        levels_but_last = levels[:-1]
         self.activation = ACTIVATIONS[config.activation]()
         self.theta = nn.Sequential(_convolution(config.in_channels, data[0]), nn.BatchNorm2d(data[0]), self.activation)
         self.explain = nn.ModuleList(
@@ -87,9 +89,9 @@ class UNet(nn.Module):
         )
         self.encoder = nn.ModuleList(_Stage(config, at) for at in levels)
         self.decoder = nn.ModuleList(_Stage(config, at) for at in levels_but_last)
-        self.pool_data = nn.ModuleList(_Pool(config, data[at], data[at + 1]) for at in levels_but_last)
+        self.pool_data = nn.ModuleList(_pool(config, data[at], data[at + 1]) for at in levels_but_last)
         pools = levels_but_last if config.state_transfer == "convolution" else range(0)
-        self.pool_features = nn.ModuleList(_Pool(config, features[at], features[at + 1]) for at in pools)
+        self.pool_features = nn.ModuleList(_pool(config, features[at], features[at + 1]) for at in pools)
         self.unpool = nn.ModuleList(_Unpool(config, features[at + 1], features[at]) for at in levels_but_last)
         self.head = nn.Linear(features[0], config.num_classes)
 
@@ -141,17 +143,11 @@ class _Stage(nn.Module):
         return u
 
 
-class _Pool(nn.Module):
-    """A convolution of stride 2, with norm and activation."""
-
-    def __init__(self, config: MgNetConfig, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.convolution = _convolution(inputs, outputs, stride=2)
-        self.norm = nn.BatchNorm2d(outputs) if config.transfer_norms else nn.Identity()
-        self.activation = ACTIVATIONS[config.activation]() if config.transfer_activation else nn.Identity()
-
-    def forward(self, fine: Tensor) -> Tensor:
-        return self.activation(self.norm(self.convolution(fine)))
+def _pool(config: MgNetConfig, inputs: int, outputs: int) -> nn.Sequential:
+    """Return a convolution of stride 2, with norm and activation."""
+    norm = nn.BatchNorm2d(outputs) if config.transfer_norms else nn.Identity()
+    activation = ACTIVATIONS[config.activation]() if config.transfer_activation else nn.Identity()
+    return nn.Sequential(OrderedDict(convolution=_convolution(inputs, outputs, stride=2), norm=norm, activation=activation))
 
 
 class _Unpool(nn.Module):
@@ -215,8 +211,6 @@ def to_unet(mgnet: MgNet) -> UNet:
     >>> image = torch.randn(1, 3, 13, 18, dtype=torch.float64)
     >>> torch.allclose(to_unet(mgnet)(image), mgnet(image), rtol=1e-12, atol=1e-12)
     True
-
-    Source: see the module.
     """
     if not isinstance(mgnet, MgNet):
         raise TypeError(f"mgnet must be an MgNet, got {type(mgnet).__name__}")
