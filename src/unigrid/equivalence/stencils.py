@@ -260,25 +260,24 @@ def _rows(matrices: Sequence[Any], axis: Axis) -> _Rows:
     The weights are those of least squares, and a window fits if the residual is zero.
     """
     outputs, inputs = matrices[0].shape
-    stride = 1 if outputs == inputs else 2
+    gathers, stride = outputs <= inputs, 1 if outputs == inputs else 2
     rows = np.unique(np.r_[: min(_FITTED_ROWS, outputs), max(outputs - _FITTED_ROWS, 0) : outputs])
     wanted = np.stack([matrix[rows].toarray().ravel() for matrix in matrices], axis=1)
-    values = _values(axis)
+    distances = np.arange(-1, 3)[:, None]
+    places, remainder = (stride * rows + distances, 0) if gathers else np.divmod(rows - distances, stride)
+    known = (remainder == 0) & (places >= -1) & (places <= axis.n)
+    values = _values(axis)[:, np.where(known, places + 1, 0).ravel()].toarray() * known.ravel()
+    columns = values.reshape(axis.n, len(distances), -1).transpose(2, 0, 1).reshape(-1, len(distances))  # as `wanted`
     for offset, width in _WINDOWS[:1] if stride == 1 else _WINDOWS:
-        distances = offset + np.arange(width)[:, None]
-        if outputs <= inputs:
-            places = stride * rows + distances
-            if places.min() < -1 or places.max() > axis.n:  # only one value beyond a side is known
-                continue
-        else:
-            places, remainder = np.divmod(rows - distances, stride)
-            places[(remainder != 0) | (places < -1) | (places > axis.n)] = axis.n + 1
-        columns = np.stack([values[place + 1].toarray().ravel() for place in places], axis=1)
-        weights = np.linalg.lstsq(columns.T @ columns, columns.T @ wanted, rcond=None)[0]
-        if abs(columns @ weights - wanted).max() <= ROUND_OFF:
+        window = slice(offset + 1, offset + 1 + width)
+        if gathers and not known[window].all():  # farther than one value beyond a side
+            continue
+        inside = columns[:, window]
+        weights = np.linalg.lstsq(inside.T @ inside, inside.T @ wanted, rcond=None)[0]
+        if abs(inside @ weights - wanted).max() <= ROUND_OFF:
             leading = max(offset, 0)  # zeros, so that the row begins at or before stride i
             return _Rows(np.pad(weights, ((leading, 0), (0, 0))), offset - leading, stride)
-    name = "restriction" if outputs <= inputs else "prolongation"
+    name = "restriction" if gathers else "prolongation"
     coarse, fine = sorted((outputs, inputs))
     raise ValueError(
         f"the {name} between {fine} and {coarse} unknowns has not the same weights everywhere, so it is no convolution; "
@@ -287,10 +286,9 @@ def _rows(matrices: Sequence[Any], axis: Axis) -> _Rows:
 
 
 def _values(axis: Axis) -> Any:
-    """Return the matrix of the values -1 to n of an axis, those beyond the sides included, and of a zero behind them."""
+    """Return the matrix whose columns give the values -1 to n of an axis, those beyond the sides included."""
     unit, ends = sparse.eye_array(axis.n, format="csc"), ((1, 1),)
-    values = extended(unit, (axis.reflections,), ends, lambda parts, _: sparse.hstack(parts, format="csc"))
-    return sparse.vstack([values.T, sparse.csr_array((1, axis.n))], format="csr")
+    return extended(unit, (axis.reflections,), ends, lambda parts, _: sparse.hstack(parts, format="csc"))
 
 
 def _kernel(transfer: Any, axes: Sequence[Axis]) -> tuple[Array, list[_Rows]]:
