@@ -132,10 +132,6 @@ class SemiIteration(Smoother):
     extractors: tuple[Map, ...]
     weights: tuple[float, ...]
 
-    @property
-    def cost(self) -> float:
-        return len(self.extractors)
-
     def __call__(self, operator: Operator, f: Array, u: Array | None) -> Any:
         before: Any = 0.0
         for extract, weight in zip(self.extractors, self.weights, strict=True):
@@ -274,11 +270,11 @@ def _extractor(step: Any) -> LinearMap:
 
 
 def _maps(*modules: Any) -> tuple[Map, ...]:
+    """Return the maps of arrays of one channel that modules apply, in order."""
     return tuple(each for module in modules for each in _maps_of(module))
 
 
 def _maps_of(module: Any) -> tuple[Map, ...]:
-    """Return the maps of arrays of one channel that a module applies, in order."""
     match module:
         case None | nn.Identity():
             return ()
