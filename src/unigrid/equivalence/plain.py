@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -47,21 +48,11 @@ class Difference(nn.Module):
 
 
 @final
-class ActivatedRestriction(nn.Module, Restriction):
+class ActivatedRestriction(nn.Sequential, Restriction):
     """R of a network whose state is the argument of sigma: chi R sigma(g), with chi where the channels change.
 
     Without chi the coarse level starts at R sigma(g) >= 0, which is its own ReLU.
     """
-
-    def __init__(self, activation: nn.Module, pooling: nn.Module, chi: nn.Module | None) -> None:
-        super().__init__()
-        self.activation = activation
-        self.pooling = pooling
-        self.chi = chi
-
-    def forward(self, residual: Tensor) -> Tensor:
-        pooled: Tensor = self.pooling(self.activation(residual))
-        return pooled if self.chi is None else self.chi(pooled)
 
 
 def to_plain_residual_form(plain: PlainNet) -> Classifier:
@@ -121,11 +112,12 @@ def to_plain_residual_form(plain: PlainNet) -> Classifier:
 
 def _residual_levels(levels: Sequence[Any]) -> list[ConvLevel]:
     steps = [[step[:-1] for step in level.smoother.steps] for level in levels]  # without their activations
-    # The first step of a level may change the number of channels, no other step can.
-    entrances = [chis.pop(0) if chis and chis[0][0].in_channels != chis[0][0].out_channels else None for chis in steps]
-    restrictions = [
-        ActivatedRestriction(nn.ReLU(), level.restriction, chi) for level, chi in zip(levels[:-1], entrances[1:], strict=True)
-    ]
+    restrictions = []
+    for level, chis in zip(levels[:-1], steps[1:], strict=True):
+        parts = {"activation": nn.ReLU(), "pooling": level.restriction}
+        if chis and chis[0][0].in_channels != chis[0][0].out_channels:  # as in no other step of a level
+            parts["chi"] = chis.pop(0)
+        restrictions.append(ActivatedRestriction(OrderedDict(parts)))
     return [
         ConvLevel(CarriedResidual([Difference()] if chis else []), ResidualSteps(list(map(_sigma_block, chis))), restriction)
         for chis, restriction in zip(steps, [*restrictions, None], strict=True)
