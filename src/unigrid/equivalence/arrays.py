@@ -312,8 +312,8 @@ def _convolution(module: Any) -> Convolution:
 
 
 def _weights(module: Any) -> Array:
-    if tuple(module.weight.shape[:2]) != (1, 1):
-        shape = tuple(module.weight.shape[:2])
+    shape = tuple(module.weight.shape[:2])
+    if shape != (1, 1):
         raise _NotLinearError(f"it maps between channels, weights {shape}; a grid of numbers has one channel")
     if getattr(module, "bias", None) is not None:
         raise _NotLinearError("a bias adds a constant, which no linear stencil does")

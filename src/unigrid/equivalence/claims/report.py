@@ -15,6 +15,7 @@ from .networks import NETWORK_CLAIMS
 
 CLAIMS: tuple[Claim, ...] = (*HIERARCHY_CLAIMS, *NETWORK_CLAIMS)
 WIDTHS = {"claim": 32, "conditions": 36, "compared": 31, "cases": 5, "difference": 10, "passed": 6}  # of the table's columns
+LINE = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<>><", WIDTHS.values(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ class Report:
         if not self.rows:
             return "nothing was compared"
         failed = sum(not row.passed for row in self.rows)
-        verdict = f"all {len(self.rows)} equivalences hold to {max(row.tolerance for row in self.rows):.0e}"
-        if failed:
-            verdict = f"{failed} of {len(self.rows)} equivalences FAIL"
+        held = f"all {len(self.rows)} equivalences hold to {max(row.tolerance for row in self.rows):.0e}"
+        verdict = f"{failed} of {len(self.rows)} equivalences FAIL" if failed else held
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
         return f"{verdict}; float64, {seeds}; difference = max |a - b| / max |a|, the largest over all outputs of all cases"
 
@@ -118,9 +118,4 @@ def report(seeds: Sequence[int] = (0, 1, 2), claims: Sequence[Claim] | None = No
 def _lines(cells: list[str]) -> list[str]:
     """Return the lines of a row, each cell wrapped to the width of its column."""
     wrapped = [textwrap.wrap(cell, width) for cell, width in zip(cells, WIDTHS.values(), strict=True)]
-    lines = []
-    for at in range(max(map(len, wrapped))):
-        texts = [cell[at] if at < len(cell) else "" for cell in wrapped]
-        sides = zip(texts, "<<<>><", WIDTHS.values(), strict=True)
-        lines.append("  ".join(f"{text:{side}{width}}" for text, side, width in sides).rstrip())
-    return lines
+    return [LINE.format(*texts).rstrip() for texts in itertools.zip_longest(*wrapped, fillvalue="")]
