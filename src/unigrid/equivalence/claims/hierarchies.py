@@ -117,11 +117,10 @@ def _slots(level: Any, f: Any) -> Iterator[Any]:
     """Yield the result of each slot of a level for f, a tensor or an array; for P, of a coarser one."""
     yield level.operator(f)
     yield level.smoother(level.operator, f, None)
-    for name in ("restriction", "state_transfer"):
-        transfer = getattr(level, name, None)
+    for transfer in (level.restriction, level.state_transfer):
         if transfer is not None:
             yield transfer(f)
-    if getattr(level, "prolongation", None) is not None:
+    if level.prolongation is not None:
         yield level.prolongation(level.restriction(f))
     if level.post_smoother is not None:
         yield level.post_smoother(level.operator, f, f)
