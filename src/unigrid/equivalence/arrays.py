@@ -32,7 +32,7 @@ from ..conv.slots import (
     UnusedOperator,
 )
 from ..cycle import MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
-from ..reflection import Depths, Reflection, Sides, extended
+from ..reflection import Reflection, Sides, extended
 from ..stencil.convolution import Convolution
 from ..stencil.cycle import StencilCycle
 from ..stencil.external import SlotsForAnyGrid
@@ -105,10 +105,6 @@ class LinearMap(Operator, Restriction, StateTransfer):
         for each in self.maps:
             array = each(array)
         return array
-
-
-def _extend(sides: Sides, depths: Depths, array: Array) -> Array:
-    return extended(array, sides, depths, np.concatenate)
 
 
 def _keep_color(color: int, array: Array) -> Array:
@@ -256,8 +252,9 @@ def _slot(slot: Any) -> Any:
         case ConvProlongation():
             # What reaches beyond one end of a periodic axis is added at the other: the transposed convolution of the grid with
             # its first row and column repeated behind the last.
-            ends = (partial(_extend, AROUND, ((0, 1), (0, 1))),) if slot.periodic else ()
-            before, after, surplus = LinearMap(ends), LinearMap(_maps(slot.norm)), (0, 0) if slot.periodic else None
+            repeat = partial(extended, sides=AROUND, depths=((0, 1), (0, 1)), join=np.concatenate)
+            before, surplus = (LinearMap((repeat,)), (0, 0)) if slot.periodic else (LinearMap(()), None)
+            after = LinearMap(_maps(slot.norm))
             return TransposedConvolution(_weights(slot.convolution), (2, 2), (1, 1), surplus, before, after)
         case MultiStepExtraction():
             raise _NotLinearError("its steps use all earlier ones; semi_iteration='chebyshev' uses two, as a smoother here may")
@@ -283,7 +280,7 @@ def _maps_of(module: Any) -> tuple[Map, ...]:
         case Colored():
             return _maps(module.convolution, module.mask)
         case Extended():
-            return (partial(_extend, module.sides, module.depths),)
+            return (partial(extended, sides=module.sides, depths=module.depths, join=np.concatenate),)
         case Checkerboard():
             return (partial(_keep_color, module.color),)
         case Rescaling():

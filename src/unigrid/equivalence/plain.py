@@ -21,13 +21,7 @@ from .rewriting import keep_modes
 
 @final
 class Defect(nn.Module):
-    """eta = [id, -id] (chi - id): the change of a step, and its negative; channels c to 2c.
-
-    Parameters
-    ----------
-    chi : nn.Module
-        (n, c, h, w) to the same: a convolution, perhaps with a batch norm.
-    """
+    """eta = [id, -id] (chi - id): the change of a step, and its negative; channels c to 2c. chi keeps the channels."""
 
     def __init__(self, chi: nn.Module) -> None:
         super().__init__()

@@ -35,14 +35,8 @@ def keep_modes(made: nn.Module, before: nn.Module) -> None:
 def filled(made: Network, weights: Mapping[str, Tensor], like: nn.Module, names: Mapping[str, str] | None = None) -> Network:
     """Return `made`, a network without memory, with copies of these weights, as trainable, its norms in the modes of `like`.
 
-    Parameters
-    ----------
-    made : nn.Module
-        Built on the device "meta": without memory, and without moving the state of torch's generator.
-    weights : dict of Tensor
-        Of a `state_dict(keep_vars=True)`, by their names in `made`.
-    names : dict of str, optional
-        The name in `like` of every weight of `made`, where it is another.
+    Built on the device "meta", it leaves the state of torch's generator alone. `weights` are those of a
+    `state_dict(keep_vars=True)` by their names in `made`; `names` leads from these to the names in `like`, where they differ.
     """
     made.load_state_dict({name: value.detach().clone() for name, value in weights.items()}, assign=True)
     for name, parameter in made.named_parameters():

@@ -56,9 +56,8 @@ BESIDE: Depths = ((1, 1), (1, 1))  # a 3x3 convolution reads one value beyond ev
 def to_conv(cycle: StencilCycle) -> ConvCycle:
     """Return the network whose slots are this hierarchy's, as convolutions with fixed weights in float64.
 
-    Given f of shape (batch, 1, rows, columns), or an array (rows, columns), the network returns what `cycle(f, u)` returns, to
-    round-off, on every level and in every slot. Its weights are parameters without gradients; `requires_grad_()` makes
-    the multigrid method trainable as it stands.
+    For f of shape (batch, 1, rows, columns), or an array (rows, columns), it returns what `cycle(f, u)` does, to round-off, on
+    every level and in every slot. Its weights have no gradients; `requires_grad_()` makes the multigrid method trainable.
 
     Parameters
     ----------
@@ -318,8 +317,6 @@ def _restriction(transfer: Any, fine: Grid) -> nn.Module:
         end = row.stride * (outputs - 1) + row.offset + len(row.weights)
         depths.append((-row.offset, max(end - n, 0)))
         missing.append(max(n - end - row.stride + 1, 0))  # zeros that keep the convolution from making one point too many
-    if max(max(depth) for depth in depths) > 1:
-        raise ValueError("a transfer reaches two unknowns beyond a side, where a boundary condition gives one value")
     return convolution(np.pad(weights, [(0, count) for count in missing]), fine.sides, tuple(depths), strides)
 
 

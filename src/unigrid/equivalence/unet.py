@@ -61,8 +61,8 @@ class UNet(nn.Module):
         decoder    u <- u of the skip + unpooled change of the coarser u; then as in the encoder, with f of the skip
         head       global average pooling, one linear layer
 
-    Of a usual U-Net it has the channels of the features u and, beside them, those of the data f, which every step looks at
-    again. It does not use `MultigridCycle`. `to_unet` makes it from an MgNet.
+    Beside the features u of a usual U-Net it has the data f, which every step uses again. It does not use `MultigridCycle`.
+    `to_unet` makes it from an MgNet.
 
     Parameters
     ----------
@@ -80,8 +80,7 @@ class UNet(nn.Module):
         _check(config)
         self.config = config
         features, data = config.channels_of_features, config.channels_of_data
-        levels = range(len(config.steps))
-        levels_but_last = levels[:-1]
+        levels, levels_but_last = range(len(config.steps)), range(len(config.steps) - 1)
         self.activation = ACTIVATIONS[config.activation]()
         self.theta = nn.Sequential(_convolution(config.in_channels, data[0]), nn.BatchNorm2d(data[0]), self.activation)
         self.explain = nn.ModuleList(
@@ -181,11 +180,10 @@ def _check(config: MgNetConfig) -> None:
 
 
 def to_unet(mgnet: MgNet) -> UNet:
-    """Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
+    """Return MgNet with cycle="V" as a U-Net: the way down is the encoder, the way up the decoder, written out by hand.
 
-    The way down of the cycle is the encoder, the way up the decoder. A skip connection holds the data f and the features u of a
-    level. The unpooled change P (u' - Pi u) is added to u, where the usual U-Net concatenates channels and lets a convolution
-    add them.
+    A skip connection holds f and u of a level. The unpooled change P (u' - Pi u) is added to u, where the usual U-Net
+    concatenates channels and lets a convolution add them.
 
     Parameters
     ----------

@@ -21,8 +21,8 @@ class Side:
     Parameters
     ----------
     model : nn.Module, or anything else
-        The buffers of a module are restored after each run, so that running statistics of norms do not move, however often it
-        is compared. Two sides must not share a module, or nothing would be compared.
+        The buffers of a module are restored after each run, so that running statistics do not move. Two sides must not share a
+        module, or nothing would be compared.
     run : callable
         `run(model, *inputs)` returns a tensor or several: logits, the features of each level, updated statistics.
     """
