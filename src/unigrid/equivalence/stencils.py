@@ -14,7 +14,7 @@ Dirichlet sides, 2^k + 1 between Neumann sides, 2^k cells or periodic vertices).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,18 +261,23 @@ def _rows(matrices: Sequence[Any], axis: Axis) -> _Rows:
     rows, distances = np.arange(outputs), np.arange(-1, 3)[:, None]
     places, remainder = (stride * rows + distances, 0) if gathers else np.divmod(rows - distances, stride)
     known = (remainder == 0) & (places >= -1) & (places <= axis.n)
-    values = _values(axis)
-    columns = _columns(values[each] for each in np.where(known, places + 1, axis.n + 2))
-    wanted = _columns(matrices)
+    sources, factors = _values(axis)
+    places = np.where(known, places + 1, 0)
+    # One column per distance, and one per matrix: their entries, of which those at the distance are the values taken.
+    entries, starts = rows * axis.n + sources[places], np.arange(len(distances) + 1) * outputs
+    columns = sparse.csc_array(((factors[places] * known).ravel(), entries.ravel(), starts), (outputs * axis.n, len(distances)))
+    both = sparse.hstack([columns, *(matrix.reshape((-1, 1)) for matrix in matrices)], format="csc")
+    normal = (both.T @ both).toarray()
     for offset, width in _WINDOWS[:1] if stride == 1 else _WINDOWS:
         window = slice(offset + 1, offset + 1 + width)
         if gathers and not known[window].all():  # farther than one value beyond a side
             continue
-        inside = columns[:, window]
-        weights = np.linalg.lstsq((inside.T @ inside).toarray(), (inside.T @ wanted).toarray(), rcond=None)[0]
-        if abs(inside @ sparse.csc_array(weights) - wanted).max() <= ROUND_OFF:
+        weights = np.zeros((len(distances), len(matrices)))
+        weights[window] = np.linalg.lstsq(normal[window, window], normal[window, len(distances) :], rcond=None)[0]
+        residuals = both @ sparse.csc_array(np.vstack([weights, -np.eye(len(matrices))]))
+        if abs(residuals).max() <= ROUND_OFF:
             leading = max(offset, 0)  # zeros, so that the row begins at or before stride i
-            return _Rows(np.pad(weights, ((leading, 0), (0, 0))), offset - leading, stride)
+            return _Rows(np.pad(weights[window], ((leading, 0), (0, 0))), offset - leading, stride)
     name = "restriction" if gathers else "prolongation"
     coarse, fine = sorted((outputs, inputs))
     raise ValueError(
@@ -281,16 +286,12 @@ def _rows(matrices: Sequence[Any], axis: Axis) -> _Rows:
     )
 
 
-def _values(axis: Axis) -> Any:
-    """Return the matrix of the values -1 to n of an axis, those beyond the sides included, and of a zero behind them."""
-    unit, ends = sparse.eye_array(axis.n, format="csc"), ((1, 1),)
-    values = extended(unit, (axis.reflections,), ends, lambda parts, _: sparse.hstack(parts, format="csc"))
-    return sparse.vstack([values.T, sparse.csr_array((1, axis.n))], format="csr")
-
-
-def _columns(matrices: Iterable[Any]) -> Any:
-    """Return a matrix that has the entries of each matrix in a column."""
-    return sparse.hstack([matrix.reshape((-1, 1)) for matrix in matrices], format="csc")
+def _values(axis: Axis) -> tuple[NDArray[np.int64], Array]:
+    """Return, of the values -1 to n of an axis, those beyond the sides included, the unknown and the factor that give it."""
+    unweighted = axis.reflections[0]._replace(weight=1.0), axis.reflections[1]._replace(weight=1.0)
+    ends: Depths = ((1, 1),)
+    sources = extended(np.arange(axis.n), (unweighted,), ends, np.concatenate)
+    return sources.astype(int), extended(np.ones(axis.n), (axis.reflections,), ends, np.concatenate)
 
 
 def _kernel(transfer: Any, axes: Sequence[Axis]) -> tuple[Array, list[_Rows]]:
