@@ -1,9 +1,7 @@
 """A network as a classical hierarchy: `to_stencil`. Its convolutions become stencils on NumPy arrays, in the cycle's slots.
 
 Theorem: where every slot is linear and single-channel, A, S, R, Pi and P are stencils, and the cycle is a multigrid method.
-
-Conditions, each refused with its reason where it does not hold: one channel; no activation; no batch norm, which shifts; no
-bias.
+So a network has one channel, no activation, no batch norm, which shifts, and no bias, or it is refused with the reason.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, read from right to left.
 """
@@ -34,7 +32,7 @@ from ..conv.slots import (
     UnusedOperator,
 )
 from ..cycle import MultigridCycle, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
-from ..reflection import Depths, Reflection, Sides, extended
+from ..reflection import Reflection, Sides, extended
 from ..stencil.convolution import Convolution
 from ..stencil.cycle import StencilCycle
 from ..stencil.external import SlotsForAnyGrid
@@ -47,7 +45,6 @@ Pair = tuple[int, int]
 SLOTS = ("operator", "smoother", "restriction", "state_transfer", "prolongation", "post_smoother")
 ZEROS: Sides = ((Reflection(0, 0.0),) * 2,) * 2
 AROUND: Sides = ((Reflection(-1, 1.0),) * 2,) * 2
-NOTHING_BESIDE: Depths = ((0, 0), (0, 0))
 
 
 def to_stencil(cycle: MultigridCycle, problem: Poisson | None = None) -> StencilCycle | ArrayCycle:
@@ -91,7 +88,7 @@ def to_stencil(cycle: MultigridCycle, problem: Poisson | None = None) -> Stencil
         raise TypeError(f"to_stencil takes a unigrid.ConvCycle or a trained Poisson network, got {type(cycle).__name__}")
     if problem is not None:
         raise TypeError("problem is for networks whose slots fit any grid; a ConvCycle has its own convolutions on every level")
-    return ArrayCycle([_level(level, at) for at, level in enumerate(cycle.levels)], cycle.kind)
+    return ArrayCycle([ArrayLevel(level, at) for at, level in enumerate(cycle.levels)], cycle.kind)
 
 
 # --------------------------------------------------------------------------------------------- slots on NumPy arrays
@@ -108,10 +105,6 @@ class LinearMap(Operator, Restriction, StateTransfer):
         for each in self.maps:
             array = each(array)
         return array
-
-
-def _extend(sides: Sides, depths: Depths, array: Array) -> Array:
-    return extended(array, sides, depths, np.concatenate)
 
 
 def _keep_color(color: int, array: Array) -> Array:
@@ -135,19 +128,14 @@ class SemiIteration(Smoother):
     extractors: tuple[Map, ...]
     weights: tuple[float, ...]
 
-    @property
-    def cost(self) -> float:
-        return len(self.extractors)
-
-    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Array:
-        before: Array | None = None
+    def __call__(self, operator: Operator, f: Array, u: Array | None) -> Any:
+        before: Any = 0.0
         for extract, weight in zip(self.extractors, self.weights, strict=True):
             step = extract(operator.residual(f, u))
             improved = step if u is None else u + step
             if weight != 1.0:
-                improved = weight * improved + (0.0 if before is None else (1.0 - weight) * before)
-            before, u = u, improved
-        assert u is not None
+                improved = weight * improved + (1.0 - weight) * before
+            before, u = 0.0 if u is None else u, improved
         return u
 
 
@@ -168,55 +156,52 @@ class Inverse(Smoother):
 @final
 @dataclass(frozen=True, eq=False)
 class TransposedConvolution(Prolongation):
-    """P: each coarse value spread by a stencil over its neighborhood on the finer grid, which is `filter`ed afterwards.
+    """P: each coarse value, and those `before` adds, spread by a stencil over its neighborhood on the finer grid; then `after`.
 
     `starts` is the first point of the result that lies on the finer grid. That grid has `surplus` unknowns more than stride
     times the coarser one; None: the grid of the state to be corrected.
     """
 
     weights: Array
-    strides: Pair
+    strides: tuple[int, ...]
     starts: Pair
     surplus: Pair | None
-    filter: Map
-    sides: Sides = ZEROS
-    depths: Depths = NOTHING_BESIDE
+    before: Map
+    after: Map
 
     def __call__(self, correction: Array) -> Array:
-        surpluses = self.surplus or (0, 0)
-        sizes = zip(self.strides, correction.shape, surpluses, strict=True)
-        rows, columns = (stride * n + surplus for stride, n, surplus in sizes)
-        return self._onto((rows, columns), correction)
+        sizes = zip(self.strides, correction.shape, self.surplus or (0, 0), strict=True)
+        return self._onto(tuple(stride * n + surplus for stride, n, surplus in sizes), correction)
 
     def add_to(self, u: Array, correction: Array) -> Array:
-        fine = self(correction) if self.surplus is not None else self._onto((u.shape[0], u.shape[1]), correction)
+        fine = self(correction) if self.surplus is not None else self._onto(u.shape, correction)
         if fine.shape != u.shape:
             raise ValueError(
                 f"P leads from {correction.shape} to {fine.shape}, but the level has {u.shape}: give a grid that nests"
             )
         return u + fine
 
-    def _onto(self, shape: Pair, correction: Array) -> Array:
-        coarse = extended(correction, self.sides, self.depths, np.concatenate)
+    def _onto(self, shape: tuple[int, ...], correction: Array) -> Array:
+        coarse = self.before(correction)
         ends = [stride * (n - 1) + 1 for stride, n in zip(self.strides, coarse.shape, strict=True)]
         needed = zip(ends, self.weights.shape, self.starts, shape, strict=True)
         fine = np.zeros([max(end + width - 1, start + n) for end, width, start, n in needed], correction.dtype)
         for (i, j), weight in np.ndenumerate(self.weights):
             fine[i : i + ends[0] : self.strides[0], j : j + ends[1] : self.strides[1]] += weight * coarse
-        return self.filter(fine[tuple(slice(start, start + n) for start, n in zip(self.starts, shape, strict=True))])
+        return self.after(fine[tuple(slice(start, start + n) for start, n in zip(self.starts, shape, strict=True))])
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class ArrayLevel(SlotLevel):
-    """A level of stencils of any weights."""
+    """A level of stencils of any weights, with the slots of a module's level."""
 
-    operator: Any
-    smoother: Any
-    restriction: Any
-    state_transfer: Any
-    prolongation: Any
-    post_smoother: Any
+    def __init__(self, level: Any, at: int) -> None:
+        for name in SLOTS:
+            module = getattr(level, name)
+            try:
+                setattr(self, name, None if module is None else _slot(module))
+            except _NotLinearError as error:
+                raise ValueError(f"the {name} of level {at} is no stencil: {error}") from None
 
 
 @final
@@ -241,18 +226,7 @@ class ArrayCycle(MultigridCycle):
 
 
 class _NotLinearError(ValueError):
-    """The reason why a module is no stencil; `_level` adds the level and the slot."""
-
-
-def _level(level: Any, at: int) -> ArrayLevel:
-    slots: list[Any] = []
-    for name in SLOTS:
-        module = getattr(level, name)
-        try:
-            slots.append(None if module is None else _slot(module))
-        except _NotLinearError as error:
-            raise ValueError(f"the {name} of level {at} is no stencil: {error}") from None
-    return ArrayLevel(*slots)
+    """The reason why a module is no stencil; `ArrayLevel` adds the level and the slot."""
 
 
 def _slot(slot: Any) -> Any:
@@ -273,9 +247,15 @@ def _slot(slot: Any) -> Any:
         case DenseSolve():
             return Inverse(slot.inverse.detach().cpu().numpy(), slot.shape)
         case GridProlongation():
-            return _grid_prolongation(slot)
+            before, after, strides = LinearMap(_maps(slot.extension)), LinearMap(_maps(slot.filter)), slot.convolution.stride
+            return TransposedConvolution(_weights(slot.convolution), strides, slot.starts, slot.surplus, before, after)
         case ConvProlongation():
-            return _conv_prolongation(slot)
+            # What reaches beyond one end of a periodic axis is added at the other: the transposed convolution of the grid with
+            # its first row and column repeated behind the last.
+            repeat = partial(extended, sides=AROUND, depths=((0, 1), (0, 1)), join=np.concatenate)
+            before, surplus = (LinearMap((repeat,)), (0, 0)) if slot.periodic else (LinearMap(()), None)
+            after = LinearMap(_maps(slot.norm))
+            return TransposedConvolution(_weights(slot.convolution), (2, 2), (1, 1), surplus, before, after)
         case MultiStepExtraction():
             raise _NotLinearError("its steps use all earlier ones; semi_iteration='chebyshev' uses two, as a smoother here may")
     raise _NotLinearError(f"{type(slot).__name__} has no counterpart on arrays")
@@ -287,11 +267,11 @@ def _extractor(step: Any) -> LinearMap:
 
 
 def _maps(*modules: Any) -> tuple[Map, ...]:
+    """Return the maps of arrays of one channel that modules apply, in order."""
     return tuple(each for module in modules for each in _maps_of(module))
 
 
 def _maps_of(module: Any) -> tuple[Map, ...]:
-    """Return the maps of arrays of one channel that a module applies, in order."""
     match module:
         case None | nn.Identity():
             return ()
@@ -300,7 +280,7 @@ def _maps_of(module: Any) -> tuple[Map, ...]:
         case Colored():
             return _maps(module.convolution, module.mask)
         case Extended():
-            return (partial(_extend, module.sides, module.depths),)
+            return (partial(extended, sides=module.sides, depths=module.depths, join=np.concatenate),)
         case Checkerboard():
             return (partial(_keep_color, module.color),)
         case Rescaling():
@@ -329,26 +309,10 @@ def _convolution(module: Any) -> Convolution:
 
 
 def _weights(module: Any) -> Array:
-    if tuple(module.weight.shape[:2]) != (1, 1):
-        shape = tuple(module.weight.shape[:2])
+    shape = tuple(module.weight.shape[:2])
+    if shape != (1, 1):
         raise _NotLinearError(f"it maps between channels, weights {shape}; a grid of numbers has one channel")
     if getattr(module, "bias", None) is not None:
         raise _NotLinearError("a bias adds a constant, which no linear stencil does")
     weights: Array = module.weight.detach().cpu().numpy()[0, 0].astype(np.float64)
     return weights
-
-
-def _grid_prolongation(slot: GridProlongation) -> TransposedConvolution:
-    weights, after, extension = _weights(slot.convolution), LinearMap(_maps(slot.filter)), slot.extension
-    beside = (extension.sides, extension.depths) if isinstance(extension, Extended) else ()
-    rows, columns = slot.convolution.stride
-    return TransposedConvolution(weights, (rows, columns), slot.starts, slot.surplus, after, *beside)
-
-
-def _conv_prolongation(slot: ConvProlongation) -> TransposedConvolution:
-    weights, after = _weights(slot.convolution), LinearMap(_maps(slot.norm))
-    if not slot.periodic:
-        return TransposedConvolution(weights, (2, 2), (1, 1), None, after)
-    # What reaches beyond one end is added at the other: the transposed convolution of the grid with its first row and column
-    # repeated behind the last.
-    return TransposedConvolution(weights, (2, 2), (1, 1), (0, 0), after, AROUND, ((0, 1), (0, 1)))

@@ -5,19 +5,17 @@
 
 They are one wherever A is linear: f - A (u + B r) = r - A B r. Transfers need no more: f' = R r + A' u' starts the next level
 at f' - A' u' = R r, for any u' = Pi u.
-
-Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415; J. He, Y. Chen, L. Zhang, J. Xu,
-Constrained linear data-feature mapping, arXiv:1911.10428.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import final
+from collections.abc import Callable, Iterable
+from typing import Any, final
 
 from torch import Tensor, nn
 
+from ..conv.classifier import Classifier
 from ..conv.levels import ConvCycle, ConvLevel
 from ..conv.mgnet import MgNet
 from ..conv.residual import BlockRestriction, CarriedResidual, PreActBlock, ResidualSteps, ResNet
@@ -27,11 +25,11 @@ from .rewriting import keep_modes, part_of, put
 
 @final
 class ScaledConvolution(nn.Module):
-    """alpha A with a trained number alpha: where B^i = alpha_i B, a residual network has alpha_i A in its place."""
+    """s A: s is a trained alpha_i, where B^i = alpha_i B; or a fixed 1 or -1, for an A that another level owns."""
 
     convolution: nn.Module
 
-    def __init__(self, convolution: Part, scale: nn.Parameter) -> None:
+    def __init__(self, convolution: Part, scale: nn.Parameter | float) -> None:
         super().__init__()
         hold(self, "convolution", convolution)
         self.scale = scale
@@ -40,35 +38,11 @@ class ScaledConvolution(nn.Module):
         return self.scale * self.convolution(u)
 
 
-@final
-class BorrowedConvolution(nn.Module):
-    """A, or -A, of a convolution that another level owns: the same weights, which are stored and trained once.
-
-    Parameters
-    ----------
-    convolution : Borrowed
-    negative : bool
-        Whether the sign is turned.
-    """
-
-    convolution: nn.Module
-
-    def __init__(self, convolution: Borrowed, negative: bool = False) -> None:
-        super().__init__()
-        hold(self, "convolution", convolution)
-        self.negative = negative
-
-    def forward(self, u: Tensor) -> Tensor:
-        return -self.convolution(u) if self.negative else self.convolution(u)
-
-
 def to_residual_form(network: MgNet | ConvCycle) -> ConvCycle:
     """Return the down-sweep of MgNet in data space: a pre-act ResNet whose blocks share one A on each level.
 
-    With r = f - A u, the smoothing steps u <- u + B^i (f - A u) are r <- r - A B^i r, for A (u + v) = A u + A v. A block of
-    the result holds sigma N eta^i sigma N for B^i and -A for its outer convolution; batch norms act on the residual in both
-    forms, with the statistics of the batch as well. From f' = R r + A' u' follows f' - A' u' = R r: the next level starts
-    at R r, so Pi is neither needed nor kept. Data space has no u.
+    A block of the result holds sigma N eta^i sigma N for B^i and -A for its outer convolution; batch norms act on the
+    residual in both forms, with the statistics of the batch as well. Pi is neither needed nor kept.
 
     Parameters
     ----------
@@ -100,18 +74,14 @@ def to_residual_form(network: MgNet | ConvCycle) -> ConvCycle:
 
     Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415; arXiv:1911.10428 (pre-act ResNet with one A per level).
     """
-    cycle = _cycle_of(network, MgNet)
-    for at, level in enumerate(cycle.levels):
-        _check_feature_level(at, level)
-    cycle = copy.deepcopy(cycle)
+    cycle = _checked_copy(network, MgNet, _check_feature_level)
     turned: dict[int, nn.Module] = {}  # convolutions whose sign is turned, each once, however many levels use it
-    levels = [_in_data_space(level, turned) for level in _conv_levels(cycle)]
+    levels = [_in_data_space(level, turned) for level in cycle.levels]
     for level in levels:
-        if isinstance(level.restriction, BlockRestriction):
-            level.restriction = _with_positive_operator(level.restriction)
-    made = ConvCycle(levels)
-    keep_modes(made, cycle)
-    return made
+        restriction = level.restriction
+        if isinstance(restriction, BlockRestriction) and isinstance(restriction.operator, ScaledConvolution):
+            level.restriction = BlockRestriction(restriction.block, Borrowed(restriction.operator.convolution))  # A, not -A
+    return _made(levels, cycle)
 
 
 def to_feature_form(network: ResNet | ConvCycle) -> ConvCycle:
@@ -154,54 +124,56 @@ def to_feature_form(network: ResNet | ConvCycle) -> ConvCycle:
             f"form={network.config.form!r}: a batch norm and sigma stand behind its A, so its r is not f - A u of any u; "
             "a ResNet of form 'pre-act' is"
         )
-    cycle = _cycle_of(network, ResNet)
-    for at, level in enumerate(cycle.levels):
-        _check_data_level(at, level, at == len(cycle.levels) - 1)
-    cycle = copy.deepcopy(cycle)
+    cycle = _checked_copy(network, ResNet, _check_data_level)
+    last: Any = cycle.levels[-1]
+    if not len(last.smoother.blocks):
+        raise ValueError(
+            f"level {len(cycle.levels) - 1}, the last one, has no block, so its u is zero and cannot be a result; "
+            "give it one more"
+        )
     turned: dict[int, nn.Module] = {}
-    levels = [_in_feature_space(level, turned) for level in _conv_levels(cycle)]
+    levels = [_in_feature_space(level, turned) for level in cycle.levels]
     for level in levels:
-        if isinstance(level.restriction, BlockRestriction) and id(level.restriction.operator) in turned:
-            operator = BorrowedConvolution(Borrowed(level.restriction.operator), negative=True)
-            level.restriction = BlockRestriction(level.restriction.block, operator)
+        restriction = level.restriction
+        if isinstance(restriction, BlockRestriction) and id(restriction.operator) in turned:
+            negative = ScaledConvolution(Borrowed(restriction.operator), -1.0)
+            level.restriction = BlockRestriction(restriction.block, negative)
+    return _made(levels, cycle)
+
+
+def _checked_copy(network: nn.Module, kind: type[Classifier], check: Callable[[int, ConvLevel], None]) -> ConvCycle:
+    """Return a copy of the network's cycle, each of whose levels has been checked."""
+    cycle = network.cycle if isinstance(network, kind) else network
+    if not isinstance(cycle, ConvCycle):
+        raise TypeError(f"network must be a {kind.__name__} or a ConvCycle, got {type(network).__name__}")
+    for at, level in enumerate(cycle.levels):
+        if not isinstance(level, ConvLevel):
+            raise TypeError(f"level {at} must be a ConvLevel, whose slots are known, got {type(level).__name__}")
+        if level.prolongation is not None:
+            raise ValueError(
+                f"level {at} has a prolongation: on the way up u changes by P e, f - A u by - A P e, and data space has no e; "
+                "cycle='down' has no way up"
+            )
+        check(at, level)
+    return copy.deepcopy(cycle)
+
+
+def _made(levels: list[ConvLevel], before: ConvCycle) -> ConvCycle:
     made = ConvCycle(levels)
-    keep_modes(made, cycle)
+    keep_modes(made, before)
     return made
 
 
-def _cycle_of(network: nn.Module, kind: type[MgNet] | type[ResNet]) -> ConvCycle:
-    if isinstance(network, kind):
-        return network.cycle
-    if isinstance(network, ConvCycle):
-        return network
-    raise TypeError(f"network must be a {kind.__name__} or a ConvCycle, got {type(network).__name__}")
-
-
-def _conv_levels(cycle: ConvCycle) -> list[ConvLevel]:
-    return [level for level in cycle.levels if isinstance(level, ConvLevel)]
-
-
-def _check_descent(at: int, level: object) -> ConvLevel:
-    if not isinstance(level, ConvLevel):
-        raise TypeError(f"level {at} must be a ConvLevel, whose slots are known, got {type(level).__name__}")
-    if level.prolongation is not None:
-        raise ValueError(
-            f"level {at} has a prolongation: on the way up u changes by P e, f - A u by - A P e, and data space has no e; "
-            "cycle='down' has no way up"
-        )
-    return level
-
-
-def _check_feature_level(at: int, level: object) -> None:
-    operator, smoother = _check_descent(at, level).operator, _check_descent(at, level).smoother
+def _check_feature_level(at: int, level: ConvLevel) -> None:
+    operator, smoother = level.operator, level.smoother
     if not isinstance(smoother, FeatureExtraction):
         raise ValueError(
             f"the smoother of level {at} is {type(smoother).__name__}: its steps use several earlier u, "
             "r <- r - A B r only the last; semi_iteration='none' does"
         )
-    if isinstance(operator, UnusedOperator) and len(smoother.steps) == 0:
-        return
     if isinstance(operator, UnusedOperator):
+        if not len(smoother.steps):
+            return
         raise ValueError(
             f"level {at} has no A: its single step starts at u = 0 and f - A u is never computed, so that residual does not "
             "exist; two steps or a Pi give it an A"
@@ -224,13 +196,11 @@ def _check_feature_level(at: int, level: object) -> None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    if isinstance(module, BorrowedConvolution):
-        module = module.convolution
     return isinstance(module, nn.Conv2d) and module.bias is None
 
 
-def _check_data_level(at: int, level: object, last: bool) -> None:
-    operator, smoother = _check_descent(at, level).operator, _check_descent(at, level).smoother
+def _check_data_level(at: int, level: ConvLevel) -> None:
+    operator, smoother = level.operator, level.smoother
     if not isinstance(operator, CarriedResidual) or not isinstance(smoother, ResidualSteps):
         raise ValueError(
             f"level {at} has {type(operator).__name__} and {type(smoother).__name__}; "
@@ -242,55 +212,45 @@ def _check_data_level(at: int, level: object, last: bool) -> None:
             f"level {at} has blocks {', '.join(sorted(others)) or 'with a shortcut'}: only r <- r + A B r is f - A u "
             "of some u, a PreActBlock whose shortcut is the identity"
         )
-    if last and not len(smoother.blocks):
-        raise ValueError(f"level {at}, the last one, has no block, so its u is zero and cannot be a result; give it one more")
-    convolutions = {id(convolution) for convolution, _ in map(_without_scale, operator.steps)}
+    convolutions = {_convolution(A) for A in operator.steps}
     if len(convolutions) > 1:
         raise ValueError(
             f"level {at} has an A for each of its {len(operator.steps)} blocks: then r is not f - A u with any one of them; "
             "operator_sharing='level' has one (share_operators, where they are equal)"
         )
-    if operator.steps and not _is_linear(_without_scale(operator.steps[0])[0]):
+    if not all(map(_is_linear, convolutions)):
         raise ValueError(
             f"A of level {at} is not linear, and r <- r + A B r is then not f - A u: one convolution without a bias"
         )
 
 
-def _in_data_space(level: ConvLevel, turned: dict[int, nn.Module]) -> ConvLevel:
-    smoother = level.smoother
-    assert isinstance(smoother, FeatureExtraction)
-    operators: list[nn.Module] = []
-    if isinstance(level.operator, ConvOperator):
-        operators = _of_steps(_turned(part_of(level.operator, "convolution"), turned), smoother.steps)
-    blocks = [_block(step) for step in smoother.steps if isinstance(step, Extraction)]
-    return ConvLevel(CarriedResidual(operators), ResidualSteps(blocks), level.restriction)
+def _convolution(operator: nn.Module) -> nn.Module:
+    return operator.convolution if isinstance(operator, ScaledConvolution) else operator
 
 
 def _turned(part: Part, turned: dict[int, nn.Module]) -> Part:
     """Turn the sign of a convolution, unless another level has done so already."""
-    convolution = part.module if isinstance(part, Borrowed) else part
-    if isinstance(convolution, BorrowedConvolution):
-        return _turned(Borrowed(convolution.convolution), turned)
+    convolution: Any = part.module if isinstance(part, Borrowed) else part
     if id(convolution) not in turned:
-        convolution.weight.data.neg_()  # type: ignore[union-attr,operator]
+        convolution.weight.data.neg_()
         turned[id(convolution)] = convolution
     return part
 
 
-def _of_steps(part: Part, steps: Iterable[nn.Module]) -> list[nn.Module]:
+def _in_data_space(level: Any, turned: dict[int, nn.Module]) -> ConvLevel:
+    operators: list[nn.Module] = []
+    if isinstance(level.operator, ConvOperator):
+        operators = _of_steps(_turned(part_of(level.operator, "convolution"), turned), level.smoother.steps)
+    return ConvLevel(CarriedResidual(operators), ResidualSteps(list(map(_block, level.smoother.steps))), level.restriction)
+
+
+def _of_steps(part: Part, steps: Iterable[Any]) -> list[nn.Module]:
     """Return A, or alpha_i A for each step: A is linear, so that alpha_i may stand before B or before A."""
     scales = [step.scale for step in steps]
     if all(scale is None for scale in scales):
-        return [_module(part)]
-    owner = part.module if isinstance(part, Borrowed) else part
-    return [
-        ScaledConvolution(Borrowed(owner) if number else part, scale)  # type: ignore[arg-type]
-        for number, scale in enumerate(scales)
-    ]
-
-
-def _module(part: Part) -> nn.Module:
-    return BorrowedConvolution(part) if isinstance(part, Borrowed) else part
+        return [ScaledConvolution(part, 1.0) if isinstance(part, Borrowed) else part]
+    borrowed = part if isinstance(part, Borrowed) else Borrowed(part)
+    return [ScaledConvolution(borrowed if number else part, scale) for number, scale in enumerate(scales)]
 
 
 def _block(step: Extraction) -> PreActBlock:
@@ -300,32 +260,18 @@ def _block(step: Extraction) -> PreActBlock:
     return block
 
 
-def _in_feature_space(level: ConvLevel, turned: dict[int, nn.Module]) -> ConvLevel:
-    operator, smoother = level.operator, level.smoother
-    assert isinstance(operator, CarriedResidual)
-    assert isinstance(smoother, ResidualSteps)
-    steps = [_extraction(block) for block in smoother.blocks if isinstance(block, PreActBlock)]
-    if not operator.steps:
+def _in_feature_space(level: Any, turned: dict[int, nn.Module]) -> ConvLevel:
+    steps = [_extraction(block) for block in level.smoother.blocks]
+    if not level.operator.steps:
         return ConvLevel(UnusedOperator(), FeatureExtraction(steps), level.restriction)
     for number, step in enumerate(steps):
-        step.scale = _without_scale(operator.of_step(number))[1]
-    first = operator.steps[0]
-    part = part_of(first, "convolution") if isinstance(first, (ScaledConvolution, BorrowedConvolution)) else first
+        scale = getattr(level.operator.of_step(number), "scale", None)
+        step.scale = scale if isinstance(scale, nn.Parameter) else None
+    first = level.operator.steps[0]
+    part = part_of(first, "convolution") if isinstance(first, ScaledConvolution) else first
     return ConvLevel(ConvOperator(_turned(part, turned)), FeatureExtraction(steps), level.restriction)
-
-
-def _without_scale(module: nn.Module) -> tuple[nn.Module, nn.Parameter | None]:
-    return (module.convolution, module.scale) if isinstance(module, ScaledConvolution) else (module, None)
 
 
 def _extraction(block: PreActBlock) -> Extraction:
     norms = part_of(block, "first_norm"), part_of(block, "second_norm")
     return Extraction(part_of(block, "extractor"), norms, block.activation)
-
-
-def _with_positive_operator(restriction: BlockRestriction) -> BlockRestriction:
-    """Return the block of stride 2 with the A that it borrows as it is now, its sign turned."""
-    operator = restriction.operator
-    if isinstance(operator, BorrowedConvolution) and operator.negative:
-        return BlockRestriction(restriction.block, Borrowed(operator.convolution))
-    return restriction

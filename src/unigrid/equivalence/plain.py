@@ -1,20 +1,18 @@
-"""Plain networks as residual ones, and average pooling as restriction.
-
-Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
-"""
+"""Plain networks as residual ones, and average pooling as restriction."""
 
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from ..conv.classifier import Classifier
 from ..conv.levels import ConvCycle, ConvLevel
-from ..conv.plain import PlainNet, PlainSteps
+from ..conv.plain import PlainNet
 from ..conv.residual import CarriedResidual, ResidualSteps, SigmaBlock
 from ..conv.slots import ConvRestriction
 from ..cycle import Restriction
@@ -23,13 +21,7 @@ from .rewriting import keep_modes
 
 @final
 class Defect(nn.Module):
-    """eta = [id, -id] (chi - id): the change of a step, and its negative; channels c to 2c.
-
-    Parameters
-    ----------
-    chi : nn.Module
-        (n, c, h, w) to the same: a convolution, perhaps with a batch norm.
-    """
+    """eta = [id, -id] (chi - id): the change of a step, and its negative; channels c to 2c. chi keeps the channels."""
 
     def __init__(self, chi: nn.Module) -> None:
         super().__init__()
@@ -50,21 +42,11 @@ class Difference(nn.Module):
 
 
 @final
-class ActivatedRestriction(nn.Module, Restriction):
+class ActivatedRestriction(nn.Sequential, Restriction):
     """R of a network whose state is the argument of sigma: chi R sigma(g), with chi where the channels change.
 
     Without chi the coarse level starts at R sigma(g) >= 0, which is its own ReLU.
     """
-
-    def __init__(self, activation: nn.Module, pooling: nn.Module, chi: nn.Module | None) -> None:
-        super().__init__()
-        self.activation = activation
-        self.pooling = pooling
-        self.chi = chi
-
-    def forward(self, residual: Tensor) -> Tensor:
-        pooled: Tensor = self.pooling(self.activation(residual))
-        return pooled if self.chi is None else self.chi(pooled)
 
 
 def to_plain_residual_form(plain: PlainNet) -> Classifier:
@@ -104,7 +86,7 @@ def to_plain_residual_form(plain: PlainNet) -> Classifier:
     >>> torch.allclose(residual(image), vgg(image), rtol=1e-12, atol=1e-12)
     True
 
-    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415.
+    Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
     """
     if not isinstance(plain, PlainNet):
         raise TypeError(f"plain must be a PlainNet, got {type(plain).__name__}")
@@ -113,45 +95,27 @@ def to_plain_residual_form(plain: PlainNet) -> Classifier:
             f"activation={plain.config.activation!r}: xi rests on sigma(x) - sigma(-x) = x, which ReLU obeys; activation='relu'"
         )
     source = copy.deepcopy(plain)
-    levels: list[ConvLevel] = []
-    for at in reversed(range(len(source.cycle.levels))):
-        levels.insert(0, _residual_level(source, at))
+    theta: Any = source.theta
+    cycle = ConvCycle(_residual_levels(source.cycle.levels))
     with torch.device("meta"):  # the head is replaced, so it needs neither memory nor random numbers
-        made = Classifier(source.config, _without_activation(source.theta), ConvCycle(levels), source.num_features, nn.ReLU())
+        made = Classifier(source.config, theta[:-1], cycle, source.num_features, nn.ReLU())
     made.head = source.head
     keep_modes(made, source)
     return made
 
 
-def _residual_level(source: PlainNet, at: int) -> ConvLevel:
-    level, last = source.cycle.levels[at], at == len(source.cycle.levels) - 1
-    assert isinstance(level, ConvLevel)
-    kept = _steps(source, at)[1 if _changes_channels(source, at) else 0 :]
-    restriction = None
-    if not last:
-        entrance = _without_activation(_steps(source, at + 1)[0]) if _changes_channels(source, at + 1) else None
-        assert isinstance(level.restriction, nn.Module)
-        restriction = ActivatedRestriction(nn.ReLU(), level.restriction, entrance)
-    blocks = [_sigma_block(_without_activation(step)) for step in kept]
-    return ConvLevel(CarriedResidual([Difference()] if blocks else []), ResidualSteps(blocks), restriction)
-
-
-def _steps(source: PlainNet, at: int) -> Sequence[nn.Sequential]:
-    level = source.cycle.levels[at]
-    assert isinstance(level, ConvLevel)
-    assert isinstance(level.smoother, PlainSteps)
-    return list(level.smoother.steps)  # type: ignore[arg-type]
-
-
-def _changes_channels(source: PlainNet, at: int) -> bool:
-    """Return whether the first step of a level changes the number of channels; no other step can."""
-    steps = _steps(source, at)
-    return bool(steps) and steps[0][0].in_channels != steps[0][0].out_channels
-
-
-def _without_activation(layer: nn.Module) -> nn.Sequential:
-    assert isinstance(layer, nn.Sequential)
-    return nn.Sequential(*list(layer)[:-1])
+def _residual_levels(levels: Sequence[Any]) -> list[ConvLevel]:
+    steps = [[step[:-1] for step in level.smoother.steps] for level in levels]  # without their activations
+    restrictions = []
+    for level, chis in zip(levels[:-1], steps[1:], strict=True):
+        parts = {"activation": nn.ReLU(), "pooling": level.restriction}
+        if chis and chis[0][0].in_channels != chis[0][0].out_channels:  # as in no other step of a level
+            parts["chi"] = chis.pop(0)
+        restrictions.append(ActivatedRestriction(OrderedDict(parts)))
+    return [
+        ConvLevel(CarriedResidual([Difference()] if chis else []), ResidualSteps(list(map(_sigma_block, chis))), restriction)
+        for chis, restriction in zip(steps, [*restrictions, None], strict=True)
+    ]
 
 
 def _sigma_block(chi: nn.Module) -> SigmaBlock:

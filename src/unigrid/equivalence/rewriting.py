@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from ..conv.classifier import Classifier
 from ..conv.slots import Borrowed, Part, hold
 
-Network = TypeVar("Network", bound=Classifier)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def part_of(owner: nn.Module, name: str) -> Part:
@@ -34,30 +32,20 @@ def keep_modes(made: nn.Module, before: nn.Module) -> None:
             module.training = before.training
 
 
-def built_with(config: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
-    """Return the network of a configuration with copies of these weights, its norms in the modes of their namesakes in `like`.
+def filled(made: Network, weights: Mapping[str, Tensor], like: nn.Module, names: Mapping[str, str] | None = None) -> Network:
+    """Return `made`, a network without memory, with copies of these weights, as trainable, its norms in the modes of `like`.
 
-    It is built without memory or random numbers: the state of torch's generator is left alone.
+    Built on the device "meta", it leaves the state of torch's generator alone. `weights` are those of a
+    `state_dict(keep_vars=True)` by their names in `made`; `names` leads from these to the names in `like`, where they differ.
     """
-    with torch.device("meta"):
-        made = config.build()
-    load_copies(made, weights)
-    copy_modes(made, like, {name: name for name in made.state_dict()})
-    return made
-
-
-def load_copies(made: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a network that has no memory yet copies of these weights, a `state_dict(keep_vars=True)`, as trainable."""
     made.load_state_dict({name: value.detach().clone() for name, value in weights.items()}, assign=True)
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(weights[name].requires_grad)
-
-
-def copy_modes(made: nn.Module, like: nn.Module, names: Mapping[str, str]) -> None:
-    """Put `made` into the mode of `like`, and each norm into that of its namesake there, to which `names` of weights lead."""
     made.train(like.training)
     modules = dict(like.named_modules())
     for name, module in made.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            namesake = modules.get(names[f"{name}.running_mean"].removesuffix(".running_mean"), like)
-            module.train(namesake.training)
+            mean = f"{name}.running_mean"
+            namesake = (names[mean] if names else mean).removesuffix(".running_mean")
+            module.train(modules.get(namesake, like).training)
+    return made

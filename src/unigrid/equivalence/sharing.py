@@ -1,8 +1,4 @@
-"""One A per level, one per step, or one for all levels: the same network as long as they are equal.
-
-Source: J. He, Y. Chen, L. Zhang, J. Xu, Constrained linear data-feature mapping, arXiv:1911.10428 (what sharing costs: A of a
-level instead of A of each step leaves the accuracy as it is and saves a third of the weights).
-"""
+"""One A per level, one per step, or one for all levels: the same network as long as they are equal."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from torch import Tensor, nn
 
 from ..conv.levels import ConvLevel
 from ..conv.mgnet import MgNet
-from ..conv.residual import BlockRestriction, CarriedResidual, ResidualSteps, ResNet
+from ..conv.residual import BlockRestriction, CarriedResidual, ResNet
 from ..conv.slots import ConvOperator, operator_of_step
 from ..messages import choose
-from .rewriting import built_with
+from .rewriting import filled
 
 Network = TypeVar("Network", MgNet, ResNet)
 SHARINGS = ("step", "level", "global")  # from most operators to one
@@ -56,7 +52,8 @@ def unshare_operators(model: Network, to: str = "step") -> Network:
     >>> torch.allclose(unshare_operators(shared)(image), shared(image), rtol=1e-12, atol=1e-12)
     True
 
-    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415; arXiv:1911.10428.
+    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415; arXiv:1911.10428 (what sharing costs: A of a level instead
+    of A of each step leaves the accuracy as it is and saves a third of the weights).
     """
     return _with_sharing(model, to, more=True)
 
@@ -97,9 +94,8 @@ def _with_sharing(model: Network, to: str, more: bool) -> Network:
         )
     config = dataclasses.replace(model.config, operator_sharing=to)
     with torch.device("meta"):
-        target = config.build()
-    made: Network = built_with(config, _weights(model, target), model)
-    return made
+        target: Any = config.build()
+    return filled(target, _weights(model, target), model)
 
 
 def _weights(model: Network, target: Network) -> dict[str, Tensor]:
@@ -138,24 +134,16 @@ def _operators(model: MgNet | ResNet) -> dict[str, nn.Module]:
     for at, level in enumerate(model.cycle.levels):
         assert isinstance(level, ConvLevel)
         operator = level.operator
+        smoother: Any = level.smoother
         if isinstance(operator, CarriedResidual):
-            assert isinstance(level.smoother, ResidualSteps)
-            places |= {f"level {at}, step {step}": operator.of_step(step) for step in range(len(level.smoother.blocks))}
+            places |= {f"level {at}, step {step}": operator.of_step(step) for step in range(len(smoother.blocks))}
         else:
-            places |= _operators_of_steps(f"level {at}", level)
+            for step in range(len(smoother.steps)):
+                of_step = operator_of_step(operator, step)
+                if isinstance(of_step, ConvOperator):
+                    places[f"level {at}, step {step}"] = of_step.convolution
+                    if of_step.norm is not None:  # of A' u': it belongs to the first step
+                        places[f"level {at}, norm"] = of_step.norm
         if isinstance(level.restriction, BlockRestriction):
             places[f"the restriction into level {at + 1}"] = level.restriction.operator
-    return places
-
-
-def _operators_of_steps(label: str, level: ConvLevel) -> dict[str, nn.Module]:
-    """Return the operators of one level of MgNet by place; a norm of A' u' belongs to the first step."""
-    smoother: Any = level.smoother
-    places: dict[str, nn.Module] = {}
-    for step in range(len(smoother.steps)):
-        operator = operator_of_step(level.operator, step)
-        if isinstance(operator, ConvOperator):
-            places[f"{label}, step {step}"] = operator.convolution
-            if operator.norm is not None:
-                places[f"{label}, norm"] = operator.norm
     return places

@@ -1,14 +1,13 @@
-"""ResNet and sigma-ResNet: r <- sigma(r + M A sigma N B r), and the same in the argument of its outer sigma.
-
-Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
-"""
+"""ResNet and sigma-ResNet: r <- sigma(r + M A sigma N B r), and the same in the argument of its outer sigma."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import torch
+
 from ..conv.residual import ResNet
-from .rewriting import built_with
+from .rewriting import filled
 
 
 def to_sigma_form(resnet: ResNet) -> ResNet:
@@ -43,7 +42,7 @@ def to_sigma_form(resnet: ResNet) -> ResNet:
     >>> torch.allclose(to_sigma_form(resnet)(image), resnet(image), rtol=1e-12, atol=1e-12)
     True
 
-    Source: J. He & J. Xu, MgNet (2019), section 4, arXiv:1901.10415.
+    Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4, arXiv:1901.10415.
     """
     return _in_form(resnet, "resnet", "sigma")
 
@@ -70,5 +69,6 @@ def _in_form(resnet: ResNet, wanted: str, form: str) -> ResNet:
             form: f"is in that form already; {'from' if form == 'sigma' else 'to'}_sigma_form leads back",
         }[resnet.config.form]
         raise ValueError(f"resnet must have form={wanted!r}, got {resnet.config.form!r}, which {reason}")
-    made: ResNet = built_with(dataclasses.replace(resnet.config, form=form), resnet.state_dict(keep_vars=True), resnet)
-    return made
+    with torch.device("meta"):
+        made = dataclasses.replace(resnet.config, form=form).build()
+    return filled(made, resnet.state_dict(keep_vars=True), resnet)

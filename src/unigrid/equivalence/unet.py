@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import OrderedDict
 from typing import NamedTuple, final
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..conv.classifier import ACTIVATIONS
 from ..conv.mgnet import MgNet, MgNetConfig
-from .rewriting import copy_modes, load_copies
+from .rewriting import filled
 
 WRITTEN_OUT = {
     "cycle": ("V",),
@@ -60,8 +61,8 @@ class UNet(nn.Module):
         decoder    u <- u of the skip + unpooled change of the coarser u; then as in the encoder, with f of the skip
         head       global average pooling, one linear layer
 
-    Of a usual U-Net it has the channels of the features u and, beside them, those of the data f, which every step looks at
-    again. It does not use `MultigridCycle`. `to_unet` makes it from an MgNet.
+    Beside the features u of a usual U-Net it has the data f, which every step uses again. It does not use `MultigridCycle`.
+    `to_unet` makes it from an MgNet.
 
     Parameters
     ----------
@@ -87,9 +88,9 @@ class UNet(nn.Module):
         )
         self.encoder = nn.ModuleList(_Stage(config, at) for at in levels)
         self.decoder = nn.ModuleList(_Stage(config, at) for at in levels_but_last)
-        self.pool_data = nn.ModuleList(_Pool(config, data[at], data[at + 1]) for at in levels_but_last)
+        self.pool_data = nn.ModuleList(_pool(config, data[at], data[at + 1]) for at in levels_but_last)
         pools = levels_but_last if config.state_transfer == "convolution" else range(0)
-        self.pool_features = nn.ModuleList(_Pool(config, features[at], features[at + 1]) for at in pools)
+        self.pool_features = nn.ModuleList(_pool(config, features[at], features[at + 1]) for at in pools)
         self.unpool = nn.ModuleList(_Unpool(config, features[at + 1], features[at]) for at in levels_but_last)
         self.head = nn.Linear(features[0], config.num_classes)
 
@@ -141,17 +142,11 @@ class _Stage(nn.Module):
         return u
 
 
-class _Pool(nn.Module):
-    """A convolution of stride 2, with norm and activation."""
-
-    def __init__(self, config: MgNetConfig, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.convolution = _convolution(inputs, outputs, stride=2)
-        self.norm = nn.BatchNorm2d(outputs) if config.transfer_norms else nn.Identity()
-        self.activation = ACTIVATIONS[config.activation]() if config.transfer_activation else nn.Identity()
-
-    def forward(self, fine: Tensor) -> Tensor:
-        return self.activation(self.norm(self.convolution(fine)))
+def _pool(config: MgNetConfig, inputs: int, outputs: int) -> nn.Sequential:
+    """Return a convolution of stride 2, with norm and activation."""
+    norm = nn.BatchNorm2d(outputs) if config.transfer_norms else nn.Identity()
+    activation = ACTIVATIONS[config.activation]() if config.transfer_activation else nn.Identity()
+    return nn.Sequential(OrderedDict(convolution=_convolution(inputs, outputs, stride=2), norm=norm, activation=activation))
 
 
 class _Unpool(nn.Module):
@@ -185,11 +180,10 @@ def _check(config: MgNetConfig) -> None:
 
 
 def to_unet(mgnet: MgNet) -> UNet:
-    """Return MgNet with cycle="V" as a U-Net: encoder, decoder and skip connections, written out by hand.
+    """Return MgNet with cycle="V" as a U-Net: the way down is the encoder, the way up the decoder, written out by hand.
 
-    The way down of the cycle is the encoder, the way up the decoder. A skip connection holds the data f and the features u of a
-    level. The unpooled change P (u' - Pi u) is added to u, where the usual U-Net concatenates channels and lets a convolution
-    add them.
+    A skip connection holds f and u of a level. The unpooled change P (u' - Pi u) is added to u, where the usual U-Net
+    concatenates channels and lets a convolution add them.
 
     Parameters
     ----------
@@ -215,17 +209,13 @@ def to_unet(mgnet: MgNet) -> UNet:
     >>> image = torch.randn(1, 3, 13, 18, dtype=torch.float64)
     >>> torch.allclose(to_unet(mgnet)(image), mgnet(image), rtol=1e-12, atol=1e-12)
     True
-
-    Source: see the module.
     """
     if not isinstance(mgnet, MgNet):
         raise TypeError(f"mgnet must be an MgNet, got {type(mgnet).__name__}")
     with torch.device("meta"):
         made = UNet(mgnet.config)
     names, weights = _dictionary(made), mgnet.state_dict(keep_vars=True)
-    load_copies(made, {ours: weights[theirs] for ours, theirs in names.items()})
-    copy_modes(made, mgnet, names)
-    return made
+    return filled(made, {ours: weights[theirs] for ours, theirs in names.items()}, mgnet, names)
 
 
 def from_unet(unet: UNet) -> MgNet:
@@ -243,9 +233,7 @@ def from_unet(unet: UNet) -> MgNet:
     with torch.device("meta"):
         made = unet.config.build()
     names, weights = {theirs: ours for ours, theirs in _dictionary(unet).items()}, unet.state_dict(keep_vars=True)
-    load_copies(made, {theirs: weights[ours] for theirs, ours in names.items()})
-    copy_modes(made, unet, names)
-    return made
+    return filled(made, {theirs: weights[ours] for theirs, ours in names.items()}, unet, names)
 
 
 def _dictionary(unet: UNet) -> dict[str, str]:

@@ -21,8 +21,8 @@ class Side:
     Parameters
     ----------
     model : nn.Module, or anything else
-        The buffers of a module are restored after each run, so that running statistics of norms do not move, however often it
-        is compared. Two sides must not share a module, or nothing would be compared.
+        The buffers of a module are restored after each run, so that running statistics do not move. Two sides must not share a
+        module, or nothing would be compared.
     run : callable
         `run(model, *inputs)` returns a tensor or several: logits, the features of each level, updated statistics.
     """
@@ -63,7 +63,7 @@ class Case:
         infinite if the sides return other shapes, or another number of outputs.
         """
         left, right = (side.outputs(self.inputs, self.training) for side in (self.left, self.right))
-        if not left or [value.shape for value in left] != [value.shape for value in right]:
+        if [value.shape for value in left] != [value.shape for value in right]:
             return math.inf
         return largest(_relative(a, b) for a, b in zip(left, right, strict=True))
 
@@ -90,9 +90,9 @@ class Claim:
 
 
 def largest(values: Iterable[float]) -> float:
-    """Return the largest number, NaN if one of them is: `max` ignores NaN."""
+    """Return the largest number, NaN if one of them is, as `max` ignores NaN; infinity if there is none."""
     values = list(values)
-    return math.nan if any(math.isnan(value) for value in values) else max(values)
+    return math.nan if any(map(math.isnan, values)) else max(values, default=math.inf)
 
 
 def _relative(a: Tensor, b: Tensor) -> float:

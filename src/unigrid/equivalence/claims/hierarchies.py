@@ -51,8 +51,11 @@ def _smoothers(seed: int) -> dict[str, Smoother]:
 
 
 @lru_cache(maxsize=1)
-def hierarchies(seed: int) -> list[tuple[str, StencilCycle]]:
-    """Return every problem with every smoother, the kinds of cycle in turn; five problems and four kinds meet in all pairs."""
+def hierarchies(seed: int) -> list[tuple[str, StencilCycle, ConvCycle]]:
+    """Return every problem with every smoother, and the network of each, made once for the claims that share it.
+
+    The kinds of cycle come in turn; five problems and four kinds meet in all pairs.
+    """
     made = []
     pairs = itertools.product(_smoothers(seed).items(), PROBLEMS.items())
     for ((name, smoother), (problem, options)), (kind, slots) in zip(pairs, itertools.cycle(KINDS.items()), strict=False):
@@ -61,29 +64,22 @@ def hierarchies(seed: int) -> list[tuple[str, StencilCycle]]:
     for kind in ("W", "F"):
         cycle = StencilCycle(Poisson((31, 31)), cycle=kind, state_transfer="injection")
         made.append((f"{kind}, 31 x 31 vertices, seed {seed}", cycle))
-    return made
-
-
-@lru_cache(maxsize=32)
-def network(seed: int, number: int) -> ConvCycle:
-    """Return one of these hierarchies as a network, made once for the claims that share it."""
-    return to_conv(hierarchies(seed)[number][1])
+    return [(name, cycle, to_conv(cycle)) for name, cycle in made]
 
 
 def _linear_mgnets() -> Iterator[tuple[str, MgNet]]:
     """Yield MgNets of one channel with nothing but convolutions, their weights random."""
-    choices = itertools.product(
-        ("\\", "V"), ("none", "chebyshev"), ("convolution", "channelwise", "zero"), ("zeros", "circular")
-    )
-    for cycle, semi_iteration, state_transfer, padding in choices:
+    names = "cycle", "semi_iteration", "state_transfer", "padding"
+    values = ("\\", "V"), ("none", "chebyshev"), ("convolution", "channelwise", "zero"), ("zeros", "circular")
+    for cycle, semi_iteration, pi, padding in itertools.product(*values):
+        choices: Any = dict(zip(names, (cycle, semi_iteration, pi, padding), strict=True))
         mgnet = MgNet(
-            cycle=cycle, semi_iteration=semi_iteration, state_transfer=state_transfer, padding=padding, features=1,
-            in_channels=1, steps=(2, 3, 1), norms="none", activation="identity", transfer_norms=False,
-            transfer_activation=False, extractor_sharing="scaled",
+            features=1, in_channels=1, steps=(2, 3, 1), norms="none", activation="identity", transfer_norms=False,
+            transfer_activation=False, extractor_sharing="scaled", **choices,
         ).double()  # fmt: skip
         for parameter in mgnet.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
-        yield f"{cycle}, {semi_iteration}, Pi {state_transfer}, {padding}", mgnet
+        yield f"{cycle}, {semi_iteration}, Pi {pi}, {padding}", mgnet
 
 
 # ------------------------------------------------------ compared outputs: networks run on tensors, other cycles on arrays
@@ -121,11 +117,10 @@ def _slots(level: Any, f: Any) -> Iterator[Any]:
     """Yield the result of each slot of a level for f, a tensor or an array; for P, of a coarser one."""
     yield level.operator(f)
     yield level.smoother(level.operator, f, None)
-    for name in ("restriction", "state_transfer"):
-        transfer = getattr(level, name, None)
+    for transfer in (level.restriction, level.state_transfer):
         if transfer is not None:
             yield transfer(f)
-    if getattr(level, "prolongation", None) is not None:
+    if level.prolongation is not None:
         yield level.prolongation(level.restriction(f))
     if level.post_smoother is not None:
         yield level.post_smoother(level.operator, f, f)
@@ -143,20 +138,12 @@ def _cases(
 
     def cases(seed: int) -> Iterator[Case]:
         random = np.random.default_rng(seed)
-        for number, (name, cycle) in enumerate(hierarchies(seed)):
+        for name, cycle, made in hierarchies(seed):
             arrays = tuple(_image(random.standard_normal(cycle.problem.shape)) for _ in range(inputs))
-            left, right = sides(cycle, network(seed, number))
+            left, right = sides(cycle, made)
             yield Case(name, Side(left, compared), Side(right, compared), arrays)
 
     return cases
-
-
-def _there(cycle: StencilCycle, made: ConvCycle) -> tuple[Any, Any]:
-    return cycle, made
-
-
-def _back(cycle: StencilCycle, made: ConvCycle) -> tuple[Any, Any]:
-    return made, to_stencil(made)
 
 
 def _linear_cases(seed: int) -> Iterator[Case]:
@@ -178,19 +165,19 @@ HIERARCHY_CLAIMS = (
         "a classical hierarchy is a network: to_conv",
         NESTED,
         f"u after each of {CYCLES} cycles",
-        _cases(_there),
+        _cases(lambda cycle, made: (cycle, made)),
     ),
     Claim(
         "and it is so slot by slot",
         NESTED,
         "f, u and A u of each level; A, S, R, Pi, P on its f",
-        _cases(_there, _levels, inputs=2),
+        _cases(lambda cycle, made: (cycle, made), _levels, inputs=2),
     ),
     Claim(
         "and back: to_stencil(to_conv(cycle))",
         NESTED,
         f"u after each of {CYCLES} cycles",
-        _cases(_back),
+        _cases(lambda cycle, made: (made, to_stencil(made))),
     ),
     Claim(
         "a linear MgNet of one channel is a multigrid method: to_stencil",

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import call
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ...conv.classifier import Classifier
 from ...conv.mgnet import MgNet
-from ...conv.plain import PlainNet, PoolingRestriction
+from ...conv.plain import PlainNet
 from ...conv.residual import ResNet
 from ...stencil.cycle import StencilCycle
 from ...stencil.problem import Poisson
@@ -89,11 +90,10 @@ ONE_OPERATOR: Makers = {"one A for all levels": partial(MgNet, steps=(2, 1, 2), 
 
 
 def _converted(convert: Convert, makers: Makers) -> Makers:
-    return {name: partial(_made, convert, make) for name, make in makers.items()}
+    def made(make: Callable[[], Any]) -> Any:
+        return convert(make())
 
-
-def _made(convert: Convert, make: Callable[[], Any]) -> Any:
-    return convert(make())
+    return {name: partial(made, make) for name, make in makers.items()}
 
 
 # ------------------------------------------------------------------------------------------------------- compared outputs
@@ -104,40 +104,26 @@ def statistics(network: nn.Module, without: str = "nothing") -> list[Tensor]:
     return [value for name, value in network.named_buffers() if name.endswith(STATISTICS) and without not in name]
 
 
-def _logits(network: Classifier, images: Tensor) -> list[Tensor]:
-    return [network(images), *statistics(network)]
-
-
-def _logits_and_levels(network: Any, images: Tensor) -> list[Tensor]:
-    features, levels = network.cycle.trace(network.theta(images))
-    return [network.forward_head(features), *(level.features for level in levels), *statistics(network)]
-
-
-def _logits_and_activated_levels(network: Any, images: Tensor) -> list[Tensor]:
-    features, levels = network.cycle.trace(network.theta(images))
-    return [network.forward_head(features), *(torch.relu(level.features) for level in levels), *statistics(network)]
-
-
-def _logits_and_residuals(network: Any, images: Tensor) -> list[Tensor]:
-    """Return the logits of the last residual, which stands for the features of a residual network."""
+def _of_levels(of: str, network: Any, images: Tensor) -> list[Tensor]:
+    """Return the `features` or the `residual` of every level, and the statistics of the cycle's norms but Pi's."""
     levels = network.cycle.trace(network.theta(images))[1]
-    return [network.forward_head(levels[-1].residual), *(level.residual for level in levels), *statistics(network)]
+    return [*(getattr(level, of) for level in levels), *statistics(network.cycle, without="state_transfer")]
 
 
-def _residuals(network: Any, images: Tensor) -> list[Tensor]:
-    levels = network.cycle.trace(network.theta(images))[1]
-    return [*(level.residual for level in levels), *statistics(network.cycle, without="state_transfer")]
+def _logits_and_levels(network: Any, images: Tensor, of: str = "features", activated: bool = False) -> list[Tensor]:
+    """Return the logits of the last level's features or residual, these on every level, perhaps activated, and statistics."""
+    levels = [getattr(level, of) for level in network.cycle.trace(network.theta(images))[1]]
+    shown = map(torch.relu, levels) if activated else levels
+    return [network.forward_head(levels[-1]), *shown, *statistics(network)]
 
 
-def _data_of_levels(network: Any, images: Tensor) -> list[Tensor]:
-    r, levels = network["cycle"].trace(network["theta"](images))
-    return [*(level.features for level in levels[:-1]), r, *statistics(network["cycle"])]
+_logits_and_activated_levels = partial(_logits_and_levels, activated=True)
 
 
-def _logits_by_name(network: nn.Module, images: Tensor) -> list[Tensor]:
+def _logits(network: nn.Module, images: Tensor) -> list[Tensor]:
     """Return logits and statistics, these in the order of their names in MgNet."""
-    name_of = name_in_mgnet if isinstance(network, UNet) else str
     logits: Tensor = network(images)
+    name_of = name_in_mgnet if isinstance(network, UNet) else str
     named = {name_of(name): value for name, value in network.named_buffers() if name.endswith(STATISTICS)}
     return [logits, *(named[name] for name in sorted(named))]
 
@@ -168,13 +154,10 @@ def _all_of(*cases: Cases) -> Cases:
     return lambda seed: itertools.chain.from_iterable(each(seed) for each in cases)
 
 
-def _in_data_space(mgnet: MgNet) -> nn.ModuleDict:
-    return nn.ModuleDict({"theta": copy.deepcopy(mgnet.theta), "cycle": to_residual_form(mgnet)})
-
-
-def _in_feature_space(resnet: ResNet) -> ResNet:
-    other = copy.deepcopy(resnet)
-    other.cycle = to_feature_form(resnet)
+def _with_cycle(convert: Convert, network: Network) -> Network:
+    """Return a copy of the network with the converted cycle in it."""
+    other = copy.deepcopy(network)
+    other.cycle = convert(network)
     return other
 
 
@@ -191,20 +174,10 @@ def _poolings(seed: int) -> Iterator[Case]:
     for height, width in EVEN_SIZES:
         generator = torch.Generator().manual_seed(seed)
         data = torch.randn(BATCH, 5, height, width, dtype=torch.float64, generator=generator)
-        right = Side(pooling_as_restriction(5).double(), _called)
+        right = Side(pooling_as_restriction(5).double(), call)
         cells = StencilCycle(Poisson((height, width), centering="cell"), restriction="cell-average", prolongation="constant")
-        others = {
-            "AvgPool2d(2)": Side(nn.AvgPool2d(2), _called),
-            "PoolingRestriction('average')": Side(PoolingRestriction("average"), _called),
-            "cell average": Side(cells, _restricted_cells),
-        }
-        for name, left in others.items():
+        for name, left in ("AvgPool2d(2)", Side(nn.AvgPool2d(2), call)), ("cell average", Side(cells, _restricted_cells)):
             yield Case(f"{name}, {height} x {width}, seed {seed}", left, right, (data,))
-
-
-def _called(module: nn.Module, data: Tensor) -> Tensor:
-    pooled: Tensor = module(data)
-    return pooled
 
 
 def _restricted_cells(cycle: StencilCycle, data: Tensor) -> Tensor:
@@ -226,7 +199,7 @@ NETWORK_CLAIMS = (
         "residual of every level; statistics of the norms",
         _cases(
             {**_mgnets(), **_mgnets("alpha B, ", extractor_sharing="scaled"), **ONE_OPERATOR},
-            _in_data_space, _residuals, _data_of_levels,
+            partial(_with_cycle, to_residual_form), partial(_of_levels, "residual"), partial(_of_levels, "features"),
         ),
     ),
     Claim(
@@ -235,7 +208,7 @@ NETWORK_CLAIMS = (
         "logits; residual of every level; statistics",
         _cases(
             {**_resnets(**PRE_ACT), **_resnets("B^l, ", **PRE_ACT, extractor_sharing="level")},
-            _in_feature_space, _logits_and_levels, _logits_and_residuals,
+            partial(_with_cycle, to_feature_form), _logits_and_levels, partial(_logits_and_levels, of="residual"),
         ),
     ),
     Claim(
@@ -285,13 +258,13 @@ NETWORK_CLAIMS = (
         "cycle='V', linear A^l, B^l or B^(l,i), any Pi, c_u, c_f, also odd sizes",
         "logits; statistics",
         _cases(
-            {**_mgnets(cycle="V"), **_mgnets("B^(l,i), ", cycle="V", extractor_sharing="step")}, to_unet, _logits_by_name
+            {**_mgnets(cycle="V"), **_mgnets("B^(l,i), ", cycle="V", extractor_sharing="step")}, to_unet, _logits
         ),
     ),
     Claim(
         "such a U-Net is MgNet with a way up: the way back",
         "as above",
         "logits; statistics",
-        _cases(_converted(to_unet, _mgnets(cycle="V")), from_unet, _logits_by_name),
+        _cases(_converted(to_unet, _mgnets(cycle="V")), from_unet, _logits),
     ),
 )  # fmt: skip

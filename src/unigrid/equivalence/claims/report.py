@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from .networks import NETWORK_CLAIMS
 
 CLAIMS: tuple[Claim, ...] = (*HIERARCHY_CLAIMS, *NETWORK_CLAIMS)
 WIDTHS = {"claim": 32, "conditions": 36, "compared": 31, "cases": 5, "difference": 10, "passed": 6}  # of the table's columns
+LINE = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<>><", WIDTHS.values(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ class Report:
         if not self.rows:
             return "nothing was compared"
         failed = sum(not row.passed for row in self.rows)
-        verdict = f"all {len(self.rows)} equivalences hold to {max(row.tolerance for row in self.rows):.0e}"
-        if failed:
-            verdict = f"{failed} of {len(self.rows)} equivalences FAIL"
+        held = f"all {len(self.rows)} equivalences hold to {max(row.tolerance for row in self.rows):.0e}"
+        verdict = f"{failed} of {len(self.rows)} equivalences FAIL" if failed else held
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
         return f"{verdict}; float64, {seeds}; difference = max |a - b| / max |a|, the largest over all outputs of all cases"
 
@@ -104,32 +104,18 @@ def report(seeds: Sequence[int] = (0, 1, 2), claims: Sequence[Claim] | None = No
     if not seeds:
         raise ValueError("seeds is empty; give at least one, such as (0, 1, 2)")
     claims = CLAIMS if claims is None else tuple(claims)
+    differences: list[list[float]] = [[] for _ in claims]
     with one_thread():  # seed by seed, as claims share the hierarchies of a seed
-        found = [[_differences(claim, seed) for claim in claims] for seed in seeds]
-    return Report(tuple(_row(claim, itertools.chain(*each)) for claim, *each in zip(claims, *found, strict=True)), seeds)
-
-
-def check(claim: Claim, seeds: Sequence[int]) -> Row:
-    """Return the row of one claim."""
-    return _row(claim, itertools.chain(*(_differences(claim, seed) for seed in seeds)))
-
-
-def _differences(claim: Claim, seed: int) -> list[float]:
-    return [case.difference() for case in claim.cases(seed)]
-
-
-def _row(claim: Claim, differences: Iterable[float]) -> Row:
-    differences = list(differences)
-    found = largest(differences) if differences else float("inf")
-    return Row(claim.claim, claim.conditions, claim.compared, len(differences), found, claim.tolerance)
+        for seed, (claim, found) in itertools.product(seeds, zip(claims, differences, strict=True)):
+            found += [case.difference() for case in claim.cases(seed)]
+    rows = (
+        Row(claim.claim, claim.conditions, claim.compared, len(found), largest(found), claim.tolerance)
+        for claim, found in zip(claims, differences, strict=True)
+    )
+    return Report(tuple(rows), seeds)
 
 
 def _lines(cells: list[str]) -> list[str]:
     """Return the lines of a row, each cell wrapped to the width of its column."""
     wrapped = [textwrap.wrap(cell, width) for cell, width in zip(cells, WIDTHS.values(), strict=True)]
-    lines = []
-    for at in range(max(map(len, wrapped))):
-        texts = [cell[at] if at < len(cell) else "" for cell in wrapped]
-        sides = zip(texts, "<<<>><", WIDTHS.values(), strict=True)
-        lines.append("  ".join(f"{text:{side}{width}}" for text, side, width in sides).rstrip())
-    return lines
+    return [LINE.format(*texts).rstrip() for texts in itertools.zip_longest(*wrapped, fillvalue="")]
