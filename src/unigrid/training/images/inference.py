@@ -29,7 +29,7 @@ STORED: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {
         "model": ("kind",),
         "dataset": ("name", "classes", "shape", "mean", "std", "flip", "synthetic"),
-        "protocol": ("name", "test_flip", "mixed_precision", "accelerated"),
+        "protocol": ("name", "flip", "test_flip", "mixed_precision", "accelerated"),
     },
     "solver": {"model": ("kind",), "dataset": ("name",), "protocol": ("name",)},
 }  # what is read of the configuration of either kind of run
@@ -102,8 +102,9 @@ class TrainedModel:
 
     @property
     def flips(self) -> bool:
-        """Whether its answer is the mean over an image and its mirror image, as in its training run."""
-        return bool(self._images["flip"] and self.configuration["protocol"]["test_flip"])
+        """Whether its answer is the mean over an image and its mirror image; never where training mirrored no image."""
+        protocol = self.configuration["protocol"]
+        return bool(self._images["flip"] and protocol["flip"] and protocol["test_flip"])
 
     @property
     def _images(self) -> dict[str, Any]:

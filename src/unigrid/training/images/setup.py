@@ -46,7 +46,7 @@ class Setup:
 
     def evaluate(self, model: nn.Module, images: Pipeline, labels: Tensor) -> Evaluation:
         """Evaluate a model as the protocol does."""
-        flip = self.protocol.test_flip and self.data.flip
+        flip = self.protocol.averages_mirrored(self.data.flip)
         return evaluate_model(model, images, labels, flip, self.protocol.mixed_precision)
 
     def configuration(self, network: nn.Module, subset: int | None, validation: float) -> dict[str, Any]:
