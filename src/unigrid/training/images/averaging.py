@@ -25,8 +25,9 @@ class WeightAverage:
         self.decay = decay
         averages, values = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
         pairs = list(zip(averages, values, strict=True))
-        self._floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]  # batches counted by batch norms
+        continuous = [average.is_floating_point() or average.is_complex() for average in averages]
+        self._floating = [pair for pair, averaged in zip(pairs, continuous, strict=True) if averaged]
+        self._counted = [pair for pair, averaged in zip(pairs, continuous, strict=True) if not averaged]  # batches, by norms
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
