@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...conv.classifier import Classifier
 from ...conv.models import configuration_of
+from ...conv.weights import unwrap
 from ..data.augmentation import Augmentation, Pipeline
 from ..data.datasets import ImageData, Split
 from .evaluation import Evaluation, evaluate_model
@@ -53,9 +54,9 @@ class Setup:
         """Return the description of a run in plain values."""
         data, images = self.data, self.train.images[:64]
         digest = hashlib.sha256(self.train.labels.cpu().numpy().tobytes() + images.cpu().numpy().tobytes())
-        model = configuration_of(network) if isinstance(network, Classifier) else {"kind": f"custom {type(network).__name__}"}
+        bare = unwrap(network)
         return {
-            "model": model,
+            "model": configuration_of(bare) if isinstance(bare, Classifier) else {"kind": f"custom {type(bare).__name__}"},
             "dataset": {
                 "name": data.name,
                 "classes": list(data.classes),
