@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
-from ...conv.weights import load_clean_state_dict
+from ...conv.weights import load_clean_state_dict, precision_of
 from ...files import check_readable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
@@ -198,9 +198,9 @@ class TrainedModel:
         ]
 
     def _pipeline(self, images: Tensor) -> Pipeline:
-        known, weight = self._images, next(self.model.parameters())
+        known, precision = self._images, precision_of(self.model)
         order = torch.channels_last if self.configuration["protocol"]["accelerated"] else torch.contiguous_format
-        return Pipeline(images, known["mean"], known["std"], None, weight.device, weight.dtype, order)
+        return Pipeline(images, known["mean"], known["std"], None, self.device, precision, order)
 
     def _check(self, data: ImageData) -> None:
         """Raise ValueError for data of other channels or classes. Classes without names match any."""
