@@ -244,3 +244,29 @@ def test_an_evaluation_refuses_it_too():
         ValueError, match=r"maps 20 images to a tuple in evaluation mode.*a module that returns its logits alone"
     ):
         evaluate_model(Answers(ANSWERS["a tuple"], False), images, few_images(40).test.labels)
+
+
+# gradients, wherever training is called
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode], ids=lambda context: context.__name__)
+@pytest.mark.parametrize("of_ones_own", [True, False])
+def test_training_is_the_same_where_gradients_are_switched_off(context, of_ones_own):
+    expected = train(make_net() if of_ones_own else MODEL, validation=8)
+    net = make_net() if of_ones_own else MODEL
+    with context():
+        found = train(net, validation=8, callback=lambda row: None)
+        assert not torch.is_grad_enabled()
+    rows = [[{**row, "seconds": 0, "images_per_second": 0} for row in result.history] for result in (found, expected)]
+    assert rows[0] == rows[1]
+    assert found.runs[0].test.loss == expected.runs[0].test.loss
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode], ids=lambda context: context.__name__)
+def test_a_solver_is_trained_there_too(context):
+    expected = unigrid.train_solver(epochs=1, steps=5).factor
+    with context():
+        assert unigrid.train_solver(epochs=1, steps=5).factor == expected
+        assert unigrid.train("poisson", epochs=1, steps=5).factor == expected

@@ -57,6 +57,7 @@ def train(
 ) -> TrainResult: ...
 
 
+@torch.inference_mode(False)  # with gradients, wherever it is called
 def train(
     dataset: Any = "cifar10",
     model: Any = None,
