@@ -74,5 +74,23 @@ def test_data_that_forbid_it_are_not_mirrored_by_any_protocol():
 
 def test_where_they_may_be_mirrored_they_are_in_tests_too():
     """The control: the letters cannot be told apart then."""
-    assert train(LETTERS, "fast").test_accuracy < 0.9
-    assert train(LETTERS, "fast", test_flip=False).test_accuracy == 1.0
+    assert train(LETTERS, "fast", flip=True).test_accuracy < 0.9
+    assert train(LETTERS, "fast", flip=True, test_flip=False).test_accuracy == 1.0
+
+
+@pytest.mark.parametrize("figures", [LETTERS, ARROWS], ids=["letters", "arrows"])
+def test_where_a_protocol_would_mirror_them_it_asks(figures):
+    one, other = list(figures)[:2]
+    many = drawn(figures, 80), drawn(figures, 20)
+    choices = {"epochs": 1, "batch_size": 10, "learning_rate": 1e-9, "pad": 0, "device": "cpu", "progress": False}
+    with pytest.raises(
+        ValueError, match=r"mirror images of class 0 of custom look like class 1.*pass flip=False, or flip=True"
+    ):
+        unigrid.train(many, Reader(figures), **choices)
+    data = dataclasses.replace(unigrid.training.load(many), classes=tuple(figures), name="figures")
+    with pytest.raises(ValueError, match=f"mirror images of class {one} of figures look like class {other}"):
+        unigrid.train(data, Reader(figures), "course", **choices)
+    for flip in (True, False):
+        assert (unigrid.train(data, Reader(figures), flip=flip, **choices).test_accuracy == 1) == (not flip)
+    assert unigrid.train(data, Reader(figures), "paper", **choices).test_accuracy == 1
+    assert unigrid.train(dataclasses.replace(data, flip=False), Reader(figures), **choices).test_accuracy == 1

@@ -23,6 +23,7 @@ from ...files import atomic_output
 from ...messages import choose, nearest
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load
+from ..data.mirrors import mirrored_pair
 from ..runs.devices import bfloat16_pays, device_named
 from ..runs.folders import RESULT, WEIGHTS
 from ..runs.run import Row, TrainingError, checked_seeds
@@ -166,6 +167,8 @@ def train(
     if out is not None:
         require_safetensors()
     data = load(dataset, data_dir, download)
+    if choices.get("flip") is None and resolved.augmentation(data.flip).flip and data.name not in NAMES:
+        _check_mirrored(data)
     runs, configuration = [], {}
     for number in seeds:
         setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
@@ -209,6 +212,17 @@ def _reject_unknown(choices: dict[str, Any]) -> None:
         if name not in fields:
             known = [*(argument for argument in inspect.signature(train).parameters if argument != "choices"), *fields]
             raise TypeError(f"train has no argument {name!r}, and a protocol no field of that name{nearest(name, known)}")
+
+
+def _check_mirrored(data: ImageData) -> None:
+    """Raise ValueError for images that a protocol would mirror though it changes what they are."""
+    pair = mirrored_pair(data.train)
+    if pair is not None:
+        one, other = (data.classes[label] for label in pair)
+        raise ValueError(
+            f"mirror images of class {one} of {data.name} look like class {other}, and the protocol mirrors images; pass "
+            "flip=False, or flip=True to mirror them all the same"
+        )
 
 
 def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> nn.Module:
