@@ -156,6 +156,7 @@ def test_every_number_is_averaged_and_every_count_is_copied(dtype):
     net.weight = nn.Parameter(torch.tensor([3, 5]).to(dtype), requires_grad=False)
     net.register_buffer("buffer", torch.tensor([2, 7]).to(dtype))
     net.register_buffer("count", torch.tensor(2))
+    net.register_buffer("mask", torch.tensor([0, -torch.inf]))
     average = WeightAverage(net, 0.75)
     with torch.no_grad():
         net.weight += 4
@@ -165,6 +166,7 @@ def test_every_number_is_averaged_and_every_count_is_copied(dtype):
     assert torch.equal(average.module.weight, torch.tensor([4, 6]).to(dtype))
     assert torch.equal(average.module.buffer, torch.tensor([1, 6]).to(dtype))
     assert average.module.count == 6
+    assert average.module.mask.tolist() == [0, -torch.inf]
 
 
 @pytest.mark.system
