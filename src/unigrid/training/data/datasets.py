@@ -144,7 +144,8 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
           Labels are whole numbers 0 to k - 1.
         - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
         - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
-          images, arrays or tensors, before any normalization or random change.
+          images, arrays or tensors, before any normalization or random change. Where both have names of their classes,
+          `classes`, the labels of the second become those of the first, by name.
     data_dir : path, optional
         Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
         `unigrid` in the user's cache.
