@@ -17,6 +17,7 @@ _HOMES = {
         "Level", "MultigridCycle", "Operator", "Prolongation", "Restriction", "SlotLevel", "Smoother", "StateTransfer", "Steps",
     ],
     "solution": ["ConvergenceError", "Reason", "Solution"],
+    "stencil.galerkin": ["GalerkinCycle"],
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic"],
     "stencil.operator": ["StencilOperator"],
     "stencil.problem": ["Poisson"],
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .solution import Reason as Reason
     from .solution import Solution as Solution
     from .stencil.cycle import StencilCycle as StencilCycle
+    from .stencil.galerkin import GalerkinCycle as GalerkinCycle
     from .stencil.grid import Dirichlet as Dirichlet
     from .stencil.grid import Neumann as Neumann
     from .stencil.grid import Periodic as Periodic

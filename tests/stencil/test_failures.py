@@ -304,7 +304,7 @@ BAD_ARGUMENTS = [
     ({"reaction": -1.0}, ValueError, "reaction must be a finite number >= 0, got -1.0"),
     ({"reaction": np.nan}, ValueError, "reaction"),
     ({"reaction": "c"}, ValueError, "reaction"),
-    ({"coefficient": np.ones((9, 8))}, TypeError, "solve has no argument 'coefficient'"),
+    ({"coefficients": np.ones((9, 8))}, TypeError, "solve has no argument 'coefficients'"),
     ({"u0": np.ones((8, 9))}, ValueError, r"u0 must have the shape of f, \(9, 8\), got \(8, 9\)"),
     ({"u0": 1.0}, ValueError, "u0 must have the shape of f"),
     ({"u0": np.ones((9, 8), complex)}, TypeError, "u0 must be an array of real numbers"),

@@ -312,6 +312,11 @@ def _finest(operator: Any, spacing: Any, centering: str | None) -> StencilOnGrid
     """Return the operator of the finest level from a problem or a bare stencil."""
     if isinstance(operator, StencilCycle):
         raise TypeError("operator must be a problem or a stencil; a StencilCycle goes to FourierAnalysis.of()")
+    if isinstance(operator, Poisson) and operator.varies:
+        raise TypeError(
+            "Fourier analysis is of constant coefficients, and this problem's are given at every point; "
+            "unigrid.analysis.measured_factor(unigrid.GalerkinCycle(problem)) measures the factor"
+        )
     if not isinstance(operator, Poisson):
         return StencilOnGrid.of_bare(operator, spacing, centering)
     if spacing is not None or centering is not None:

@@ -29,6 +29,14 @@ class StencilOperator(Operator):
         self.grid, self.reaction = grid, reaction
         self._stencils: dict[np.dtype, kernels.ConstantStencil] = {}  # by precision, made when first needed
 
+    @property
+    def reaction_field(self) -> float:
+        """C at the unknowns: a number."""
+        return self.reaction
+
+    keeps_constants = True  # A 1 = c 1 in the interior
+    least = 1.0  # of the coefficient a
+
     def __reduce__(self) -> tuple[type[StencilOperator], tuple[Grid, float]]:
         return StencilOperator, (self.grid, self.reaction)  # all else follows from them
 
@@ -42,6 +50,10 @@ class StencilOperator(Operator):
                 raise TypeError(f"grid arrays must be float32 or float64, got {dtype}")
             self._stencils[dtype] = _stencil(self.grid, self.reaction, dtype)
         return self._stencils[dtype]
+
+    def holds_in(self, dtype: np.dtype) -> bool:
+        """Whether this precision holds the coefficients."""
+        return bool(np.isfinite(self.tables(dtype).coefficients).all())
 
     def __call__(self, u: Array) -> Array:
         return kernels.of(u).apply(u, self.tables(u.dtype))
@@ -82,6 +94,10 @@ class StencilOperator(Operator):
         for number, axis in enumerate(self.grid.axes):
             diagonal += axis.diagonal.reshape([-1 if number == other else 1 for other in range(self.grid.ndim)])
         return diagonal
+
+    def magnitude(self, u: Array) -> float:
+        """Return a bound of the 2-norm of the terms that A u sums up, which rounding is relative to."""
+        return self.norm_bound * kernels.of(u).norm(u)
 
     @cached_property
     def norm_bound(self) -> float:

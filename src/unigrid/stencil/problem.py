@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import choose, reject_unknown_keywords
 from . import kernels
-from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, parse_boundary, real_array, side_values
+from .coupled import CoupledOperator, faces_of
+from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
 
@@ -41,8 +42,12 @@ class Poisson:
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
-    reaction : float
-        c >= 0.
+    reaction : float or array
+        c >= 0: a number, or an array of the shape of f.
+    coefficient : float, sequence, array or callable, optional
+        a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
+        arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
+        `Neumann` are then a du/dn. None is 1.
 
     Raises
     ------
@@ -61,7 +66,7 @@ class Poisson:
     """
 
     grid: Grid
-    operator: StencilOperator
+    operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
     side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
 
     @reject_unknown_keywords
@@ -73,11 +78,12 @@ class Poisson:
         spacing: float | Sequence[float] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
-        reaction: float = 0.0,
+        reaction: ArrayLike = 0.0,
+        coefficient: Any = None,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        if not isinstance(reaction, numbers.Real) or not math.isfinite(reaction) or reaction < 0:
+        if np.ndim(reaction) == 0 and (not isinstance(reaction, numbers.Real) or not math.isfinite(reaction) or reaction < 0):
             raise ValueError(f"reaction must be a finite number >= 0, got {reaction!r}")
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
@@ -91,11 +97,15 @@ class Poisson:
         units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
         box = _checked_lengths([axis.intervals for axis in units], lengths, spacing)
         axes = [Axis.of_length(n, length, *kind, centering) for n, length, kind in zip(shape, box, kinds, strict=True)]
-        for number, axis in enumerate(axes):
-            if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
-                raise ValueError(f"the spacing of axis {number} is {axis.h:.3g}, too far from 1 for 1/h^2; choose other units")
+        for number, each in enumerate(axes):
+            if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
+                raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
         self.grid = Grid(tuple(axes))
-        self.operator = StencilOperator(self.grid, float(reaction))
+        if coefficient is None and np.ndim(reaction) == 0:
+            self.operator = StencilOperator(self.grid, float(reaction))  # type: ignore[arg-type]
+        else:
+            a = 1.0 if coefficient is None else coefficient
+            self.operator = CoupledOperator(self.grid, faces_of(a, self.grid), _reaction_field(reaction, shape))
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -115,6 +125,12 @@ class Poisson:
         problem = cls.__new__(cls)
         problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
         return problem
+
+    def coupled_operator(self) -> CoupledOperator:
+        """Return the operator in the symmetric form of couplings, constant coefficients too."""
+        if isinstance(self.operator, CoupledOperator):
+            return self.operator
+        return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"grid": self.grid, "operator": self.operator, "side_values": self.side_values}
@@ -155,12 +171,12 @@ class Poisson:
     @cached_property
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
-        return self.reaction == 0.0 and all(axis.singular for axis in self.grid.axes)
+        return not np.any(self.operator.reaction_field) and all(axis.singular for axis in self.grid.axes)
 
     @cached_property
     def has_constant_apart(self) -> bool:
         """Whether the constant part of u is found apart from the cycles: where the problem is singular, or nearly so."""
-        return self.grid.has_constant_apart(self.reaction)
+        return self.operator.keeps_constants and self.grid.has_constant_apart(self.reaction / self.operator.least)
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
         """Whether the constant is found apart, and c is lost in the rounding of A in this precision.
@@ -181,6 +197,8 @@ class Poisson:
         """
         from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
 
+        if isinstance(self.operator, CoupledOperator):
+            return self.operator.matrix()
         identities = [sparse.eye_array(n) for n in self.shape]
         matrix = self.reaction * sparse.eye_array(self.grid.size)
         for number, axis in enumerate(self.grid.axes):
@@ -209,7 +227,9 @@ class Poisson:
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
             for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
-                if value.any():
+                if value.any() and isinstance(self.operator, CoupledOperator):
+                    self.operator.fold(b, number, end, value)
+                elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         return b
 
@@ -240,6 +260,11 @@ class Poisson:
     def centered(self, u: NDArray[Any]) -> NDArray[Any]:
         """Return u without its mean where the constant part is found apart, else u."""
         return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u
+
+    @property
+    def varies(self) -> bool:
+        """Whether the operator has coefficients of its own at every point."""
+        return isinstance(self.operator, CoupledOperator)
 
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left."""
@@ -279,6 +304,17 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
         result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
         values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
     return values
+
+
+def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return c as float64: a number as an array of no axes, or an array of `shape`. Raises ValueError otherwise."""
+    field = finite_array(reaction, "reaction").astype(np.float64)
+    if field.shape not in ((), shape):
+        raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
+    if (field < 0.0).any():
+        index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
+        raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
+    return field
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from ..solution import Solution
 from . import coarse, transfers
 from .cycle import StencilCycle
 from .external import on_problem
+from .galerkin import GalerkinCycle
 from .grid import Grid, real_array
 from .kernels.workspace import pool
 from .problem import Poisson
@@ -37,7 +38,8 @@ def solve(
     spacing: float | Sequence[float] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
-    reaction: float = 0.0,
+    reaction: ArrayLike = 0.0,
+    coefficient: Any = None,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
     smoother: str | Smoother | None = None,
@@ -47,13 +49,13 @@ def solve(
     prolongation: str | TransferRecipe | Prolongation = "linear",
     **options: Any,
 ) -> Solution:
-    """Solve -Laplace(u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
+    """Solve -div(a grad u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
 
     Parameters
     ----------
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64.
-    lengths, spacing, boundary, centering, reaction
+    lengths, spacing, boundary, centering, reaction, coefficient
         The problem: as of `Poisson`.
     u0 : array_like, optional
         Where to begin; replaces `start`. Never changed.
@@ -72,7 +74,7 @@ def solve(
         The slots: as of `StencilCycle`.
     start : "fmg" or "zero"
         Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
-    accelerate : None or "cg"
+    accelerate : "auto", "cg" or None
         Conjugate gradients with one symmetric cycle as preconditioner.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
@@ -115,6 +117,7 @@ def solve(
     chosen = SolveOptions.of(options, solve, "solve")
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
+        "coefficient": coefficient,
     }  # fmt: skip
     slots = {
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
@@ -122,7 +125,7 @@ def solve(
     }  # fmt: skip
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
-    if isinstance(cycle, StencilCycle):
+    if isinstance(cycle, (StencilCycle, GalerkinCycle)):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return solve_with(cycle, f, chosen)
     f = real_array(f, "f")
@@ -131,6 +134,11 @@ def solve(
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
         prepared = on_problem(cycle, problem)
+    elif problem.varies:
+        _refuse_beside(
+            "coefficients that vary bring their own slots", {name: slots[name] for name in slots if name != "smoother"}
+        )
+        prepared = GalerkinCycle(problem, cycle=cycle, smoother="auto" if smoother is None else smoother)  # type: ignore[arg-type]
     elif all(isinstance(slot, VALUES) for slot in slots.values()):
         prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
         prepared = prepared if problem.homogeneous else prepared.rebound(problem)

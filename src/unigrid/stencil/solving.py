@@ -41,7 +41,7 @@ MIXED_FROM = {2: 300**2, 3: 80**3}
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "start": ("fmg", "zero"),
-    "accelerate": (None, "cg"),
+    "accelerate": ("auto", "cg", None),
     "compatibility": ("error", "project"),
     "precision": ("auto", "full", "mixed"),
 }
@@ -57,7 +57,7 @@ class SolveOptions:
     atol: float = 0.0
     maxiter: int = 50
     start: Literal["fmg", "zero"] = "fmg"
-    accelerate: Literal["cg"] | None = None
+    accelerate: Literal["auto", "cg"] | None = "auto"
     compatibility: Literal["error", "project"] = "error"
     callback: Callable[[Solution], Any] | None = None
     raise_on_failure: bool = True
@@ -68,7 +68,7 @@ class SolveOptions:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 choose(getattr(self, name), [each for each in allowed if each is not None], name)
-        if self.precision == "mixed" and self.accelerate is not None:
+        if self.precision == "mixed" and self.accelerate == "cg":
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             checked_count("threads", self.threads)
@@ -81,7 +81,7 @@ class SolveOptions:
         problems = [
             (self.u0 is not None, "u0 has no place in it"),
             (self.start != "fmg", f"start is {self.start!r}"),
-            (self.accelerate is not None, f"accelerate is {self.accelerate!r}"),
+            (self.accelerate == "cg", f"accelerate is {self.accelerate!r}"),
         ]
         for wrong, what in problems:
             if wrong:
@@ -113,10 +113,15 @@ class ProblemCycle(MultigridCycle):
 
     problem: Poisson
     is_stencil: bool  # whether its levels hold this backend's arrays, of any precision
+    accelerated = False  # whether accelerate="auto" is conjugate gradients
 
     @abstractmethod
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle."""
+
+    def once(self, b: Array) -> Array:
+        """Return one cycle from zero for A u = b; the constant, where it is found apart, is left out."""
+        return self.cycle(b)
 
     @abstractmethod
     def symmetric(self) -> ProblemCycle:
@@ -145,7 +150,7 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
 def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
-    if f.dtype == np.float32 and not np.isfinite(problem.operator.tables(f.dtype).coefficients).all():
+    if f.dtype == np.float32 and not problem.operator.holds_in(f.dtype):
         raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
@@ -231,7 +236,7 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -
         lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
         partial(_round_off, problem, b.dtype, b_norm),
         # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
-        _round_off_of(problem, b.dtype, b_norm, 4.0 * b_norm / problem.operator.smallest_eigenvalue),
+        _round_off_of(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
         view=lambda u: _read_only(_plus(u, mean_of_u)),
         zero=lambda: np.zeros_like(b),
     )
@@ -239,12 +244,13 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -
 
 def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteration:
     """Return the iteration in the precision of the run's arrays."""
-    if cycle.is_stencil and options.accelerate is None:
+    by_gradients = options.accelerate == "cg" or (options.accelerate == "auto" and cycle.accelerated)
+    if cycle.is_stencil and not by_gradients:
         return Cycles(cycle, run)
     problem = run.problem
     step: Callable[[Array, Array | None], Array] = cycle
-    if options.accelerate == "cg":
-        step = ConjugateGradients(problem.operator, cycle.symmetric().cycle, problem.centered)
+    if by_gradients:
+        step = ConjugateGradients(problem.operator, cycle.symmetric().once, problem.centered)
 
     @np.errstate(**QUIET)
     def iteration(b: Array, u: Array | None) -> Array:
@@ -258,6 +264,8 @@ def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
     """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
     if b.dtype != np.float64:
         raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
+    if problem.varies:
+        raise ValueError("precision='mixed' is for constant coefficients; leave it out")
     size = b_norm / math.sqrt(b.size)
     if not holds_in_single(problem, size):
         raise ValueError(
@@ -288,7 +296,7 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
     grid = cycle.problem.grid
     return (
         options.precision == "auto"
-        and options.accelerate is None
+        and options.accelerate != "cg"
         and not options.is_one_pass
         and options.maxiter > 1
         and dtype == np.float64
@@ -369,11 +377,11 @@ def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
     """Return the residual that remains when u and b are exact but for rounding."""
-    return _round_off_of(problem, dtype, b_norm, 0.0 if u is None else kernels.of(u).norm(u))
+    return _round_off_of(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
 
 
-def _round_off_of(problem: Poisson, dtype: np.dtype, b_norm: float, u_norm: float) -> float:
-    return ROUND_OFF * float(np.finfo(dtype).eps) * (problem.operator.norm_bound * u_norm + b_norm)
+def _round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+    return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
 
 
 def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None:

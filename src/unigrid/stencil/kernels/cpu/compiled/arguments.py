@@ -193,3 +193,38 @@ class Sweep(NamedTuple):
     periodic: bool
     ends: tuple[Neighbors, Neighbors]
     stencil: ConstantStencil
+
+
+class SymmetricStencil(NamedTuple):
+    """Coefficients of their own at every point, as in `couplings`; arrays of three axes.
+
+    offsets : (halves, 3), the positive half of the offsets of neighbors
+    couplings : (halves, n0, n1, n2)
+    excess, diagonal, inverse : (n0, n1, n2), the sum of a row of A; the diagonal of A; one over that, 0 for a row of zeros
+    before, after : (3, length), the index of both neighbors along each axis
+    seams : (3,), along which axes the first and the last point are neighbors of one color: 1, else 0
+    """
+
+    offsets: Indices
+    couplings: Array
+    excess: Array
+    diagonal: Array
+    inverse: Array
+    before: Indices
+    after: Indices
+    seams: Indices
+
+
+class CoupledTransfer(NamedTuple):
+    """P whose weights follow from couplings.
+
+    offsets : (terms, 3), of the fine points that a coarse point reaches
+    weights : (terms, m0, m1, m2)
+    children : (3, length, 3), the fine index at -1, 0 and 1 from a coarse point along each axis; -1 where there is none
+    parents : (3, length, 3), the coarse index to which a fine point is at -1, 0 and 1; -1 where there is none
+    """
+
+    offsets: Indices
+    weights: Array
+    children: Indices
+    parents: Indices

@@ -1,0 +1,86 @@
+"""Symmetric stencils on NumPy arrays of any number of axes: relaxation, transfers, coarse operators, spread over threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..workspace import empty
+from .compiled import couplings as loops
+from .compiled import loops as plain
+from .compiled.arguments import CoupledTransfer, SymmetricStencil
+from .primitives import as_box, slab_count, writable
+from .threads import over_slabs
+
+Array = NDArray[np.floating]
+
+
+def apply(u: Array, stencil: SymmetricStencil) -> Array:
+    """Return A u."""
+    out, box = empty(u.shape, u.dtype), as_box(u)
+    over_slabs(lambda first, last: loops.apply(as_box(out), box, stencil, first, last), slab_count(box), u.size)
+    return out
+
+
+def residual(f: Array, u: Array, stencil: SymmetricStencil) -> Array:
+    """Return f - A u."""
+    out, box, data = empty(u.shape, u.dtype), as_box(u), as_box(f)
+    over_slabs(lambda first, last: loops.residual(as_box(out), data, box, stencil, first, last), slab_count(box), u.size)
+    return out
+
+
+def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil) -> None:
+    """Relax all points in place, color by color."""
+    box, data, weight = as_box(u), as_box(f), u.dtype.type(omega)
+    chosen = [color for color in range(colors) if colors == 2 or _occurs(color, box.shape)]
+    for color in chosen:
+        _relax(loops.relax_color, (box, data, weight, color, colors, stencil), slab_count(box))
+
+
+def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil) -> None:
+    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first."""
+    box, data = as_box(u), as_box(f)
+    colors = 2 if box.shape[0] == 1 else 4
+    for color in range(colors):
+        slabs = slab_count(box) if axis == 2 else box.shape[0]
+        _relax(loops.relax_lines, (box, data, axis, color, colors, stencil), slabs)
+
+
+def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int) -> None:
+    """Run a relaxation over slabs, its last argument but those being the stencil; on one core where that has a seam."""
+    box, stencil = arguments[0], arguments[-1]
+    if stencil.seams[0 if box.shape[0] > 1 else 1]:
+        kernel(*arguments, 0, slabs)
+    else:
+        over_slabs(lambda first, last: kernel(*arguments, first, last), slabs, box.size)
+
+
+def _occurs(color: int, shape: tuple[int, ...]) -> bool:
+    """Whether there are points of this color: an axis of one point has no odd ones."""
+    return all(n > 1 or not (color >> bit) & 1 for bit, n in enumerate(reversed(shape)))
+
+
+def restrict(r: Array, transfer: CoupledTransfer) -> Array:
+    """Return P^T r, as a box of three axes."""
+    box = as_box(r)
+    out = np.empty(transfer.weights.shape[1:], r.dtype)
+    over_slabs(lambda first, last: loops.restrict(out, box, transfer, first, last), slab_count(out), r.size)
+    return out
+
+
+def add_interpolated(u: Array, e: Array, transfer: CoupledTransfer) -> Array:
+    """Return u + P e; u is overwritten where it is writable."""
+    u = writable(u)
+    box, correction = as_box(u), e.reshape(transfer.weights.shape[1:])
+    over_slabs(lambda first, last: loops.interpolate(box, correction, transfer, first, last), slab_count(box), u.size)
+    return u
+
+
+def norm(u: Array) -> float:
+    """Return the 2-norm, summed in double precision."""
+    box = as_box(u)
+    return math.sqrt(sum(over_slabs(lambda first, last: plain.sum_of_squares(box, first, last), slab_count(box), u.size)))

@@ -1,0 +1,65 @@
+"""Coarse operators and transfers of black box multigrid, against sparse matrices."""
+
+import itertools
+
+import numpy as np
+import pytest
+from tiers import pack
+
+import unigrid
+from unigrid.stencil.coupled import matrix_of
+from unigrid.stencil.galerkin import levels_of
+
+
+def transfer_matrix(level, coarse_shape):
+    """Return P, column by column."""
+    columns = []
+    for place in itertools.product(*(range(n) for n in coarse_shape)):
+        unit = np.zeros(coarse_shape)
+        unit[place] = 1.0
+        columns.append(level.prolongation(unit).ravel())
+    return np.array(columns).T
+
+
+SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet")]
+
+
+def random_problem(rng, ndim):
+    shape = tuple(int(n) for n in rng.integers(2, {1: 40, 2: 14, 3: 8}[ndim], ndim))
+    sides = [SIDES[int(i)] for i in rng.integers(0, len(SIDES), ndim)]
+    shape = tuple(max(n, 3) if side == "periodic" else n for n, side in zip(shape, sides, strict=True))
+    centering = ["vertex", "cell"][int(rng.integers(2))]
+    a = np.exp(rng.uniform(0, 2) * rng.standard_normal(shape))
+    reaction = [0.0, 1.0, rng.random(shape)][int(rng.integers(3))]
+    return unigrid.Poisson(
+        shape, boundary=sides, centering=centering, coefficient=a, reaction=reaction, spacing=tuple(rng.uniform(0.5, 2, ndim))
+    )
+
+
+@pack
+@pytest.mark.parametrize("seed", range(120))
+def test_the_coarse_operator_is_that_of_galerkin(seed, monkeypatch):
+    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, 1 + seed % 3)
+    levels = levels_of(problem, "points", 2, None)
+    for fine, coarse in itertools.pairwise(levels):
+        P = transfer_matrix(fine, coarse.shape)
+        A, wanted = matrix_of(fine.operator.stencil).toarray(), matrix_of(coarse.operator.stencil).toarray()
+        assert np.abs(P.T @ A @ P - wanted).max() <= 1e-12 * np.abs(A).max()
+        r = rng.standard_normal(fine.shape)
+        assert np.allclose(fine.restriction(r).ravel(), P.T @ r.ravel(), rtol=1e-13, atol=1e-13)
+
+
+@pack
+@pytest.mark.parametrize("seed", range(60))
+def test_constants_are_interpolated_exactly_away_from_dirichlet_sides(seed, monkeypatch):
+    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(3, 12, 1 + seed % 3))
+    problem = unigrid.Poisson(
+        shape, boundary=["neumann", "periodic"][seed % 2], coefficient=np.exp(2 * rng.standard_normal(shape))
+    )
+    for fine, coarse in itertools.pairwise(levels_of(problem, "points", 2, None)):
+        assert np.allclose(fine.prolongation(np.ones(coarse.shape)), 1.0, rtol=1e-12)
+        assert not coarse.operator.stencil.excess.any()
