@@ -30,7 +30,7 @@ PUBLIC = {"unigrid", "unigrid.analysis", "unigrid.conv", "unigrid.equivalence", 
 INTERNALS = {"legs", "workspace", "exchange_legs", "twin"}  # attributes of cycles and levels that claims do not use
 OPTIONS = {"no_slower_than_before": ["--against", str(SOURCE)]}
 NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth"}
-NEED_PYAMG = {"smoothers_and_cycles", "faster_than_algebraic_multigrid", "classical_against_learned"}
+NEED_PYAMG = {"robust_to_coefficients", "smoothers_and_cycles", "faster_than_algebraic_multigrid", "classical_against_learned"}
 Record = dict[str, Any]
 
 
@@ -238,6 +238,16 @@ def mgnet_flops(channels: int, size: int) -> int:
     forward += sum(4 * convolution(level) for level in (1, 2, 3))  # A u and B, twice
     forward += sum(convolution(level) + 3 * convolution(level + 1) for level in (0, 1, 2))  # A u; R, Pi, A' u'
     return 3 * forward - theta  # twice as much backward, but nobody asks for the gradient of the image
+
+
+def check_robust_to_coefficients(record: Record) -> None:
+    problems = {row["problem"] for row in record["rows"]}
+    assert {"Poisson", "quadrant", "lognormal 2", "bernoulli"} <= problems
+    for row in record["rows"]:
+        assert row["iterations"] <= (45 if row["problem"] == "bernoulli" else 16), row
+        assert row["relative_residual"] <= 1e-6, row
+    for row in record["times"]:
+        assert row["times_as_fast"] == min(row["ruge-stueben"], row["smoothed-aggregation"]) / row["unigrid"]
 
 
 def check_one_call(record: Record) -> None:
