@@ -319,3 +319,15 @@ def test_what_needs_constant_coefficients_refuses_others():
     with pytest.raises(TypeError, match=r"constant coefficients.*measured_factor"):
         FourierAnalysis(problem)
     assert 0 < unigrid.analysis.measured_factor(unigrid.GalerkinCycle(unigrid.Poisson((63, 63), coefficient=2.0))) < 0.07
+
+
+def test_an_array_of_one_number_is_that_number():
+    """An array of zeros leaves a problem singular, and its compatibility is checked."""
+    f = np.random.default_rng(0).standard_normal((20, 20))
+    with pytest.raises(ValueError, match="has mean zero"):
+        unigrid.solve(f + 1.0, boundary="periodic", reaction=np.zeros(f.shape))
+    f -= f.mean()
+    for c in (0.0, 1e-9):
+        number = unigrid.solve(f, boundary="periodic", reaction=c, rtol=1e-11).u
+        array = unigrid.solve(f, boundary="periodic", reaction=np.full(f.shape, c), rtol=1e-11).u
+        assert np.abs(number - array).max() <= 1e-9 * np.abs(number).max()

@@ -307,14 +307,14 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
 
 
 def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return c as float64: a number as an array of no axes, or an array of `shape`. Raises ValueError otherwise."""
+    """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
     field = finite_array(reaction, "reaction").astype(np.float64)
     if field.shape not in ((), shape):
         raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
     if (field < 0.0).any():
         index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
         raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
-    return field
+    return field.ravel()[0] if (field == field.ravel()[0]).all() else field
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
