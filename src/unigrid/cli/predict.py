@@ -20,8 +20,9 @@ examples:
   unigrid predict runs/cifar10-mgnet-32-Bli-fast photos/*.jpg --top 1
   unigrid predict best.pt cat.png dog.png --json
 
-Pictures of any size and kind that Pillow reads: they are cut to a square about their center (to the shape of the training
-images), resized to it, and made gray or RGB as those are. A network has no classes but those that it was trained on.
+Pictures (PNG, JPEG, TIFF, BMP, GIF, WebP, PPM) of any size: they are turned upright, cut to a square about their center (to
+the shape of the training images), resized to it, and made gray or RGB as those are. A network has no classes but those that it
+was trained on.
 
 exit code: 0 all pictures were read, 2 one could not be (the others are answered all the same), or other wrong input"""
 
