@@ -276,7 +276,9 @@ def test_only_formats_that_are_decoded_in_this_process(tmp_path, monkeypatch, ki
     Image.init()
     monkeypatch.setattr("subprocess.Popen", lambda *arguments, **options: pytest.fail("a process was started"))
     (tmp_path / f"p{ending}").write_bytes(SCRIPTS[kind])
-    assert "not a readable picture: PNG, JPEG, " in refusal(tmp_path / f"p{ending}")
+    assert "not a picture, or of a format that is not read; convert it to one of PNG, JPEG, " in refusal(
+        tmp_path / f"p{ending}"
+    )
 
 
 @pytest.mark.parametrize("size", [(12_000, 12_000), (2**27 + 1, 1), (65_000, 65_000)])

@@ -50,7 +50,9 @@ def read(path: Path) -> Array:
             warnings.simplefilter("ignore")  # on large pictures and odd metadata; errors become one line
             return _decoded(file)
     except UnidentifiedImageError:
-        raise FileError(f"{path}: not a readable picture: {', '.join(FORMATS)} are; convert it to PNG or TIFF") from None
+        raise FileError(
+            f"{path}: not a picture, or of a format that is not read; convert it to one of {', '.join(FORMATS)}"
+        ) from None
     except MemoryError:
         raise FileError(f"{path}: the picture does not fit into memory") from None
     except Exception as error:  # a damaged file can make the library raise anything

@@ -364,7 +364,7 @@ class TestPictures:
         whole = (tmp_path / "half.png").read_bytes()
         (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
         for name, text in {
-            "text.png": "not a readable picture: PNG, JPEG", "empty.png": "the file is empty",
+            "text.png": "not a picture, or of a format", "empty.png": "the file is empty",
             "half.png": "not a readable picture (", "hal.png": "no such file; did you mean 'half.png'",
             "": "is a directory, give a picture",
         }.items():  # fmt: skip

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
-from ...conv.weights import load_clean_state_dict
-from ...files import check_readable
+from ...conv.weights import check_fit, load_clean_state_dict
+from ...files import check_readable, one_line
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
 from ..runs import checkpoint
@@ -25,6 +25,8 @@ from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
 from .pictures import fitted, mode
 
 CUSTOM = "custom"
+DEPTHS = ("steps", "blocks", "pre", "post", "degree")  # the fields of configurations that count layers, and terms of kernels
+DEEPEST = 1000
 STORED: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {
         "model": ("kind",),
@@ -245,7 +247,7 @@ def load_trained(
         configuration, weights, epoch, step = _parts(found.state)
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
-    network = _network(found.path, configuration, model)
+    network = _network(found.path, configuration, weights) if model is None else model
     try:
         load_clean_state_dict(network, weights)
     except ValueError as error:
@@ -289,25 +291,46 @@ def _solves(configuration: dict[str, Any]) -> bool:
     return "problems" in configuration["dataset"]
 
 
-def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None) -> nn.Module:
-    if model is not None:
-        return model
-    fields = dict(configuration["model"])
-    kind: str = fields["kind"]
+def _network(path: Path, configuration: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network that a checkpoint declares, untrained. It is compared with the weights before it takes memory."""
+    kind: str = configuration["model"]["kind"]
     if kind.startswith(CUSTOM):
         raise CheckpointError(
             f"{path}: holds the weights of a network of its owner's making, {kind.removeprefix(CUSTOM).strip()}; "
             "unigrid.training.load_trained(path, model=...) puts them into one"
         )
     try:
-        if not _solves(configuration):
-            return from_configuration(fields)
-        from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
+        _check_depth(configuration["model"])
+        with torch.device("meta"):
+            declared = _built(configuration)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({one_line(error)})") from None
+    try:
+        check_fit(declared, weights)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    stored = {weight.data_ptr(): weight.untyped_storage().nbytes() // weight.itemsize for weight in weights.values()}
+    if sum(parameter.numel() for parameter in declared.parameters()) > sum(stored.values()):
+        raise CheckpointError(f"{path}: declares a network of more numbers than it holds; unigrid did not write it")
+    return _built(configuration)
 
-        del fields["kind"]
-        return PoissonNetConfig(**fields).build()
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
+
+def _check_depth(fields: dict[str, Any]) -> None:
+    """Raise ValueError for a network of so many layers that building it would take minutes and gigabytes."""
+    for name in DEPTHS:
+        count = fields.get(name, 0)
+        if sum(count if isinstance(count, (list, tuple)) else [count]) > DEEPEST:
+            raise ValueError(f"{name} must be at most {DEEPEST} in all")
+
+
+def _built(configuration: dict[str, Any]) -> nn.Module:
+    fields = dict(configuration["model"])
+    if not _solves(configuration):
+        return from_configuration(fields)
+    from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
+
+    del fields["kind"]
+    return PoissonNetConfig(**fields).build()
 
 
 def _unnamed(classes: tuple[str, ...]) -> bool:
