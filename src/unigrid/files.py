@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import choose, nearest
+from .messages import choose, nearest, printable
 
 Array = NDArray[Any]
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
@@ -23,7 +23,10 @@ IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".p
 
 
 class FileError(ValueError):
-    """A file that cannot be read or written; the text is one line and begins with the path."""
+    """A file that cannot be read or written; the text is one line, without control characters, and begins with the path."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @contextlib.contextmanager

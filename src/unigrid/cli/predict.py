@@ -8,9 +8,10 @@ import sys
 
 from ..files import FileError
 from ..machine import versions
+from ..messages import printable
 from . import options
 from .evaluate import CHECKPOINT, described
-from .monitor import json_text
+from .monitor import as_text, json_text
 from .options import UsageError, user_errors
 
 SUMMARY = "classify pictures with a trained network"
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         trained = load_trained(arguments.checkpoint, arguments.device)
         trained.require_pictures()
     if not arguments.json:
-        print(f"{trained.path}: {described(trained)}", flush=True)
+        print(printable(f"{trained.path}: {described(trained)}"), flush=True)
     pictures = []
     for path in dict.fromkeys(arguments.images):
         try:
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         pictures.append({"path": path, **dataclasses.asdict(answer)})
         if not arguments.json:
             pairs = zip(answer.probabilities, answer.classes, strict=True)
-            print("\n".join([path, *(f"  {100 * share:5.1f} %  {name}" for share, name in pairs)]), flush=True)
+            print(as_text([path, *(f"  {100 * share:5.1f} %  {name}" for share, name in pairs)]), flush=True)
     if arguments.json:
         known = trained.configuration["dataset"]
         facts = {

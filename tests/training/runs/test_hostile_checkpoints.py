@@ -170,7 +170,7 @@ def test_a_declared_solver_is_compared_too(tmp_path, fields):
         "dataset": {"name": "poisson", "problems": []}, "protocol": {"name": "poisson"},
     }  # fmt: skip
     state = {"configuration": configuration, "model": dict(net.state_dict()), "epoch": 1}
-    with pytest.raises(CheckpointError, match="must be at most 1000 in all|tensors do not fit"):
+    with pytest.raises(CheckpointError, match=r"must be at most 1000 in all|tensors do not fit"):
         load_trained(write(tmp_path / "best.pt", saved(state)), device="cpu")
 
 

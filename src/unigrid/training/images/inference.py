@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...conv.models import from_configuration
 from ...conv.weights import check_fit, load_clean_state_dict
 from ...files import check_readable, one_line
+from ...messages import printable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
 from ..runs import checkpoint
@@ -120,7 +121,8 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         kind, name = type(self.model).__name__, self.configuration["dataset"]["name"]
-        return f"TrainedModel({kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path})"
+        parts = f"{kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path}"
+        return f"TrainedModel({printable(parts)})"
 
     def evaluate(
         self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False
@@ -213,7 +215,7 @@ class TrainedModel:
             mine, theirs = f"classes {_listed(self.classes)}", _listed(data.classes)
         else:
             return
-        raise ValueError(f"{self.path}: trained on {self._images['name']}, {mine}; {data.name} has {theirs}")
+        raise ValueError(printable(f"{self.path}: trained on {self._images['name']}, {mine}; {data.name} has {theirs}"))
 
 
 def load_trained(
