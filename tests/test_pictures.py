@@ -192,6 +192,13 @@ def test_several_pages_are_refused(tmp_path):
     assert "holds 3 pictures" in refusal(tmp_path / "p.tif")
 
 
+def test_the_picture_of_a_camera_that_saves_several(tmp_path):
+    """JPEG files of many telephones hold a second picture, in a format of its own for Pillow."""
+    first, second = Image.new("L", (4, 6), 200), Image.new("L", (2, 2), 9)
+    first.save(tmp_path / "p.jpg", format="MPO", save_all=True, append_images=[second])
+    assert read(tmp_path / "p.jpg").tolist() == [[200] * 4] * 6
+
+
 # Upright.
 
 

@@ -29,7 +29,8 @@ _PLANAR, _PHOTOMETRIC, _WHITE_IS_ZERO = 284, 262, 0  # tags of TIFF
 
 
 def read(path: Path) -> Array:
-    """Return the pixels of a picture file, turned upright as its EXIF orientation demands; transparency is ignored.
+    """Return the pixels of a picture file, turned upright as its EXIF orientation demands; transparency is ignored, and of an
+    animation all but the first picture.
 
     Returns
     -------

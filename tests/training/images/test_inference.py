@@ -136,6 +136,7 @@ class TestLoading:
         [
             {"weights": torch.zeros(3)},
             {"configuration": 3, "model": {}},
+            {"configuration": {"model": {"kind": "MgNetConfig"}, "dataset": {}, "protocol": {}}, "model": {"weight": 3}},
             {"configuration": {"model": {"kind": 5}, "dataset": {}, "protocol": {}}, "model": {}},
         ],
     )

@@ -196,3 +196,16 @@ def test_networks_that_share_their_own_numbers_are_loaded(tmp_path, state, shari
     loaded = load_trained(checkpoint.save(tmp_path, whole, 1), device="cpu").model
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
+
+
+def test_what_is_no_checkpoint_is_not_read_to_its_end(tmp_path):
+    path = tmp_path / "huge.pt"
+    with open(path, "wb") as file:
+        file.truncate(2**40)  # a sparse file, of no bytes on the disk
+    with pytest.raises(CheckpointError, match="not a checkpoint of unigrid"):
+        load_trained(path)
+    whole = write(tmp_path / "a.pt", SMALL)
+    with open(whole, "r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(CheckpointError, match="damaged, its content does not have the SHA-256"):
+        checkpoint.load(whole)

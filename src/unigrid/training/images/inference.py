@@ -279,7 +279,7 @@ def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], in
     for part, names in STORED["solver" if _solves(configuration) else "images"].items():
         if missing := [name for name in names if name not in configuration[part]]:
             raise KeyError(*missing)
-    if not isinstance(configuration["model"]["kind"], str):
+    if not isinstance(configuration["model"]["kind"], str) or not all(map(torch.is_tensor, state["model"].values())):
         raise TypeError
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None

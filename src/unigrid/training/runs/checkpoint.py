@@ -34,6 +34,7 @@ MAGIC = "unigrid-checkpoint"
 VERSION = 1
 BEST = "best.pt"
 HEADER = re.compile(rb"(" + MAGIC.encode() + rb" ([0-9]{1,9}) ([0-9]{1,18}) )([0-9a-f]{64})\n")
+LONGEST_HEADER = 128
 NAME = re.compile(r"checkpoint-([0-9]{9,})\.pt")
 FILES = r"checkpoint-[0-9]+\.pt|best\.pt|config\.json|log\.csv|log\.jsonl|result\.json|weights\.safetensors"  # of a run
 TEMPORARY = re.compile(rf"\.({FILES})\.[0-9]+\.tmp")  # as `atomic_output` names them
@@ -217,11 +218,13 @@ def _name_of(value: Any) -> str:
 
 def _verified(path: Path) -> tuple[int, memoryview]:
     """Return format version and payload of a file, after checking its hash."""
-    with os_errors(path, "cannot be read", CheckpointError):
-        content = path.read_bytes()
-    header = HEADER.match(content)
-    if header is None:
-        raise CheckpointError(f"{path}: {_no_header(content)}")
+    with os_errors(path, "cannot be read", CheckpointError), open(path, "rb") as file:
+        content = file.read(LONGEST_HEADER)
+        header = HEADER.match(content)
+        if header is None:  # whatever else it is, and however large
+            raise CheckpointError(f"{path}: {_no_header(content)}")
+        file.seek(0)
+        content = file.read(header.end() + int(header[3]) + 1)  # one byte more is damage enough
     payload = memoryview(content)[header.end() :]
     wanted = int(header[3])
     if len(payload) < wanted:
