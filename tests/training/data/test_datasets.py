@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from unigrid.files import FileError
 from unigrid.training.data import archives, datasets, download
-from unigrid.training.data.datasets import DatasetError, ImageData, Split, data_directory, load
+from unigrid.training.data.datasets import DatasetError, ImageData, Split, data_directory, load, load_test
 from unigrid.training.images.pictures import fitted
 
 
@@ -236,6 +236,9 @@ def test_where_the_channels_are_is_never_guessed(shape):
         assert torch.equal(load(given, channels="first").train.images[0], torch.from_numpy(load_first(images, labels)))
         last = load(given, channels="last").train.images[0]
         assert torch.equal(last, torch.from_numpy(load_first(np.moveaxis(images, 3, 1), labels)))
+    with pytest.raises(ValueError, match=text):
+        load_test((images, labels))
+    assert torch.equal(load_test((images, labels), channels="last").split.images, torch.from_numpy(np.moveaxis(images, 3, 1)))
     with pytest.raises(ValueError, match="unknown channels 'lst'; allowed: 'first', 'last'; did you mean 'last'"):
         load((images, labels), channels="lst")
 

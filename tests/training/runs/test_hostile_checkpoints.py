@@ -12,6 +12,7 @@ import torch
 import unigrid
 from unigrid.conv.models import configuration_of
 from unigrid.training.images.inference import load_trained
+from unigrid.training.images.protocols import PROTOCOLS
 from unigrid.training.runs import checkpoint
 from unigrid.training.runs.checkpoint import CheckpointError
 
@@ -121,7 +122,7 @@ def state():
         "name": "custom", "classes": ["a", "b"], "shape": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3, "flip": False,
         "synthetic": False,
     }  # fmt: skip
-    protocol = {"name": "fast", "test_flip": False, "mixed_precision": False, "accelerated": False}
+    protocol = {**vars(PROTOCOLS["fast"]), "mixed_precision": False, "accelerated": False}
     configuration = {"model": configuration_of(model), "dataset": dataset, "protocol": protocol}
     return {"configuration": configuration, "model": dict(model.state_dict()), "epoch": 1}
 
