@@ -170,6 +170,7 @@ WAYS = {
         {"pixels": np.full((4, 4, 4), 7, np.uint16), "tag338": [1]}, "16 bits per channel in the layout RGBa",
     ),
     "planes": ({"pixels": np.full((4, 4, 3), 7, np.uint16), "tag284": [2]}, "channels interleaved"),
+    "a plane of floats": ({"pixels": np.ones((4, 4), np.float32), "order": ">", "tag284": [2]}, "channels interleaved"),
     "white is zero": ({"pixels": np.full((4, 4), 7, np.uint16), "tag262": [0]}, "where 0 is white"),
 }  # fmt: skip
 

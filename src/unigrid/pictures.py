@@ -25,7 +25,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 # Pillow's layouts of 16 bits per channel that it reduces to the high bytes, and those that give the low bytes in their place.
 _ORDERS = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _LOW = {f"{mode};16{order}": f"{mode};16{_ORDERS[order]}" for mode in ("RGB", "RGBA", "RGBX") for order in _ORDERS}
-_PLANAR, _PHOTOMETRIC, _WHITE_IS_ZERO = 284, 262, 0  # tags of TIFF
+_BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # tags of TIFF
+_WHITE_IS_ZERO = 0
 
 
 def read(path: Path) -> Array:
@@ -73,15 +74,17 @@ def pixels_of(image: Image.Image) -> Array:
         return np.asarray(image.convert("L"))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow requires this intermediate step
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def gray(pixels: Array) -> Array:
     """Return the gray values of pixels that were read, (height, width): from 0, black, to 1; floats as they are."""
     if pixels.ndim == 2:
         return pixels if pixels.dtype.kind == "f" else pixels / _largest(pixels)
-    red, green, blue = (weight * pixels[..., at] for at, weight in enumerate(LUMINANCE))
-    return (red + green + blue) / _largest(pixels)
+    total = np.zeros(pixels.shape[:2])
+    for at, weight in enumerate(LUMINANCE):
+        total += weight / _largest(pixels) * pixels[..., at]
+    return total
 
 
 def as_bytes(pixels: Array, what: str) -> NDArray[np.uint8]:
@@ -118,7 +121,7 @@ def _decoded(file: BinaryIO) -> Array:
     _check_size(image)
     raw = _raw_mode(image)
     if image.format == "TIFF":
-        _check_tiff(image, raw)
+        _check_tiff(image)
     if raw == "LA;16B":  # its four bytes are the pixel; Pillow would keep two
         gray_alpha = np.asarray(ImageOps.exif_transpose(_reopened(file, "RGBA"))).astype(np.uint16)
         return gray_alpha[..., 0] << 8 | gray_alpha[..., 1]
@@ -145,14 +148,15 @@ def _check_size(image: Image.Image) -> None:
         raise ValueError(f"{width} x {height} pixels are too many, at most {PIXELS:,} are read; make it smaller")
 
 
-def _check_tiff(image: Any, raw: str) -> None:
+def _check_tiff(image: Any) -> None:
     """Raise ValueError for a TIFF that would be read in part, or otherwise than it is meant."""
     if image.n_frames > 1:
         raise ValueError(f"holds {image.n_frames} pictures; save each to a file of its own")
-    deep = max(image.tag_v2.get(258, (1,))) > 8  # bits per sample
-    if deep and image.tag_v2.get(_PLANAR) == 2 and image.getbands() != ("I;16",):
+    tags = image.tag_v2
+    deep = max(tags.get(_BITS, (1,))) > 8
+    if deep and tags.get(_PLANAR) == 2:
         raise ValueError("more than 8 bits with one plane per channel; save it with channels interleaved")
-    if deep and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if deep and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         raise ValueError("more than 8 bits where 0 is white; save it with 0 for black")
 
 
