@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expanded
 from ..messages import choose
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
@@ -154,7 +155,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         training, validation = training_splits(data, protocol, arguments.subset, arguments.validation, seeds[0])
         config = dataclasses.replace(model.config, num_classes=len(data.classes), in_channels=data.shape[0])
         parameters = dataclasses.replace(model, config=config).parameters
-    held_out, folder = 0 if validation is None else len(validation), Path(arguments.out or _folder(arguments, seeds))
+    held_out, folder = 0 if validation is None else len(validation), expanded(arguments.out or _folder(arguments, seeds))
     return Request(arguments, choices, protocol, data, len(training), held_out, parameters, str(device), seeds, folder)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from ...files import os_errors
+from ...files import expanded, os_errors
 from ...messages import choose
 from . import archives, download, shapes
 from .archives import DatasetError
@@ -177,7 +177,7 @@ def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of data sets: the argument, else UNIGRID_DATA, else `unigrid` in the user's cache."""
     given = data_dir if data_dir is not None else os.environ.get("UNIGRID_DATA")
     if given:
-        return Path(given).expanduser()
+        return expanded(given)
     cache = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
     return Path(cache) / "unigrid" if cache else Path.home() / ".cache" / "unigrid"
 

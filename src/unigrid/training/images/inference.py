@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...conv.models import from_configuration
 from ...conv.weights import load_clean_state_dict
-from ...files import check_readable
+from ...files import check_readable, expanded, is_folder
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
 from ..runs import checkpoint
@@ -238,7 +238,7 @@ def load_trained(
         For a device that is not available.
     """
     place = device_named(device)
-    found = _found(Path(path))
+    found = _found(expanded(path))
     for message in found.messages:
         print(f"unigrid: {message}", file=sys.stderr)
     try:
@@ -257,7 +257,7 @@ def load_trained(
 
 
 def _found(path: Path) -> Loaded:
-    if not path.is_dir():
+    if not is_folder(path):
         check_readable(path)
         return Loaded(path, checkpoint.load(path))
     found = checkpoint.latest(path)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...files import FileError, check_readable, one_line
+from ...files import FileError, check_readable, expanded, is_folder, one_line
 
 MODES = {1: "L", 3: "RGB"}
 
@@ -39,7 +39,7 @@ def mode(channels: int) -> str:
 def _image(picture: Any, kind: str) -> Image.Image:
     """Return the picture as a PIL image of that mode."""
     if isinstance(picture, (str, os.PathLike)):
-        return _read(Path(picture), kind)
+        return _read(expanded(picture), kind)
     if isinstance(picture, Image.Image):
         return _converted(picture, kind)
     if isinstance(picture, (np.ndarray, Tensor)):
@@ -48,7 +48,7 @@ def _image(picture: Any, kind: str) -> Image.Image:
 
 
 def _read(path: Path, kind: str) -> Image.Image:
-    if path.is_dir():
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a picture")
     check_readable(path)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ import torch
 from ...analysis.measured import measured_factor
 from ...conv.threads import one_thread
 from ...conv.weights import require_safetensors, save_weights
+from ...files import expanded
 from ...messages import nearest
 from ...stencil.problem import Poisson
 from ...training_defaults import POISSON_PROTOCOL, POISSON_SIZE
@@ -115,7 +115,7 @@ def new_run(problems: Any, model: Any, protocol: Any, seed: Any, out: Any, **cho
     if out is not None:
         require_safetensors()
     kind = FourierRun if resolved.name == "fourier" else RandomRun
-    return kind(net, chosen, resolved, seeds[0], None if out is None else Path(out), net is not model)
+    return kind(net, chosen, resolved, seeds[0], None if out is None else expanded(out), net is not model)
 
 
 def _checked(problems: Any) -> tuple[Poisson, ...]:
