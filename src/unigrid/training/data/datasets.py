@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, final
@@ -18,10 +19,11 @@ from typing import Any, TypeGuard, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
-from ...files import expanded, os_errors
+from ...files import expanded, one_line, os_errors
 from ...messages import choose
 from . import archives, download, shapes
 from .archives import DatasetError
@@ -371,9 +373,8 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
 
 def _from_dataset(dataset: Any) -> Split:
     """Read a torch Dataset once."""
-    items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
-    for number, item in enumerate(items):
+    for number, item in enumerate(_items(dataset)):
         try:
             picture, label = item
             labels.append(operator.index(label))
@@ -387,6 +388,32 @@ def _from_dataset(dataset: Any) -> Split:
     if not pictures:
         raise ValueError("the Dataset is empty")
     return Split(_checked_images(np.stack(pictures), "the Dataset's"), _checked_labels(np.array(labels), "the Dataset's"))
+
+
+def _items(dataset: Any) -> Iterator[Any]:
+    """Yield the items of a Dataset, pictures of PIL decoded. Raises DatasetError, which names the one that cannot be read."""
+    items = iter(dataset) if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
+    for number in itertools.count():
+        try:
+            item = next(items)
+            for part in item if isinstance(item, tuple | list) else ():
+                if isinstance(part, Image):
+                    part.load()  # a file is read when its pixels are asked for
+        except StopIteration:
+            return
+        except Exception as error:  # a damaged file can make the user's reader raise anything
+            raise DatasetError(f"{_place(dataset, number)}: cannot be read ({one_line(error)})") from error
+        yield item
+
+
+def _place(dataset: Any, number: int) -> str:
+    """Return the path of an item of a Dataset that lists its files as those of torchvision do, or else its number."""
+    while isinstance(dataset, Subset):
+        dataset, number = dataset.dataset, dataset.indices[number]
+    listed = getattr(dataset, "samples", None)
+    sample = listed[number] if isinstance(listed, Sequence) and number < len(listed) else None
+    path = sample[0] if isinstance(sample, tuple | list) and sample else sample
+    return str(path) if isinstance(path, str | os.PathLike) else f"item {number} of the Dataset"
 
 
 def _described(item: Any) -> str:
