@@ -21,6 +21,7 @@ from ..data.datasets import ImageData, load
 from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
+from ..runs.randomness import undisturbed
 from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
 from .pictures import fitted, mode
 
@@ -245,7 +246,8 @@ def load_trained(
         configuration, weights, epoch, step = _parts(found.state)
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
-    network = _network(found.path, configuration, model)
+    with undisturbed(torch.device("cpu")):  # a new network draws weights
+        network = _network(found.path, configuration, model)
     try:
         load_clean_state_dict(network, weights)
     except ValueError as error:

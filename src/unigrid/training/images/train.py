@@ -24,6 +24,7 @@ from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load
 from ..runs.devices import bfloat16_pays, device_named
 from ..runs.folders import RESULT, WEIGHTS
+from ..runs.randomness import Streams
 from ..runs.run import Row, TrainingError, checked_seeds
 from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
@@ -92,7 +93,8 @@ def train(
     epochs, batch_size, learning_rate, **choices
         Fields of the protocol to change: any of them.
     seed : int or sequence of int
-        Of weights, order and augmentation. Several seeds are one run each, of which mean and deviation are reported.
+        Of weights, order and augmentation; the generators of the process stay as they are. Several seeds are one run each, of
+        which mean and deviation are reported.
     device : "auto", "cpu", "cuda", ...
     data_dir, download
         Where the data are, and whether to download them from their own site if they are missing.
@@ -165,13 +167,14 @@ def train(
     for number in seeds:
         setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
         folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
-        with torch.random.fork_rng([place] if place.type == "cuda" else []):  # the user's own state is restored after it
-            torch.manual_seed(number)
+        streams = Streams(number, place)
+        with streams.in_place():
             network = _network(model, data, copies=len(seeds) > 1)
             initialize(network, resolved.initialization)
-            configuration = setup.configuration(network, subset, validation)
-            run = ImageRun(network, setup, folder, configuration)
-            reason = run.complete(resume, callback, progress)
+        configuration = setup.configuration(network, subset, validation)
+        run = ImageRun(network, setup, folder, configuration, streams)
+        reason = run.complete(resume, callback, progress)
+        with run.calling():
             runs.append(_finished(run, reason))
         if reason == "stopped":
             break
