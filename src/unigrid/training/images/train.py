@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -18,12 +19,12 @@ from torch import Tensor, nn
 
 from ...conv.models import Config, create_model
 from ...conv.weights import load_clean_state_dict, require_safetensors, save_weights
-from ...files import atomic_output
+from ...files import atomic_output, expanded
 from ...messages import choose, nearest
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load
 from ..runs.devices import bfloat16_pays, device_named
-from ..runs.folders import RESULT, WEIGHTS
+from ..runs.folders import RESULT, WEIGHTS, held
 from ..runs.randomness import Streams
 from ..runs.run import Row, TrainingError, checked_seeds
 from .loop import ImageRun
@@ -120,7 +121,7 @@ def train(
     unigrid.training.DatasetError
         For data that are missing or damaged, with the command that downloads them.
     FileError
-        For an `out` that holds a run already, or cannot be written.
+        For an `out` that holds a run already, in which another run is going on, or that cannot be written.
     TrainingError
         When the loss is not finite, or diverges; the last good checkpoint is kept.
     KeyboardInterrupt
@@ -164,21 +165,29 @@ def train(
         require_safetensors()
     data = load(dataset, data_dir, download)
     runs, configuration = [], {}
-    for number in seeds:
-        setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
-        folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
-        streams = Streams(number, place)
-        with streams.in_place():
-            network = _network(model, data, copies=len(seeds) > 1)
-            initialize(network, resolved.initialization)
-        configuration = setup.configuration(network, subset, validation)
-        run = ImageRun(network, setup, folder, configuration, streams)
-        reason = run.complete(resume, callback, progress)
-        with run.calling():
-            runs.append(_finished(run, reason))
-        if reason == "stopped":
-            break
+    with contextlib.ExitStack() as locks:
+        folders = [locks.enter_context(held(folder)) for folder in _folders(out, seeds)]
+        for number, folder in zip(seeds, folders, strict=True):
+            setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
+            streams = Streams(number, place)
+            with streams.in_place():
+                network = _network(model, data, copies=len(seeds) > 1)
+                initialize(network, resolved.initialization)
+            configuration = setup.configuration(network, subset, validation)
+            run = ImageRun(network, setup, folder, configuration, streams)
+            reason = run.complete(resume, callback, progress)
+            with run.calling():
+                runs.append(_finished(run, reason))
+            if reason == "stopped":
+                break
     return TrainResult(tuple(runs), configuration)
+
+
+def _folders(out: str | os.PathLike[str] | None, seeds: list[int]) -> list[Path | None]:
+    """Return the folder of each seed."""
+    if out is None or len(seeds) == 1:
+        return [None if out is None else expanded(out)] * len(seeds)
+    return [expanded(out) / f"seed-{number}" for number in seeds]
 
 
 def _is_poisson(dataset: Any) -> bool:

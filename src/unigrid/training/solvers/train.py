@@ -16,7 +16,7 @@ from ...files import expanded
 from ...messages import nearest
 from ...stencil.problem import Poisson
 from ...training_defaults import POISSON_PROTOCOL, POISSON_SIZE
-from ..runs.folders import WEIGHTS
+from ..runs.folders import WEIGHTS, held
 from ..runs.run import Row, checked_seeds
 from .net import PoissonNet, PoissonNetConfig
 from .protocols import PoissonProtocol, protocol_named
@@ -71,7 +71,7 @@ def train_solver(
     ValueError, TypeError
         For unknown names and values that do not fit; the message has the value, what is allowed, and the nearest name.
     FileError
-        For an `out` that holds a run already, or cannot be written.
+        For an `out` that holds a run already, in which another run is going on, or that cannot be written.
     TrainingError
         When the loss is not finite, or the cycle diverges; the last good checkpoint is kept.
     KeyboardInterrupt
@@ -90,13 +90,14 @@ def train_solver(
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     run = new_run(problems, model, protocol, seed, out, **choices)
-    with one_thread():
-        reason = run.complete(resume, callback, progress)
-    with torch.no_grad():
-        factors = tuple(measured_factor(run.net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in run.problems)
-    run.net.problem = run.problems[0]
-    if run.folder is not None and reason == "completed":
-        save_weights(run.net, run.folder / WEIGHTS, {"factor": f"{max(factors):.5f}"})
+    with held(run.folder):
+        with one_thread():
+            reason = run.complete(resume, callback, progress)
+        with torch.no_grad():
+            factors = tuple(measured_factor(run.net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in run.problems)
+        run.net.problem = run.problems[0]
+        if run.folder is not None and reason == "completed":
+            save_weights(run.net, run.folder / WEIGHTS, {"factor": f"{max(factors):.5f}"})
     history, seconds = run.progress.history, run.progress.seconds
     return PoissonResult(run.net, factors, history, reason, run.folder, run.checkpoint, seconds, run.configuration)
 
