@@ -36,8 +36,8 @@ examples:
   unigrid train poisson --eps 0.1 --set degree=2 --out runs/anisotropic
   unigrid train cifar10 --protocol course --set label_smoothing=0.1 --set cutout=8 --validation 5000 --plot curves.png
 
-Ctrl-C leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists the models; unigrid.train
-does the same from Python, for models and data of one's own. The test set is read once, at the end.
+Ctrl-C, or a scheduler's SIGTERM, leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists
+the models; unigrid.train does the same from Python, for models and data of one's own. The test set is read once, at the end.
 
 exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
 FOLDER = "runs"

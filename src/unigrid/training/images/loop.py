@@ -113,7 +113,7 @@ class ImageRun(Run):
     # one epoch
 
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
-        """Do the remaining batches of the epoch; after Ctrl-C, write a checkpoint and raise KeyboardInterrupt."""
+        """Do the remaining batches of the epoch; after Ctrl-C or SIGTERM, write a checkpoint and raise KeyboardInterrupt."""
         progress, steps = self.progress, self.setup.steps_per_epoch
         self.generator.set_state(self.epoch_began)
         plan = self.images.plan(self.generator)

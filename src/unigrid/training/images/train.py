@@ -125,7 +125,7 @@ def train(
     TrainingError
         When the loss is not finite, or diverges; the last good checkpoint is kept.
     KeyboardInterrupt
-        After Ctrl-C, once a checkpoint is written: `resume=True` goes on from it.
+        After Ctrl-C or SIGTERM, once a checkpoint is written: `resume=True` goes on from it.
 
     Source: the protocols paper, course and code are those of J. He & J. Xu, MgNet (2019), and of the authors' notes and code.
 

@@ -26,6 +26,7 @@ from .logs import Log, write_run_facts
 
 Row = dict[str, Any]
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 class TrainingError(RuntimeError):
     """Training ended because its loss is not finite, or exceeds that of a uniform guess by far, or the cycle diverges.
@@ -40,29 +41,35 @@ class TrainingError(RuntimeError):
 
 @dataclass
 class Interrupt:
-    """Ctrl-C, deferred to the end of the current step. A second one is not deferred."""
+    """Ctrl-C or the end of a job, deferred to the end of the current step. A second Ctrl-C is not deferred.
+
+    A scheduler ends a job by SIGTERM, often by more than one, a terminal that closes by SIGHUP. Where these are ignored, as
+    under nohup, or handled by the user's program, they stay so.
+    """
 
     requested: bool = False
 
     @classmethod
     @contextmanager
     def deferred(cls) -> Iterator[Interrupt]:
-        """Yield the interrupt that Ctrl-C sets. Outside the main thread, to which Python delivers signals, it is never set."""
+        """Yield the interrupt that signals set. Outside the main thread, to which Python delivers them, it is never set."""
         interrupt = cls()
         if threading.current_thread() is not threading.main_thread():
             yield interrupt
             return
 
         def request(number: int, frame: Any) -> None:
-            if interrupt.requested:
+            if interrupt.requested and number == signal.SIGINT:
                 raise KeyboardInterrupt
             interrupt.requested = True
 
-        before = signal.signal(signal.SIGINT, request)
+        ends = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, *ends)}
         try:
             yield interrupt
         finally:
-            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)  # None: not set from Python
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: not set from Python
 
 
 @dataclass
@@ -97,7 +104,7 @@ class Run(ABC):
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
         """Do the next epoch, or the rest of it; count it, and return its row. `watch` is called every few steps.
 
-        Raises KeyboardInterrupt after Ctrl-C, and TrainingError when the loss is not finite, or diverges.
+        Raises KeyboardInterrupt after Ctrl-C or SIGTERM, and TrainingError when the loss is not finite, or diverges.
         """
 
     @abstractmethod

@@ -75,7 +75,7 @@ def train_solver(
     TrainingError
         When the loss is not finite, or the cycle diverges; the last good checkpoint is kept.
     KeyboardInterrupt
-        After Ctrl-C: the current epoch is lost, those before it are in the checkpoint.
+        After Ctrl-C or SIGTERM: the current epoch is lost, those before it are in the checkpoint.
 
     Source: A. Katrutsa, T. Daulbaev, I. Oseledets, Black-box learning of multigrid parameters, J. Comput. Appl. Math. 368
     (2020), for training through the cycle.
