@@ -237,7 +237,11 @@ class ImageRun(Run):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             load_clean_state_dict(self.average.module, state["average"])
-        self.best_weights = state["best_weights"]
+        self.best_weights, best = state["best_weights"], self.progress.best
+        if best and not (
+            best["validation_accuracy"] >= 0 and best["epoch"] > 0 and set(self.best_weights) == set(state["model"])
+        ):
+            raise KeyError("best_weights")
         self.epoch_began = state["random"]["epoch"]
         self.streams.restore(state["random"])
 

@@ -81,6 +81,8 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, 
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+    elif isinstance(now, dict):
+        raise TypeError(f"{place or 'configuration'} is no dictionary")
     elif (SPELLED.get((place, before), before) if isinstance(before, str) else before) != now:
         yield place, before, now
 

@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from ...files import FileError
 from . import checkpoint, folders
+from .checkpoint import CheckpointError
 from .logs import Log, write_run_facts
 
 Row = dict[str, Any]
-
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class TrainingError(RuntimeError):
     """Training ended because its loss is not finite, or exceeds that of a uniform guess by far, or the cycle diverges.
@@ -120,8 +121,15 @@ class Run(ABC):
         return {"configuration": self.configuration, "progress": asdict(self.progress)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
-        self.progress = type(self.progress)(**state["progress"])
+        """Go back to where `state` was taken.
+
+        Raises ValueError where it does not fit the model, and KeyError or TypeError where it is not the state of such a run.
+        """
+        stored, fresh = type(self.progress)(**state["progress"]), asdict(type(self.progress)())
+        for name, value in asdict(stored).items():
+            if fresh[name] is not None and type(value) is not type(fresh[name]):
+                raise TypeError(f"progress: {name} is a {type(value).__name__}")
+        self.progress = stored
 
     def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return a stored configuration as this version writes it."""
@@ -185,11 +193,17 @@ class Run(ABC):
         found = folders.last_checkpoint(self.folder, resume)
         if found is None:
             return -1 if resume else None
-        folders.check_same_run(self.folder, self.comparable(found.state.get("configuration", {})), self.configuration)
         try:
+            folders.check_same_run(self.folder, self.comparable(found.state["configuration"]), self.configuration)
             self.restore(found.state)
+        except FileError:
+            raise
         except ValueError as error:  # a network of one's own, of other shapes
             raise FileError(f"{self.folder}: {error}") from None
+        except (KeyError, TypeError, AttributeError):
+            raise CheckpointError(
+                f"{found.path}: not the state of a run of this version of unigrid, which cannot go on"
+            ) from None
         self.checkpoint, self._saved = found.path, (self.progress.epoch, self.progress.step)
         rows = self.progress.history
         return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet
