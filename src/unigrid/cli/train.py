@@ -122,14 +122,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import torch
+    from ..training.images.evaluation import is_out_of_memory
 
     request = _request(arguments)
     if not arguments.json:
         print("\n".join(introduction(request)), flush=True)
     try:
         result = _train(request)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
     written = _write(request, result)
     show(facts_of(request, result, written), arguments.json, report)
@@ -188,7 +190,7 @@ def _write(request: Request, result: TrainResult) -> list[str]:
     confusion = sum(test.confusion.numpy() for test in tests.values())
     return save_figures(
         (request.arguments.plot, lambda plots: plots.plot_training(histories, test_accuracy=accuracies)),
-        (request.arguments.confusion, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
+        (request.arguments.confusion if tests else None, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
     )
 
 

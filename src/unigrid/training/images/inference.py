@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
 from ..runs.randomness import undisturbed
-from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
+from .evaluation import Evaluation, evaluate_model, in_batches, logits_of
 from .pictures import fitted, mode
 
 CUSTOM = "custom"
@@ -185,7 +186,8 @@ class TrainedModel:
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or hasattr(pictures, "getbands"):
             raise TypeError(f"pictures must be a list of them, got one {type(pictures).__name__}; write [picture]")
         images = [fitted(picture, self.shape) for picture in pictures]
-        return [one for at in range(0, len(images), BATCH) for one in self._predicted(images[at : at + BATCH], top)]
+        batches = in_batches(lambda start, stop: self._predicted(images[start:stop], top), len(images), math.prod(self.shape))
+        return [one for batch in batches for one in batch]
 
     @torch.no_grad()
     def _predicted(self, images: list[Tensor], top: int) -> list[Prediction]:

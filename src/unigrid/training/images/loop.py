@@ -203,6 +203,11 @@ class ImageRun(Run):
         progress, seen = self.progress, max(self.progress.seen, 1)
         return f"epoch {progress.epoch + 1}, loss {progress.loss / seen:.3f}, {100 * progress.correct / seen:.1f} %"
 
+    def release(self) -> None:
+        """Free what only training needs: the test images take its place. No step can follow."""
+        del self.optimizer, self.images, self.labels, self.network
+        self.model.zero_grad(set_to_none=True)
+
     # checkpoints
 
     def due(self) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...conv.models import Config, create_model
 from ...conv.weights import load_clean_state_dict, require_safetensors, save_weights
-from ...files import atomic_output, expanded
+from ...files import atomic_output, expanded, one_line
 from ...messages import choose, nearest
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load
@@ -27,6 +27,7 @@ from ..runs.devices import bfloat16_pays, device_named
 from ..runs.folders import RESULT, WEIGHTS, held
 from ..runs.randomness import Streams
 from ..runs.run import Row, TrainingError, checked_seeds
+from .evaluation import Evaluation, is_out_of_memory
 from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
 from .result import SeedRun, TrainResult
@@ -176,8 +177,7 @@ def train(
             configuration = setup.configuration(network, subset, validation)
             run = ImageRun(network, setup, folder, configuration, streams)
             reason = run.complete(resume, callback, progress)
-            with run.calling():
-                runs.append(_finished(run, reason))
+            runs.append(_finished(run, reason))
             if reason == "stopped":
                 break
     return TrainResult(tuple(runs), configuration)
@@ -253,41 +253,57 @@ def _check_output(network: nn.Module, data: ImageData) -> None:
 
 def _finished(run: ImageRun, reason: str) -> SeedRun:
     """Evaluate the test set, once, write the result, and return the model with the weights that were tested."""
-    setup, best = run.setup, run.progress.best or {}
-    test = best_test = None
+    best, test, best_test = run.progress.best or {}, None, None
     if run.average is not None:
         run.model.load_state_dict(run.average.module.state_dict())
         run.average = None
     if reason == "completed":
-        images = setup.pipeline(setup.data.test.images, run.dtype)
-        test = setup.evaluate(run.model, images, setup.data.test.labels)
-        if not math.isfinite(test.loss):
-            raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
-        if run.best_weights is not None:
-            last = copy.deepcopy(run.model.state_dict())
-            load_clean_state_dict(run.model, run.best_weights)
-            best_test = setup.evaluate(run.model, images, setup.data.test.labels)
-            run.model.load_state_dict(last)
+        run.release()
+        try:
+            with run.calling():
+                test, best_test = _tests(run)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            print(
+                f"unigrid: the test is left out, as memory does not suffice for one image: {one_line(error)}", file=sys.stderr
+            )
     result = SeedRun(
         seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
         best_epoch=best.get("epoch"), best_validation_accuracy=best.get("validation_accuracy"), best_test=best_test,
         folder=run.folder, checkpoint=run.checkpoint, seconds=run.progress.seconds,
     )  # fmt: skip
-    if run.folder is not None and test is not None:
+    if run.folder is not None and reason == "completed":
         _write_result(result, run.folder, run.configuration)
     return result
 
 
+def _tests(run: ImageRun) -> tuple[Evaluation, Evaluation | None]:
+    """Return the evaluations of the last epoch and of the best one, if there is one; the weights stay those of the last."""
+    setup = run.setup
+    images = setup.pipeline(setup.data.test.images, run.dtype)
+    test = setup.evaluate(run.model, images, setup.data.test.labels)
+    if not math.isfinite(test.loss):
+        raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
+    if run.best_weights is None:
+        return test, None
+    last = copy.deepcopy(run.model.state_dict())
+    load_clean_state_dict(run.model, run.best_weights)
+    try:
+        return test, setup.evaluate(run.model, images, setup.data.test.labels)
+    finally:
+        run.model.load_state_dict(last)
+
+
 def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> None:
-    assert run.test is not None
     record = {
         **run.to_dict(),
         "epochs": len(run.history),
         "step": run.history[-1]["step"],
         "synthetic": configuration["dataset"]["synthetic"],
-        "confusion": run.test.confusion.tolist(),
+        "confusion": run.test.confusion.tolist() if run.test else None,
     }
     with atomic_output(folder / RESULT) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
-    metadata = {"model": json.dumps(configuration["model"]), "test_accuracy": f"{run.test.accuracy:.4f}"}
-    save_weights(run.model, folder / WEIGHTS, metadata)
+    metadata = {"model": json.dumps(configuration["model"])}
+    save_weights(run.model, folder / WEIGHTS, metadata | ({"test_accuracy": f"{run.test.accuracy:.4f}"} if run.test else {}))
