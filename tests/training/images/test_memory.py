@@ -50,7 +50,7 @@ def test_a_batch_for_which_memory_does_not_suffice_is_halved(images, error):
 @pytest.mark.parametrize("error", ERRORS, ids=range(len(ERRORS)))
 def test_no_memory_for_one_image_is_an_error(error):
     assert is_out_of_memory(error)
-    with pytest.raises(type(error)):
+    with pytest.raises(MemoryError, match="memory does not suffice for one image"):
         in_batches(Memory(0, error).compute, 7, 3)
 
 

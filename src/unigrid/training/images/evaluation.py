@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...files import one_line
 from ..data.augmentation import Pipeline
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ def in_batches(compute: Callable[[int, int], T], count: int, values: int) -> lis
     """Return compute(start, stop) of `count` images of `values` values each, batch after batch.
 
     A batch has as many images as fit into the memory of 500 CIFAR images; where memory does not suffice, it is halved. Raises
-    the error of a batch of one image.
+    MemoryError where it does not suffice for one image.
     """
     size, start, results = max(1, min(count, BATCH, BATCH * VALUES // values)), 0, []
     while start < count:
@@ -80,8 +81,10 @@ def in_batches(compute: Callable[[int, int], T], count: int, values: int) -> lis
             results.append(compute(start, stop))
             start = stop
         except (RuntimeError, MemoryError) as error:
-            if size == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if size == 1:
+                raise MemoryError(f"memory does not suffice for one image ({one_line(error)})") from error
             size //= 2  # the next attempt comes after this block, which keeps the tensors of the failed one alive
     return results
 

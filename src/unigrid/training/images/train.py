@@ -265,9 +265,7 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            print(
-                f"unigrid: the test is left out, as memory does not suffice for one image: {one_line(error)}", file=sys.stderr
-            )
+            print(f"unigrid: the test set is not read: {one_line(error)}", file=sys.stderr)
     result = SeedRun(
         seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
         best_epoch=best.get("epoch"), best_validation_accuracy=best.get("validation_accuracy"), best_test=best_test,
