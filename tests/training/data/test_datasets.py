@@ -405,8 +405,10 @@ class Folder(Dataset):
 
     def __getitem__(self, number):
         path, label = self.samples[number]
-        picture = Image.open(path)
-        return (picture if self.lazily else picture.convert("RGB")), label
+        if self.lazily:
+            return Image.open(path), label
+        with Image.open(path) as picture:
+            return picture.convert("RGB"), label
 
 
 class Stream(IterableDataset):
@@ -439,7 +441,6 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Pillow leaves a damaged PNG open
 @pytest.mark.parametrize("lazily", [False, True])
 @pytest.mark.parametrize("number", [4, 7], ids=["jpg", "png"])
 @pytest.mark.parametrize("fault", FAULTS)
