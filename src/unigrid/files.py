@@ -1,6 +1,6 @@
 """Arrays in files: reads what users bring, writes so that a file is either whole or not there.
 
-Reading: .npy, .npz, .csv, .png, .jpg. Writing: .npy, .npz, .csv. Every fault of a file is a `FileError` of one line.
+Reading: .npy, .npz, .csv, pictures. Writing: .npy, .npz, .csv. Every fault of a file is a `FileError` of one line.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import choose, nearest
+from .messages import choose, nearest, printable
 
 Array = NDArray[Any]
-# Rec. 601: what cameras, JPEG and television call the brightness of red, green and blue.
-LUMINANCE = (0.299, 0.587, 0.114)
-
-
+NAME_BYTES = 255  # the longest name of a file on most systems
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
+# Pictures that are read, whatever their content shows them to be.
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pfm")
 
 
 class FileError(ValueError):
-    """A file that cannot be read or written; the text is one line and begins with the path."""
+    """A file that cannot be read or written; the text is one line, without control characters, and begins with the path."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @contextlib.contextmanager
@@ -37,6 +39,11 @@ def os_errors(path: Path, fault: str, kind: type[FileError] = FileError) -> Iter
         raise kind(f"{path}: {fault} ({error.strerror or error})") from None
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path of the user, "~" at its beginning replaced by the home folder, as a shell does where it sees one."""
+    return Path(os.path.expanduser(path))
+
+
 def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     """Return the array in a file, chosen by the file's ending.
 
@@ -44,7 +51,8 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     ----------
     path : path
         .npy; .npz; .csv: numbers separated by commas, semicolons or white space, one line of column names is skipped, a
-        single row or column becomes one axis; .png, .jpg: gray values from 0 (black) to 1, row 0 on top, transparency ignored.
+        single row or column becomes one axis; pictures (`IMAGES`): gray values from 0 (black) to 1, those of floats as stored,
+        row 0 on top, transparency ignored.
     name : str, optional
         Which array of an .npz file; may be left out where there is only one.
 
@@ -53,8 +61,8 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     FileError
         For a file that is missing, empty, truncated, not of the format of its ending, or of an unknown ending.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = expanded(path)
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file")
     reader = _READERS[_ending(path, _READERS)]
     if name is not None and reader is not _read_npz:
@@ -87,21 +95,27 @@ def write_array(path: str | os.PathLike[str], array: Array, name: str = "u") -> 
 
 def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = (".npy", ".npz", ".csv"), ndim: int = 1) -> Path:
     """Return the path if a file can be written there; raise FileError otherwise. To be asked before any long work."""
-    path = Path(path)
+    path = expanded(path)
     if _ending(path, endings) == ".csv" and ndim > 2:
         raise FileError(f"{path}: .csv holds at most 2 axes, the array has {ndim}; take .npy or .npz")
-    if path.is_dir():
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file name")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise FileError(f"{path}: there is no directory {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"{path}: the directory {path.parent} cannot be written to")
     return path
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name. Raises FileError for a path that the system refuses, such as a longer name."""
+    with os_errors(path, "cannot be looked for"):
+        return path.is_dir()
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Return a folder to write to, made with those above it if it is missing. Raises FileError."""
-    folder = Path(path)
+    folder = expanded(path)
     with os_errors(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -110,7 +124,9 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its name when all is on the disk; an error, Ctrl-C or power cut leaves what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    mark = f".{os.getpid()}.tmp"
+    name = path.name if len(os.fsencode(path.name)) + len(mark) < NAME_BYTES else path.name[: NAME_BYTES // 5]
+    temporary = path.with_name(f".{name}{mark}")
     try:
         with os_errors(path, "cannot be written"):
             with open(temporary, "wb") as file:
@@ -142,7 +158,9 @@ def _ending(path: Path, allowed: Any) -> str:
 
 def check_readable(path: Path) -> None:
     """Raise FileError for a file that is missing, empty or may not be read; a missing one's nearest neighbor is named."""
-    if not path.exists():
+    with os_errors(path, "cannot be read"):
+        missing = not path.exists()
+    if missing:
         beside = os.listdir(path.parent) if path.parent.is_dir() else []
         raise FileError(f"{path}: no such file{nearest(path.name, beside)}")
     if not os.access(path, os.R_OK):
@@ -207,20 +225,14 @@ def _is_number(field: str) -> bool:
 
 
 def _read_picture(path: Path) -> Array:
-    from PIL import Image, ImageOps
+    from .pictures import gray, read
 
-    with open(path, "rb") as file, Image.open(file) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
-            return np.asarray(picture, dtype=np.float64) / 65535.0
-        return np.asarray(picture.convert("RGB"), dtype=np.float64) @ np.array(LUMINANCE) / 255.0
+    return gray(read(path))
 
 
 _READERS: dict[str, Callable[[Path], Array]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
-    ".png": _read_picture,
-    ".jpg": _read_picture,
-    ".jpeg": _read_picture,
+    **dict.fromkeys(IMAGES, _read_picture),
 }

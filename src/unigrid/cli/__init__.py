@@ -5,13 +5,14 @@ Exit codes: 0 done, 1 no convergence or training failed, 2 wrong input (one line
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 from collections.abc import Sequence
 
 from ..files import FileError
-from ..messages import choose
+from ..messages import choose, printable
 from ..version import __version__
 from . import compare, demo, equivalence, evaluate, info, models, predict, solve, train
 from .options import Parser, UsageError, nearest_option
@@ -36,10 +37,11 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; only a fault of unigrid itself is raised as an exception."""
+    _never_fail_to_encode()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except (UsageError, FileError) as error:
-        print(f"unigrid: error: {error}", file=sys.stderr)
+        print(f"unigrid: error: {printable(error)}", file=sys.stderr)
         return 2
     except MemoryError:
         print("unigrid: error: not enough memory", file=sys.stderr)
@@ -50,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does; flushing the buffer at exit must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _never_fail_to_encode() -> None:
+    """Let stdout show by escapes what its encoding lacks, as in names of classes and files; stderr does so already."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: list[str]) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import os
 import re
 import typing
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import PICTURES, FileError, checked_output, one_line, read_array
+from ..files import PICTURES, FileError, checked_output, expanded, one_line, read_array
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
 
@@ -199,7 +198,7 @@ def check_outputs(*pictures: str | None, array: str | None = None, source: str |
     paths = [checked_output(array)] if array else []
     paths += [checked_output(path, PICTURES) for path in pictures if path]
     for number, path in enumerate(paths):
-        if source and path.exists() and os.path.exists(source) and path.samefile(source):
+        if source and path.exists() and expanded(source).exists() and path.samefile(expanded(source)):
             raise FileError(f"{path}: is the input, which is never written over")
         if path in paths[:number]:
             raise FileError(f"{path}: is named for two outputs")
@@ -231,8 +230,9 @@ def source_of(path: str, name: str | None) -> NDArray[Any]:
     """Return f from a file, checked. Raises UsageError or FileError."""
     f = read_array(path, name)
     with user_errors(f"{path}: "):
-        from ..stencil.grid import finite_array
+        from ..stencil.grid import finite_array, refuse_picture
 
+        refuse_picture(f)
         if not 1 <= f.ndim <= 3:
             raise ValueError(f"f must have 1, 2 or 3 axes, got shape {f.shape}")
         return finite_array(f, "f")

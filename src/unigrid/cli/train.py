@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..messages import choose
+from ..files import expanded
+from ..messages import choose, printable
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
-from .monitor import Facts, files_in, line_per_epoch, save_figures, show
+from .monitor import Facts, as_text, files_in, line_per_epoch, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ examples:
   unigrid train poisson --eps 0.1 --set degree=2 --out runs/anisotropic
   unigrid train cifar10 --protocol course --set label_smoothing=0.1 --set cutout=8 --validation 5000 --plot curves.png
 
-Ctrl-C leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists the models; unigrid.train
-does the same from Python, for models and data of one's own. The test set is read once, at the end.
+Ctrl-C, or a scheduler's SIGTERM, leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists
+the models; unigrid.train does the same from Python, for models and data of one's own. The test set is read once, at the end.
 
 exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
 FOLDER = "runs"
@@ -113,22 +114,24 @@ def run(arguments: argparse.Namespace) -> int:
         return _run(arguments)
     except KeyboardInterrupt:
         again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
-        print(f"unigrid: interrupted; to go on: {shlex.join(['unigrid', *again])}", file=sys.stderr)
+        print(f"unigrid: interrupted; to go on: {printable(shlex.join(['unigrid', *again]))}", file=sys.stderr)
         return 130
     except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
+        print(f"unigrid: {printable(error)}", file=sys.stderr)
         return 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import torch
+    from ..training.images.evaluation import is_out_of_memory
 
     request = _request(arguments)
     if not arguments.json:
-        print("\n".join(introduction(request)), flush=True)
+        print(as_text(introduction(request)), flush=True)
     try:
         result = _train(request)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
     written = _write(request, result)
     show(facts_of(request, result, written), arguments.json, report)
@@ -154,7 +157,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         training, validation = training_splits(data, protocol, arguments.subset, arguments.validation, seeds[0])
         config = dataclasses.replace(model.config, num_classes=len(data.classes), in_channels=data.shape[0])
         parameters = dataclasses.replace(model, config=config).parameters
-    held_out, folder = 0 if validation is None else len(validation), Path(arguments.out or _folder(arguments, seeds))
+    held_out, folder = 0 if validation is None else len(validation), expanded(arguments.out or _folder(arguments, seeds))
     return Request(arguments, choices, protocol, data, len(training), held_out, parameters, str(device), seeds, folder)
 
 
@@ -187,7 +190,7 @@ def _write(request: Request, result: TrainResult) -> list[str]:
     confusion = sum(test.confusion.numpy() for test in tests.values())
     return save_figures(
         (request.arguments.plot, lambda plots: plots.plot_training(histories, test_accuracy=accuracies)),
-        (request.arguments.confusion, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
+        (request.arguments.confusion if tests else None, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expanded
+from ..messages import printable
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
 from .monitor import Facts, files_in, save_figures, show
@@ -49,14 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--device {arguments.device}: poisson is trained on the CPU, on one core")
     values = arguments.eps if isinstance(arguments.eps, list) else [1.0 if arguments.eps is None else arguments.eps]
     size = POISSON_SIZE if arguments.size is None else arguments.size
-    folder = Path(arguments.out or _folder(arguments, values))
+    folder = expanded(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
         choices = options.choices(arguments, ("epochs", "learning_rate"), "field", PoissonProtocol, PoissonNetConfig)
         new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # raises for what is wrong
     if not arguments.json:
         print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
-        print(f"Files: {folder}{os.sep}", flush=True)
+        print(printable(f"Files: {folder}{os.sep}"), flush=True)
     result = train_solver(
         problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
         callback=None if arguments.json else _show, progress=False, **choices,

@@ -11,13 +11,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output, one_line
+from ..files import FileError, atomic_output, check_readable, checked_output, expanded, is_folder, one_line
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -58,8 +57,13 @@ def load_clean_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> Non
         Where names or shapes are not exactly the module's, which is then left as it was.
     """
     own = {_clean_key(module, key): key for key in module.state_dict()}
-    _check_fit(state, clean_state_dict(module))
+    check_fit(module, state)
     module.load_state_dict({own[key]: value for key, value in state.items()})
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where `load_clean_state_dict` would. The module may be on the device "meta"."""
+    _check_fit(state, clean_state_dict(module))
 
 
 def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
@@ -109,8 +113,8 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
         Without the package safetensors.
     """
     require_safetensors()
-    path = Path(path)
-    if path.is_dir():
+    path = expanded(path)
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file")
     check_readable(path)
     try:
