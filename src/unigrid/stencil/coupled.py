@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,19 +170,28 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
     return unfinished._replace(diagonal=diagonal, inverse=inverse)
 
 
+class Rim(NamedTuple):
+    """Couplings of unknowns to points where u is given: the indices of both in raveled arrays, and the weights."""
+
+    unknown: NDArray[np.int64]
+    given: NDArray[np.int64]
+    weights: Numbers
+
+
 @final
 class CoupledOperator(Operator):
     """A u with coefficients of their own at every point; `volumes` relates the symmetric form to the discrete equation.
 
-    A u = (couplings and excess) u / volumes.
+    A u = (couplings and excess) u / volumes. Outside of `mask`, A is a multiple of the identity, and no unknown is coupled to
+    it: the couplings that lead outside are part of the excess, as at a Dirichlet side.
     """
 
-    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers) -> None:
-        """`reaction`: c at the unknowns, or a number."""
-        self.grid, self.faces, self.reaction_field = grid, faces, reaction
+    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None = None) -> None:
+        """`reaction`: c at the unknowns, or a number. `mask`: where there are unknowns; None is everywhere."""
+        self.grid, self.faces, self.reaction_field, self.mask = grid, faces, reaction, mask
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"grid": self.grid, "faces": self.faces, "reaction_field": self.reaction_field}
+        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "mask")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -213,9 +222,14 @@ class CoupledOperator(Operator):
         weights = [axis.weights / axis.h for axis in self.grid.axes]
         return None if all((weight == 1.0).all() for weight in weights) else _outer(weights)
 
-    @cached_property
+    @property
     def stencil(self) -> SymmetricStencil:
         """The symmetric form, in double precision."""
+        return self._form[0]
+
+    @cached_property
+    def _form(self) -> tuple[SymmetricStencil, Rim]:
+        """The symmetric form, and the couplings that lead out of the mask."""
         grid, ndim = self.grid, self.grid.ndim
         excess = np.broadcast_to(np.asarray(self.reaction_field, np.float64), grid.shape).copy()
         if self.volumes is not None:
@@ -233,8 +247,35 @@ class CoupledOperator(Operator):
             for end, side in ((0, axis.low), (-1, axis.high)):
                 if side is Dirichlet:
                     at[end] += _steps_to_side(axis) * faces[end]
+        rim = self._cut(offsets, couplings, excess)
         box = (1,) * (3 - ndim) + grid.shape
-        return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box))
+        return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
+
+    def _cut(self, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> Rim:
+        """Make the couplings that lead out of the mask part of the excess; return them."""
+        nothing = np.zeros(0, np.int64)
+        if self.mask is None:
+            return Rim(nothing, nothing, np.zeros(0))
+        mask, parts = self.mask, []
+        numbers = np.arange(mask.size).reshape(mask.shape)
+        for offset, coupling in zip(offsets, couplings, strict=True):
+            there = np.roll(numbers, tuple(-int(step) for step in offset[3 - mask.ndim :]), axis=tuple(range(mask.ndim)))
+            beyond = mask.ravel()[there]
+            for out, unknown, given in ((mask & ~beyond, numbers, there), (~mask & beyond, there, numbers)):
+                parts.append(Rim(unknown[out], given[out], coupling[out]))
+            coupling[~(mask & beyond)] = 0.0
+        rim = Rim(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        np.add.at(excess.reshape(-1), rim.unknown, rim.weights)
+        excess[~mask] = excess.max() + couplings.max(initial=0.0)
+        return rim
+
+    def fold_outside(self, b: Array, outside: Numbers) -> None:
+        """Add to b what the values outside of the mask contribute; outside, b becomes zero."""
+        assert self.mask is not None
+        rim = self._form[1]
+        added = np.bincount(rim.unknown, rim.weights * outside.ravel()[rim.given], b.size).reshape(b.shape)
+        b += self._divided(added).astype(b.dtype)
+        b[~self.mask] = 0.0
 
     def _conductances(self, number: int) -> Numbers:
         """Return a area / h at the faces of an axis, in units of the volume inside."""

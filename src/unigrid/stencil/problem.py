@@ -48,6 +48,10 @@ class Poisson:
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
         `Neumann` are then a du/dn. None is 1.
+    mask : array of bool, optional
+        The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
+    outside : float or array
+        What u is where `mask` is False; an array has the shape of f.
 
     Raises
     ------
@@ -68,6 +72,8 @@ class Poisson:
     grid: Grid
     operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
     side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
+    mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
+    outside: NDArray[np.float64]  # values elsewhere
 
     @reject_unknown_keywords
     def __init__(
@@ -80,6 +86,8 @@ class Poisson:
         centering: Literal["vertex", "cell"] = "vertex",
         reaction: ArrayLike = 0.0,
         coefficient: Any = None,
+        mask: ArrayLike | None = None,
+        outside: ArrayLike = 0.0,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
@@ -101,11 +109,13 @@ class Poisson:
             if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
                 raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
         self.grid = Grid(tuple(axes))
-        if coefficient is None and np.ndim(reaction) == 0:
+        self.mask = None if mask is None else _checked_mask(mask, shape)
+        self.outside = _checked_outside(outside, self.mask, shape)
+        if coefficient is None and np.ndim(reaction) == 0 and mask is None:
             self.operator = StencilOperator(self.grid, float(reaction))  # type: ignore[arg-type]
         else:
             a = 1.0 if coefficient is None else coefficient
-            self.operator = CoupledOperator(self.grid, faces_of(a, self.grid), _reaction_field(reaction, shape))
+            self.operator = CoupledOperator(self.grid, faces_of(a, self.grid), _reaction_field(reaction, shape), self.mask)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -124,6 +134,7 @@ class Poisson:
     def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
         problem = cls.__new__(cls)
         problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
+        problem.mask, problem.outside = None, np.zeros(())
         return problem
 
     def coupled_operator(self) -> CoupledOperator:
@@ -133,7 +144,7 @@ class Poisson:
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"grid": self.grid, "operator": self.operator, "side_values": self.side_values}
+        return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "mask", "outside")}
 
     def __repr__(self) -> str:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
@@ -171,11 +182,15 @@ class Poisson:
     @cached_property
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
+        if self.mask is not None and not self.mask.all():
+            return False
         return not np.any(self.operator.reaction_field) and all(axis.singular for axis in self.grid.axes)
 
     @cached_property
     def has_constant_apart(self) -> bool:
         """Whether the constant part of u is found apart from the cycles: where the problem is singular, or nearly so."""
+        if self.mask is not None and not self.mask.all():
+            return False
         return self.operator.keeps_constants and self.grid.has_constant_apart(self.reaction / self.operator.least)
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
@@ -231,12 +246,14 @@ class Poisson:
                     self.operator.fold(b, number, end, value)
                 elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
+        if self.mask is not None:
+            self.operator.fold_outside(b, np.broadcast_to(self.outside, self.shape))
         return b
 
     @cached_property
     def homogeneous(self) -> bool:
-        """Whether every boundary value is zero."""
-        return not any(value.any() for pair in self.side_values for value in pair)
+        """Whether every boundary value is zero, and there are unknowns everywhere."""
+        return self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""
@@ -260,6 +277,14 @@ class Poisson:
     def centered(self, u: NDArray[Any]) -> NDArray[Any]:
         """Return u without its mean where the constant part is found apart, else u."""
         return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u
+
+    def filled(self, u: NDArray[Any]) -> NDArray[Any]:
+        """Return u with the values outside of the mask."""
+        return u if self.mask is None else np.where(self.mask, u, self.outside).astype(u.dtype)
+
+    def emptied(self, u: NDArray[Any]) -> NDArray[Any]:
+        """Return u with zero outside of the mask, where A u = b has no unknowns."""
+        return u if self.mask is None else np.where(self.mask, u, 0).astype(u.dtype)
 
     @property
     def varies(self) -> bool:
@@ -315,6 +340,31 @@ def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.f
         index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
         raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
     return field.ravel()[0] if (field == field.ravel()[0]).all() else field
+
+
+def _checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a copy of a mask. Raises TypeError or ValueError if it is not of bool, not of `shape`, or False everywhere."""
+    array = np.array(mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"mask must be an array of bool, True where there is an unknown; got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"mask must have the shape of f, {shape}, got {array.shape}")
+    if not array.any():
+        raise ValueError("mask is False everywhere: there is no unknown")
+    return array
+
+
+def _checked_outside(outside: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the values outside of a mask, finite there and zero inside, whatever was given there."""
+    values = np.array(real_array(outside, "outside"), dtype=np.float64)
+    if values.shape not in ((), shape):
+        raise ValueError(f"outside must be a number or an array of f's shape {shape}, got shape {values.shape}")
+    if mask is None:
+        if values.any():
+            raise ValueError("outside gives u where mask is False; give mask too")
+        return np.zeros(())
+    given = np.where(mask, 0.0, values)
+    return finite_array(given, "outside").astype(np.float64)
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

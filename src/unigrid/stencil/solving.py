@@ -187,7 +187,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     right = _right_hand_side(problem, f, options.compatibility, may_mix)
     b, b_norm = right.b, right.norm
     if u is not None:
-        u = problem.centered(u)
+        u = problem.centered(problem.emptied(u))
         if not math.isfinite(operator.residual_norm(b, u)):
             raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
     system = _system(problem, b, b_norm, right.mean_of_u)
@@ -201,6 +201,8 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     solution = iterate(iteration, u, system, tolerance, options.callback)
     if right.mean_of_u:
         solution = _with_constant(solution, problem, right, tolerance)
+    if problem.mask is not None:
+        solution = replace(solution, u=problem.filled(solution.u))
     notes = " ".join(each for each in (solution.message, "Precision: mixed." if mixed else "", right.note) if each)
     return replace(solution, message=notes)
 
@@ -237,7 +239,7 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -
         partial(_round_off, problem, b.dtype, b_norm),
         # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
         _round_off_of(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
-        view=lambda u: _read_only(_plus(u, mean_of_u)),
+        view=lambda u: _read_only(problem.filled(_plus(u, mean_of_u))),
         zero=lambda: np.zeros_like(b),
     )
 
