@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
 from ..iterate import DISCRETIZATION, EXCUSED, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
-from ..messages import checked_count, choose, refuse_keyword
+from ..messages import checked_count, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
@@ -66,16 +66,20 @@ class SolveOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                choose(getattr(self, name), [each for each in allowed if each is not None], name)
+            chosen = getattr(self, name)
+            if not isinstance(chosen, (str, type(None))) or chosen not in allowed:
+                choose(chosen, [each for each in allowed if each is not None], name)
         if self.precision == "mixed" and self.accelerate is not None:
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
-            checked_count("threads", self.threads)
+            object.__setattr__(self, "threads", checked_count("threads", self.threads))
         if isinstance(self.rtol, str) and self.rtol != DISCRETIZATION:
-            raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {self.rtol!r}")
-        if self.rtol == DISCRETIZATION:
+            raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {shown(self.rtol)}")
+        if self.is_one_pass:
             self._refuse_beside_one_pass()
+        stop = Tolerance(None if isinstance(self.rtol, str) else self.rtol, self.atol, self.maxiter, 0.0)  # which checks them
+        for name in ("atol", "maxiter") if self.is_one_pass else ("rtol", "atol", "maxiter"):
+            object.__setattr__(self, name, getattr(stop, name))
 
     def _refuse_beside_one_pass(self) -> None:
         problems = [
@@ -98,7 +102,7 @@ class SolveOptions:
     @property
     def is_one_pass(self) -> bool:
         """Whether the options are those of one pass of full multigrid."""
-        return self.rtol == DISCRETIZATION
+        return isinstance(self.rtol, str)
 
     def tolerance(self, dtype: np.dtype) -> Tolerance:
         """Return when to stop, for arrays of this precision."""
