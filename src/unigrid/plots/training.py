@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from ..messages import plain_number, shown
 from .style import COLORS, add_legend, label_steps, looks_of
 
 Row = Mapping[str, Any]
@@ -154,7 +155,7 @@ def _runs(histories: Histories, test_accuracy: float | Mapping[Any, float] | Non
         raise ValueError("no run to draw: histories is empty")
     if isinstance(test_accuracy, Mapping) != several and test_accuracy is not None:
         wanted = "a mapping with the labels of histories" if several else "a number, as histories is a single run"
-        raise ValueError(f"test_accuracy must be {wanted}, got {test_accuracy!r}")
+        raise ValueError(f"test_accuracy must be {wanted}, got {shown(test_accuracy)}")
     of_test = test_accuracy if isinstance(test_accuracy, Mapping) else {} if several else {None: test_accuracy}
     if unknown := [label for label in of_test if label not in named]:
         raise ValueError(f"test_accuracy has {unknown[0]!r}, which histories has not; it has {', '.join(map(repr, named))}")
@@ -180,7 +181,10 @@ def _check(run: _Run) -> None:
 
 def _number(value: Any) -> float:
     """Return a number of a row, NaN for None; a log in JSON has the strings "nan" and "inf", which JSON lacks as numbers."""
-    return math.nan if value is None else float(value)
+    number = math.nan if value is None else float(value) if isinstance(value, str) else plain_number(value)
+    if number is None:
+        raise ValueError(f"a number is drawn, got {shown(value)}")
+    return float(number)
 
 
 def _draw_loss(axes: Axes, runs: Sequence[_Run]) -> None:

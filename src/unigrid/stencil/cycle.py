@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTransfer
-from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
+from ..messages import checked_count, choose, lists_options, plain_number, reject_unknown_keywords, shown
 from ..solution import Solution
 from .grid import real_array
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
@@ -107,7 +107,7 @@ class StencilCycle(Frozen, ProblemCycle):
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
         if max_levels is not None:
-            checked_count("max_levels", max_levels, 1)
+            max_levels = checked_count("max_levels", max_levels, 1)
         configuration = Configuration(
             _smoothing(smoothing, (smoother, pre, post_smoother, post), problem.grid.ndim),
             _slot(restriction, RESTRICTIONS, Restriction, "restriction"),
@@ -215,10 +215,12 @@ class StencilCycle(Frozen, ProblemCycle):
         for name in slots:
             choose(name, SLOTS, "slot of a level")
         levels = list(self.own_levels)
-        if not -len(levels) <= level < len(levels):
-            raise IndexError(f"level must be from {-len(levels)} to {len(levels) - 1}, as there are {len(levels)}; got {level}")
-        old = levels[level]
-        levels[level] = old.replaced(**prepared_slots(old.problem, old.coarser, slots))
+        at = plain_number(level)
+        if type(at) is not int or not -len(levels) <= at < len(levels):
+            last, count = len(levels) - 1, len(levels)
+            raise IndexError(f"level must be from {-count} to {last}, as there are {count}; got {shown(level)}")
+        old = levels[at]
+        levels[at] = old.replaced(**prepared_slots(old.problem, old.coarser, slots))
         return self._like_this(levels)
 
     def _keywords(self, changes: Mapping[str, Any]) -> dict[str, Any]:

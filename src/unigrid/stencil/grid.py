@@ -350,6 +350,13 @@ def real_array(array: ArrayLike, name: str) -> Array:
     raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
 
 
+def double_array(array: Any, name: str) -> NDArray[np.float64]:
+    """Return a new float64 array of what `real_array` takes, or of a tensor. Raises TypeError or ValueError."""
+    if hasattr(array, "detach") and not array.is_complex():
+        array = array.detach().cpu().double().numpy()
+    return np.array(real_array(array, name), dtype=np.float64)
+
+
 def _all_finite(array: Array) -> bool:
     """Whether no value is NaN or infinite; without an array of truth values. Both extremes are NaN where one value is."""
     return array.size == 0 or (math.isfinite(array.min()) and math.isfinite(array.max()))

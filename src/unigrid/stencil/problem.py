@@ -300,13 +300,14 @@ def _checked_lengths(
     if lengths is not None and spacing is not None:
         raise ValueError(f"give lengths or spacing, not both; got lengths={shown(lengths)} and spacing={shown(spacing)}")
     if lengths is not None:
-        return _per_axis(lengths, len(intervals), "lengths")
+        return per_axis(lengths, len(intervals), "lengths")
     if spacing is None:
         spacing = 1.0 / intervals[0]
-    return [h * count for h, count in zip(_per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
+    return [h * count for h, count in zip(per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
 
 
-def _per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
+def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
+    """Return one number > 0 per axis, given as that or as one for all axes. Raises ValueError."""
     entries = entries_of(values)
     entries = (values,) * ndim if entries is None else entries
     if len(entries) != ndim:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...conv.models import from_configuration
 from ...conv.weights import load_clean_state_dict
 from ...files import check_readable
+from ...messages import checked_count
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
 from ..runs import checkpoint
@@ -179,8 +180,7 @@ class TrainedModel:
         ValueError, TypeError
             For other objects that are no pictures.
         """
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise ValueError(f"top must be an integer >= 1, got {top!r}")
+        top = checked_count("top", top)
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or hasattr(pictures, "getbands"):
             raise TypeError(f"pictures must be a list of them, got one {type(pictures).__name__}; write [picture]")
         images = [fitted(picture, self.shape) for picture in pictures]

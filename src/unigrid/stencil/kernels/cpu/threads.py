@@ -99,8 +99,8 @@ class _Team:
         if not self.taken.acquire(blocking=False):
             return [kernel(*part) for part in parts]  # another of the user's threads has the workers: the same slabs, serially
         try:
-            while len(self.workers) < len(parts) - 1:
-                self.workers.append(_Worker())
+            if not self._started(len(parts) - 1):
+                return [kernel(*part) for part in parts]
             calls = [_Call(functools.partial(kernel, *part)) for part in parts[1:]]
             helpers = self.workers[: len(calls)]
             try:
@@ -114,6 +114,13 @@ class _Team:
                 raise
         finally:
             self.taken.release()
+
+    def _started(self, count: int) -> bool:
+        """Start workers up to this number; whether there are so many, as the system may refuse another thread."""
+        with contextlib.suppress(RuntimeError, MemoryError):
+            while len(self.workers) < count:
+                self.workers.append(_Worker())
+        return len(self.workers) >= count
 
 
 def usable_cores() -> int:
