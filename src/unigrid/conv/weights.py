@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import FileError, atomic_output, check_readable, checked_output, one_line
+from ..messages import shown
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -78,7 +79,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     path = checked_output(path, ENDINGS)
     for key, value in (metadata or {}).items():
         if not (isinstance(key, str) and isinstance(value, str)):
-            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
+            raise TypeError(f"metadata holds strings under strings, got {shown(key)}: {shown(value)}; write str(...) around it")
     tensors = {
         # contiguous, with memory of its own: safetensors writes nothing else
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -15,6 +15,7 @@ from ..messages import checked_count, choose, lists_options, plain_number, rejec
 from ..solution import Solution
 from .grid import real_array
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
+from .learned import LearnedSmoother
 from .operator import PRECISIONS
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
@@ -302,6 +303,15 @@ class StencilCycle(Frozen, ProblemCycle):
         configuration = dataclasses.replace(self.configuration, smoothing=smoothing)
         return self._like_this([*levels, self.own_levels[-1]], configuration)
 
+    def failure_note(self) -> str:
+        """Return what is particular to trained smoothers: they need not converge on other problems than they have seen."""
+        if not any(isinstance(each, LearnedSmoother) for each in (self.smoother, self.post_smoother)):
+            return ""
+        return (
+            "The smoothers of this cycle are trained, and may fail for other ratios of spacings or reactions than those of the "
+            "training: unigrid.train_solver(problem) trains them for this problem."
+        )
+
     def composed(self) -> StencilCycle:
         """Return this cycle without fused half-cycles: slot after slot, as they are defined, one pass over memory each.
 
@@ -445,7 +455,7 @@ def _smoothing(smoothing: str | Smoothing, parts: tuple[Any, Any, Any, Any], ndi
     if isinstance(smoothing, str):
         choose(smoothing, ("tuned",), "smoothing")
     if not isinstance(smoothing, Smoothing):
-        raise TypeError(f"smoothing must be 'tuned' or a unigrid.Smoothing, got {smoothing!r}")
+        raise TypeError(f"smoothing must be 'tuned' or a unigrid.Smoothing, got {shown(smoothing)}")
     if parts != (None, None, None, None):
         raise ValueError("give smoothing, or smoother, pre, post_smoother and post; not both")
     return smoothing
@@ -457,7 +467,8 @@ def _slot(given: Any, named: Mapping[str, type[TransferRecipe]], slot: type, wha
     if isinstance(given, slot | TransferRecipe):
         return given
     raise TypeError(
-        f"{what} must be one of {', '.join(map(repr, named))} or an object of a unigrid.{slot.__name__} subclass, got {given!r}"
+        f"{what} must be one of {', '.join(map(repr, named))} or an object of a unigrid.{slot.__name__} subclass, "
+        f"got {shown(given)}"
     )
 
 
@@ -466,4 +477,4 @@ def _coarsest(given: str | Smoother) -> str | Smoother:
         return choose(given, COARSEST, "coarsest")
     if isinstance(given, Smoother):
         return given
-    raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {given!r}")
+    raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {shown(given)}")

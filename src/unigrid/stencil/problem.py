@@ -169,6 +169,15 @@ class Poisson:
         bound = largest or self.operator.norm_bound
         return self.has_constant_apart and self.reaction <= float(np.finfo(dtype).eps) * bound
 
+    def fits(self, dtype: np.dtype) -> bool:
+        """Whether numbers of this precision hold A, on this grid and on all coarser ones.
+
+        Of the couplings 1/h^2 and c the largest counts, as what vanishes beside it is rounding. The coarsest grid, solved
+        directly, has a spacing of at most a quarter of the shortest axis.
+        """
+        limits, widest = np.finfo(dtype), min(axis.length for axis in self.grid.axes) / 4
+        return max(self.reaction, widest**-2) > float(limits.tiny) and self.operator.norm_bound / 2 < float(limits.max)
+
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
         return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))

@@ -130,6 +130,10 @@ class ProblemCycle(MultigridCycle):
     def for_one_pass(self) -> ProblemCycle:
         """Return the cycle for a single pass of full multigrid. Raises ValueError where there is none."""
 
+    def failure_note(self) -> str:
+        """Return what the user should know where the iteration fails: a cause that residuals do not show."""
+        return ""
+
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
@@ -149,8 +153,12 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
 def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
-    if f.dtype == np.float32 and not np.isfinite(problem.operator.tables(f.dtype).coefficients).all():
-        raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
+    if f.dtype == np.float32 and not problem.fits(f.dtype):
+        spacing = ", ".join(f"{h:.3g}" for h in problem.spacing)
+        raise ValueError(
+            f"1/h^2 leaves the range of {f.dtype} for spacings of {spacing}, here or on coarser grids; give f in float64, or "
+            "lengths in other units"
+        )
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
         raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
@@ -200,7 +208,9 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     solution = iterate(iteration, u, system, tolerance, options.callback)
     if right.mean_of_u:
         solution = _with_constant(solution, problem, right, tolerance)
-    notes = " ".join(each for each in (solution.message, "Precision: mixed." if mixed else "", right.note) if each)
+    failed = not solution.converged and solution.reason is not Reason.STOPPED
+    parts = solution.message, "Precision: mixed." if mixed else "", right.note, cycle.failure_note() if failed else ""
+    notes = " ".join(each for each in parts if each)
     return replace(solution, message=notes)
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from ....messages import checked_count
+from ....messages import checked_count, shown
 
-ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
+ENVIRONMENT_VARIABLE, MOST_DIGITS = "UNIGRID_NUM_THREADS", 9
 # Unknowns from which a second core pays for waking its thread (measured: benchmarks/tuning/parallel_pays_from_here.py).
 PARALLEL_FROM = 130_000
 
@@ -133,8 +133,10 @@ def _default_threads() -> int:
     asked = os.environ.get(ENVIRONMENT_VARIABLE)
     if asked is None:
         return cores
-    if not asked.strip().isdigit() or int(asked) < 1:
-        raise ValueError(f"{ENVIRONMENT_VARIABLE} must be an integer >= 1, got {asked!r}; unset it to use all {cores} cores")
+    if not asked.strip().isdecimal() or len(asked) > MOST_DIGITS or int(asked) < 1:
+        raise ValueError(
+            f"{ENVIRONMENT_VARIABLE} must be an integer >= 1, got {shown(asked)}; unset it to use all {cores} cores"
+        )
     return int(asked)
 
 
