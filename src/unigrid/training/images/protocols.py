@@ -18,12 +18,12 @@ from typing import Any, final
 
 from torch import nn
 
-from ...messages import checked_count, checked_number, choose, nearest, shown
+from ...conv.configuration import normalize_counts
+from ...messages import checked_number, choose, nearest, plain_number, shown
 from ..data.augmentation import Augmentation
 
 SCHEDULES = ("steps", "one-cycle")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
-MOST = 10**9  # epochs, or images of a batch
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
 
@@ -90,17 +90,15 @@ class ImageProtocol:
     def __post_init__(self) -> None:
         choose(self.schedule, SCHEDULES, "schedule")
         choose(self.initialization, INITIALIZATIONS, "initialization")
-        plain: dict[str, float] = {}
-        for name in ("epochs", "batch_size", "decay_every"):
-            plain[name] = checked_count(name, getattr(self, name), 1, MOST)
+        normalize_counts(self, ("epochs", "batch_size", "decay_every"))
         for name in ("learning_rate", "decay"):
-            plain[name] = checked_number(name, getattr(self, name), "a number > 0", lambda value: value > 0)
+            checked_number(name, getattr(self, name), "a number > 0", lambda value: value > 0)
         for name in ("momentum", "label_smoothing", "average", "warmup"):
-            wanted = "a number from 0 to less than 1"
-            plain[name] = checked_number(name, getattr(self, name), wanted, lambda value: 0 <= value < 1)
-        plain["weight_decay"] = checked_number("weight_decay", self.weight_decay, "a number >= 0")
-        for name, number in plain.items():
-            object.__setattr__(self, name, number)
+            checked_number(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
+        checked_number("weight_decay", self.weight_decay, "a number >= 0")
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, float):  # as a checkpoint holds it
+                object.__setattr__(self, field.name, float(plain_number(getattr(self, field.name)) or 0))
         for field in dataclasses.fields(self):
             if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
                 raise ValueError(f"{field.name} must be True or False, got {shown(getattr(self, field.name))}")
