@@ -10,6 +10,8 @@ import numpy as np
 
 from ..messages import checked_count, entries_of, shown
 
+MOST_CYCLES = 10**6
+
 
 def measured_factor(
     cycle: Callable[[Any, Any], Any], shape: tuple[int, ...] | None = None, *, cycles: int = 40, last: int = 3, seed: int = 0
@@ -46,7 +48,11 @@ def measured_factor(
 
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), section 2.5.2.
     """
-    cycles, last, seed = checked_count("cycles", cycles), checked_count("last", last), checked_count("seed", seed, 0)
+    cycles, last, seed = (
+        checked_count("cycles", cycles, 1, MOST_CYCLES),
+        checked_count("last", last),
+        checked_count("seed", seed, 0),
+    )
     if not cycles > last:
         raise ValueError(f"cycles must be more than last, and last at least 1; got cycles={shown(cycles)}, last={shown(last)}")
     problem: Any = getattr(cycle, "problem", None)

@@ -147,12 +147,14 @@ def _clean_key(module: nn.Module, key: str) -> str:
 
 
 def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    if not isinstance(state, Mapping):
+        raise ValueError(f"weights are tensors under their names, got {shown(state)}")
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     other = [
-        f"{key} came with shape {tuple(state[key].shape)}, wanted is {tuple(wanted[key].shape)}"
+        f"{key} came with {_kind(state[key])}, wanted is {tuple(wanted[key].shape)}"
         for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        if key in state and _kind(state[key]) != _kind(wanted[key])
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of other shape": other}
     faults = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
@@ -160,6 +162,10 @@ def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Non
         raise ValueError(
             f"these {len(state)} tensors do not fit the model's {len(wanted)} (other model or options?): {'; '.join(faults)}"
         )
+
+
+def _kind(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
 
 
 def _listed(names: list[str]) -> str:

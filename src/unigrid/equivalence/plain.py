@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..conv.classifier import Classifier
+from ..conv.configuration import MOST
 from ..conv.levels import ConvCycle, ConvLevel
 from ..conv.plain import PlainNet
 from ..conv.residual import CarriedResidual, ResidualSteps, SigmaBlock
@@ -160,7 +161,7 @@ def pooling_as_restriction(channels: int) -> ConvRestriction:
     Source: J. He & J. Xu, MgNet (2019), section 3, pooling as restriction; U. Trottenberg, C. Oosterlee, A. Schueller,
     Multigrid (2001), 2.8.4.
     """
-    channels = checked_count("channels", channels)
+    channels = checked_count("channels", channels, 1, MOST)
     with torch.device("meta"):
         convolution = nn.Conv2d(channels, channels, 2, stride=2, groups=channels, bias=False)
     convolution.weight = nn.Parameter(torch.full((channels, 1, 2, 2), 0.25), requires_grad=False)

@@ -450,13 +450,14 @@ class StencilCycle(Frozen, ProblemCycle):
 
 def _smoothing(smoothing: str | Smoothing, parts: tuple[Any, Any, Any, Any], ndim: int) -> Smoothing:
     """Return the smoothing that the arguments describe; `parts` is smoother, pre, post_smoother, post."""
+    none_given = all(part is None for part in parts)
     if isinstance(smoothing, str) and smoothing == "tuned":
-        return Smoothing.tuned(ndim) if parts == (None, None, None, None) else Smoothing.of(*parts)
+        return Smoothing.tuned(ndim) if none_given else Smoothing.of(*parts)
     if isinstance(smoothing, str):
         choose(smoothing, ("tuned",), "smoothing")
     if not isinstance(smoothing, Smoothing):
         raise TypeError(f"smoothing must be 'tuned' or a unigrid.Smoothing, got {shown(smoothing)}")
-    if parts != (None, None, None, None):
+    if not none_given:
         raise ValueError("give smoothing, or smoother, pre, post_smoother and post; not both")
     return smoothing
 

@@ -342,7 +342,7 @@ def real_array(array: ArrayLike, name: str) -> Array:
         array = np.asarray(array)
     except Exception as error:  # rows of different lengths, tensors among the entries, an `__array__` that fails
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{name} must be an array of real numbers, its rows of one length: {str(error).splitlines()[0]}") from None
+        raise kind(f"{name} must be an array of real numbers, its rows of one length, got {shown(array)}") from None
     if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
         return array.astype(np.float32, copy=False)
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:

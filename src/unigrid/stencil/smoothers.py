@@ -7,7 +7,6 @@ or a triangle of A solved in some order (Gauss-Seidel). They differ in nothing e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import MOST_STEPS, Smoother, Steps
-from ..messages import checked_count, checked_number, choose, entries_of, plain_number, shown
+from ..messages import checked_count, checked_number, choose, entries_of, shown
 from . import kernels
 from .kernels.workspace import copy, zeros
 from .operator import StencilOperator
@@ -182,10 +181,11 @@ class Chebyshev(Smoother):
 
 
 def _checked_interval(interval: tuple[float, float]) -> tuple[float, float]:
-    ends = [end for end in map(plain_number, entries_of(interval) or ()) if end is not None and math.isfinite(end)]
-    if len(ends) != 2 or not 0 < ends[0] < ends[1]:
-        raise ValueError(f"interval must be (low, high) with 0 < low < high, got {shown(interval)}")
-    return float(ends[0]), float(ends[1])
+    wanted = "(low, high) with 0 < low < high"
+    ends = [checked_number("interval", end, wanted, lambda number: number > 0) for end in entries_of(interval) or ()]
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise ValueError(f"interval must be {wanted}, got {shown(interval)}")
+    return ends[0], ends[1]
 
 
 SMOOTHERS: dict[str, type[Smoother]] = {

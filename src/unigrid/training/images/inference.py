@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...conv.models import from_configuration
 from ...conv.weights import load_clean_state_dict
 from ...files import check_readable
-from ...messages import checked_count
+from ...messages import checked_count, shown
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
 from ..runs import checkpoint
@@ -26,13 +26,14 @@ from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
 from .pictures import fitted, mode
 
 CUSTOM = "custom"
-STORED: dict[str, dict[str, tuple[str, ...]]] = {
+LISTS, FLAGS = dict.fromkeys(("classes", "shape", "mean", "std"), list), dict.fromkeys(("flip", "synthetic"), bool)
+STORED: dict[str, dict[str, dict[str, type]]] = {
     "images": {
-        "model": ("kind",),
-        "dataset": ("name", "classes", "shape", "mean", "std", "flip", "synthetic"),
-        "protocol": ("name", "test_flip", "mixed_precision", "accelerated"),
+        "model": {"kind": str},
+        "dataset": {"name": str, **LISTS, **FLAGS},
+        "protocol": {"name": str, "test_flip": bool, "mixed_precision": bool, "accelerated": bool},
     },
-    "solver": {"model": ("kind",), "dataset": ("name",), "protocol": ("name",)},
+    "solver": {"model": {"kind": str}, "dataset": {"name": str}, "protocol": {"name": str}},
 }  # what is read of the configuration of either kind of run
 
 
@@ -243,7 +244,7 @@ def load_trained(
         print(f"unigrid: {message}", file=sys.stderr)
     try:
         configuration, weights, epoch, step = _parts(found.state)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
     network = _network(found.path, configuration, model)
     try:
@@ -272,11 +273,10 @@ def _found(path: Path) -> Loaded:
 def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], int, int | None]:
     """Return configuration, weights, epochs and steps of a run's state; KeyError or the like where they are missing."""
     configuration = state["configuration"]
-    for part, names in STORED["solver" if _solves(configuration) else "images"].items():
-        if missing := [name for name in names if name not in configuration[part]]:
-            raise KeyError(*missing)
-    if not isinstance(configuration["model"]["kind"], str):
-        raise TypeError
+    for part, fields in STORED["solver" if _solves(configuration) else "images"].items():
+        for name, kind in fields.items():
+            if not isinstance(configuration[part][name], kind):
+                raise TypeError(f"{part}.{name} is {shown(configuration[part][name])}")
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None
     average = state.get("average")

@@ -218,7 +218,7 @@ def checked_seeds(seed: int | Sequence[int]) -> list[int]:
     numbers = [plain_number(number) for number in ((seed,) if several is None else several)]
     seeds = [number for number in numbers if type(number) is int and 0 <= number < 2**63]
     if len(seeds) < len(numbers):
-        raise ValueError(f"seed must be an integer >= 0 and below 2^63, or several, got {shown(seed)}")
+        raise ValueError(f"seed must be an integer >= 0, or several, got {shown(seed)}; the largest is 2^63 - 1")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different ones, at least one, got {shown(seed)}")
     return seeds
