@@ -172,11 +172,12 @@ class Poisson:
     def fits(self, dtype: np.dtype) -> bool:
         """Whether numbers of this precision hold A, on this grid and on all coarser ones.
 
-        Of the couplings 1/h^2 and c the largest counts, as what vanishes beside it is rounding. The coarsest grid, solved
-        directly, has a spacing of at most a quarter of the shortest axis.
+        Of the couplings 1/h^2 the largest counts, as what vanishes beside it is rounding; beside a reaction it may itself have
+        few digits, but not vanish. The coarsest grid, solved directly, has a spacing of at most a quarter of the shortest axis.
         """
         limits, widest = np.finfo(dtype), min(axis.length for axis in self.grid.axes) / 4
-        return max(self.reaction, widest**-2) > float(limits.tiny) and self.operator.norm_bound / 2 < float(limits.max)
+        least = float(limits.tiny) if self.reaction <= float(limits.tiny) else float(limits.smallest_subnormal)
+        return widest**-2 > least and self.operator.norm_bound / 2 < float(limits.max)
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
