@@ -488,3 +488,26 @@ def test_kill_9_at_50_random_moments_always_leaves_the_last_checkpoint(tmp_path)
         assert sum(name.endswith(".tmp") for name in kill["files"]) <= 1
     unfinished = [kill for kill in kills if len(kill["files"]) > 2]  # half a new one, or an old one not yet removed
     assert len(unfinished) >= 10  # the moments are such as matter
+
+
+def test_torch_load_reads_a_checkpoint(tmp_path):
+    state = {**make_state(3), "plain": [1, 2.5, None, "text"]}
+    for path in (checkpoint.save(tmp_path, state, 3), checkpoint.save_best(tmp_path, state)):
+        for options in ({}, {"weights_only": False}, {"mmap": True}, {"map_location": "cpu"}):
+            loaded = torch.load(path, **options)
+            assert loaded["plain"] == state["plain"]
+            assert torch.equal(loaded["model"]["weight"], state["model"]["weight"])
+        with path.open("rb") as file:
+            assert torch.load(file)["step"] == 3
+
+
+def test_the_first_format_is_read_as_before(three):
+    path = three / "checkpoint-000000040.pt"
+    write_by_hand(path, torch_bytes(make_state(40)), version=1)
+    assert_holds(checkpoint.latest(three), 40)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:50], content[:200] + b"x" + content[201:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"truncated|damaged"):
+            checkpoint.load(path)
+        assert_holds(checkpoint.latest(three), 30)
