@@ -115,7 +115,9 @@ class Pipeline:
         self._check(images, mean, std)
         self.count, self.channels, self.height, self.width = images.shape
         device = images.device if device is None else torch.device(device)
-        pad = self.augmentation.pad
+        pad, size = self.augmentation.pad, max(self.height, self.width)
+        if pad > size:
+            raise ValueError(f"pad must be at most {size} pixels, the size of the images, as crops beyond are black; got {pad}")
         padded = torch.zeros(
             self.count, self.height + 2 * pad, self.width + 2 * pad, self.channels, dtype=torch.uint8, device=device
         )

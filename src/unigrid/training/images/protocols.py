@@ -24,6 +24,7 @@ from ..data.augmentation import Augmentation
 
 SCHEDULES = ("steps", "one-cycle")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
+MOST = 1e30
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
 
@@ -97,6 +98,8 @@ class ImageProtocol:
         for name in ("momentum", "label_smoothing", "average", "warmup"):
             checked_number(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
         checked_number("weight_decay", self.weight_decay, "a number >= 0")
+        for name in ("learning_rate", "decay", "weight_decay"):  # beyond it float32 overflows in one step
+            checked_number(name, getattr(self, name), f"a number, at most {MOST:g}", lambda value: value <= MOST)
         for field in dataclasses.fields(self):
             if isinstance(field.default, float):  # as a checkpoint holds it
                 object.__setattr__(self, field.name, float(plain_number(getattr(self, field.name)) or 0))
