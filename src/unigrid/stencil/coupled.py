@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Operator
+from ..messages import checked_number, plain_number
 from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled.arguments import SymmetricStencil
@@ -39,14 +40,12 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
     """
     if callable(coefficient):
         return tuple(_faces_of_function(coefficient, grid, number) for number in range(grid.ndim))
-    if isinstance(coefficient, tuple | list) and len(coefficient) == grid.ndim:
-        if all(np.ndim(each) == 0 for each in coefficient):
-            values = [float(positive(each, "coefficient")) for each in coefficient]
-            return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(values))
-        if all(np.ndim(each) == grid.ndim for each in coefficient):
-            return tuple(_given_faces(each, grid, number) for number, each in enumerate(coefficient))
-    elif np.ndim(coefficient) == 0:
-        return faces_of((coefficient,) * grid.ndim, grid)
+    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * grid.ndim
+    if len(entries) == grid.ndim and all(plain_number(each) is not None for each in entries):
+        values = [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
+        return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(values))
+    if isinstance(coefficient, tuple | list) and len(entries) == grid.ndim and all(np.ndim(each) > 0 for each in entries):
+        return tuple(_given_faces(each, grid, number) for number, each in enumerate(entries))
     a = positive(coefficient, "coefficient")
     if a.shape != grid.shape:
         raise ValueError(
@@ -286,10 +285,6 @@ class CoupledOperator(Operator):
     @cached_property
     def _single(self) -> SymmetricStencil:
         return in_precision(self.stencil, np.dtype(np.float32))
-
-    def holds_in(self, dtype: np.dtype) -> bool:
-        """Whether this precision holds the coefficients."""
-        return bool(np.isfinite(self.tables(dtype).diagonal).all())
 
     def tables(self, dtype: np.dtype) -> SymmetricStencil:
         """Return the symmetric form in the precision of the arrays."""

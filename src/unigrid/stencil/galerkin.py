@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import VISITS, Operator, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import MOST_STEPS, VISITS, Operator, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import halves, in_precision, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
@@ -362,9 +362,8 @@ class GalerkinCycle(Frozen, ProblemCycle):
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
         choose(smoother, SMOOTHERS, "smoother")
-        checked_count("steps", steps)
-        if max_levels is not None:
-            checked_count("max_levels", max_levels)
+        steps = checked_count("steps", steps, most=MOST_STEPS)
+        max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
         levels = tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,

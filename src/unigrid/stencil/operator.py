@@ -51,10 +51,6 @@ class StencilOperator(Operator):
             self._stencils[dtype] = _stencil(self.grid, self.reaction, dtype)
         return self._stencils[dtype]
 
-    def holds_in(self, dtype: np.dtype) -> bool:
-        """Whether this precision holds the coefficients."""
-        return bool(np.isfinite(self.tables(dtype).coefficients).all())
-
     def __call__(self, u: Array) -> Array:
         return kernels.of(u).apply(u, self.tables(u.dtype))
 

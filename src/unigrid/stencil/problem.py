@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import choose, reject_unknown_keywords
+from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
 from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, finite_array, parse_boundary, real_array, side_values
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
+MOST_UNKNOWNS = 2**48
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
@@ -84,15 +84,14 @@ class Poisson:
         spacing: float | Sequence[float] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
-        reaction: ArrayLike = 0.0,
+        reaction: float | ArrayLike = 0.0,
         coefficient: Any = None,
         mask: ArrayLike | None = None,
         outside: ArrayLike = 0.0,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        if np.ndim(reaction) == 0 and (not isinstance(reaction, numbers.Real) or not math.isfinite(reaction) or reaction < 0):
-            raise ValueError(f"reaction must be a finite number >= 0, got {reaction!r}")
+        c = checked_number("reaction", reaction) if entries_of(reaction) is None else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -111,11 +110,11 @@ class Poisson:
         self.grid = Grid(tuple(axes))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
-        if coefficient is None and np.ndim(reaction) == 0 and mask is None:
-            self.operator = StencilOperator(self.grid, float(reaction))  # type: ignore[arg-type]
+        if coefficient is None and c is not None and mask is None:
+            self.operator = StencilOperator(self.grid, c)
         else:
-            a = 1.0 if coefficient is None else coefficient
-            self.operator = CoupledOperator(self.grid, faces_of(a, self.grid), _reaction_field(reaction, shape), self.mask)
+            faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
+            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -200,6 +199,16 @@ class Poisson:
         """
         bound = largest or self.operator.norm_bound
         return self.has_constant_apart and self.reaction <= float(np.finfo(dtype).eps) * bound
+
+    def fits(self, dtype: np.dtype) -> bool:
+        """Whether numbers of this precision hold A, on this grid and on all coarser ones.
+
+        Of the couplings 1/h^2 the largest counts, as what vanishes beside it is rounding; beside a reaction it may itself have
+        few digits, but not vanish. The coarsest grid, solved directly, has a spacing of at most a quarter of the shortest axis.
+        """
+        limits, widest = np.finfo(dtype), min(axis.length for axis in self.grid.axes) / 4
+        least = float(limits.tiny) if self.reaction <= float(limits.tiny) else float(limits.smallest_subnormal)
+        return self.operator.least * widest**-2 > least and self.operator.norm_bound / 2 < float(limits.max)
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
@@ -368,12 +377,16 @@ def _checked_outside(outside: ArrayLike, mask: NDArray[np.bool_] | None, shape: 
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    entries: tuple[Any, ...] = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    entries = entries_of(shape)
+    entries = (shape,) if entries is None else entries
     if not 1 <= len(entries) <= 3:
-        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {entries}")
-    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and int(n) >= 1 for n in entries):
-        raise ValueError(f"shape must hold integers >= 1, got {entries}")
-    return tuple(int(n) for n in entries)
+        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {shown(entries)}")
+    numbers = [n for n in map(plain_number, entries) if type(n) is int and n >= 1]
+    if len(numbers) < len(entries):
+        raise ValueError(f"shape must hold integers >= 1, got {shown(entries)}")
+    if math.prod(numbers) > MOST_UNKNOWNS:
+        raise ValueError(f"a grid of shape {shown(entries)} has more unknowns than any memory holds; take a coarser one")
+    return tuple(numbers)
 
 
 def _checked_lengths(
@@ -381,18 +394,18 @@ def _checked_lengths(
 ) -> list[float]:
     """Return the length of every axis, from lengths or spacing."""
     if lengths is not None and spacing is not None:
-        raise ValueError(f"give lengths or spacing, not both; got lengths={lengths!r} and spacing={spacing!r}")
+        raise ValueError(f"give lengths or spacing, not both; got lengths={shown(lengths)} and spacing={shown(spacing)}")
     if lengths is not None:
-        return _per_axis(lengths, len(intervals), "lengths")
+        return per_axis(lengths, len(intervals), "lengths")
     if spacing is None:
         spacing = 1.0 / intervals[0]
-    return [h * count for h, count in zip(_per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
+    return [h * count for h, count in zip(per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
 
 
-def _per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
-    entries: list[Any] = [values] * ndim if np.ndim(values) == 0 else list(values)  # type: ignore[arg-type]
+def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
+    """Return one number > 0 per axis, given as that or as one for all axes. Raises ValueError."""
+    entries = entries_of(values)
+    entries = (values,) * ndim if entries is None else entries
     if len(entries) != ndim:
         raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes")
-    if not all(isinstance(entry, numbers.Real) and math.isfinite(entry) and float(entry) > 0 for entry in entries):
-        raise ValueError(f"{name} must be finite and > 0, got {values!r}")
-    return [float(entry) for entry in entries]
+    return [checked_number(name, entry, "finite and > 0", lambda number: number > 0) for entry in entries]

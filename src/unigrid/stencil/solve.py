@@ -40,7 +40,7 @@ def solve(
     spacing: float | Sequence[float] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
-    reaction: ArrayLike = 0.0,
+    reaction: float | ArrayLike = 0.0,
     coefficient: Any = None,
     mask: ArrayLike | None = None,
     outside: ArrayLike = 0.0,
