@@ -1,10 +1,14 @@
 """The kernels' cache on disk: valid in a copy of the folder, and for no kernel after a change in any of its files."""
 
+import errno
+import importlib.util
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numba.core.caching
 import numpy as np
 import pytest
 
@@ -60,3 +64,89 @@ def test_a_specialized_kernel_computes_the_same_and_refuses_other_arrays():
     np.testing.assert_array_equal(out, u)
     with pytest.raises(TypeError, match="can't unbox array"):
         copy(out, u.astype(np.float32), 0, 2)
+
+
+DOUBLED = """
+from unigrid.stencil.kernels.cpu.compiled.compiling import compiled
+
+@compiled(nogil=True)
+def doubled(x):
+    return 2 * x
+"""
+
+
+class Place:
+    """A folder with a kernel of its own, and its cache."""
+
+    def __init__(self, folder):
+        self.source = folder / "doubling.py"
+        self.source.write_text(DOUBLED, encoding="utf-8")
+
+    def kernel(self):
+        """The kernel as a new process has it."""
+        spec = importlib.util.spec_from_file_location("doubling", self.source)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.doubled
+
+    def call(self, x):
+        """Return what a new process computes, and whether it was loaded from the cache."""
+        kernel = self.kernel()
+        return kernel(x), sum(kernel.stats.cache_hits.values()) == 1
+
+    def files(self, ending):
+        return sorted(self.source.parent.glob(f"__pycache__/*.{ending}"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path)
+    assert [made.call(3), made.call(3)] == [(6, False), (6, True)]
+    return made
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 64]) + content[middle + 64 :]
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, lambda content: b"", lambda content: bytes(len(content))])
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_damaged_cache_is_compiled_anew(place, damage, ending):
+    (file,) = place.files(ending)
+    file.write_bytes(damage(file.read_bytes()))
+    assert [place.call(3), place.call(3)] == [(6, False), (6, True)]
+
+
+def test_code_of_another_signature_under_its_name_is_not_run(place):
+    """As two processes leave it that compile at the same time."""
+    assert place.call(1.5) == (3.0, False)
+    first, second = place.files("nbc")
+    first.write_bytes(second.read_bytes())
+    assert [place.call(3), place.call(3), place.call(1.5)] == [(6, False), (6, True), (3.0, True)]
+
+
+def test_numba_itself_takes_the_index_for_one_of_another_version(place):
+    (file,) = place.files("nbi")
+    with open(file, "rb") as content:
+        assert pickle.load(content) != numba.__version__
+
+
+def test_a_full_disk_leaves_a_kernel_that_runs(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_open_for_write", full)
+    place = Place(tmp_path)
+    assert [place.call(3), place.call(3)] == [(6, False), (6, False)]
+
+
+def test_without_a_folder_kernels_are_compiled_in_every_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    place = Place(tmp_path)
+    assert [place.call(3), place.call(3)] == [(6, False), (6, False)]
+    assert place.kernel().stats.cache_path is None

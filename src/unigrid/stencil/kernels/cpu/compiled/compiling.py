@@ -2,10 +2,14 @@
 
 A kernel's machine code contains the functions that it calls, from whichever file. Numba's own cache goes by the file of the
 outermost function alone. Here it goes by a hash of all sources: a change anywhere in the folder recompiles every kernel in it,
-and a copy of the folder with other time stamps recompiles none.
+and a copy of the folder with other time stamps recompiles none. A file that is damaged, or that another process or version
+has written, counts as missing: machine code is never run unless it is what was compiled. Without a place for the cache, or
+space in it, kernels are compiled in every process.
 """
 
+import contextlib
 import hashlib
+import pickle
 from pathlib import Path
 
 import numba
@@ -20,13 +24,53 @@ ORDERED = {**LOOPS, "fastmath": {"contract", "nsz"}, "_nrt": False}
 
 
 def _hash_of_sources():
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return digest.digest()
 
 
 SOURCES = _hash_of_sources()
+
+
+class _CheckedFile(IndexDataCacheFile):
+    """The files of a function's cache: an index, and the code of each signature; each begins with a mark and a checksum."""
+
+    MARK = pickle.dumps("checked")  # where numba itself, and so an older unigrid, expects a version of numba: none it takes
+
+    def load(self, key):
+        owner, code = super().load(key) or (None, None)
+        return code if owner == key else None  # two processes may have given one name to the code of two signatures
+
+    def save(self, key, code):
+        super().save(key, (key, code))
+
+    def _load_index(self):
+        try:
+            return self._read(self._index_path)
+        except OSError:
+            return {}
+
+    def _save_index(self, overloads):
+        with self._open_for_write(self._index_path) as file:
+            file.write(self._dump(overloads))
+
+    def _load_data(self, name):
+        return self._read(self._data_path(name))
+
+    def _read(self, path):
+        whole = Path(path).read_bytes()
+        content = whole[len(self._head(b"")) :]
+        if not whole.startswith(self._head(content)):
+            raise OSError(f"{path} is damaged, or of other sources")
+        return pickle.loads(content)
+
+    def _dump(self, value):
+        content = super()._dump(value)
+        return self._head(content) + content
+
+    def _head(self, content):
+        return self.MARK + hashlib.blake2b(content, key=self._source_stamp, digest_size=16).digest()
 
 
 class _FolderCache(FunctionCache):
@@ -34,7 +78,11 @@ class _FolderCache(FunctionCache):
 
     def __init__(self, function):
         super().__init__(function)
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, SOURCES)
+        self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, SOURCES)
+
+    def save_overload(self, signature, code):
+        with contextlib.suppress(OSError):  # a full disk
+            super().save_overload(signature, code)
 
 
 def compiled(**options):
@@ -42,7 +90,8 @@ def compiled(**options):
 
     def decorate(function):
         dispatcher = numba.njit(**options)(function)
-        dispatcher._cache = _FolderCache(function)  # what `enable_caching` does, with another cache
+        with contextlib.suppress(RuntimeError):  # nowhere to write
+            dispatcher._cache = _FolderCache(function)  # what `enable_caching` does, with another cache
         return dispatcher
 
     return decorate
