@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import choose, reject_unknown_keywords
 from . import kernels
-from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, parse_boundary, real_array, side_values
+from .grid import CENTERINGS, Axis, Grid, Neumann, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
 
