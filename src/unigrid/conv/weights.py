@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output, one_line
+from ..files import FileError, atomic_output, check_readable, checked_output, one_line, require_writable
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -75,7 +75,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
         Where the file cannot be written, and without the package safetensors.
     """
     save = require_safetensors().save
-    path = checked_output(path, ENDINGS)
+    path = require_writable(checked_output(path, ENDINGS))
     for key, value in (metadata or {}).items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
