@@ -1,19 +1,19 @@
 """The `unigrid` command. One module per subcommand; `options` and `monitor` hold their shared input and output.
 
-Exit codes: 0 done, 1 no convergence or training failed, 2 wrong input (one line on stderr), 130 interrupted.
+Exit codes: 0 done; 1 no convergence, training failed, or stdout cannot be written; 2 wrong input (one line on stderr); 130
+interrupted.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
 
-from ..files import FileError
+from ..files import FileError, one_line
 from ..messages import choose
 from ..version import __version__
-from . import compare, demo, equivalence, evaluate, info, models, predict, solve, train
+from . import compare, demo, equivalence, evaluate, info, models, predict, solve, streams, train
 from .options import Parser, UsageError, nearest_option
 
 COMMANDS = {
@@ -36,6 +36,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; only a fault of unigrid itself is raised as an exception."""
+    streams.prepare()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except (UsageError, FileError) as error:
@@ -48,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("unigrid: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does; flushing the buffer at exit must not fail
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.abandon_output()
+        return 1
+    except OSError as error:  # of a stream: those of files are errors of a line
+        streams.abandon_output()
+        what = one_line(error) if error.filename else f"the standard output cannot be written ({error.strerror or error})"
+        print(f"unigrid: error: {what}", file=sys.stderr)
         return 1
 
 
