@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..machine import versions
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 Watch = Callable[[Solution], None]
 Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
 COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seconds) ..."
+
+COMPILING_ALWAYS = (
+    "unigrid: compiling kernels for this process alone, as there is no folder to keep them in (NUMBA_CACHE_DIR names one) ..."
+)
 
 
 @contextlib.contextmanager
@@ -117,6 +122,10 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
     """Announce on stderr that kernels are compiled, unless the cache holds them, and measure how long that takes."""
     from numba.core import event
 
+    from ..stencil.kernels.cpu.compiled.loops import apply
+
+    message = COMPILING if apply.stats.cache_path else COMPILING_ALWAYS
+
     class Listener(event.Listener):  # type: ignore[misc]
         depth = 0  # a kernel compiles those that it calls
 
@@ -124,7 +133,7 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
             if self.depth == 0:
                 self.begin = time.perf_counter()
                 if stopwatch.seconds["compile"] == 0.0:
-                    print(COMPILING, file=sys.stderr, flush=True)
+                    print(message, file=sys.stderr, flush=True)
             self.depth += 1
 
         def on_end(self, event: Any) -> None:
@@ -136,9 +145,9 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
         yield
 
 
-def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]]) -> None:
+def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]], stream: IO[str] | None = None) -> None:
     """Print the outcome of a command: as one JSON object, with the versions of packages, or as the lines that render it."""
-    print(json_text({**facts, "versions": versions()}) if as_json else "\n".join(lines(facts)))
+    print(json_text({**facts, "versions": versions()}) if as_json else "\n".join(lines(facts)), file=stream)
 
 
 def files_in(folder: str) -> str:
@@ -151,9 +160,10 @@ def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[st
     given = [(path, draw) for path, draw in wanted if path]
     if given:
         from .. import plots  # which imports matplotlib
+        from ..plots.style import write
 
         for path, draw in given:
-            plots.save(draw(plots), path)
+            write(draw(plots), Path(path))
     return [path for path, _ in given]
 
 
