@@ -1,5 +1,7 @@
 """Text tables: what is read, and what is refused because two readings fit."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -92,12 +94,12 @@ def test_a_single_row_or_column_is_one_axis(text, expected):
         ("value, m\n1,5\n2,7\n", "--decimal", {"decimal": ","}, [1.5, 2.7]),
         ("1,5\n3\n", "line 2 has 1 column, line 1 has 2 columns; where", {"decimal": ","}, [1.5, 3]),
         # thousands
-        ("1,234.5\n2,345.5\n", "commas between thousands", {"delimiter": ","}, [[1, 234.5], [2, 345.5]]),
+        ("1,234.5\n2,345.5\n", "commas between thousands", {"delimiter": ",", "index": False}, [[1, 234.5], [2, 345.5]]),
         ("1,234;5,678\n2,345;6,789\n", "commas between thousands", {"decimal": ","}, [[1.234, 5.678], [2.345, 6.789]]),
         # an index or coordinates in front
-        ("0,1.5\n1,2.5\n2,4.5\n", "runs evenly from 0 to 2", {"index": True}, [1.5, 2.5, 4.5]),
+        ("0,1.5\n1,2.5\n2,4.5\n", "runs from 0 to 2", {"index": True}, [1.5, 2.5, 4.5]),
         ("0,1.5\n1,2.5\n2,4.5\n", "--index yes", {"index": False}, [[0, 1.5], [1, 2.5], [2, 4.5]]),
-        ("0.1,5,6\n0.2,7,1\n0.3,2,2\n", "runs evenly", {"index": True}, [[5, 6], [7, 1], [2, 2]]),
+        ("0.1,5,6\n0.2,7,1\n0.3,2,2\n", "runs from 0.1 to 0.3", {"index": True}, [[5, 6], [7, 1], [2, 2]]),
         ("index,a,b\n7,1.5,2.5\n9,3.5,4\n", "is named 'index'", {"index": True}, TWO),
         ("a b\n7 1.5 2.5\n9 3.5 4\n", "--index yes, if the first column names the rows", {"index": True}, TWO),
         ("x,f\n7,1.5\n9,3.5\n", "is named 'x'", {"index": True}, [1.5, 3.5]),
@@ -193,3 +195,56 @@ def test_faults_name_line_and_column_from_1(text, part):
 
 def test_missing_values_written_as_nan_are_left_to_the_caller():
     assert np.isnan(values("nan,1.5\n2,3\n")[0][0])
+
+
+WRITTEN = {"whole": "{:.0f}", "short": "{:g}", "fixed": "{:.3f}", "exponents": "{:.5e}"}
+NAMES = {
+    "none": None, "words": lambda column: f"name{column}", "counts": str, "coordinates": lambda column: f"{0.1 * column:.1f}",
+}  # fmt: skip
+INDICES = {
+    "none": None,
+    "counts": ("", str),
+    "numbers": ("n", lambda row: str(row + 3)),
+    "words": ("", lambda row: f"row{row}"),
+}
+
+
+def written(rng):
+    """Return a table written in one of many ways, and its numbers as they were written."""
+    form, names, index = (list(table.values())[rng.integers(len(table))] for table in (WRITTEN, NAMES, INDICES))
+    decimal, delimiter = rng.choice([".", ","]), rng.choice([",", ";", "\t", "|"])
+    numbers = rng.standard_normal((rng.integers(3, 8), rng.integers(2, 6))) * 10.0 ** rng.integers(4)
+    cells = [[form.format(number) for number in row] for row in numbers]
+    truth = np.array([[float(cell) for cell in row] for row in cells])
+    rows = [[cell.replace(".", decimal) for cell in row] for row in cells]
+    rows += [] if names is None else [[names(column) for column in range(truth.shape[1])]]
+    rows = rows[-1:] + rows[:-1] if names is not None else rows
+    if index is not None:
+        corner = [] if names is None else [index[0]]
+        rows = [[label, *row] for label, row in zip([*corner, *map(index[1], range(len(truth)))], rows, strict=True)]
+    text = "\n".join(delimiter.join(f'"{cell}"' if delimiter in cell else cell for cell in row) for row in rows)
+    return text, truth
+
+
+def test_what_was_written_is_read_or_refused_and_never_misread(rng):
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(400):
+        text, truth = written(rng)
+        try:
+            assert np.array_equal(read(text).values, truth), text
+        except ContentError:
+            outcomes["refused"] += 1
+        else:
+            outcomes["read"] += 1
+    assert min(outcomes.values()) > 100
+
+
+def test_no_bytes_raise_anything_else(rng):
+    seeds = [text if isinstance(text, bytes) else text.encode() for text in ONE_READING.values()]
+    alphabet = b'0123456789.,;|-+eEdD \t\n\r"#%naxy\xff\x00'
+    for _ in range(600):
+        content = bytearray(seeds[rng.integers(len(seeds))])
+        for _ in range(rng.integers(1, 6)):
+            content[rng.integers(len(content))] = alphabet[rng.integers(len(alphabet))]
+        with contextlib.suppress(ContentError):
+            assert read(bytes(content)).values.size > 0

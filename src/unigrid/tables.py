@@ -28,6 +28,7 @@ COORDINATES = {"x", "y", "z", "lon", "lat", "longitude", "latitude", "easting", 
 COUNTERS = {"index", "id", "row", "no", "no.", "nr", "unnamed: 0"}
 TALL = 10  # rows per column from which two to four columns may as well be coordinates and values
 FIRST_LINES = 3
+WHOLE = -1  # the style of a number without a decimal mark
 MERGED, UNEVEN = 1e-6, 1e-2  # equal coordinates, relative to their range; deviations from equal spacing, relative to it
 MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
 PLAIN = str.maketrans({"D": "e", "d": "e", "Q": "e", "q": "e", "_": "?", "\N{MINUS SIGN}": "-"})  # exponents of Fortran
@@ -313,13 +314,25 @@ def _converted(cells: list[Row], numbers: list[int], columns: list[int], decimal
     return values
 
 
-def _whole(cells: Sequence[str]) -> list[bool]:
-    return [cell.lstrip("+-").isdecimal() for cell in cells]
-
-
 def _counts(cells: Sequence[str]) -> bool:
     """Whether cells are 0, 1, 2, ..."""
     return list(cells) == [str(number) for number in range(len(cells))]
+
+
+def _style(cell: str) -> int | None:
+    """Return how a number is written: with how many decimals, `WHOLE` without a mark; None with an exponent."""
+    match = re.fullmatch(r"[+-]?\d*(?:([.,])(\d*))?", cell)
+    return None if match is None else WHOLE if match[1] is None else len(match[2])
+
+
+def _labels(cells: Sequence[str], values: Array, others: Sequence[Sequence[str]]) -> bool:
+    """Whether cells may be labels of others: 0, 1, 2, ..., or numbers in order that are written as no others are."""
+    if _counts(cells):
+        return True
+    styles = set(map(_style, cells))
+    rising = len(cells) > 1 and bool((np.diff(values) > 0).all())
+    alone = len(styles) == 1 and None not in styles and not any(_style(cell) in styles for other in others for cell in other)
+    return rising and alone
 
 
 def _steps_evenly(values: Array) -> bool:
@@ -331,15 +344,14 @@ def _steps_evenly(values: Array) -> bool:
 
 
 def _refuse_numeric_header(table: Table) -> None:
-    """Refuse a first row that may be names of columns: 0, 1, 2, ..., evenly spaced alone, or alone in being whole or quoted."""
+    """Refuse a first row that may be names of columns: labels, evenly spaced alone, or quoted alone."""
     first, rest = table.cells[0], table.cells[1:]
     if not rest:
         return
-    alone = all(_whole(first)) and not any(any(_whole(row)) for row in rest)
-    rising = bool((np.diff(table.values[0]) > 0).all())
+    styles = {_style(row[0]) for row in rest}
     names = (
-        (len(first) > 1 and _counts(first))
-        or (alone and rising and (len(first) > 1 or first == ["0"]))
+        _labels(first, table.values[0], rest)
+        or (len(first) == 1 < len(rest) and len(styles) == 1 and _style(first[0]) not in styles)
         or (_steps_evenly(table.values[0]) and not _steps_evenly(table.values[1]))
         or ('"' in table.lines[0].text and not any('"' in line.text for line in table.lines[1:]))
     )
@@ -351,8 +363,9 @@ def _refuse_numeric_header(table: Table) -> None:
 def _refuse_other_meanings(table: Table) -> None:
     """Refuse a table whose first columns may be an index or coordinates."""
     rows, width = table.values.shape
-    if width == 1 or rows == 1:
+    if width == 1:
         return
+    heads, others = [row[0] for row in table.cells], [row[1:] for row in table.cells]
     first, second = table.values[:, 0], table.values[:, 1]
     if table.names and table.names[0].lower() in COORDINATES:
         seen = f"its first column is named {table.names[0]!r}"
@@ -360,12 +373,22 @@ def _refuse_other_meanings(table: Table) -> None:
         raise ContentError(
             f"its first column is named {table.names[0]!r}: give --index yes to leave it out, --index no to keep it"
         )
-    elif table.names and width > 2 and all(_number(name, ".") is not None for name in table.names[1:]):
+    elif table.names and [_number(name.replace(",", "."), ".") is None for name in table.names] == [True] + [False] * (
+        width - 1
+    ):
         seen = "all columns but the first are named by numbers"
+    elif rows == 1:
+        if _style(heads[0]) != WHOLE or WHOLE in map(_style, others[0]):
+            return
+        seen = "its first number alone is whole"
     elif any(_is_full_grid(table.values[:, :axes]) for axes in (2, 3) if axes < width):
         seen = "its first columns are the points of a grid"
-    elif _counts([row[0] for row in table.cells]) or (_steps_evenly(first) and not _steps_evenly(second)):
-        seen = f"its first column runs evenly from {first[0]:g} to {first[-1]:g}"
+    elif (
+        _labels(heads, first, others)
+        or (table.names and (np.diff(first) == 1).all())
+        or (_steps_evenly(first) and not _steps_evenly(second))
+    ):
+        seen = f"its first column runs from {first[0]:g} to {first[-1]:g}"
     elif width == 2 and _steps_evenly(np.sort(first)):
         seen = "its first column has evenly spaced numbers"
     elif width <= 4 and rows >= TALL * width:
