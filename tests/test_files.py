@@ -203,7 +203,7 @@ def test_a_link_to_nothing_makes_the_file_it_leads_to(tmp_path, array):
     assert (tmp_path / "u.npy").is_symlink()
 
 
-def test_pictures_and_weights_do_not_replace_read_only_files(tmp_path):
+def test_pictures_do_not_replace_read_only_files(tmp_path):
     from matplotlib.figure import Figure
 
     from unigrid import plots

@@ -123,6 +123,7 @@ def write_array(path: str | os.PathLike[str], array: Array, name: str = "u", lat
         content = io.BytesIO()  # a pipe has no position, which NumPy asks for
         np.save(content, array)
         sys.stdout.buffer.write(content.getbuffer())
+        sys.stdout.buffer.flush()
         return
     path = checked_output(path, ndim=array.ndim)
     with atomic_output(path) as target, _compressed(path, target) as file:

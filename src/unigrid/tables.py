@@ -138,7 +138,8 @@ def _lines(text: str) -> list[Line]:
     """Return the lines with content; a comment begins with #, anywhere outside quotes, or with another mark at the start."""
     lines = []
     for number, line in enumerate(text.splitlines(), start=1):
-        kept = line if '"' in line and not line.lstrip().startswith("#") else COMMENT.sub("", line)
+        literal = "#" not in line or ('"' in line and not line.lstrip().startswith("#"))
+        kept = line if literal else COMMENT.sub("", line)
         if kept.strip() and not kept.lstrip().startswith(COMMENTS):
             lines.append(Line(number, kept))
     return lines
@@ -300,7 +301,9 @@ def _column(entry: str, names: Row | None, width: int) -> int:
 def _converted(cells: list[Row], numbers: list[int], columns: list[int], decimal: str) -> Array:
     table = COMMAS if decimal == "," else PLAIN
     try:
-        return np.array([[float(cell.translate(table)) for cell in row] for row in cells])
+        return np.array(
+            [list(map(float, "\n".join(row).translate(table).split("\n"))) for row in cells]
+        )  # a row at once: faster
     except ValueError:
         pass
     values = np.empty((len(cells), len(columns)))

@@ -50,6 +50,7 @@ def shell(line, **more):
         ("unigrid solve f.npy -o u.npy >&-", 0, True),
         ("unigrid solve f.npy -o u.npy <&- >&- 2>&-", 0, True),
         ("unigrid solve f.npy -o - >&-", 2, False),
+        ("unigrid solve f.npy -o - 2>&- >/dev/full", 1, False),
         ("unigrid solve missing.npy 2>/dev/full", 2, False),
         ("unigrid info >/dev/full", 1, False),
     ],

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from ..files import FileError, one_line
+from ..files import FileError
 from ..messages import choose
 from ..version import __version__
 from . import compare, demo, equivalence, evaluate, info, models, predict, solve, streams, train
@@ -51,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does; flushing the buffer at exit must not fail
         streams.abandon_output()
         return 1
-    except OSError as error:  # of a stream: those of files are errors of a line
+    except streams.OutputError as error:
         streams.abandon_output()
-        what = one_line(error) if error.filename else f"the standard output cannot be written ({error.strerror or error})"
-        print(f"unigrid: error: {what}", file=sys.stderr)
+        print(f"unigrid: error: {error}", file=sys.stderr)
         return 1
 
 

@@ -19,7 +19,7 @@ from . import options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import UsageError, user_errors
 from .reading import format_of
-from .streams import is_closed
+from .streams import is_closed, reported
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,7 +179,8 @@ def _write(ended: Run) -> list[str]:
     arguments, cycle, u = ended.arguments, ended.cycle, ended.solution.u
     written = [arguments.output] if arguments.output and u is not None else []
     for path in written:
-        write_array(path, u, lattice=_lattice(cycle.problem))
+        with reported() if path == STREAM else nullcontext():
+            write_array(path, u, lattice=_lattice(cycle.problem))
     picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
     history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
     return written + save_figures(

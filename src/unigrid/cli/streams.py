@@ -5,26 +5,44 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TextIO
 
 
-class Lenient:
-    """A stream whose messages are lost where they cannot be written."""
+class OutputError(Exception):
+    """The standard output cannot be written."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+
+class Guarded:
+    """A stream that writes under a guard, which handles errors of the system."""
+
+    def __init__(self, stream: TextIO, guard: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._stream, self._guard = stream, guard
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
+        with self._guard():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        with self._guard():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Raise an error of the system as an OutputError, but for a reader that has closed a pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"the standard output cannot be written ({error.strerror or error})") from None
 
 
 def prepare() -> None:
@@ -35,11 +53,11 @@ def prepare() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed; the next file that is opened would take its place, and what is printed to it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is not None and stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
-    if sys.stderr is sys.__stderr__:
-        sys.stderr = Lenient(sys.stderr)  # type: ignore[assignment,arg-type]
+    for name, guard in (("stdout", reported), ("stderr", partial(contextlib.suppress, OSError))):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, Guarded(stream, guard))
 
 
 def abandon_output() -> None:
