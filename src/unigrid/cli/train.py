@@ -222,8 +222,8 @@ def described(protocol: ImageProtocol, flips: bool = True) -> str:
         "cutout": protocol.cutout, "average of weights": protocol.average,
     }  # fmt: skip
     parts += [f"{name} {value:g}" for name, value in named.items() if value]
-    mirrored = {"flip": protocol.flip, "flip at test time": protocol.test_flip}
-    return ", ".join(parts + [name for name, done in mirrored.items() if done and flips])
+    mirrored = {"flip": protocol.augmentation(flips).flip, "flip at test time": protocol.averages_mirrored(flips)}
+    return ", ".join(parts + [name for name, done in mirrored.items() if done])
 
 
 def _device(name: str) -> str:

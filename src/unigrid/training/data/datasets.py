@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, final
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ...files import os_errors
 from ...messages import choose
@@ -144,7 +144,8 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
           Labels are whole numbers 0 to k - 1.
         - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
         - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
-          images, arrays or tensors, before any normalization or random change.
+          images, arrays or tensors, before any normalization or random change. Where both have names of their classes,
+          `classes`, the labels of the second become those of the first, by name.
     data_dir : path, optional
         Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
         `unigrid` in the user's cache.
@@ -171,6 +172,63 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
         return _published(dataset, data_dir, download)
     train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
     return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images that a network is tested on, and the names of their labels, None where they have none."""
+
+    name: str
+    split: Split
+    classes: tuple[str, ...] | None = None
+    synthetic: bool = False
+
+    def labels_among(self, classes: tuple[str, ...]) -> Tensor:
+        """Return the labels as places in `classes`, found by their names; those without names are such places already.
+
+        Raises ValueError for an image of no class, with what came and what is allowed.
+        """
+        labels, names = self.split.labels, self.classes
+        present = torch.unique(labels).tolist()
+        if not present:
+            raise ValueError(f"{self.name} has no images")
+        if names is not None and _are_numbers(names) and not set(names) <= set(classes):
+            names = None  # of arrays that were loaded before
+        known = classes if names is None else names
+        if present[-1] >= len(known):
+            raise ValueError(f"{self.name} has a label {present[-1]}, but {len(known)} classes, 0 to {len(known) - 1}")
+        if names is None or names == classes:
+            return labels
+        others = [names[label] for label in present if names[label] not in classes]
+        if others:
+            raise ValueError(
+                f"{self.name} has images of {listed(others)}, not among the classes {listed(classes)}; rename them, or give "
+                "(images, labels) with their places among these as labels"
+            )
+        places = {name: place for place, name in enumerate(classes)}
+        return torch.tensor([places.get(name, -1) for name in names], device=labels.device)[labels]
+
+
+def listed(classes: Sequence[str]) -> str:
+    """Return the first names of classes for a message."""
+    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)
+
+
+def _are_numbers(classes: tuple[str, ...]) -> bool:
+    return classes == tuple(map(str, range(len(classes))))
+
+
+def load_test(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> Labelled:
+    """Return the images to test a network on: the test set of data that have one, all images of others.
+
+    Nothing is split off, and not every class needs an image. Arguments and errors as of `load`; `dataset` may also be a
+    `Split`.
+    """
+    if isinstance(dataset, str | ImageData):
+        data = load(dataset, data_dir, download)
+        return Labelled(data.name, data.test, data.classes, data.synthetic)
+    return Labelled("custom", dataset) if isinstance(dataset, Split) else _read(_parts(dataset)[-1], "test")
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -244,30 +302,45 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _custom(dataset: Any) -> ImageData:
+    parts = _parts(dataset)
+    if len(parts) == 1:
+        data = _read(parts[0], "the")
+        return _split_off(data.split, data.classes)
+    train, test = _read(parts[0], "training"), _read(parts[1], "test")
+    labels = test.labels_among(train.classes) if train.classes and test.classes else test.split.labels
+    return _custom_data(train.split, Split(test.split.images, labels), train.classes)
+
+
+def _parts(dataset: Any) -> tuple[Any, ...]:
+    """Return the training set and the test set, or the only set: each a Dataset, or a pair of images and labels."""
     if isinstance(dataset, Dataset):
-        return _split_off(_from_dataset(dataset), _class_names(dataset))
+        return (dataset,)
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise ValueError(
             f"dataset must be one of {', '.join(map(repr, NAMES))}, (images, labels), a (train, test) pair of these, "
             f"or a torch Dataset or two; got {type(dataset).__name__}"
         )
-    first, second = dataset
-    if _is_pair(first) and _is_pair(second):
-        return _custom_data(_from_arrays(*first, "training"), _from_arrays(*second, "test"))
-    if isinstance(first, Dataset) and isinstance(second, Dataset):
-        return _custom_data(_from_dataset(first), _from_dataset(second), _class_names(first))
-    return _split_off(_from_arrays(first, second, "the"))
+    return tuple(dataset) if all(isinstance(part, Dataset) or _is_pair(part) for part in dataset) else (tuple(dataset),)
 
 
-def _is_pair(part: Any) -> TypeGuard[tuple[Any, Any]]:
+def _read(part: Any, which: str) -> Labelled:
+    if isinstance(part, Dataset):
+        return Labelled("custom", _from_dataset(part), _class_names(part))
+    images, labels = part
+    return Labelled("custom", _from_arrays(images, labels, which))
+
+
+def _is_pair(part: Any) -> bool:
     return isinstance(part, tuple) and len(part) == 2
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes where a Dataset has them, as those of torchvision do."""
+    """Return the names of the classes where a Dataset, or the one that it is part of, has them, as those of torchvision do."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
-    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return tuple(names) if listed and names else None
+    given = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if given and names else None
 
 
 def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None) -> ImageData:
@@ -279,9 +352,9 @@ def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None
     classes = _count_classes(train.labels)
     if int(test.labels.max()) >= classes:
         raise ValueError(f"the test labels reach {int(test.labels.max())}, but those of training only {classes - 1}")
-    if names is None or len(names) != classes:
+    if names is None or len(names) < classes:
         names = tuple(map(str, range(classes)))
-    return ImageData("custom", train, test, names, *_statistics(train.images))
+    return ImageData("custom", train, test, names[:classes], *_statistics(train.images))
 
 
 def _count_classes(labels: Tensor) -> int:
