@@ -143,3 +143,24 @@ def test_info_names_a_wrong_number_of_threads(folder):
     done = shell("unigrid info", UNIGRID_NUM_THREADS="many")
     assert done.returncode == 0
     assert b"UNIGRID_NUM_THREADS must be an integer >= 1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("train shapes -o run --plot old.png", "old.png: exists; --force replaces it"),
+        ("train poisson -o run --plot old.png", "old.png: exists; --force replaces it"),
+        ("train shapes -o run --confusion old.png", "old.png: exists; --force replaces it"),
+        ("evaluate run --confusion old.png", "old.png: exists; --force replaces it"),
+        ("evaluate run --confusion old.png --force", "run"),
+        ("train no-such-data -o run --plot old.png --resume", "unknown dataset"),  # its own picture, of before
+    ],
+)
+def test_pictures_of_networks_are_checked_before_any_work(command, folder, line, part):
+    pytest.importorskip("torch")
+    (folder / "old.png").write_bytes(b"old")
+    printed = command(*line.split())
+    assert printed.code == 2
+    assert part in printed.err
+    assert (folder / "old.png").read_bytes() == b"old"
+    assert "exists" not in printed.err or "--force" not in line.split()
