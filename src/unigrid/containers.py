@@ -24,7 +24,10 @@ MATLAB_NUMBERS = ("double", "single", "logical", "int8", "uint8", "int16", "uint
 def chosen(names: list[str], name: str | None) -> str:
     """Return the name of the wanted array, which may be left out where there is only one. Raises ContentError."""
     if name is None and len(names) != 1:
-        raise ContentError(f"holds {len(names)} arrays, {', '.join(names) or 'none'}; choose one with --array")
+        found = ", ".join(names) or "none"
+        raise ContentError(
+            f"holds {len(names)} arrays, {found}; choose one with --array, or as FILE#NAME for --u0 and --boundary"
+        )
     try:
         return names[0] if name is None else choose(name, names, "array")
     except ValueError as error:

@@ -51,6 +51,15 @@ def test_boundary_values_from_files(command, f, ending):
     assert np.array_equal(u, expected)
 
 
+def test_files_of_several_arrays(command, f):
+    low, start = np.linspace(0, 1, 17), np.ones_like(f)
+    np.savez("all.npz", f=f, low=low, start=start)
+    u = solved(command, "all.npz --array f --u0 all.npz#start --boundary dirichlet=all.npz#low:dirichlet,periodic")
+    assert np.array_equal(u, unigrid.solve(f, u0=start, boundary=[(Dirichlet(low), "dirichlet"), "periodic"]).u)
+    assert "as FILE#NAME for --u0" in command("solve f.npy --u0 all.npz").err
+    assert "did you mean 'start'" in command("solve f.npy --u0 all.npz#strat").err
+
+
 @pytest.mark.parametrize(
     ("entry", "part"),
     [

@@ -128,8 +128,8 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--boundary", default="dirichlet", metavar="B",
         help="dirichlet, neumann or periodic; axes separated by ',', low and high side by ':', values after '=' "
-        "(dirichlet=1.5:neumann=left.npy,periodic), numbers or files; one entry serves all axes; neumann is the outward "
-        "normal derivative; default dirichlet",
+        "(dirichlet=1.5:neumann=left.npy,periodic), numbers, files or FILE#NAME; one entry serves all axes; neumann is the "
+        "outward normal derivative; default dirichlet",
     )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
     group.add_argument("--reaction", type=float, default=0.0, metavar="c", help="c >= 0 in -Laplace(u) + c u = f, default 0")

@@ -62,11 +62,17 @@ def format_of(arguments: argparse.Namespace) -> TableFormat:
     return TableFormat(arguments.header, arguments.index, arguments.delimiter, arguments.decimal, arguments.columns)
 
 
+def array_in(text: str, form: TableFormat) -> NDArray[Any]:
+    """Return the array in a file; FILE#NAME chooses one of several. Raises FileError."""
+    path, _, name = text.partition("#")
+    return read_array(path, name or None, form)
+
+
 def boundary_value(text: str, kind: str, form: TableFormat) -> float | NDArray[Any]:
     """Return a number, or the array in a file. Raises ValueError for what is neither, and FileError."""
     try:
         return float(text)
     except ValueError:
-        if Path(text.lower().removesuffix(".gz")).suffix in READABLE:
-            return read_array(text, form=form)
+        if Path(text.partition("#")[0].lower().removesuffix(".gz")).suffix in READABLE:
+            return array_in(text, form)
         raise ValueError(f"{text!r} is not a number, nor a file; write for example {kind}=1.5 or {kind}=left.npy") from None

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..files import STREAM, checked_output, read_array, write_array
+from ..files import STREAM, checked_output, write_array
 from ..iterate import DISCRETIZATION
 from ..vti import Lattice
 from . import options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import UsageError, user_errors
-from .reading import format_of
+from .reading import array_in, format_of
 from .streams import is_closed, reported
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rhs", metavar="RHS", help="file with the source f")
     parser.add_argument("--stack", action="store_true", help="axis 0 of f counts several sources, each solved for")
     parser.add_argument(
-        "--u0", metavar="FILE", help="file with the first iterate, of the shape of f; leaves out full multigrid"
+        "--u0",
+        metavar="FILE",
+        help="file with the first iterate, of the shape of f; FILE#NAME chooses an array; leaves out full multigrid",
     )
     options.add_problem_options(parser)
     group = parser.add_argument_group("cycle")
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         options.load_kernels(arguments.threads)
     with stopwatch.measure("read"):
         f, spacing = options.source_of(arguments, arguments.stack)
-        u0 = None if arguments.u0 is None else read_array(arguments.u0, form=format_of(arguments))
+        u0 = None if arguments.u0 is None else array_in(arguments.u0, format_of(arguments))
     if arguments.output not in (None, STREAM):
         checked_output(arguments.output, ndim=f.ndim)
     with stopwatch.measure("setup"):
