@@ -67,6 +67,13 @@ def test_netcdf_with_uneven_coordinates_is_refused(tmp_path, array):
         read_field(tmp_path / "a.nc")
 
 
+@pytest.mark.parametrize("x", [[0, 2, 1, 3, 4, 5], [0, 1, 1, 2, 3, 4]])
+def test_netcdf_with_coordinates_out_of_order_is_refused(tmp_path, array, x):
+    netcdf3(tmp_path / "a.nc", array, np.array(x, float))
+    with pytest.raises(FileError, match="coordinate x neither rises nor falls all along"):
+        read_field(tmp_path / "a.nc")
+
+
 @pytest.mark.parametrize("ending", [".mat", ".nc", ".h5", ".hdf5"])
 @pytest.mark.parametrize("content", [b"no such format", b"\x89HDF\r\n\x1a\n", b"CDF\x01 and no more", bytes(300)])
 def test_damaged_files_are_one_line(tmp_path, ending, content):

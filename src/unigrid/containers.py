@@ -97,7 +97,10 @@ def _spacing(values: Mapping[str, Array], axis: str) -> float | None:
     """Return the distance of the points along an axis; None without coordinates, or with one alone, or where it is time."""
     if axis not in values or values[axis].size < 2 or axis.rpartition("/")[2].lower() == "time":
         return None
-    return evenly_spaced(values[axis], axis)[2]
+    places, _, h = evenly_spaced(values[axis], axis)
+    if not (np.diff(places) == 1).all() and not (np.diff(places) == -1).all():
+        raise ContentError(f"coordinate {axis} neither rises nor falls all along")
+    return h
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from . import containers
 from .messages import choose, nearest
-from .tables import ContentError, Field, TableFormat, read_table
+from .tables import UNSTATED, ContentError, Field, TableFormat, read_table
 from .vti import Lattice, write_vti
 
 Array = NDArray[Any]
@@ -50,12 +50,12 @@ def os_errors(path: Path, fault: str, kind: type[FileError] = FileError) -> Iter
         raise kind(f"{path}: {fault} ({error.strerror or error})") from None
 
 
-def read_array(path: str | os.PathLike[str], name: str | None = None, form: TableFormat = TableFormat()) -> Array:  # noqa: B008
+def read_array(path: str | os.PathLike[str], name: str | None = None, form: TableFormat = UNSTATED) -> Array:
     """Return the array in a file, as `read_field` does."""
     return read_field(path, name, form).values
 
 
-def read_field(path: str | os.PathLike[str], name: str | None = None, form: TableFormat = TableFormat()) -> Field:  # noqa: B008
+def read_field(path: str | os.PathLike[str], name: str | None = None, form: TableFormat = UNSTATED) -> Field:
     """Return the array in a file, chosen by the file's ending, and the spacing of its grid where the file has it.
 
     Parameters
@@ -86,9 +86,7 @@ def read_field(path: str | os.PathLike[str], name: str | None = None, form: Tabl
             raise FileError(f"{label}: {error}") from None
         except MemoryError:
             raise FileError(f"{label}: the array does not fit into memory, or the file is damaged") from None
-        except (
-            Exception
-        ) as error:  # whatever a damaged file makes the libraries raise, it is the file's fault, not the program's
+        except Exception as error:  # a damaged file makes the libraries raise anything; the fault is the file's
             raise FileError(f"{label}: not a readable {ending} file ({one_line(error)})") from None
     if field.values.size == 0:
         raise FileError(f"{label}: the array is empty, shape {field.values.shape}")

@@ -59,6 +59,9 @@ class TableFormat:
     columns: tuple[str, ...] | None = None
 
 
+UNSTATED = TableFormat()
+
+
 class Field(NamedTuple):
     """Values on a grid, and the distance of its points along each axis where the file has it."""
 

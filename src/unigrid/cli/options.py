@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..files import PICTURES, STREAM, FileError, checked_output, one_line, read_field
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
-from ..tables import Field, TableFormat
+from ..tables import UNSTATED, Field, TableFormat
 from . import reading
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, argum
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
-def boundary_of(text: str, ndim: int, form: TableFormat = TableFormat()) -> list[tuple[Condition, Condition]]:  # noqa: B008
+def boundary_of(text: str, ndim: int, form: TableFormat = UNSTATED) -> list[tuple[Condition, Condition]]:
     """Return the conditions of --boundary on `ndim` axes: a (low, high) pair each. Raises ValueError and FileError."""
     entries = text.split(",")
     if len(entries) not in (1, ndim):
