@@ -193,6 +193,11 @@ def test_faults_name_line_and_column_from_1(text, part):
     assert part in refused(text)
 
 
+def test_one_character_cannot_be_both_marks():
+    assert "--delimiter and --decimal cannot be the same" in refused("1,5\n2,7\n", delimiter=",", decimal=",")
+    assert values('"1,5","2,5"\n"3,5","4"\n', delimiter=",", decimal=",") == TWO
+
+
 def test_missing_values_written_as_nan_are_left_to_the_caller():
     assert np.isnan(values("nan,1.5\n2,3\n")[0][0])
 

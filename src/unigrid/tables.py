@@ -167,6 +167,8 @@ def _parsed(lines: list[Line], form: TableFormat) -> Table:
     if len(fitting) > 1:
         ways = ", or as ".join(f"{table.size} with {reading}" for reading, table in fitting)
         raise ContentError(f"can be read as {ways}: choose with --delimiter or --decimal")
+    if not faults and not fitting:
+        raise ContentError("has no quotes, so that --delimiter and --decimal cannot be the same character")
     fault = str(faults[0]) if faults else "can be read as one column with decimal commas"
     raise ContentError(f"{fault}; where the comma is the decimal mark, give --decimal ," if fitting else fault)
 
@@ -303,10 +305,8 @@ def _column(entry: str, names: Row | None, width: int) -> int:
 
 def _converted(cells: list[Row], numbers: list[int], columns: list[int], decimal: str) -> Array:
     table = COMMAS if decimal == "," else PLAIN
-    try:
-        return np.array(
-            [list(map(float, "\n".join(row).translate(table).split("\n"))) for row in cells]
-        )  # a row at once: faster
+    try:  # a row at once, which is faster
+        return np.array([list(map(float, "\n".join(row).translate(table).split("\n"))) for row in cells])
     except ValueError:
         pass
     values = np.empty((len(cells), len(columns)))
