@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import containers
-from .messages import choose, nearest
+from .messages import choose, nearest, printable
 from .tables import UNSTATED, ContentError, Field, TableFormat, read_table
 from .vti import Lattice, write_vti
 
@@ -29,16 +29,17 @@ Reader = Callable[[BinaryIO, str | None, TableFormat], Field]
 STREAM = "-"  # the standard input or output in place of a path
 NAMED = (".npz", ".mat", ".h5", ".hdf5", ".nc")  # formats that hold arrays by name
 STARTS = (b"\x93NUMPY", ".npy"), (b"PK", ".npz")
-# Rec. 601: what cameras, JPEG and television call the brightness of red, green and blue.
-LUMINANCE = (0.299, 0.587, 0.114)
-
-
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
 ARRAYS = (".npy", ".npz", ".csv", ".vti")  # and arrays
+# Pictures that are read, whatever their content shows them to be.
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pfm")
 
 
 class FileError(ValueError):
-    """A file that cannot be read or written; the text is one line and begins with the path."""
+    """A file that cannot be read or written; the text is one line, without control characters, and begins with the path."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @contextlib.contextmanager
@@ -61,9 +62,9 @@ def read_field(path: str | os.PathLike[str], name: str | None = None, form: Tabl
     Parameters
     ----------
     path : path
-        .npy; .npz; .csv: a table of numbers, see `tables`; .mat; .h5, .hdf5; .nc; .png, .jpg: gray values from 0 (black)
-        to 1, row 0 on top, transparency ignored. Also compressed, .gz behind, but for pictures; "-" is the standard input:
-        .npy, .npz or a table, which their first bytes show.
+        .npy; .npz; .csv: a table of numbers, see `tables`; .mat; .h5, .hdf5; .nc; pictures (`IMAGES`): gray values from 0
+        (black) to 1, those of floats as stored, row 0 on top, transparency ignored. Also compressed, .gz behind, but for
+        pictures; "-" is the standard input: .npy, .npz or a table, which their first bytes show.
     name : str, optional
         Which array of a file that holds several by name; may be left out where there is only one.
     form : TableFormat
@@ -244,13 +245,9 @@ def _read_npy(file: BinaryIO) -> Array:
 
 
 def _read_picture(file: BinaryIO) -> Array:
-    from PIL import Image, ImageOps
+    from .pictures import gray, read
 
-    with Image.open(file) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
-            return np.asarray(picture, dtype=np.float64) / 65535.0
-        return np.asarray(picture.convert("RGB"), dtype=np.float64) @ np.array(LUMINANCE) / 255.0
+    return gray(read(Path(file.name)))
 
 
 def _anonymous(read: Callable[[BinaryIO], Array]) -> Reader:
@@ -271,8 +268,6 @@ _READERS: dict[str, Reader] = {
     ".h5": _named(containers.read_hdf5),
     ".hdf5": _named(containers.read_hdf5),
     ".nc": _named(containers.read_netcdf),
-    ".png": _anonymous(_read_picture),
-    ".jpg": _anonymous(_read_picture),
-    ".jpeg": _anonymous(_read_picture),
+    **dict.fromkeys(IMAGES, _anonymous(_read_picture)),
 }
 READABLE = tuple(_READERS)

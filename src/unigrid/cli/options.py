@@ -241,8 +241,9 @@ def source_of(arguments: argparse.Namespace, stacked: bool = False) -> Field:
     """Return f from a file, checked; its axis 0 counts sources if they are stacked. Raises UsageError or FileError."""
     field = read_field(arguments.rhs, arguments.array, reading.format_of(arguments))
     with user_errors(f"{arguments.rhs}: "):
-        from ..stencil.grid import finite_array
+        from ..stencil.grid import finite_array, refuse_picture
 
+        refuse_picture(field.values)
         axes = field.values.ndim - stacked
         if not 1 <= axes <= 3:
             hint = "; --stack, if axis 0 counts several" if axes == 4 and not stacked else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..files import STREAM, checked_output, write_array
+from ..files import IMAGES, STREAM, checked_output, write_array
 from ..iterate import DISCRETIZATION
 from ..vti import Lattice
 from . import options
@@ -35,8 +35,8 @@ SLOTS = {
 SUMMARY = "solve -Laplace(u) + c u = f for an f from a file"
 EPILOG = """\
 files:
-  f: .npy, .npz, .csv, .mat, .h5, .nc, .png or .jpg (gray values from 0 to 1), 1 to 3 axes, f at the unknowns; axis 0, the
-     first index, is x; also .gz; - is the standard input: .npy, .npz or a table
+  f: .npy, .npz, .csv, .mat, .h5, .nc or a picture (.png, .jpg, .tif, ...: gray values from 0 to 1), 1 to 3 axes, f at the
+     unknowns; axis 0, the first index, is x; also .gz, but for pictures; - is the standard input: .npy, .npz or a table
   u: .npy, .npz (array "u"), .csv or .vti (ParaView); also .gz; - is the standard output: .npy, the report goes to stderr
 
 examples:
@@ -183,7 +183,7 @@ def _write(ended: Run) -> list[str]:
     for path in written:
         with reported() if path == STREAM else nullcontext():
             write_array(path, u, lattice=_lattice(cycle.problem))
-    picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
+    picture = Path(arguments.rhs).suffix.lower() in IMAGES
     history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
     return written + save_figures(
         (arguments.plot if u is not None else None, lambda plots: plots.plot_solution(u, cycle.problem, picture=picture)),
