@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import unigrid
 from unigrid import cli
-from unigrid.cli import main
+from unigrid.cli import main, monitor
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 
@@ -137,6 +138,14 @@ def test_info_works_where_the_kernels_do_not(command, monkeypatch, error):
     assert "cannot be loaded: " in printed.out
     assert "numpy" in printed.out
     assert len({line.split("  ")[0] for line in printed.out.splitlines()}) == len(printed.out.splitlines())
+
+
+def test_a_warning_while_compiling_is_one_line(capsys):
+    with monitor.announced_compilation(monitor.Stopwatch()):
+        warnings.simplefilter("always")
+        for _ in range(2):
+            warnings.warn("compiled kernels cannot be kept", RuntimeWarning, stacklevel=1)
+    assert capsys.readouterr().err == "unigrid: compiled kernels cannot be kept\n"
 
 
 def test_info_names_a_wrong_number_of_threads(folder):

@@ -1,14 +1,13 @@
 """The kernels' cache on disk: valid in a copy of the folder, and for no kernel after a change in any of its files."""
 
-import errno
+import contextlib
 import importlib.util
-import pickle
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numba.core.caching
 import numpy as np
 import pytest
 
@@ -66,87 +65,112 @@ def test_a_specialized_kernel_computes_the_same_and_refuses_other_arrays():
         copy(out, u.astype(np.float32), 0, 2)
 
 
-DOUBLED = """
-from unigrid.stencil.kernels.cpu.compiled.compiling import compiled
+# Damaged files, and places that take none. A kernel in a folder of its own, loaded as by a new process each time.
 
-@compiled(nogil=True)
-def doubled(x):
-    return 2 * x
+OWN = """
+from unigrid.stencil.kernels.cpu.compiled.compiling import kernel
+
+@kernel
+def probe(x):
+    return x + x
 """
 
 
-class Place:
-    """A folder with a kernel of its own, and its cache."""
+@pytest.fixture
+def probe(tmp_path):
+    """probe(): load the kernel anew, call it, and return whether it came from the cache."""
+    path = tmp_path / "probe.py"
+    path.write_text(OWN, encoding="utf-8")
 
-    def __init__(self, folder):
-        self.source = folder / "doubling.py"
-        self.source.write_text(DOUBLED, encoding="utf-8")
-
-    def kernel(self):
-        """The kernel as a new process has it."""
-        spec = importlib.util.spec_from_file_location("doubling", self.source)
+    def load():
+        spec = importlib.util.spec_from_file_location("probe", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module.doubled
+        assert module.probe(1.5) == 3.0
+        return bool(module.probe.stats.cache_hits)
 
-    def call(self, x):
-        """Return what a new process computes, and whether it was loaded from the cache."""
-        kernel = self.kernel()
-        return kernel(x), sum(kernel.stats.cache_hits.values()) == 1
-
-    def files(self, ending):
-        return sorted(self.source.parent.glob(f"__pycache__/*.{ending}"))
+    return load
 
 
-@pytest.fixture
-def place(tmp_path):
-    made = Place(tmp_path)
-    assert [made.call(3), made.call(3)] == [(6, False), (6, True)]
-    return made
+def kept(tmp_path):
+    return sorted((tmp_path / "__pycache__").glob("probe*.nb*"))
 
 
-def cut(content):
-    return content[: len(content) // 2]
+def changed(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-def flipped(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 64]) + content[middle + 64 :]
+DAMAGES = {
+    "empty": lambda content: b"",
+    "one byte": lambda content: content[:1],
+    "half": lambda content: content[: len(content) // 2],
+    "without its end": lambda content: content[:-1],
+    "more at its end": lambda content: content + b"0",
+    "another file": lambda content: b"\x89PNG\r\n" * 50,
+    "zeros": lambda content: bytes(len(content)),
+    "a bit at its beginning": lambda content: changed(content, 3),
+    "a bit in its middle": lambda content: changed(content, len(content) // 2),
+    "a bit near its end": lambda content: changed(content, len(content) - 70),
+}
 
 
-@pytest.mark.parametrize("damage", [cut, flipped, lambda content: b"", lambda content: bytes(len(content))])
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-def test_a_damaged_cache_is_compiled_anew(place, damage, ending):
-    (file,) = place.files(ending)
-    file.write_bytes(damage(file.read_bytes()))
-    assert [place.call(3), place.call(3)] == [(6, False), (6, True)]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_compiled_anew(damage, probe, tmp_path):
+    assert not probe()
+    assert probe()
+    for path in kept(tmp_path):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert not probe()
+    assert probe()
 
 
-def test_code_of_another_signature_under_its_name_is_not_run(place):
-    """As two processes leave it that compile at the same time."""
-    assert place.call(1.5) == (3.0, False)
-    first, second = place.files("nbc")
-    first.write_bytes(second.read_bytes())
-    assert [place.call(3), place.call(3), place.call(1.5)] == [(6, False), (6, True), (3.0, True)]
+def test_the_code_of_another_signature_or_version_is_compiled_anew(probe, tmp_path, monkeypatch):
+    probe()
+    files = kept(tmp_path)
+    spec = importlib.util.spec_from_file_location("probe", tmp_path / "probe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.probe(2)
+    other = next(path for path in kept(tmp_path) if path not in files and path.suffix == ".nbc")
+    for path in files:
+        shutil.copy(other, path)
+    assert not probe()
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "SOURCES", "0" * 64)
+        assert not probe()
+    assert not probe()
+    assert probe()
 
 
-def test_numba_itself_takes_the_index_for_one_of_another_version(place):
-    (file,) = place.files("nbi")
-    with open(file, "rb") as content:
-        assert pickle.load(content) != numba.__version__
+@contextlib.contextmanager
+def full_disk():
+    """No file can grow beyond some bytes: what writing to a full disk is like, halfway."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_a_kernel_that_runs(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_full_disk_costs_time_and_a_warning(probe, tmp_path):
+    with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*File too large.*NUMBA_CACHE_DIR"), full_disk():
+        assert not probe()
+    assert not any((tmp_path / "__pycache__").glob("probe*.nb*"))
+    assert not probe()
+    assert probe()
 
-    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_open_for_write", full)
-    place = Place(tmp_path)
-    assert [place.call(3), place.call(3)] == [(6, False), (6, False)]
+
+def test_a_folder_in_the_place_of_a_file_costs_time_and_a_warning(probe, tmp_path):
+    probe()
+    for path in kept(tmp_path):
+        path.unlink()
+        path.mkdir()
+    with pytest.warns(RuntimeWarning, match="cannot be kept in"):
+        assert not probe()
 
 
-def test_without_a_folder_kernels_are_compiled_in_every_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    place = Place(tmp_path)
-    assert [place.call(3), place.call(3)] == [(6, False), (6, False)]
-    assert place.kernel().stats.cache_path is None
+def test_no_folder_that_can_be_written_to_costs_time_and_a_warning(probe, monkeypatch):
+    monkeypatch.setattr(compiling.FunctionCache._impl_class, "_locator_classes", [])
+    with pytest.warns(RuntimeWarning, match="cannot be kept in any folder"):
+        assert not probe()

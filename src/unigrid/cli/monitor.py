@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
 Watch = Callable[[Solution], None]
 Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
 COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seconds) ..."
-
-COMPILING_ALWAYS = (
-    "unigrid: compiling kernels for this process alone, as there is no folder to keep them in (NUMBA_CACHE_DIR names one) ..."
-)
 
 
 @contextlib.contextmanager
@@ -123,10 +121,6 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
     """Announce on stderr that kernels are compiled, unless the cache holds them, and measure how long that takes."""
     from numba.core import event
 
-    from ..stencil.kernels.cpu.compiled.loops import apply
-
-    message = COMPILING if apply.stats.cache_path else COMPILING_ALWAYS
-
     class Listener(event.Listener):  # type: ignore[misc]
         depth = 0  # a kernel compiles those that it calls
 
@@ -134,7 +128,7 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
             if self.depth == 0:
                 self.begin = time.perf_counter()
                 if stopwatch.seconds["compile"] == 0.0:
-                    print(message, file=sys.stderr, flush=True)
+                    print(COMPILING, file=sys.stderr, flush=True)
             self.depth += 1
 
         def on_end(self, event: Any) -> None:
@@ -142,7 +136,12 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
             if self.depth == 0:
                 stopwatch.seconds["compile"] += time.perf_counter() - self.begin
 
-    with event.install_listener("numba:compile", Listener()):
+    @functools.cache  # numba forgets which warnings were shown
+    def show(text: str) -> None:
+        print(f"unigrid: {text}", file=sys.stderr, flush=True)
+
+    with event.install_listener("numba:compile", Listener()), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: show(str(message))  # type: ignore[assignment]
         yield
 
 
