@@ -29,6 +29,7 @@ Reader = Callable[[BinaryIO, str | None, TableFormat], Field]
 STREAM = "-"  # the standard input or output in place of a path
 NAMED = (".npz", ".mat", ".h5", ".hdf5", ".nc")  # formats that hold arrays by name
 STARTS = (b"\x93NUMPY", ".npy"), (b"PK", ".npz")
+NAME_BYTES = 255  # the longest name of a file on most systems
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
 ARRAYS = (".npy", ".npz", ".csv", ".vti")  # and arrays
 # Pictures that are read, whatever their content shows them to be.
@@ -49,6 +50,11 @@ def os_errors(path: Path, fault: str, kind: type[FileError] = FileError) -> Iter
         yield
     except OSError as error:
         raise kind(f"{path}: {fault} ({error.strerror or error})") from None
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path of the user, "~" at its beginning replaced by the home folder, as a shell does where it sees one."""
+    return Path(os.path.expanduser(path))
 
 
 def read_array(path: str | os.PathLike[str], name: str | None = None, form: TableFormat = UNSTATED) -> Array:
@@ -103,8 +109,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str, str]]
             raise FileError("standard input: is empty")
         yield io.BytesIO(content), "standard input", next((end for start, end in STARTS if content.startswith(start)), ".csv")
         return
-    path = Path(path)
-    if path.is_dir():
+    path = expanded(path)
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file")
     ending = _ending(_inner(path), _READERS)
     check_readable(path)
@@ -150,15 +156,15 @@ def _compressed(path: Path, file: BinaryIO) -> contextlib.AbstractContextManager
 
 def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = ARRAYS, ndim: int = 1) -> Path:
     """Return the path if a file can be written there; raise FileError otherwise. To be asked before any long work."""
-    path = Path(path)
+    path = expanded(path)
     ending = _ending(_inner(path) if endings == ARRAYS else path, endings)
     if ending == ".csv" and ndim > 2:
         raise FileError(f"{path}: .csv holds at most 2 axes, the array has {ndim}; take .npy or .npz")
     if _inner(path) != path and ending not in (".npy", ".csv"):
         raise FileError(f"{path}: only .npy and .csv are written with .gz behind")
-    if path.is_dir():
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file name")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise FileError(f"{path}: there is no directory {path.parent}")
     folder = Path(os.path.realpath(path)).parent  # that of the file behind a link
     if not os.access(folder, os.W_OK):
@@ -173,9 +179,15 @@ def require_writable(path: Path) -> Path:
     return path
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name. Raises FileError for a path that the system refuses, such as a longer name."""
+    with os_errors(path, "cannot be looked for"):
+        return path.is_dir()
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Return a folder to write to, made with those above it if it is missing. Raises FileError."""
-    folder = Path(path)
+    folder = expanded(path)
     with os_errors(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -188,7 +200,9 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     A link stays a link, to a new file, and a file that is replaced leaves its permissions to the new one.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    mark = f".{os.getpid()}.tmp"
+    name = target.name if len(os.fsencode(target.name)) + len(mark) < NAME_BYTES else target.name[: NAME_BYTES // 5]
+    temporary = target.with_name(f".{name}{mark}")
     try:
         with os_errors(path, "cannot be written"):
             with open(temporary, "wb") as file:
@@ -222,7 +236,9 @@ def _ending(path: Path, allowed: Any) -> str:
 
 def check_readable(path: Path) -> None:
     """Raise FileError for a file that is missing, empty or may not be read; a missing one's nearest neighbor is named."""
-    if not path.exists():
+    with os_errors(path, "cannot be read"):
+        missing = not path.exists()
+    if missing:
         beside = os.listdir(path.parent) if path.parent.is_dir() else []
         raise FileError(f"{path}: no such file{nearest(path.name, beside)}")
     if not os.access(path, os.R_OK):

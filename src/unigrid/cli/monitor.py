@@ -12,9 +12,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ..files import expanded
 from ..machine import versions
 from ..messages import printable
 from ..solution import Solution
@@ -168,7 +168,7 @@ def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[st
         from ..plots.style import write
 
         for path, draw in given:
-            write(draw(plots), Path(path))
+            write(draw(plots), expanded(path))
     return [path for path, _ in given]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import PICTURES, STREAM, FileError, checked_output, one_line, read_field
+from ..files import PICTURES, STREAM, FileError, checked_output, expanded, one_line, read_field
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
 from ..tables import UNSTATED, Field, TableFormat
@@ -212,7 +212,7 @@ def check_outputs(*pictures: str | None, array: str | None = None, source: str |
     paths = [checked_output(array)] if array not in (None, STREAM) else []
     paths += [checked_output(path, PICTURES) for path in pictures if path]
     for number, path in enumerate(paths):
-        if source and path.exists() and os.path.exists(source) and path.samefile(source):
+        if source and path.exists() and expanded(source).exists() and path.samefile(expanded(source)):
             raise FileError(f"{path}: is the input, which is never written over")
         if path in paths[:number]:
             raise FileError(f"{path}: is named for two outputs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -48,15 +49,16 @@ def reported() -> Iterator[None]:
 def prepare() -> None:
     """Open what is closed, write characters that the encoding lacks as escapes, and let stderr lose what it cannot take.
 
-    Streams that a caller in Python has put in place are left as they are.
+    Streams that a caller in Python has put in place fail as they do.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed; the next file that is opened would take its place, and what is printed to it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for name, guard in (("stdout", reported), ("stderr", partial(contextlib.suppress, OSError))):
         stream = getattr(sys, name)
-        if stream is getattr(sys, f"__{name}__"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+        if stream is getattr(sys, f"__{name}__"):
             setattr(sys, name, Guarded(stream, guard))
 
 
