@@ -129,16 +129,12 @@ class ProblemCycle(MultigridCycle):
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    shape = cycle.problem.shape
     f = _source(cycle.problem, f)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)
     cycle = cycle.for_one_pass() if options.is_one_pass else cycle
-    with limited_to(options.threads):
-        if f.shape == shape:
-            solution = _solve_one(cycle, f, u0, tolerance, options)
-        else:
-            solution = _solve_stack(cycle, f, u0, tolerance, options)
+    solve = _solve_one if f.shape == cycle.problem.shape else _solve_stack
+    solution = limited_to(options.threads, solve, cycle, f, u0, tolerance, options)
     return raise_unless_converged(solution) if options.raise_on_failure else solution
 
 

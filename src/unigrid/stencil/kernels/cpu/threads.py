@@ -12,7 +12,8 @@ import functools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -73,10 +74,10 @@ class _Worker(threading.Thread):
     def finish(self) -> None:
         """Wait until all calls are done: no one may go on while a worker still writes to an array.
 
-        For use when an exception is being raised already; a Ctrl-C during the wait changes nothing.
+        For use when an exception is being raised already; another one during the wait, a second Ctrl-C, changes nothing.
         """
         while True:
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(BaseException):
                 last = _Call(bool)
                 self.begin(last)
                 last.result()
@@ -132,22 +133,28 @@ def _default_threads() -> int:
 
 
 _team = _Team(_default_threads())
-_limit = threading.local()  # set by `limited_to`
+_limit: ContextVar[int | None] = ContextVar("threads of a solve", default=None)
+_Result = TypeVar("_Result")
 
 
 def get_num_threads() -> int:
     """Return how many cores the stencil kernels use on large grids."""
-    return getattr(_limit, "threads", None) or _team.threads
+    return _limit.get() or _team.threads
 
 
-@contextlib.contextmanager
-def limited_to(threads: int | None) -> Iterator[None]:
-    """Use at most this number of cores inside the block, in this thread alone; None changes nothing."""
-    before, _limit.threads = getattr(_limit, "threads", None), threads or getattr(_limit, "threads", None)
-    try:
-        yield
-    finally:
-        _limit.threads = before
+def limited_to(threads: int | None, call: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Return call(*arguments), which uses at most this number of cores, in this thread alone; None changes nothing.
+
+    It runs in a context of its own, which the interpreter itself leaves: whatever interrupts it, the limit ends with it, and so
+    does what it changed of NumPy's handling of errors.
+    """
+    return copy_context().run(_limited, threads, call, *arguments)
+
+
+def _limited(threads: int | None, call: Callable[..., _Result], *arguments: Any) -> _Result:
+    if threads is not None:
+        _limit.set(threads)
+    return call(*arguments)
 
 
 def set_num_threads(threads: int) -> None:
