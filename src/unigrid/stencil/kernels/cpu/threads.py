@@ -46,9 +46,16 @@ class _Call:
 
     def result(self) -> Any:
         self.done.acquire()
-        if self._error is not None:
-            raise self._error
+        try:
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.forget()
         return self._result
+
+    def forget(self) -> None:
+        """Drop the error, whose traceback refers to this call."""
+        self._error = None
 
 
 class _Worker(threading.Thread):
@@ -112,6 +119,8 @@ class _Team:
             except BaseException:
                 for worker in helpers:
                     worker.finish()
+                for call in calls:
+                    call.forget()
                 raise
         finally:
             self.taken.release()
