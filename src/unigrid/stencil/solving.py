@@ -134,7 +134,7 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
     tolerance = options.tolerance(f.dtype)
     cycle = cycle.for_one_pass() if options.is_one_pass else cycle
     solve = _solve_one if f.shape == cycle.problem.shape else _solve_stack
-    solution = limited_to(options.threads, solve, cycle, f, u0, tolerance, options)
+    solution = limited_to(options.threads).run(solve, cycle, f, u0, tolerance, options)
     return raise_unless_converged(solution) if options.raise_on_failure else solution
 
 

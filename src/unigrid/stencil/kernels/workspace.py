@@ -97,7 +97,7 @@ def _new_block(size: int) -> _Lease:
     # A _Lease, though without a token: NumPy would skip a plain array's view when it looks for an array's base.
     memory = np.empty(size + boundary, np.uint8).view(_Lease)
     start = -memory.ctypes.data % boundary
-    return memory[start : start + size]
+    return memory[start : start + size].view(_Lease)
 
 
 def _on_lease(block: _Lease, give_back: Callable[[_End], None]) -> _Lease:

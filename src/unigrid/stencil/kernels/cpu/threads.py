@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -143,7 +143,6 @@ def _default_threads() -> int:
 
 _team = _Team(_default_threads())
 _limit: ContextVar[int | None] = ContextVar("threads of a solve", default=None)
-_Result = TypeVar("_Result")
 
 
 def get_num_threads() -> int:
@@ -151,19 +150,16 @@ def get_num_threads() -> int:
     return _limit.get() or _team.threads
 
 
-def limited_to(threads: int | None, call: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Return call(*arguments), which uses at most this number of cores, in this thread alone; None changes nothing.
+def limited_to(threads: int | None) -> Context:
+    """Return a context whose calls, `run(call, ..)`, use at most this number of cores, in this thread alone; None is no limit.
 
-    It runs in a context of its own, which the interpreter itself leaves: whatever interrupts it, the limit ends with it, and so
-    does what it changed of NumPy's handling of errors.
+    The interpreter itself leaves a context: whatever interrupts a call, the limit ends with it, and so does what it changed of
+    NumPy's handling of errors.
     """
-    return copy_context().run(_limited, threads, call, *arguments)
-
-
-def _limited(threads: int | None, call: Callable[..., _Result], *arguments: Any) -> _Result:
+    context = copy_context()
     if threads is not None:
-        _limit.set(threads)
-    return call(*arguments)
+        context.run(_limit.set, threads)
+    return context
 
 
 def set_num_threads(threads: int) -> None:
