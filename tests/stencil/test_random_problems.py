@@ -217,7 +217,7 @@ def check(problem, f, options, solution):
         allowed = 3 * per_point + 10 * eps * size * math.sqrt(u.size)
         assert error <= allowed, ("error", error, allowed, float(norm(wanted.ravel().astype(float))))
     if not problem.closed_by_dirichlet:
-        digits = 1e-6 if rtol == "discretization" else max(1e-10, 50 * eps)
+        digits = max(1e-11, 50 * eps)
         kept = digits * float(np.abs(wanted).max()) + 200 * eps * abs(float(constant))
         folded = problem.reaction and any(map(any, problem.values))
         spread = problem.mean(np.abs(b)) * eps / problem.reaction if folded else 0
