@@ -648,6 +648,14 @@ def test_a_tensor_is_refused_with_the_way_out():
             unigrid.solve(f)
 
 
+@pytest.mark.parametrize("smoother", [unigrid.Jacobi(0.1), unigrid.Jacobi(1e-6), unigrid.RedBlack(1e-3)], ids=str)
+def test_one_pass_that_leaves_more_than_half_of_b_is_no_success(smoother):
+    solution = unigrid.solve(rough((100, 100)), rtol="discretization", smoother=smoother, pre=1, post=0, raise_on_failure=False)
+    assert solution.reason is Reason.MAXITER
+    assert "one pass of full multigrid is not enough" in solution.message
+    assert unigrid.solve(rough((100, 100)), rtol="discretization").converged
+
+
 @pytest.mark.parametrize(("size", "options"), [(1e-42, {}), (1e-40, {"accelerate": "cg"}), (1e-37, {"spacing": 0.01})], ids=str)
 def test_single_precision_sources_whose_digits_are_lost_are_refused(size, options):
     f = (size * rough((24, 17))).astype(np.float32)

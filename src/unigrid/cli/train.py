@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..messages import choose
+from ..messages import choose, printable
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from . import options, train_poisson
-from .monitor import Facts, files_in, line_per_epoch, save_figures, show
+from .monitor import Facts, as_text, files_in, line_per_epoch, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _run(arguments)
     except KeyboardInterrupt:
         again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
-        print(f"unigrid: interrupted; to go on: {shlex.join(['unigrid', *again])}", file=sys.stderr)
+        print(f"unigrid: interrupted; to go on: {printable(shlex.join(['unigrid', *again]))}", file=sys.stderr)
         return 130
     except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
+        print(f"unigrid: {printable(error)}", file=sys.stderr)
         return 1
 
 
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     request = _request(arguments)
     if not arguments.json:
-        print("\n".join(introduction(request)), flush=True)
+        print(as_text(introduction(request)), flush=True)
     try:
         result = _train(request)
     except torch.OutOfMemoryError:
@@ -221,8 +221,8 @@ def described(protocol: ImageProtocol, flips: bool = True) -> str:
         "cutout": protocol.cutout, "average of weights": protocol.average,
     }  # fmt: skip
     parts += [f"{name} {value:g}" for name, value in named.items() if value]
-    mirrored = {"flip": protocol.flip, "flip at test time": protocol.test_flip}
-    return ", ".join(parts + [name for name, done in mirrored.items() if done and flips])
+    mirrored = {"flip": protocol.augmentation(flips).flip, "flip at test time": protocol.averages_mirrored(flips)}
+    return ", ".join(parts + [name for name, done in mirrored.items() if done])
 
 
 def _device(name: str) -> str:

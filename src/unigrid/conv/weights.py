@@ -31,6 +31,12 @@ def unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the real precision of a model: that of its first weight that is no whole number; of a complex one, its parts'."""
+    weights = (weight for weight in model.parameters() if weight.is_floating_point() or weight.is_complex())
+    return next(weights).dtype.to_real()
+
+
 def clean_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """Return the module's state_dict under the names that it has without wrappers.
 
@@ -52,8 +58,13 @@ def load_clean_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> Non
         Where names or shapes are not exactly the module's, which is then left as it was.
     """
     own = {_clean_key(module, key): key for key in module.state_dict()}
-    _check_fit(state, clean_state_dict(module))
+    check_fit(module, state)
     module.load_state_dict({own[key]: value for key, value in state.items()})
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where `load_clean_state_dict` would. The module may be on the device "meta"."""
+    _check_fit(state, clean_state_dict(module))
 
 
 def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
@@ -65,7 +76,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
         Wrapped or not, on any device. Precisions are kept; channels_last values are written in the order of their axes, and
         values that two names share are written under both.
     path : path
-        It ends in .safetensors.
+        It ends in .safetensors. The format has no complex128: such values are written as float64 with a last axis of two.
     metadata : mapping of strings to strings, optional
         Such as the model's name.
 
@@ -81,7 +92,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
             raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
     tensors = {
         # contiguous, with memory of its own: safetensors writes nothing else
-        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        key: _storable(value.detach()).to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in clean_state_dict(module).items()
     }
     content = save(tensors, metadata=None if metadata is None else dict(metadata))
@@ -112,11 +123,18 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
             tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except Exception as error:  # any exception here is caused by a damaged file
         raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
+    for key, value in clean_state_dict(module).items():
+        if value.is_complex() and key in tensors and tensors[key].shape == (*value.shape, 2):
+            tensors[key] = torch.view_as_complex(tensors[key].clone())  # aligned, as memory of the file need not be
     try:
         load_clean_state_dict(module, tensors)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
     return metadata
+
+
+def _storable(value: Tensor) -> Tensor:
+    return torch.view_as_real(value.resolve_conj()) if value.dtype == torch.complex128 else value
 
 
 def require_safetensors() -> Any:

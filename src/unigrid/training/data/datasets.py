@@ -13,16 +13,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ...files import os_errors
 from ...messages import choose
+from ...pictures import as_bytes, pixels_of
 from . import archives, download, shapes
 from .archives import DatasetError
 
@@ -130,7 +132,12 @@ class ImageData:
         )
 
 
-def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
+def load(
+    dataset: Any,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    channels: Literal["first", "last"] | None = None,
+) -> ImageData:
     """Return a data set, all of it in memory as bytes.
 
     Parameters
@@ -138,23 +145,28 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
     dataset : str, ImageData, or data of your own
         - "cifar10", "cifar100", "mnist": the published files, bit for bit, pickled or binary, unpacked or in their archive.
         - "shapes": 8,000 + 2,000 synthetic pictures of 10 classes, 32 x 32 x 3; needs no file.
-        - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or floats
-          from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
-          channel, or (count, height, width, channels) with 1 or 3 channels, if axis 1 is neither 1 nor 3.
-          Labels are whole numbers 0 to k - 1.
+        - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or uint16 or
+          floats from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
+          channel, or (count, height, width, channels); see `channels`. Labels are whole numbers 0 to k - 1.
         - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
         - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
-          images, arrays or tensors, before any normalization or random change.
+          images, arrays or tensors, before any normalization or random change; those of PIL are turned upright as their EXIF
+          orientation demands, and their transparency is ignored. Where both have names of their classes, `classes`, the
+          labels of the second become those of the first, by name.
     data_dir : path, optional
         Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
         `unigrid` in the user's cache.
     download : bool
         Whether missing files are downloaded from the data set's own site.
+    channels : "first" or "last", optional
+        Which axis of an image in an array is that of the channels. Needed where the shape may be read either way; not where
+        one reading alone has 1 or 3 channels, or square images with channels first.
 
     Raises
     ------
     ValueError
-        For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed.
+        For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed. For
+        images whose channels may be first or last.
     DatasetError
         For files that are missing (with the command that downloads them), damaged or not the published ones.
 
@@ -163,14 +175,78 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
     >>> load("shapes")
     ImageData(shapes, synthetic: 8000 + 2000 images, 32 x 32 x 3, 10 classes)
     """
+    if channels is not None:
+        choose(channels, ("first", "last"), "channels")
     if isinstance(dataset, ImageData):
         return dataset
     if not isinstance(dataset, str):
-        return _custom(dataset)
+        return _custom(dataset, channels)
     if choose(dataset, NAMES, "dataset") != "shapes":
         return _published(dataset, data_dir, download)
     train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
     return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images that a network is tested on, and the names of their labels, None where they have none."""
+
+    name: str
+    split: Split
+    classes: tuple[str, ...] | None = None
+    synthetic: bool = False
+
+    def labels_among(self, classes: tuple[str, ...]) -> Tensor:
+        """Return the labels as places in `classes`, found by their names; those without names are such places already.
+
+        Raises ValueError for an image of no class, with what came and what is allowed.
+        """
+        labels, names = self.split.labels, self.classes
+        present = torch.unique(labels).tolist()
+        if not present:
+            raise ValueError(f"{self.name} has no images")
+        if names is not None and _are_numbers(names) and not set(names) <= set(classes):
+            names = None  # of arrays that were loaded before
+        known = classes if names is None else names
+        if present[-1] >= len(known):
+            raise ValueError(f"{self.name} has a label {present[-1]}, but {len(known)} classes, 0 to {len(known) - 1}")
+        if names is None or names == classes:
+            return labels
+        others = [names[label] for label in present if names[label] not in classes]
+        if others:
+            raise ValueError(
+                f"{self.name} has images of {listed(others)}, not among the classes {listed(classes)}; rename them, or give "
+                "(images, labels) with their places among these as labels"
+            )
+        places = {name: place for place, name in enumerate(classes)}
+        return torch.tensor([places.get(name, -1) for name in names], device=labels.device)[labels]
+
+
+def listed(classes: Sequence[str]) -> str:
+    """Return the first names of classes for a message."""
+    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)
+
+
+def _are_numbers(classes: tuple[str, ...]) -> bool:
+    return classes == tuple(map(str, range(len(classes))))
+
+
+def load_test(
+    dataset: Any,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    channels: Literal["first", "last"] | None = None,
+) -> Labelled:
+    """Return the images to test a network on: the test set of data that have one, all images of others.
+
+    Nothing is split off, and not every class needs an image. Arguments and errors as of `load`; `dataset` may also be a
+    `Split`.
+    """
+    if isinstance(dataset, str | ImageData):
+        data = load(dataset, data_dir, download)
+        return Labelled(data.name, data.test, data.classes, data.synthetic)
+    return Labelled("custom", dataset) if isinstance(dataset, Split) else _read(_parts(dataset)[-1], "test", channels)
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -243,31 +319,46 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 # Data of the user.
 
 
-def _custom(dataset: Any) -> ImageData:
+def _custom(dataset: Any, channels: str | None) -> ImageData:
+    parts = _parts(dataset)
+    if len(parts) == 1:
+        data = _read(parts[0], "the", channels)
+        return _split_off(data.split, data.classes)
+    train, test = _read(parts[0], "training", channels), _read(parts[1], "test", channels)
+    labels = test.labels_among(train.classes) if train.classes and test.classes else test.split.labels
+    return _custom_data(train.split, Split(test.split.images, labels), train.classes)
+
+
+def _parts(dataset: Any) -> tuple[Any, ...]:
+    """Return the training set and the test set, or the only set: each a Dataset, or a pair of images and labels."""
     if isinstance(dataset, Dataset):
-        return _split_off(_from_dataset(dataset), _class_names(dataset))
+        return (dataset,)
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise ValueError(
             f"dataset must be one of {', '.join(map(repr, NAMES))}, (images, labels), a (train, test) pair of these, "
             f"or a torch Dataset or two; got {type(dataset).__name__}"
         )
-    first, second = dataset
-    if _is_pair(first) and _is_pair(second):
-        return _custom_data(_from_arrays(*first, "training"), _from_arrays(*second, "test"))
-    if isinstance(first, Dataset) and isinstance(second, Dataset):
-        return _custom_data(_from_dataset(first), _from_dataset(second), _class_names(first))
-    return _split_off(_from_arrays(first, second, "the"))
+    return tuple(dataset) if all(isinstance(part, Dataset) or _is_pair(part) for part in dataset) else (tuple(dataset),)
 
 
-def _is_pair(part: Any) -> TypeGuard[tuple[Any, Any]]:
+def _read(part: Any, which: str, channels: str | None) -> Labelled:
+    if isinstance(part, Dataset):
+        return Labelled("custom", _from_dataset(part, channels), _class_names(part))
+    images, labels = part
+    return Labelled("custom", _from_arrays(images, labels, which, channels))
+
+
+def _is_pair(part: Any) -> bool:
     return isinstance(part, tuple) and len(part) == 2
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes where a Dataset has them, as those of torchvision do."""
+    """Return the names of the classes where a Dataset, or the one that it is part of, has them, as those of torchvision do."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
-    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return tuple(names) if listed and names else None
+    given = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if given and names else None
 
 
 def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None) -> ImageData:
@@ -279,9 +370,9 @@ def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None
     classes = _count_classes(train.labels)
     if int(test.labels.max()) >= classes:
         raise ValueError(f"the test labels reach {int(test.labels.max())}, but those of training only {classes - 1}")
-    if names is None or len(names) != classes:
+    if names is None or len(names) < classes:
         names = tuple(map(str, range(classes)))
-    return ImageData("custom", train, test, names, *_statistics(train.images))
+    return ImageData("custom", train, test, names[:classes], *_statistics(train.images))
 
 
 def _count_classes(labels: Tensor) -> int:
@@ -309,8 +400,8 @@ def _split_off(data: Split, names: tuple[str, ...] | None = None) -> ImageData:
     return _custom_data(data.subset(torch.where(~chosen)[0]), data.subset(torch.where(chosen)[0]), names)
 
 
-def _from_arrays(images: Any, labels: Any, which: str) -> Split:
-    split = Split(_checked_images(_as_array(images), which), _checked_labels(_as_array(labels), which))
+def _from_arrays(images: Any, labels: Any, which: str, channels: str | None) -> Split:
+    split = Split(_checked_images(_as_array(images), which, channels), _checked_labels(_as_array(labels), which))
     if len(split.images) != len(split.labels):
         raise ValueError(f"{which} images and labels must be equally many, got {len(split.images)} and {len(split.labels)}")
     return split
@@ -323,42 +414,32 @@ def _as_array(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _checked_images(images: NDArray[Any], which: str) -> Tensor:
+def _checked_images(images: NDArray[Any], which: str, channels: str | None) -> Tensor:
     if images.ndim not in (3, 4) or images.size == 0:
         raise ValueError(
             f"{which} images must have the axes (count, channels, height, width), (count, height, width) or "
-            f"(count, height, width, 1 or 3 channels), got shape {images.shape}"
+            f"(count, height, width, channels), got shape {images.shape}"
         )
-    return _tensor(_as_bytes(_channels_first(images, which), which))
-
-
-def _channels_first(images: NDArray[Any], which: str) -> NDArray[Any]:
     if images.ndim == 3:
-        return images[:, None]
-    first, last = images.shape[1], images.shape[3]
-    if last in (1, 3) and first not in (1, 3):
-        return np.moveaxis(images, 3, 1)
-    if last in (2, 4) and first == images.shape[2] > 4:
-        raise ValueError(
-            f"{which} images of shape {images.shape} look as if the {last} channels came last; "
-            f"put them second, as with numpy.moveaxis(images, 3, 1)"
-        )
-    return images
+        images = images[:, None]
+    elif (channels or _where_channels_are(images.shape[1:], which)) == "last":
+        images = np.moveaxis(images, 3, 1)
+    return _tensor(as_bytes(images, f"{which} images"))
 
 
-def _as_bytes(images: NDArray[Any], which: str) -> NDArray[np.uint8]:
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"{which} images must be uint8, or floats from 0 to 1, got {images.dtype}; see numpy.ndarray.astype")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):  # NaN is neither
-        raise ValueError(
-            f"{which} images that are floats must lie in 0..1, got {low:g} to {high:g}; "
-            f"give them before normalization, or divided by 255"
-        )
-    scaled: NDArray[np.uint8] = np.rint(images * images.dtype.type(255)).astype(np.uint8)
-    return scaled
+def _where_channels_are(shape: tuple[int, ...], which: str) -> str:
+    """Return "first" or "last" for the shape of an image, where one of them alone is likely. Raises ValueError."""
+    gray_or_color = [axis in (1, 3) for axis in (shape[0], shape[2])]
+    first, last = gray_or_color[0] or shape[1] == shape[2], gray_or_color[1] or shape[0] == shape[1]
+    if first and not last:
+        return "first"
+    if gray_or_color[1] and not first:
+        return "last"
+    raise ValueError(
+        f"{which} images of shape {shape} may be {shape[0]} channels of {shape[1]} x {shape[2]} or {shape[2]} channels of "
+        f'{shape[0]} x {shape[1]}: give unigrid.training.load(dataset, channels="first"), or "last", in place of the dataset; '
+        "to evaluate, that argument itself"
+    )
 
 
 def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
@@ -369,7 +450,7 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
     return _tensor(labels.astype(np.int64))
 
 
-def _from_dataset(dataset: Any) -> Split:
+def _from_dataset(dataset: Any, channels: str | None) -> Split:
     """Read a torch Dataset once."""
     items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
@@ -381,23 +462,18 @@ def _from_dataset(dataset: Any) -> Split:
             raise ValueError(
                 f"a Dataset must give (picture, whole-number label), item {number} is {_described(item)}"
             ) from None
-        pictures.append(_picture(picture))
+        if isinstance(picture, Image):
+            picture, channels = pixels_of(picture), "last"
+        pictures.append(as_bytes(_as_array(picture), "the Dataset's images"))
         if pictures[-1].shape != pictures[0].shape:
             raise ValueError(f"pictures must have one size, got {pictures[0].shape} and, item {number}, {pictures[-1].shape}")
     if not pictures:
         raise ValueError("the Dataset is empty")
-    return Split(_checked_images(np.stack(pictures), "the Dataset's"), _checked_labels(np.array(labels), "the Dataset's"))
+    split_images = _checked_images(np.stack(pictures), "the Dataset's", channels)
+    return Split(split_images, _checked_labels(np.array(labels), "the Dataset's"))
 
 
 def _described(item: Any) -> str:
     if isinstance(item, Sequence) and not isinstance(item, str):
         return f"({', '.join(type(part).__name__ for part in item)})"
     return type(item).__name__
-
-
-def _picture(picture: Any) -> NDArray[Any]:
-    """Return a picture as an array, channels first for those of PIL, whose size could not distinguish the axes."""
-    if not hasattr(picture, "getbands"):
-        return _as_array(picture)
-    pixels = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-    return pixels if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)

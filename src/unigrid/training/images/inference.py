@@ -7,17 +7,18 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
-from ...conv.weights import load_clean_state_dict
-from ...files import check_readable
+from ...conv.weights import check_fit, load_clean_state_dict, precision_of
+from ...files import check_readable, one_line
+from ...messages import printable
 from ..data.augmentation import Pipeline
-from ..data.datasets import ImageData, load
+from ..data.datasets import ImageData, Split, load_test
 from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
@@ -25,11 +26,13 @@ from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
 from .pictures import fitted, mode
 
 CUSTOM = "custom"
+DEPTHS = ("steps", "blocks", "pre", "post", "degree")  # the fields of configurations that count layers, and terms of kernels
+DEEPEST = 1000
 STORED: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {
         "model": ("kind",),
         "dataset": ("name", "classes", "shape", "mean", "std", "flip", "synthetic"),
-        "protocol": ("name", "test_flip", "mixed_precision", "accelerated"),
+        "protocol": ("name", "flip", "test_flip", "mixed_precision", "accelerated"),
     },
     "solver": {"model": ("kind",), "dataset": ("name",), "protocol": ("name",)},
 }  # what is read of the configuration of either kind of run
@@ -102,8 +105,9 @@ class TrainedModel:
 
     @property
     def flips(self) -> bool:
-        """Whether its answer is the mean over an image and its mirror image, as in its training run."""
-        return bool(self._images["flip"] and self.configuration["protocol"]["test_flip"])
+        """Whether its answer is the mean over an image and its mirror image; never where training mirrored no image."""
+        protocol = self.configuration["protocol"]
+        return bool(self._images["flip"] and protocol["flip"] and protocol["test_flip"])
 
     @property
     def _images(self) -> dict[str, Any]:
@@ -118,24 +122,31 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         kind, name = type(self.model).__name__, self.configuration["dataset"]["name"]
-        return f"TrainedModel({kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path})"
+        parts = f"{kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path}"
+        return f"TrainedModel({printable(parts)})"
 
     def evaluate(
-        self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+        self,
+        dataset: Any = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+        channels: Literal["first", "last"] | None = None,
     ) -> Evaluation:
-        """Return the evaluation on the test images of a data set, computed as in the training run.
+        """Return the evaluation on test images, computed as in the training run.
 
         Parameters
         ----------
-        dataset : as in `load`, optional
-            Default: the data set that it was trained on.
-        data_dir, download
-            Where the data are, and whether to download them.
+        dataset : as in `load`, or a `Split`; optional
+            Default: the data set that it was trained on. Of data with a test set it is the images of that, of others all
+            images, as they are. Labels that have names are matched with the classes of the network by name, whatever their
+            order and number; labels of arrays are places among these classes. Not every class needs an image.
+        data_dir, download, channels
+            Where the data are, whether to download them, and which axis of an array is that of the channels: as in `load`.
 
         Raises
         ------
         ValueError
-            For data with other channels or other classes than those of the training run.
+            For data with other channels, and for images of a class that the network does not have.
         DatasetError
             For data that are missing or damaged.
 
@@ -148,18 +159,36 @@ class TrainedModel:
         >>> trained.evaluate().accuracy == result.test_accuracy
         True
         """
-        data = self.data(dataset, data_dir, download)
+        data = self.data(dataset, data_dir, download, channels)
         images, mixed = self._pipeline(data.test.images), self.configuration["protocol"]["mixed_precision"]
         return evaluate_model(self.model, images, data.test.labels, self.flips, mixed)
 
-    def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
-        """Return the data that `evaluate` uses, checked; arguments and errors as there."""
+    def data(
+        self,
+        dataset: Any = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+        channels: Literal["first", "last"] | None = None,
+    ) -> ImageData:
+        """Return the images that `evaluate` uses as a test set, labels those of the network; the training set is empty.
+
+        Arguments and errors as there.
+        """
         known = self._images["name"]
         if dataset is None and known == CUSTOM:
             raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
-        data = load(known if dataset is None else dataset, data_dir, download)
-        self._check(data)
-        return data
+        data = load_test(known if dataset is None else dataset, data_dir, download, channels)
+        images, trained_on = data.split.images, f"{self.path}: trained on {known}"
+        if images.shape[1] != self.shape[0]:
+            mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], images.shape[1]))
+            raise ValueError(printable(f"{trained_on}, {mine}; {data.name} has {theirs}"))
+        try:
+            test = Split(images, data.labels_among(self.classes))
+        except ValueError as error:
+            raise ValueError(printable(f"{trained_on}; {error}")) from None
+        mean, std = (tuple(self._images[name]) for name in ("mean", "std"))
+        nothing = test.subset(torch.arange(0))
+        return ImageData(data.name, nothing, test, self.classes, mean, std, data.synthetic, self._images["flip"])
 
     def predict(self, pictures: Iterable[Any], top: int = 5) -> list[Prediction]:
         """Return the likeliest classes of pictures.
@@ -197,21 +226,9 @@ class TrainedModel:
         ]
 
     def _pipeline(self, images: Tensor) -> Pipeline:
-        known, weight = self._images, next(self.model.parameters())
+        known, precision = self._images, precision_of(self.model)
         order = torch.channels_last if self.configuration["protocol"]["accelerated"] else torch.contiguous_format
-        return Pipeline(images, known["mean"], known["std"], None, weight.device, weight.dtype, order)
-
-    def _check(self, data: ImageData) -> None:
-        """Raise ValueError for data of other channels or classes. Classes without names match any."""
-        if data.shape[0] != self.shape[0]:
-            mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], data.shape[0]))
-        elif len(data.classes) != len(self.classes):
-            mine, theirs = (f"{len(classes)} classes" for classes in (self.classes, data.classes))
-        elif data.classes != self.classes and not (_unnamed(data.classes) or _unnamed(self.classes)):
-            mine, theirs = f"classes {_listed(self.classes)}", _listed(data.classes)
-        else:
-            return
-        raise ValueError(f"{self.path}: trained on {self._images['name']}, {mine}; {data.name} has {theirs}")
+        return Pipeline(images, known["mean"], known["std"], None, self.device, precision, order)
 
 
 def load_trained(
@@ -245,7 +262,7 @@ def load_trained(
         configuration, weights, epoch, step = _parts(found.state)
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
-    network = _network(found.path, configuration, model)
+    network = _network(found.path, configuration, weights) if model is None else model
     try:
         load_clean_state_dict(network, weights)
     except ValueError as error:
@@ -275,7 +292,7 @@ def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], in
     for part, names in STORED["solver" if _solves(configuration) else "images"].items():
         if missing := [name for name in names if name not in configuration[part]]:
             raise KeyError(*missing)
-    if not isinstance(configuration["model"]["kind"], str):
+    if not isinstance(configuration["model"]["kind"], str) or not all(map(torch.is_tensor, state["model"].values())):
         raise TypeError
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None
@@ -289,30 +306,43 @@ def _solves(configuration: dict[str, Any]) -> bool:
     return "problems" in configuration["dataset"]
 
 
-def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None) -> nn.Module:
-    if model is not None:
-        return model
-    fields = dict(configuration["model"])
-    kind: str = fields["kind"]
+def _network(path: Path, configuration: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network that a checkpoint declares, untrained. It is compared with the weights before it takes memory."""
+    kind: str = configuration["model"]["kind"]
     if kind.startswith(CUSTOM):
         raise CheckpointError(
             f"{path}: holds the weights of a network of its owner's making, {kind.removeprefix(CUSTOM).strip()}; "
             "unigrid.training.load_trained(path, model=...) puts them into one"
         )
     try:
-        if not _solves(configuration):
-            return from_configuration(fields)
-        from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
+        _check_depth(configuration["model"])
+        with torch.device("meta"):
+            declared = _built(configuration)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({one_line(error)})") from None
+    try:
+        check_fit(declared, weights)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    stored = {weight.data_ptr(): weight.untyped_storage().nbytes() // weight.itemsize for weight in weights.values()}
+    if sum(parameter.numel() for parameter in declared.parameters()) > sum(stored.values()):
+        raise CheckpointError(f"{path}: declares a network of more numbers than it holds; unigrid did not write it")
+    return _built(configuration)
 
-        del fields["kind"]
-        return PoissonNetConfig(**fields).build()
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
+
+def _check_depth(fields: dict[str, Any]) -> None:
+    """Raise ValueError for a network of so many layers that building it would take minutes and gigabytes."""
+    for name in DEPTHS:
+        count = fields.get(name, 0)
+        if sum(count if isinstance(count, (list, tuple)) else [count]) > DEEPEST:
+            raise ValueError(f"{name} must be at most {DEEPEST} in all")
 
 
-def _unnamed(classes: tuple[str, ...]) -> bool:
-    return classes == tuple(map(str, range(len(classes))))
+def _built(configuration: dict[str, Any]) -> nn.Module:
+    fields = dict(configuration["model"])
+    if not _solves(configuration):
+        return from_configuration(fields)
+    from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
 
-
-def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)
+    del fields["kind"]
+    return PoissonNetConfig(**fields).build()

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...conv.weights import clean_state_dict, load_clean_state_dict, unwrap
+from ...conv.modes import frozen_modules
+from ...conv.weights import clean_state_dict, load_clean_state_dict, precision_of, unwrap
 from ..data.augmentation import EpochPlan
 from ..runs import checkpoint
 from ..runs.devices import compiled, compiling_pays
 from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
-from .evaluation import Evaluation, in_full_precision
+from .evaluation import Evaluation, checked_logits, in_full_precision
 from .protocols import ImageProtocol
 from .setup import Setup
 
@@ -83,7 +84,8 @@ class ImageRun(Run):
         images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs
         pays = protocol.accelerated and compiling_pays(device, images)
         self.network = compiled(self.model) if pays else model
-        self.dtype = next(self.model.parameters()).dtype
+        self.frozen = frozen_modules(self.model)
+        self.dtype = precision_of(self.model)
         self.images = setup.pipeline(setup.train.images, self.dtype, protocol.augmentation(setup.data.flip))
         self.labels = setup.train.labels.to(device)
         self.validation = None if setup.validation is None else setup.pipeline(setup.validation.images, self.dtype)
@@ -110,6 +112,8 @@ class ImageRun(Run):
         plan = self.images.plan(self.generator)
         self.sums.copy_(torch.tensor([progress.loss, progress.correct], dtype=self.sums.dtype))
         self.network.train()
+        for module in self.frozen:
+            module.training = False
         while progress.batch < steps:
             began = time.perf_counter()
             self._step(plan)
@@ -137,7 +141,7 @@ class ImageRun(Run):
         for group in self.optimizer.param_groups:
             group["lr"] = protocol.rate(progress.step, self.setup.steps_per_epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=protocol.mixed_precision):
-            logits = self.network(images)
+            logits = checked_logits(self.network(images), self.network, len(chosen), len(self.setup.data.classes))
         loss = functional.cross_entropy(in_full_precision(logits), labels, label_smoothing=protocol.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

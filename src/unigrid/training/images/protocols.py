@@ -48,7 +48,8 @@ class ImageProtocol:
     decay_norms : bool
         Whether batch norms and biases decay as well, as they do in the published protocols.
     pad, flip, cutout : int, bool, int
-        See `Augmentation`; flip is not applied to data in which a mirrored image has another label.
+        See `Augmentation`. `flip` is whether images may be mirrored, in training and at test time alike; they never are where
+        the data forbid it (`ImageData.flip`), as a mirrored image has another label there.
     initialization : "own", "pytorch" or "kaiming"
         The initial weights: the model's own, PyTorch's default, or Kaiming's normal distribution in convolutions.
     average : float
@@ -62,7 +63,7 @@ class ImageProtocol:
     drop_last : bool
         Whether an epoch leaves out the images that fill no whole batch (other ones in each epoch).
     test_flip : bool
-        Whether the logits of an image and its mirror image are averaged at test time.
+        Whether the logits of an image and its mirror image are averaged at test time, if images may be mirrored.
     """
 
     name: str
@@ -109,6 +110,10 @@ class ImageProtocol:
         """Return the augmentation of the images; `flips`: whether a mirrored image keeps its label."""
         return Augmentation(self.pad, self.flip and flips, self.cutout)
 
+    def averages_mirrored(self, flips: bool) -> bool:
+        """Whether answers at test time are means over an image and its mirror image; `flips` as in `augmentation`."""
+        return self.test_flip and self.augmentation(flips).flip
+
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         peak = self.learning_rate * (self.batch_size / RATE_BATCH if self.scale_rate else 1)
@@ -128,15 +133,21 @@ class ImageProtocol:
         return f"{self.name}, changed: {', '.join(changes)}" if changes else self.name
 
     def with_choices(self, **choices: Any) -> ImageProtocol:
-        """Return the protocol with other choices; None leaves a field as it is. Raises TypeError for an unknown field.
+        """Return the protocol with other choices; None leaves a field as it is.
 
-        The name stays the same; `label` lists the changes.
+        The name stays the same; `label` lists the changes. Raises TypeError for an unknown field, and ValueError for a value
+        that is not allowed, or for test_flip=True where flip is False.
         """
         known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
         for name in choices:
             if name not in known:
                 raise TypeError(f"a protocol has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
-        return dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
+        changed = dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
+        if choices.get("test_flip") and not changed.flip:
+            raise ValueError(
+                "test_flip=True averages over mirror images, but flip=False: no image may be mirrored; pass flip=True too"
+            )
+        return changed
 
 
 def _check(name: str, value: Any, wanted: str, allowed: Callable[[Any], bool]) -> None:
