@@ -193,18 +193,22 @@ def draw_options(rng, dtype):
     return slots, options
 
 
+def norm(array):
+    return float(np.sqrt((array * array).sum()))
+
+
 def check(problem, f, options, solution):
     """Hold a part that has converged against the exact solution, and its residual against the tolerance."""
-    eps, norm = float(np.finfo(f.dtype).eps), np.linalg.norm
+    eps = float(np.finfo(f.dtype).eps)
     b, u = problem.folded(f), solution.u.astype(WIDE)
     singular = not problem.closed_by_dirichlet and problem.reaction == 0
-    whole = float(norm((b - problem.mean(b) if singular else b).ravel().astype(float)))
+    whole = norm(b - problem.mean(b) if singular else b)
     largest = 2 * float(problem.eigenvalues.max())
-    rounding = 8 * eps * (largest * float(norm(u.ravel().astype(float))) + float(norm(b.ravel().astype(float))))
+    rounding = 8 * eps * (largest * norm(u) + norm(b))
     rtol = options["rtol"]
     target = {None: 1e-8 if f.dtype == np.float64 else 1e-4, "discretization": 0.5}.get(rtol, rtol) * whole
     r = b - problem.apply(u)
-    residual = float(norm((r - problem.mean(r) if singular else r).ravel().astype(float)))
+    residual = norm(r - problem.mean(r) if singular else r)
     assert residual <= 1.01 * target + rounding, ("residual", residual, target, rounding)
 
     wanted, constant = problem.exact(b)
@@ -212,10 +216,10 @@ def check(problem, f, options, solution):
     smallest = float(problem.eigenvalues.ravel()[1:].min() if not problem.closed_by_dirichlet else problem.eigenvalues.min())
     size = max(float(np.abs(u).max()), float(np.abs(wanted).max()))
     if rtol != "discretization":
-        per_point = (1.01 * target + 8 * eps * (largest * float(norm((u - mean).ravel().astype(float))) + whole)) / smallest
-        error = float(norm((u - mean - wanted).ravel().astype(float)))
+        per_point = (1.01 * target + 8 * eps * (largest * norm(u - mean) + whole)) / smallest
+        error = norm(u - mean - wanted)
         allowed = 3 * per_point + 10 * eps * size * math.sqrt(u.size)
-        assert error <= allowed, ("error", error, allowed, float(norm(wanted.ravel().astype(float))))
+        assert error <= allowed, ("error", error, allowed, norm(wanted))
     if not problem.closed_by_dirichlet:
         digits = max(1e-11, 50 * eps)
         kept = digits * float(np.abs(wanted).max()) + 200 * eps * abs(float(constant))

@@ -317,11 +317,14 @@ def test_idle_workers_hold_no_array_of_the_user(use_threads):
 
 BLAS = """
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import unigrid
 
+unigrid.solve(np.ones((64, 64)))
+time.sleep(0.5)  # the threads of BLAS begin with some spinning
 own = threading.get_native_id()
 others = [task / "schedstat" for task in Path("/proc/self/task").iterdir() if int(task.name) != own]  # those of BLAS
 

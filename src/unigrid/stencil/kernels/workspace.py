@@ -53,7 +53,7 @@ class _Token:
 
 @final
 class _End(weakref.ref[_Token]):
-    """The end of a token, which is what comes back to the pool; it holds the block from the beginning."""
+    """The end of a token, which is what comes back to the pool; it holds the block."""
 
     block: _Lease | None = None  # none yet where an exception came before it was set
 
@@ -82,12 +82,16 @@ class Pool:
                 block = free.pop().block
         except IndexError:
             if self.kept_bytes > KEPT_BYTES:
-                self.clear()
+                self._drop()
             block = _new_block(size)
         return _on_lease(block, free.append)
 
     def clear(self) -> None:
-        """Free the memory that no array uses."""
+        """Free the memory that no array uses, and keep none of what is in use now."""
+        self._drop()
+        self._free.clear()
+
+    def _drop(self) -> None:
         for ends in list(self._free.values()):
             ends.clear()
 
