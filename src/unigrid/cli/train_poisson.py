@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expanded
 from ..messages import printable
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--device {arguments.device}: poisson is trained on the CPU, on one core")
     values = arguments.eps if isinstance(arguments.eps, list) else [1.0 if arguments.eps is None else arguments.eps]
     size = POISSON_SIZE if arguments.size is None else arguments.size
-    folder = Path(arguments.out or _folder(arguments, values))
+    folder = expanded(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
         choices = options.choices(arguments, ("epochs", "learning_rate"), "field", PoissonProtocol, PoissonNetConfig)

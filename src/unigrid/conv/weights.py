@@ -11,13 +11,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output, one_line
+from ..files import FileError, atomic_output, check_readable, checked_output, expanded, is_folder, one_line
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -114,8 +113,8 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
         Without the package safetensors.
     """
     require_safetensors()
-    path = Path(path)
-    if path.is_dir():
+    path = expanded(path)
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file")
     check_readable(path)
     try:

@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, Subset
 
-from ...files import os_errors
+from ...files import expanded, os_errors
 from ...messages import choose
 from ...pictures import as_bytes, pixels_of
 from . import archives, download, shapes
 from .archives import DatasetError
+from .items import items_of
 
 __all__ = ["NAMES", "DatasetError", "ImageData", "Split", "data_directory", "load"]
 
@@ -253,7 +254,7 @@ def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of data sets: the argument, else UNIGRID_DATA, else `unigrid` in the user's cache."""
     given = data_dir if data_dir is not None else os.environ.get("UNIGRID_DATA")
     if given:
-        return Path(given).expanduser()
+        return expanded(given)
     cache = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
     return Path(cache) / "unigrid" if cache else Path.home() / ".cache" / "unigrid"
 
@@ -452,9 +453,8 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
 
 def _from_dataset(dataset: Any, channels: str | None) -> Split:
     """Read a torch Dataset once."""
-    items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
-    for number, item in enumerate(items):
+    for number, item in enumerate(items_of(dataset)):
         try:
             picture, label = item
             labels.append(operator.index(label))
