@@ -353,8 +353,11 @@ def _without_constant(problem: Poisson, right: RightHandSide, compatibility: str
         mean_of_u = _mean_of_solution(problem, mean, b.dtype)
     if abs(mean) <= eps * right.norm / math.sqrt(b.size):
         return right._replace(mean_of_u=mean_of_u)  # as near to zero as rounding brings it
-    centered = problem.centered(b - b.dtype.type(mean))  # twice: of the rounding of a large mean a large one may be left
+    centered = b - b.dtype.type(mean)
     norm = kernels.of(b).norm(centered)
+    if abs(mean) > norm / math.sqrt(b.size):  # of the rounding of a large mean, one that is not small beside the rest is left
+        centered = problem.centered(centered)
+        norm = kernels.of(b).norm(centered)
     if not norm > 4.0 * eps * right.norm:  # a constant source leaves rounding alone, which is no source
         centered, norm = np.zeros_like(b), 0.0
     noticeable = problem.singular and abs(mean) > 10.0 * eps * float(np.abs(b).max())
