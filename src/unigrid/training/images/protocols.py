@@ -13,19 +13,18 @@ speed records on CIFAR do: L. Smith & N. Topin, arXiv:1708.07120 (one cycle); K.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 from torch import nn
 
 from ...conv.configuration import normalize_counts
-from ...messages import choose, nearest
+from ...messages import checked_number, choose, nearest, plain_number, shown
 from ..data.augmentation import Augmentation
 
 SCHEDULES = ("steps", "one-cycle")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
+MOST = 1e30
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
 
@@ -95,16 +94,23 @@ class ImageProtocol:
         choose(self.initialization, INITIALIZATIONS, "initialization")
         normalize_counts(self, ("epochs", "batch_size", "decay_every"))
         for name in ("learning_rate", "decay"):
-            _check(name, getattr(self, name), "a number > 0", lambda value: 0 < value < math.inf)
+            checked_number(name, getattr(self, name), "a number > 0", lambda value: value > 0)
         for name in ("momentum", "label_smoothing", "average", "warmup"):
-            _check(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
-        _check("weight_decay", self.weight_decay, "a number >= 0", lambda value: 0 <= value < math.inf)
+            checked_number(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
+        checked_number("weight_decay", self.weight_decay, "a number >= 0")
+        for name in ("learning_rate", "decay", "weight_decay"):  # beyond it float32 overflows in one step
+            checked_number(name, getattr(self, name), f"a number, at most {MOST:g}", lambda value: value <= MOST)
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, float):  # as a checkpoint holds it
+                object.__setattr__(self, field.name, float(plain_number(getattr(self, field.name)) or 0))
         for field in dataclasses.fields(self):
             if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
-                raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
+                raise ValueError(f"{field.name} must be True or False, got {shown(getattr(self, field.name))}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum > 0, got 0")
-        self.augmentation(True)  # an Augmentation checks its own fields
+        changes = self.augmentation(True)  # an Augmentation checks its own fields
+        for name in ("pad", "cutout"):
+            object.__setattr__(self, name, getattr(changes, name))
 
     def augmentation(self, flips: bool) -> Augmentation:
         """Return the augmentation of the images; `flips`: whether a mirrored image keeps its label."""
@@ -148,11 +154,6 @@ class ImageProtocol:
                 "test_flip=True averages over mirror images, but flip=False: no image may be mirrored; pass flip=True too"
             )
         return changed
-
-
-def _check(name: str, value: Any, wanted: str, allowed: Callable[[Any], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 _PUBLISHED = {"pad": 4, "flip": True, "weight_decay": 5e-4}
