@@ -1,7 +1,10 @@
 """Reading what users bring and writing whole files."""
 
+import io
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image
 
 from unigrid.files import FileError, atomic_output, checked_output, make_folder, read_array, write_array
 from unigrid.pictures import LUMINANCE
+from unigrid.vti import Lattice
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def one_line(error: pytest.ExceptionInfo) -> str:
     return text
 
 
-@pytest.mark.parametrize("ending", [".npy", ".npz", ".csv", ".NPY"])
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".csv", ".NPY", ".npy.gz", ".csv.gz"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_what_is_written_is_read_back_bit_by_bit(tmp_path, array, ending, dtype):
     array = array.astype(dtype)
@@ -39,6 +43,12 @@ def test_written_files_have_ordinary_permissions(tmp_path, array):
     assert (tmp_path / "u.npy").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
+@pytest.mark.parametrize("name", ["u.npz.gz", "u.vti.gz"])
+def test_what_is_not_written_compressed(tmp_path, array, name):
+    with pytest.raises(FileError, match=r"only \.npy and \.csv are written with \.gz behind"):
+        write_array(tmp_path / name, array)
+
+
 def test_three_axes_in_a_text_file_are_refused(tmp_path):
     with pytest.raises(FileError, match=r"\.csv holds at most 2 axes"):
         write_array(tmp_path / "u.csv", np.ones((2, 3, 4)))
@@ -47,12 +57,11 @@ def test_three_axes_in_a_text_file_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1,2\n3,4\n", [[1, 2], [3, 4]]),
         ("1 2\n3\t4", [[1, 2], [3, 4]]),
         ("1;2\n3;4", [[1, 2], [3, 4]]),
-        ("x,y\n1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("a,b\n1,2\n3,4\n", [[1, 2], [3, 4]]),
         ("# a comment\nleft right\n\n1 2\n3 4\n\n", [[1, 2], [3, 4]]),
-        ("\ufeff1,2\n3,4", [[1, 2], [3, 4]]),
+        ("\ufeff1;2\n3;4", [[1, 2], [3, 4]]),
         ("value\n1\n2\n3\n", [1, 2, 3]),
         ("1,2,3\n", [1, 2, 3]),
         ("5", [5]),
@@ -72,7 +81,7 @@ def test_archives_by_name(tmp_path, array):
     with pytest.raises(FileError, match="did you mean 'source'"):
         read_array(path, "sorce")
     write_array(tmp_path / "u.npy", array)
-    with pytest.raises(FileError, match=r"only an \.npz file holds arrays by name"):
+    with pytest.raises(FileError, match=r"only \.npz, \.mat, .* hold arrays by name"):
         read_array(tmp_path / "u.npy", "source")
 
 
@@ -103,10 +112,10 @@ BAD = {
     "empty.csv": (b"", "the file is empty"),
     "blank.csv": (b"\n\n  \n", "holds no numbers"),
     "header.csv": (b"x,y\n", "holds no numbers"),
-    "words.csv": (b"1,2\n3,four\n", "could not convert string 'four'"),
-    "ragged.csv": (b"1,2\n3\n", "number of columns changed from 2 to 1"),
-    "hole.csv": (b"1,2,3\n1,,3\n", "could not convert string ''"),
-    "binary.csv": (b"\x93NUMPY\xff\xfe\x00", "not a readable .csv file"),
+    "words.csv": (b"1,2\n3,four\n", "line 2, column 2: 'four' is no number"),
+    "ragged.csv": (b"1,2\n3\n", "line 2 has 1 column, line 1 has 2 columns"),
+    "hole.csv": (b"1,2,3\n1,,3\n", "line 2, column 2: '' is missing"),
+    "binary.csv": (b"\x93NUMPY\xff\xfe\x00", "holds zero bytes, and so is no text"),
     "text.npy": (b"1 2 3\n", "not a readable .npy file"),
     "magic.npy": (b"\x93NUMPY\x01\x00", "not a readable .npy file"),
     "text.npz": (b"1 2 3\n", "not a readable .npz file"),
@@ -169,6 +178,93 @@ def test_an_array_without_elements(tmp_path):
     np.save(tmp_path / "f.npy", np.empty((0, 3)))
     with pytest.raises(FileError, match=r"the array is empty, shape \(0, 3\)"):
         read_array(tmp_path / "f.npy")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o444])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_is_replaced_keeps_its_permissions_and_a_link_its_place(tmp_path, array, mode, linked):
+    target = tmp_path / "elsewhere" / "old.npy"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    path = tmp_path / "u.npy" if linked else target
+    if linked:
+        path.symlink_to(target)
+    write_array(path, array)
+    assert path.is_symlink() == linked
+    assert np.array_equal(np.load(target), array)
+    assert target.stat().st_mode & 0o777 == mode
+    assert len(os.listdir(target.parent)) == 1
+
+
+def test_a_link_to_nothing_makes_the_file_it_leads_to(tmp_path, array):
+    (tmp_path / "u.npy").symlink_to(tmp_path / "v.npy")
+    write_array(tmp_path / "u.npy", array)
+    assert sorted(os.listdir(tmp_path)) == ["u.npy", "v.npy"]
+    assert (tmp_path / "u.npy").is_symlink()
+
+
+def test_pictures_do_not_replace_read_only_files(tmp_path):
+    from matplotlib.figure import Figure
+
+    from unigrid import plots
+
+    (tmp_path / "u.png").write_bytes(b"old")
+    (tmp_path / "u.png").chmod(0o444)
+    with pytest.raises(FileError, match=r"u\.png: is read-only"):
+        plots.save(Figure(), tmp_path / "u.png")
+    assert (tmp_path / "u.png").read_bytes() == b"old"
+
+
+def parsed_vti(path):
+    """Return the attributes of the grid, and the arrays by name, x first."""
+    head, _, data = path.read_bytes().partition(b'<AppendedData encoding="raw">_')
+    grid = re.search(rb'<ImageData WholeExtent="([^"]*)" Origin="([^"]*)" Spacing="([^"]*)">', head).groups()
+    extent, origin, spacing = ([float(number) for number in each.split()] for each in grid)
+    arrays = {}
+    for kind, name, offset in re.findall(rb'type="Float(..)" Name="(\w+)" format="appended" offset="(\d+)"', head):
+        size = int(np.frombuffer(data, "<u8", 1, int(offset))[0])
+        width = int(kind) // 8
+        values = np.frombuffer(data, f"<f{width}", size // width, int(offset) + 8)
+        arrays[name.decode()] = values.reshape([int(n) + 1 for n in extent[1::2]], order="F")
+    return extent, origin, spacing, arrays
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 2)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_image_data_of_vtk(tmp_path, shape, dtype):
+    array = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    write_array(tmp_path / "u.vti", array, lattice=Lattice([0.5] * len(shape), [0.25] * len(shape)))
+    _, origin, spacing, arrays = parsed_vti(tmp_path / "u.vti")
+    assert (origin[: len(shape)], spacing[: len(shape)]) == ([0.5] * len(shape), [0.25] * len(shape))
+    assert list(arrays) == ["u"]
+    assert np.array_equal(arrays["u"].reshape(shape), array)
+    assert arrays["u"].dtype == dtype
+
+
+def test_image_data_of_several_arrays(tmp_path, array):
+    write_array(tmp_path / "u.vti", np.stack([array, 2 * array]), lattice=Lattice([0.0, 0.0], [1.0, 1.0]))
+    arrays = parsed_vti(tmp_path / "u.vti")[3]
+    assert np.array_equal(arrays["u0"][..., 0], array)
+    assert np.array_equal(arrays["u1"][..., 0], 2 * array)
+
+
+@pytest.mark.parametrize("kept", [3, 12, 60])
+def test_truncated_compressed_files(tmp_path, array, kept):
+    write_array(tmp_path / "f.npy.gz", array)
+    (tmp_path / "f.npy.gz").write_bytes((tmp_path / "f.npy.gz").read_bytes()[:kept])
+    with pytest.raises(FileError, match=r"f\.npy\.gz: "):
+        read_array(tmp_path / "f.npy.gz")
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez, lambda file, array: np.savetxt(file, array, delimiter=",")])
+def test_the_standard_input_shows_its_format(monkeypatch, array, save):
+    content = io.BytesIO()
+    save(content, array)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content.getvalue())))
+    assert np.array_equal(read_array("-"), array)
+    with pytest.raises(FileError, match="standard input: is empty"):
+        read_array("-")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

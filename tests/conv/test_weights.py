@@ -287,3 +287,12 @@ def test_metadata_are_strings(tmp_path):
     with pytest.raises(TypeError, match=r"got 'epochs': 3; write str\(...\) around it"):
         save_weights(make_model(), tmp_path / "model.safetensors", {"epochs": 3})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_read_only_file_is_not_replaced(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    with pytest.raises(FileError, match=r"weights\.safetensors: is read-only"):
+        save_weights(torch.nn.Linear(2, 2), path)
+    assert path.read_bytes() == b"old"

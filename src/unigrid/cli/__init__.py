@@ -1,12 +1,11 @@
 """The `unigrid` command. One module per subcommand; `options` and `monitor` hold their shared input and output.
 
-Exit codes: 0 done, 1 no convergence or training failed, 2 wrong input (one line on stderr), 130 interrupted.
+Exit codes: 0 done; 1 no convergence, training failed, or stdout cannot be written; 2 wrong input (one line on stderr); 130
+interrupted.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from ..files import FileError
 from ..messages import choose, printable
 from ..version import __version__
-from . import compare, demo, equivalence, evaluate, info, models, predict, solve, train
+from . import compare, demo, equivalence, evaluate, info, models, predict, solve, streams, train
 from .options import Parser, UsageError, nearest_option
 
 COMMANDS = {
@@ -37,7 +36,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; only a fault of unigrid itself is raised as an exception."""
-    _never_fail_to_encode()
+    streams.prepare()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except (UsageError, FileError) as error:
@@ -50,14 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("unigrid: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does; flushing the buffer at exit must not fail
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.abandon_output()
         return 1
-
-
-def _never_fail_to_encode() -> None:
-    """Let stdout show by escapes what its encoding lacks, as in names of classes and files; stderr does so already."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    except streams.OutputError as error:
+        streams.abandon_output()
+        print(f"unigrid: error: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(argv: list[str]) -> int:

@@ -7,6 +7,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..tables import Field
 from . import options
 from .monitor import Facts, Stopwatch, announced_compilation, save_figures, show
 from .options import UsageError, load_kernels, user_errors
@@ -59,12 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    options.check_outputs(arguments.plot, replace=arguments.force)
     if not (arguments.plot or arguments.json):
-        arguments.plot = PICTURE
-    options.check_outputs(arguments.plot)
+        arguments.plot = PICTURE  # a name of unigrid's own, replaced at every run
+        options.check_outputs(arguments.plot, replace=True)
     load_kernels(arguments.threads)
-    f = _source(arguments)
-    problem = options.problem_of(arguments, f.shape)
+    f, spacing = _source(arguments)
+    problem = options.problem_of(arguments, f.shape, spacing)
     smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
     cycles = [
         (text, options.cycle_of(problem, kind, smoother, arguments))
@@ -80,19 +82,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _source(arguments: argparse.Namespace) -> NDArray[Any]:
+def _source(arguments: argparse.Namespace) -> Field:
     import numpy as np
 
     if arguments.rhs is not None:
         if arguments.shape is not None:
             raise UsageError("give RHS or --shape, not both: a file brings its shape")
-        return options.source_of(arguments.rhs, arguments.array)
+        return options.source_of(arguments)
     if arguments.array is not None:
         raise UsageError("--array names an array of an .npz file, but no file is given")
     unknowns = arguments.shape or (255, 255)
     if min(unknowns) < 1:
         raise UsageError(f"--shape must hold integers >= 1, got {unknowns}")
-    return np.random.default_rng(0).standard_normal(unknowns)
+    return Field(np.random.default_rng(0).standard_normal(unknowns))
 
 
 def _smoother_of(text: str) -> Any:

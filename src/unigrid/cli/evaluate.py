@@ -32,12 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data_options(parser)
     options.add_device_option(parser)
     parser.add_argument("--confusion", metavar="FILE", help="save the confusion matrix as a picture: .png, .pdf or .svg")
+    options.add_force_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
 
 
 def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
-    options.check_outputs(arguments.confusion)
+    options.check_outputs(arguments.confusion, replace=arguments.force)
     from ..training import load_trained
 
     with user_errors():

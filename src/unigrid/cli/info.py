@@ -8,6 +8,7 @@ import os
 import platform
 from pathlib import Path
 
+from ..files import one_line
 from ..machine import cpu_name, usable_cores, versions
 from .monitor import Facts, as_text, json_text
 from .options import load_kernels
@@ -33,22 +34,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 def collect(devices: bool) -> Facts:
     """Return versions, machine, threads, caches and devices by name."""
-    load_kernels()
-    from ..stencil.kernels.cpu.compiled.loops import apply
-    from ..stencil.kernels.cpu.threads import ENVIRONMENT_VARIABLE, get_num_threads
-
-    cache = apply.stats.cache_path
-    compiled = len(list(Path(cache).glob("cpu.*.nbc"))) if cache else 0
-    variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
     return {
         **{name: version or "not installed" for name, version in versions().items()},
         "platform": platform.platform(),
         "CPU": cpu_name(),
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
+        **_kernel_facts(),
+        "devices": _devices() if devices else _devices_hint(),
+    }
+
+
+def _kernel_facts() -> Facts:
+    """Return threads and caches; what keeps the kernels from loading where they do not."""
+    try:
+        load_kernels()
+        from ..stencil.kernels.cpu.compiled.loops import apply
+        from ..stencil.kernels.cpu.threads import ENVIRONMENT_VARIABLE, get_num_threads
+    except Exception as error:  # a report of the problem begins with these facts, whatever it is
+        return {"kernels": f"cannot be loaded: {one_line(error)}"}
+    cache = apply.stats.cache_path
+    compiled = len(list(Path(cache).glob("*.nbc"))) if cache else 0
+    variable = f"{ENVIRONMENT_VARIABLE}={os.environ.get(ENVIRONMENT_VARIABLE, 'unset')}"
+    nowhere = "none: no folder can be written to; NUMBA_CACHE_DIR names one"
+    return {
         "threads": f"{get_num_threads()} on large grids (--threads, or {variable})",
         "threading layer": "unigrid's own team of threads runs the compiled kernels; numba's layers are not used",
-        "kernel cache": f"{cache} ({compiled} compiled; NUMBA_CACHE_DIR moves it)",
-        "devices": _devices() if devices else _devices_hint(),
+        "kernel cache": f"{cache} ({compiled} compiled; NUMBA_CACHE_DIR moves it)" if cache else nowhere,
     }
 
 

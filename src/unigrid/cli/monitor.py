@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from ..files import expanded
 from ..machine import versions
 from ..messages import printable
 from ..solution import Solution
@@ -133,13 +136,18 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
             if self.depth == 0:
                 stopwatch.seconds["compile"] += time.perf_counter() - self.begin
 
-    with event.install_listener("numba:compile", Listener()):
+    @functools.cache  # numba forgets which warnings were shown
+    def show(text: str) -> None:
+        print(f"unigrid: {text}", file=sys.stderr, flush=True)
+
+    with event.install_listener("numba:compile", Listener()), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: show(str(message))  # type: ignore[assignment]
         yield
 
 
-def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]]) -> None:
+def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]], stream: IO[str] | None = None) -> None:
     """Print the outcome of a command: as one JSON object, with the versions of packages, or as the lines that render it."""
-    print(json_text({**facts, "versions": versions()}) if as_json else as_text(lines(facts)))
+    print(json_text({**facts, "versions": versions()}) if as_json else as_text(lines(facts)), file=stream)
 
 
 def as_text(lines: Iterable[str]) -> str:
@@ -157,9 +165,10 @@ def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[st
     given = [(path, draw) for path, draw in wanted if path]
     if given:
         from .. import plots  # which imports matplotlib
+        from ..plots.style import write
 
         for path, draw in given:
-            plots.save(draw(plots), path)
+            write(draw(plots), expanded(path))
     return [path for path, _ in given]
 
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
+import os
 import re
 import typing
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import PICTURES, FileError, checked_output, expanded, one_line, read_array
+from ..files import PICTURES, STREAM, FileError, checked_output, expanded, one_line, read_field
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
+from ..tables import UNSTATED, Field, TableFormat
+from . import reading
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..cycle import Smoother
     from ..stencil.cycle import StencilCycle
     from ..stencil.grid import Condition
     from ..stencil.problem import Poisson
+
+Spacing = tuple[float | None, ...]
+SAME_SPACING = 1e-2  # relative difference up to which two spacings may be one, written with few digits
 
 
 class UsageError(Exception):
@@ -123,8 +128,8 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--boundary", default="dirichlet", metavar="B",
         help="dirichlet, neumann or periodic; axes separated by ',', low and high side by ':', values after '=' "
-        "(dirichlet=1.5:neumann=-2,periodic); one entry serves all axes; neumann is the outward normal derivative; "
-        "default dirichlet",
+        "(dirichlet=1.5:neumann=left.npy,periodic), numbers, files or FILE#NAME; one entry serves all axes; neumann is the "
+        "outward normal derivative; default dirichlet",
     )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
     group.add_argument("--reaction", type=float, default=0.0, metavar="c", help="c >= 0 in -Laplace(u) + c u = f, default 0")
@@ -132,7 +137,8 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
         "--compatibility", default="error", metavar="WHAT",
         help="when no side is dirichlet and f has a mean: error (default), or project it out",
     )  # fmt: skip
-    group.add_argument("--array", metavar="NAME", help="which array of an .npz file")
+    group.add_argument("--array", metavar="NAME", help="which array of an .npz, .mat, .h5 or .nc file")
+    reading.add_table_options(parser)
 
 
 def _tolerance(text: str) -> float | str:
@@ -177,9 +183,14 @@ def add_transfer_options(group: Any) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> Any:
     group = parser.add_argument_group("output")
     group.add_argument("--plot", metavar="FILE", help="picture of the outcome: .png, .pdf or .svg")
+    add_force_option(group)
     group.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
     group.add_argument("--threads", type=int, metavar="N", help="cores for large grids; default all, or UNIGRID_NUM_THREADS")
     return group
+
+
+def add_force_option(group: Any) -> None:
+    group.add_argument("--force", action="store_true", help="replace output files that exist")
 
 
 def add_data_options(parser: Any) -> None:
@@ -193,15 +204,20 @@ def add_device_option(parser: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default: a GPU if there is one), cpu, cuda, ...")
 
 
-def check_outputs(*pictures: str | None, array: str | None = None, source: str | None = None) -> None:
-    """Check before any work that pictures and array can be written after it, apart from each other and from the source."""
-    paths = [checked_output(array)] if array else []
+def check_outputs(*pictures: str | None, array: str | None = None, source: str | None = None, replace: bool) -> None:
+    """Check before any work that pictures and array can be written after it, apart from each other and from the source.
+
+    Files that exist are refused, unless they are to be replaced.
+    """
+    paths = [checked_output(array)] if array not in (None, STREAM) else []
     paths += [checked_output(path, PICTURES) for path in pictures if path]
     for number, path in enumerate(paths):
         if source and path.exists() and expanded(source).exists() and path.samefile(expanded(source)):
             raise FileError(f"{path}: is the input, which is never written over")
         if path in paths[:number]:
             raise FileError(f"{path}: is named for two outputs")
+        if os.path.lexists(path) and not replace:
+            raise FileError(f"{path}: exists; --force replaces it, or give another name")
 
 
 def load_learned() -> None:
@@ -213,29 +229,26 @@ def load_learned() -> None:
 
 def load_kernels(threads: int | None = None) -> None:
     """Import the solver and set --threads. Raises UsageError if the environment of the process forbids it."""
-    try:
-        with user_errors():  # a wrong UNIGRID_NUM_THREADS shows here
-            importlib.import_module("unigrid.stencil.solve")
-            from ..stencil.kernels.cpu.threads import set_num_threads
+    with user_errors():  # a wrong UNIGRID_NUM_THREADS shows here
+        importlib.import_module("unigrid.stencil.solve")
+        from ..stencil.kernels.cpu.threads import set_num_threads
 
-            if threads is not None:
-                set_num_threads(threads)
-    except RuntimeError as error:
-        if "cache" not in str(error):
-            raise
-        raise UsageError(f"{error}; set NUMBA_CACHE_DIR to a folder that can be written to") from None
+        if threads is not None:
+            set_num_threads(threads)
 
 
-def source_of(path: str, name: str | None) -> NDArray[Any]:
-    """Return f from a file, checked. Raises UsageError or FileError."""
-    f = read_array(path, name)
-    with user_errors(f"{path}: "):
+def source_of(arguments: argparse.Namespace, stacked: bool = False) -> Field:
+    """Return f from a file, checked; its axis 0 counts sources if they are stacked. Raises UsageError or FileError."""
+    field = read_field(arguments.rhs, arguments.array, reading.format_of(arguments))
+    with user_errors(f"{arguments.rhs}: "):
         from ..stencil.grid import finite_array, refuse_picture
 
-        refuse_picture(f)
-        if not 1 <= f.ndim <= 3:
-            raise ValueError(f"f must have 1, 2 or 3 axes, got shape {f.shape}")
-        return finite_array(f, "f")
+        refuse_picture(field.values)
+        axes = field.values.ndim - stacked
+        if not 1 <= axes <= 3:
+            hint = "; --stack, if axis 0 counts several" if axes == 4 and not stacked else ""
+            raise ValueError(f"f must have 1, 2 or 3 axes, got shape {field.values.shape}{' with --stack' * stacked}{hint}")
+        return Field(finite_array(field.values, "f"), field.spacing and field.spacing[stacked:])
 
 
 def describe_problem(problem: Poisson) -> dict[str, Any]:
@@ -251,13 +264,26 @@ def describe_problem(problem: Poisson) -> dict[str, Any]:
     }
 
 
-def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...]) -> Poisson:
-    """Return the problem that the options describe. Raises UsageError."""
+def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored: Spacing | None = None) -> Poisson:
+    """Return the problem that the options describe; `stored` is the spacing in the file of f. Raises UsageError."""
     from ..stencil.problem import Poisson
 
     given = {name: getattr(arguments, name) for name in ("lengths", "spacing", "centering", "reaction")}
+    free = given["lengths"] is None and given["spacing"] is None
+    if stored and free:
+        if None in stored:
+            raise UsageError(f"{arguments.rhs} has no spacing for axis {stored.index(None)}; give --spacing or --lengths")
+        given["spacing"] = list(stored)
     with user_errors():
-        return Poisson(unknowns, boundary=boundary_of(arguments.boundary, len(unknowns)), **given)
+        boundary = boundary_of(arguments.boundary, len(unknowns), reading.format_of(arguments))
+        problem = Poisson(unknowns, boundary=boundary, **given)
+    for axis, (h, own) in enumerate(zip(problem.spacing, stored or (), strict=False)):
+        if own is not None and abs(h - own) > SAME_SPACING * own:
+            raise UsageError(
+                f"along axis {axis} the points in {arguments.rhs} are {own:g} apart, by --lengths or --spacing {h:g}; "
+                "leave the option out, or correct it"
+            )
+    return problem
 
 
 def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, arguments: argparse.Namespace) -> StencilCycle:
@@ -270,26 +296,27 @@ def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, argum
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
-def boundary_of(text: str, ndim: int) -> list[tuple[Condition, Condition]]:
-    """Return the conditions of --boundary on `ndim` axes: a (low, high) pair each. Raises ValueError."""
+def boundary_of(text: str, ndim: int, form: TableFormat = UNSTATED) -> list[tuple[Condition, Condition]]:
+    """Return the conditions of --boundary on `ndim` axes: a (low, high) pair each. Raises ValueError and FileError."""
     entries = text.split(",")
     if len(entries) not in (1, ndim):
         raise ValueError(
             f"--boundary {text!r} names {len(entries)} axes, f has {ndim}; give one entry for all axes or one per axis "
             "(',' separates axes, ':' the low from the high side)"
         )
-    pairs = [_axis_of(entry) for entry in entries]
+    form = dataclasses.replace(form, columns=None)  # those of f
+    pairs = [_axis_of(entry, form) for entry in entries]
     return pairs * ndim if len(pairs) == 1 else pairs
 
 
-def _axis_of(text: str) -> tuple[Condition, Condition]:
+def _axis_of(text: str, form: TableFormat) -> tuple[Condition, Condition]:
     sides = text.split(":")
     if len(sides) > 2:
         raise ValueError(f"--boundary {text!r} names {len(sides)} sides; an axis has two, low:high")
-    return _side_of(sides[0]), _side_of(sides[-1])
+    return _side_of(sides[0], form), _side_of(sides[-1], form)
 
 
-def _side_of(text: str) -> Condition:
+def _side_of(text: str, form: TableFormat) -> Condition:
     from ..stencil.grid import NAMES, Dirichlet, Neumann, Periodic
 
     name, equals, value = (part.strip() for part in text.partition("="))
@@ -298,11 +325,9 @@ def _side_of(text: str) -> Condition:
         return kind()
     if kind is Periodic:
         raise ValueError(f"--boundary {text!r}: a periodic axis has no value")
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(f"--boundary {text!r}: {value!r} is not a number; write for example {name}=1.5") from None
-    return Dirichlet(number) if kind is Dirichlet else Neumann(number)
+    with user_errors(f"--boundary {text!r}: "):
+        given = reading.boundary_value(value, name, form)
+    return Dirichlet(given) if kind is Dirichlet else Neumann(given)
 
 
 def smoother_of(name: str, omega: float | None) -> Smoother | str | None:

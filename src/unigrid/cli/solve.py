@@ -5,44 +5,64 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from ..files import IMAGES, checked_output, write_array
+from ..files import IMAGES, STREAM, checked_output, write_array
+from ..iterate import DISCRETIZATION
+from ..vti import Lattice
 from . import options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
-from .options import user_errors
+from .options import UsageError, user_errors
+from .reading import array_in, format_of
+from .streams import is_closed, reported
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..solution import Solution
     from ..stencil.cycle import StencilCycle
+    from ..stencil.problem import Poisson
 
+# What a trained solver has of its own, and what stands for "not given".
+SLOTS = {
+    "smoother": "tuned", "omega": None, "pre": None, "post": None, "restriction": "full-weighting", "prolongation": "linear",
+}  # fmt: skip
 SUMMARY = "solve -Laplace(u) + c u = f for an f from a file"
 EPILOG = """\
 files:
-  f: .npy, .npz, .csv or a picture (.png, .jpg, .tif, ...: gray values from 0 to 1), 1 to 3 axes, f at the unknowns; axis 0,
-     the first index, is x
-  u: .npy, .npz (array "u") or .csv
+  f: .npy, .npz, .csv, .mat, .h5, .nc or a picture (.png, .jpg, .tif, ...: gray values from 0 to 1), 1 to 3 axes, f at the
+     unknowns; axis 0, the first index, is x; also .gz, but for pictures; - is the standard input: .npy, .npz or a table
+  u: .npy, .npz (array "u"), .csv or .vti (ParaView); also .gz; - is the standard output: .npy, the report goes to stderr
 
 examples:
   unigrid solve f.npy -o u.npy --plot u.png
   unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1.5:neumann=-2,periodic --centering cell
   unigrid solve f.npz --array source --cycle W --smoother jacobi --omega 0.7 --monitor
   unigrid solve f.csv --boundary neumann --compatibility project --json
+  unigrid solve points.csv --columns x,y,f --boundary dirichlet=left.npy:dirichlet,periodic -o u.vti
+  gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
 
 exit code: 0 converged, 1 not converged (u is written all the same), 2 wrong input, 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rhs", metavar="RHS", help="file with the source f")
+    parser.add_argument("--stack", action="store_true", help="axis 0 of f counts several sources, each solved for")
+    parser.add_argument(
+        "--u0",
+        metavar="FILE",
+        help="file with the first iterate, of the shape of f; FILE#NAME chooses an array; leaves out full multigrid",
+    )
     options.add_problem_options(parser)
     group = parser.add_argument_group("cycle")
-    group.add_argument("--cycle", default="V", metavar="KIND", help="V (default), W or F")
+    group.add_argument(
+        "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
+    )
     group.add_argument(
         "--smoother", default="tuned", metavar="NAME", help="tuned (default), red-black, jacobi, gauss-seidel, chebyshev"
     )
@@ -54,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_stopping_options(parser, start="fmg")
     group = options.add_run_options(parser)
-    group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz or .csv")
+    group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz, .csv or .vti")
     group.add_argument("--plot-history", metavar="FILE", help="picture of the residuals")
     group.add_argument("--plot-hierarchy", metavar="FILE", help="picture of the grids and of the cycle")
     group.add_argument("--monitor", action="store_true", help="print a line per iteration instead of the progress bar")
@@ -73,37 +93,71 @@ class Run:
 
 def run(arguments: argparse.Namespace) -> int:
     pictures = arguments.plot, arguments.plot_history, arguments.plot_hierarchy
-    options.check_outputs(*pictures, array=arguments.output, source=arguments.rhs)
+    options.check_outputs(*pictures, array=arguments.output, source=arguments.rhs, replace=arguments.force)
+    if arguments.output == STREAM and is_closed(sys.stdout):
+        raise UsageError("-o -: the standard output is closed")
+    if arguments.stack and arguments.plot:
+        raise UsageError("--plot shows one solution, and --stack makes several; leave one of them out")
     stopwatch = Stopwatch()
     with stopwatch.measure("import"):
         options.load_kernels(arguments.threads)
     with stopwatch.measure("read"):
-        f = options.source_of(arguments.rhs, arguments.array)
-    if arguments.output:
+        f, spacing = options.source_of(arguments, arguments.stack)
+        u0 = None if arguments.u0 is None else array_in(arguments.u0, format_of(arguments))
+    if arguments.output not in (None, STREAM):
         checked_output(arguments.output, ndim=f.ndim)
     with stopwatch.measure("setup"):
-        problem = options.problem_of(arguments, f.shape)
-        with user_errors():
-            smoother = options.smoother_of(arguments.smoother, arguments.omega)
-        cycle = options.cycle_of(problem, arguments.cycle, smoother, arguments)
+        problem = options.problem_of(arguments, f.shape[arguments.stack :], spacing)
+        cycle = _cycle(arguments, problem)
     with announced_compilation(stopwatch), _watch(arguments, f) as watch, stopwatch.measure("solve"):
-        solution = _solve(cycle, f, arguments, watch)
+        solution = _solve(cycle, f, arguments, callback=watch, u0=u0)
     ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
     with stopwatch.measure("write"):
         written = _write(ended)
-    show(facts_of(ended, written), arguments.json, report)
+    show(facts_of(ended, written), arguments.json, report, _report_stream(arguments))
     if not solution.converged:
         print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
     return 0 if solution.converged else 1
 
 
-def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, watch: Watch | None) -> Solution:
+def _report_stream(arguments: argparse.Namespace) -> IO[str]:
+    """Return where the report goes: not among the bytes of u."""
+    return sys.stderr if arguments.output == STREAM else sys.stdout
+
+
+def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:
+    """Return the cycle that the options describe, or the one of a trained solver. Raises UsageError."""
+    kind = arguments.cycle
+    if len(kind) > 1 and (os.path.exists(kind) or os.path.splitext(kind)[1] or os.sep in kind):
+        return _trained_cycle(arguments, problem)
+    with user_errors():
+        smoother = options.smoother_of(arguments.smoother, arguments.omega)
+    return options.cycle_of(problem, kind, smoother, arguments)
+
+
+def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:
+    given = [name for name, default in SLOTS.items() if getattr(arguments, name) != default]
+    if given:
+        raise UsageError(f"--cycle {arguments.cycle} has slots of its own; leave out --{given[0]}")
+    options.load_learned()
+    from ..training import load_trained
+
+    with user_errors():
+        trained = load_trained(arguments.cycle, "cpu")
+    if not trained.solves:
+        raise UsageError(f"--cycle {arguments.cycle}: is a classifier; `unigrid train poisson` trains solvers")
+    with user_errors():
+        cycle: StencilCycle = trained.model.on(problem)  # type: ignore[operator]
+        return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
+
+
+def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any) -> Solution:
     from ..stencil.solving import SolveOptions
 
     names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads"}  # which holds for the whole process
     given = {name: value for name, value in vars(arguments).items() if name in names}
     with user_errors():
-        return cycle.solve(f, callback=watch, raise_on_failure=False, **given)
+        return cycle.solve(f, raise_on_failure=False, **{**given, **values})
 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
@@ -115,7 +169,7 @@ def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
 
 def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextManager[Watch | None]:
     if arguments.monitor:
-        return nullcontext(line_per_iteration(sys.stderr if arguments.json else sys.stdout))
+        return nullcontext(line_per_iteration(sys.stderr if arguments.json else _report_stream(arguments)))
     rtol = _rtol(arguments, f)
     if rtol is None:
         return nullcontext()  # a single iteration needs no progress bar
@@ -127,7 +181,8 @@ def _write(ended: Run) -> list[str]:
     arguments, cycle, u = ended.arguments, ended.cycle, ended.solution.u
     written = [arguments.output] if arguments.output and u is not None else []
     for path in written:
-        write_array(path, u)
+        with reported() if path == STREAM else nullcontext():
+            write_array(path, u, lattice=_lattice(cycle.problem))
     picture = Path(arguments.rhs).suffix.lower() in IMAGES
     history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
     return written + save_figures(
@@ -135,6 +190,10 @@ def _write(ended: Run) -> list[str]:
         (arguments.plot_history, lambda plots: plots.plot_history(history, rtol=rtol)),
         (arguments.plot_hierarchy, lambda plots: plots.plot_hierarchy(cycle)),
     )
+
+
+def _lattice(problem: Poisson) -> Lattice:
+    return Lattice([float(axis.positions[0]) for axis in problem.grid.axes], problem.spacing)
 
 
 def facts_of(ended: Run, written: list[str]) -> Facts:
@@ -183,4 +242,6 @@ def report(facts: Facts) -> list[str]:
     else:
         lines.append("u from {:.6g} to {:.6g}".format(*facts["range"]))
     lines += [f"Wrote {path}" for path in facts["written"]]
+    if facts["output"] == STREAM:
+        return [line.replace("Wrote -", "Wrote u to the standard output") for line in lines]
     return lines if facts["output"] else [*lines, "u is not stored; -o u.npy stores it."]

@@ -78,6 +78,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--resume", action="store_true", help="go on from the last checkpoint in that folder")
     group.add_argument("--plot", metavar="FILE", help="picture of the training curves: .png, .pdf or .svg")
     group.add_argument("--confusion", metavar="FILE", help="save the confusion matrix (summed over seeds) as a picture")
+    options.add_force_option(group)
     group.add_argument("--monitor", action="store_true", help="print a line per epoch instead of the progress bar")
     group.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
 
@@ -99,7 +100,7 @@ class Request:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    options.check_outputs(arguments.plot, arguments.confusion)
+    options.check_outputs(arguments.plot, arguments.confusion, replace=arguments.force or arguments.resume)
     options.load_learned()
     from ..training import TrainingError
     from ..training.data.datasets import NAMES

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output, expanded, is_folder, one_line
+from ..files import FileError, atomic_output, check_readable, checked_output, expanded, is_folder, one_line, require_writable
 from ..messages import shown
 
 ENDINGS = (".safetensors",)
@@ -86,7 +86,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
         Where the file cannot be written, and without the package safetensors.
     """
     save = require_safetensors().save
-    path = checked_output(path, ENDINGS)
+    path = require_writable(checked_output(path, ENDINGS))
     for key, value in (metadata or {}).items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise TypeError(f"metadata holds strings under strings, got {shown(key)}: {shown(value)}; write str(...) around it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from ..files import PICTURES, atomic_output, checked_output
+from ..files import PICTURES, atomic_output, checked_output, require_writable
 
 # M. Okabe and K. Ito's colors, which the color-blind can tell apart; without their yellow, too pale for a line.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,7 +27,11 @@ RESOLUTION = 200  # dots per inch
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to .png, .pdf or .svg, by the path's ending and all at once. Raises FileError."""
-    path = checked_output(path, PICTURES)
+    write(figure, require_writable(checked_output(path, PICTURES)))
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure, in place of a read-only file, too. Raises FileError."""
     with atomic_output(path) as file:
         figure.savefig(file, format=path.suffix.lower()[1:], dpi=RESOLUTION, bbox_inches="tight", pad_inches=0.06)
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
+import numpy.ma  # at once: NumPy loads it when first used, and does not survive being interrupted there
 from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, plain_number, shown
@@ -305,8 +306,8 @@ class Grid:
         c is at most the next eigenvalue of the box: coarse-grid correction would amplify the rounding in the constant by 1/c,
         which leaves no trace in the residual.
         """
-        turns = (2.0 if axis.periodic else 1.0 for axis in self.axes)
-        following = min((math.pi * turn / axis.length) ** 2 for turn, axis in zip(turns, self.axes, strict=True))
+        turns = ((2.0 if axis.periodic else 1.0) / axis.length for axis in self.axes if axis.n > 1)
+        following = min(((math.pi * turn) ** 2 for turn in turns), default=math.inf)
         return reaction <= following and all(axis.singular for axis in self.axes)
 
     def without(self, axis: int) -> tuple[Axis, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
 from .coupled import CoupledOperator, faces_of
-from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, finite_array, parse_boundary, real_array, side_values
+from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
 
@@ -32,7 +32,7 @@ class Poisson:
     Parameters
     ----------
     shape : int or tuple of int
-        Number of unknowns along each axis; axis 0 is the first index of f. At least 1, vertex Neumann-Neumann 2, periodic 3.
+        Number of unknowns along each axis; axis 0 is the first index of f. At least 1, vertex Neumann-Neumann 2.
     lengths, spacing : float or sequence of float, optional
         Length of the box, or distance of the unknowns, along each axis; not both. With neither, cells are square and
         axis 0 has length 1.
@@ -95,7 +95,7 @@ class Poisson:
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
-            least = 3 if low is Periodic else 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
+            least = 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
             if n < least:
                 raise ValueError(
                     f"axis {axis} has {n} unknown{'s' * (n != 1)}, but {centering} centering with "

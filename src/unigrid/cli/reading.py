@@ -1,0 +1,78 @@
+"""Options about input files, and values that a problem takes from files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import READABLE, read_array
+from ..tables import TableFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHARACTERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "space": " "}
+
+
+def yes_or_no(text: str) -> bool:
+    """Return "yes" as True and "no" as False."""
+    if text.lower() not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"must be yes or no, got {text!r}")
+    return text.lower() == "yes"
+
+
+def delimiter(text: str) -> str:
+    """Return a character, or the one of that name; a space stands for white space."""
+    character = CHARACTERS.get(text, text)
+    if len(character) != 1:
+        raise argparse.ArgumentTypeError(f"must be a character, or one of {', '.join(CHARACTERS)}, got {text!r}")
+    return character
+
+
+def decimal(text: str) -> str:
+    """Return "." or ","."""
+    if text not in (".", ","):
+        raise argparse.ArgumentTypeError(f"must be '.' or ',', got {text!r}")
+    return text
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """Return "x,y,f" as a tuple."""
+    return tuple(entry.strip() for entry in text.split(","))
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("text tables", "needed where a file can be read in two ways")
+    group.add_argument("--header", type=yes_or_no, metavar="yes|no", help="whether the first line holds names of columns")
+    group.add_argument(
+        "--index", type=yes_or_no, metavar="yes|no", help="whether the first column names the rows and is no data"
+    )
+    group.add_argument("--delimiter", type=delimiter, metavar="D", help="a character, or comma, semicolon, tab, space")
+    group.add_argument("--decimal", type=decimal, metavar="M", help="decimal mark, '.' or ','")
+    group.add_argument(
+        "--columns", type=columns, metavar="x,y,f",
+        help="of a table with one point per line, in any order: names, or numbers from 1, of the coordinates and of f, last; "
+        "their spacing is that of the grid",
+    )  # fmt: skip
+
+
+def format_of(arguments: argparse.Namespace) -> TableFormat:
+    """Return what the options state about text tables."""
+    return TableFormat(arguments.header, arguments.index, arguments.delimiter, arguments.decimal, arguments.columns)
+
+
+def array_in(text: str, form: TableFormat) -> NDArray[Any]:
+    """Return the array in a file; FILE#NAME chooses one of several. Raises FileError."""
+    path, _, name = text.partition("#")
+    return read_array(path, name or None, form)
+
+
+def boundary_value(text: str, kind: str, form: TableFormat) -> float | NDArray[Any]:
+    """Return a number, or the array in a file. Raises ValueError for what is neither, and FileError."""
+    try:
+        return float(text)
+    except ValueError:
+        if Path(text.partition("#")[0].lower().removesuffix(".gz")).suffix in READABLE:
+            return array_in(text, form)
+        raise ValueError(f"{text!r} is not a number, nor a file; write for example {kind}=1.5 or {kind}=left.npy") from None
