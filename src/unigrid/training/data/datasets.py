@@ -1,11 +1,12 @@
 """Data sets for training: by name, or from arrays and torch Datasets. All are held as bytes in memory.
 
 `cifar10`, `cifar100` and `mnist` are the published files, read from a folder, checked bit for bit, downloaded on request;
-`shapes` is drawn by unigrid itself and marked synthetic.
+`shapes` is drawn by unigrid itself and marked synthetic. Pictures of one's own in files: see `on_disk`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 import shlex
@@ -22,8 +23,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from ...files import os_errors
-from ...messages import choose
-from . import archives, download, shapes
+from ...messages import checked_count, choose
+from ..images.pictures import fitted
+from . import archives, download, on_disk, shapes
 from .archives import DatasetError
 
 __all__ = ["NAMES", "DatasetError", "ImageData", "Split", "data_directory", "load"]
@@ -104,6 +106,8 @@ class ImageData:
         Whether the images were drawn by a program; every report mentions it.
     flip : bool
         Whether a mirrored image keeps its label.
+    validation : Split, optional
+        A validation set of its own; without one it is split off the training set.
     """
 
     name: str
@@ -114,6 +118,7 @@ class ImageData:
     std: tuple[float, ...]
     synthetic: bool = False
     flip: bool = True
+    validation: Split | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -130,14 +135,21 @@ class ImageData:
         )
 
 
-def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
+def load(
+    dataset: Any,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    size: int | Sequence[int] | None = None,
+) -> ImageData:
     """Return a data set, all of it in memory as bytes.
 
     Parameters
     ----------
-    dataset : str, ImageData, or data of your own
+    dataset : str, path, ImageData, or data of your own
         - "cifar10", "cifar100", "mnist": the published files, bit for bit, pickled or binary, unpacked or in their archive.
         - "shapes": 8,000 + 2,000 synthetic pictures of 10 classes, 32 x 32 x 3; needs no file.
+        - a path: a folder with one folder of pictures per class, or with such folders train, test and val; an .npz file of
+          images and labels; a .parquet file, or a folder of them, with a column of encoded pictures and one of labels.
         - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or floats
           from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
           channel, or (count, height, width, channels) with 1 or 3 channels, if axis 1 is neither 1 nor 3.
@@ -150,9 +162,14 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
         `unigrid` in the user's cache.
     download : bool
         Whether missing files are downloaded from the data set's own site.
+    size : int or (height, width), optional
+        To which all images are resized, after they are cut to that aspect ratio about their center. Default: their own size,
+        which must then be the same for all.
 
     Raises
     ------
+    ImportError
+        For parquet files without the package pyarrow, with the command that installs it.
     ValueError
         For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed.
     DatasetError
@@ -163,8 +180,45 @@ def load(dataset: Any, data_dir: str | os.PathLike[str] | None = None, download:
     >>> load("shapes")
     ImageData(shapes, synthetic: 8000 + 2000 images, 32 x 32 x 3, 10 classes)
     """
-    if isinstance(dataset, ImageData):
-        return dataset
+    wanted = None if size is None else checked_size(size)
+    if on_disk.is_path(dataset) and dataset not in NAMES:
+        return _from_files(on_disk.read(Path(dataset), wanted), wanted)
+    data = dataset if isinstance(dataset, ImageData) else _loaded(dataset, data_dir, download)
+    return data if wanted is None else _resized(data, wanted)
+
+
+def checked_size(size: Any) -> tuple[int, int]:
+    """Return height and width of images from one number or two. Raises ValueError."""
+    pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    if len(pair) not in (1, 2):
+        raise ValueError(f"size must be one number of pixels, or height and width, got {len(pair)} numbers")
+    height, width = (checked_count("size", value) for value in (pair[0], pair[-1]))
+    return height, width
+
+
+def validation_set(source: Any, data: ImageData) -> ImageData:
+    """Return the data with another validation set: a path, (images, labels) or a torch Dataset, its classes those of the data.
+
+    Raises ValueError where it does not fit, and DatasetError.
+    """
+    channels, *size = data.shape
+    if on_disk.is_path(source):
+        found = on_disk.read(Path(source), (size[0], size[1]), channels, data.classes)
+        images, labels = found.splits.get("validation") or found.splits["train"]
+        split = _resized_split(_from_arrays(images, labels, "validation"), (size[0], size[1]))
+    elif isinstance(source, Dataset):
+        split = _from_dataset(source)
+    elif _is_pair(source):
+        split = _from_arrays(*source, "validation")
+    else:
+        raise ValueError(
+            f"validation must be a count or a share of the {len(data.train)} training images, a path, (images, labels) or a "
+            f"torch Dataset, got {repr(source) if isinstance(source, str) else type(source).__name__}"
+        )
+    return dataclasses.replace(data, validation=_fitting(split, "validation", data.train, len(data.classes)))
+
+
+def _loaded(dataset: Any, data_dir: str | os.PathLike[str] | None, download: bool) -> ImageData:
     if not isinstance(dataset, str):
         return _custom(dataset)
     if choose(dataset, NAMES, "dataset") != "shapes":
@@ -243,6 +297,42 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 # Data of the user.
 
 
+def _from_files(found: on_disk.Found, size: tuple[int, int] | None) -> ImageData:
+    splits = {name: _from_arrays(*arrays, name) for name, arrays in found.splits.items()}
+    if size is not None:
+        splits = {name: _resized_split(split, size) for name, split in splits.items()}
+    train, validation = splits["train"], splits.get("validation")
+    data = _custom_data(train, splits["test"], found.names) if "test" in splits else _split_off(train, found.names)
+    if validation is None:
+        return data
+    return dataclasses.replace(data, validation=_fitting(validation, "validation", train, len(data.classes)))
+
+
+def _resized(data: ImageData, size: tuple[int, int]) -> ImageData:
+    validation = None if data.validation is None else _resized_split(data.validation, size)
+    train, test = (_resized_split(split, size) for split in (data.train, data.test))
+    return dataclasses.replace(data, train=train, test=test, validation=validation)
+
+
+def _resized_split(split: Split, size: tuple[int, int]) -> Split:
+    channels, *before = split.images.shape[1:]
+    if tuple(before) == size:
+        return split
+    return Split(torch.stack([fitted(image.permute(1, 2, 0), (channels, *size)) for image in split.images]), split.labels)
+
+
+def _fitting(split: Split, which: str, train: Split, classes: int) -> Split:
+    """Return a split whose images have the shape of the training images, and its labels a class. Raises ValueError."""
+    if split.images.shape[1:] != train.images.shape[1:]:
+        raise ValueError(
+            f"training and {which} images must have the same channels, height and width, "
+            f"got {tuple(train.images.shape[1:])} and {tuple(split.images.shape[1:])}"
+        )
+    if int(split.labels.max()) >= classes:
+        raise ValueError(f"the {which} labels reach {int(split.labels.max())}, but those of training only {classes - 1}")
+    return split
+
+
 def _custom(dataset: Any) -> ImageData:
     if isinstance(dataset, Dataset):
         return _split_off(_from_dataset(dataset), _class_names(dataset))
@@ -271,14 +361,8 @@ def _class_names(dataset: Any) -> tuple[str, ...] | None:
 
 
 def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None) -> ImageData:
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(
-            f"training and test images must have the same channels, height and width, "
-            f"got {tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
-        )
     classes = _count_classes(train.labels)
-    if int(test.labels.max()) >= classes:
-        raise ValueError(f"the test labels reach {int(test.labels.max())}, but those of training only {classes - 1}")
+    test = _fitting(test, "test", train, classes)
     if names is None or len(names) != classes:
         names = tuple(map(str, range(classes)))
     return ImageData("custom", train, test, names, *_statistics(train.images))
