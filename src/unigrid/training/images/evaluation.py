@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -27,11 +27,35 @@ class Evaluation:
         Mean cross entropy, natural logarithm.
     confusion : Tensor, int64 (classes, classes)
         Number of images of class i (row) that were classified as j (column).
+    logits : Tensor, float (count, classes)
+    labels : Tensor, int64 (count,)
+        Of the images in their order, on the CPU.
     """
 
     accuracy: float
     loss: float
     confusion: Tensor
+    logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def top(self, k: int) -> float:
+        """Return the share of images whose label is among the k likeliest classes; of equally likely ones the first counts."""
+        labels = self.labels[:, None]
+        own, places = self.logits.gather(1, labels), torch.arange(self.logits.shape[1])
+        likelier = (self.logits > own) | ((self.logits == own) & (places < labels)) | own.isnan()
+        return float((likelier.sum(1) < k).double().mean())
+
+    def per_class(self) -> list[dict[str, float]]:
+        """Return precision, recall, f1 and support (number of images) of each class; 0 where one is 0 / 0."""
+        right, found, there = self.confusion.diagonal(), self.confusion.sum(0), self.confusion.sum(1)
+        scores = {
+            "precision": right / found.clamp_min(1), "recall": right / there.clamp_min(1),
+            "f1": 2 * right / (found + there).clamp_min(1),
+        }  # fmt: skip
+        return [
+            {**{name: float(values[label]) for name, values in scores.items()}, "support": int(there[label])}
+            for label in range(len(there))
+        ]
 
     @property
     def count(self) -> int:
@@ -82,4 +106,6 @@ def evaluate_model(
         accuracy=int(confusion.diagonal().sum()) / len(labels),
         loss=float(functional.cross_entropy(logits, labels)),
         confusion=confusion,
+        logits=logits.cpu(),
+        labels=labels.cpu(),
     )
