@@ -146,6 +146,17 @@ def files_in(folder: str) -> str:
     return f"In {folder}{os.sep}: {', '.join(sorted(os.listdir(folder)))}"
 
 
+def per_class(rows: list[Facts]) -> list[str]:
+    """Return a table of precision, recall, f1 and number of images by class; nothing without rows."""
+    width = max((len(row["class"]) for row in rows), default=0)
+    lines = [
+        f"{row['class']:<{width}}  {100 * row['precision']:9.2f}  {100 * row['recall']:6.2f}  {100 * row['f1']:6.2f}  "
+        f"{row['support']:6}"
+        for row in rows
+    ]
+    return [f"{'class':<{width}}  precision  recall      f1  images", *lines] if rows else []
+
+
 def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[str]:
     """Save the figures that have a path, each drawn by a function of the module `plots`; return the paths."""
     given = [(path, draw) for path, draw in wanted if path]

@@ -102,21 +102,26 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     ImportError
         Without the package safetensors.
     """
-    require_safetensors()
     path = Path(path)
-    if path.is_dir():
-        raise FileError(f"{path}: is a directory, give a file")
-    check_readable(path)
-    try:
-        with importlib.import_module("safetensors").safe_open(path, framework="pt") as file:
-            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except Exception as error:  # any exception here is caused by a damaged file
-        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
+    tensors, metadata = read_weights(path)
     try:
         load_clean_state_dict(module, tensors)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
     return metadata
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a .safetensors file, and its metadata. Raises FileError and ImportError, as `load_weights`."""
+    require_safetensors()
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory, give a file")
+    check_readable(path)
+    try:
+        with importlib.import_module("safetensors").safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Exception as error:  # any exception here is caused by a damaged file
+        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
 
 
 def require_safetensors() -> Any:

@@ -18,6 +18,7 @@ from ...conv.weights import load_clean_state_dict
 from ...files import check_readable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, load
+from ..data.on_disk import is_path
 from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
@@ -58,7 +59,7 @@ class TrainedModel:
         In evaluation mode, with the weights that were tested: their moving average if the protocol averages.
     configuration : dict
         What was trained, on what, how: as in the run's config.json.
-    epoch, step : int; step None for best.pt
+    epoch, step : int; step None for the best epoch
         The number of epochs, and of optimizer steps.
     path : Path
         Of the checkpoint.
@@ -157,7 +158,8 @@ class TrainedModel:
         known = self._images["name"]
         if dataset is None and known == CUSTOM:
             raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
-        data = load(known if dataset is None else dataset, data_dir, download)
+        size = self.shape[1:] if dataset is None or is_path(dataset) else None
+        data = load(known if dataset is None else dataset, data_dir, download, size)
         self._check(data)
         return data
 
@@ -238,13 +240,7 @@ def load_trained(
         For a device that is not available.
     """
     place = device_named(device)
-    found = _found(Path(path))
-    for message in found.messages:
-        print(f"unigrid: {message}", file=sys.stderr)
-    try:
-        configuration, weights, epoch, step = _parts(found.state)
-    except (KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
+    found, (configuration, weights, epoch, step) = _read(Path(path))
     network = _network(found.path, configuration, model)
     try:
         load_clean_state_dict(network, weights)
@@ -254,6 +250,23 @@ def load_trained(
     if configuration["protocol"].get("accelerated"):  # as in training, so that sums are rounded identically
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedModel(network, configuration, epoch, step, found.path)
+
+
+def stored_network(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """Return the path of a checkpoint, its configuration and the weights that were tested; arguments and errors as above."""
+    found, (configuration, weights, _, _) = _read(path)
+    return found.path, configuration, weights
+
+
+def _read(path: Path) -> tuple[Loaded, tuple[dict[str, Any], dict[str, Tensor], int, int | None]]:
+    """Return the checkpoint at a path and its parts; print which newer ones are damaged."""
+    found = _found(path)
+    for message in found.messages:
+        print(f"unigrid: {message}", file=sys.stderr)
+    try:
+        return found, _parts(found.state)
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
 
 
 def _found(path: Path) -> Loaded:
@@ -279,9 +292,11 @@ def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], in
         raise TypeError
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None
-    average = state.get("average")
+    progress, average = state["progress"], state.get("average")
+    if configuration["protocol"].get("patience") and state.get("best_weights"):  # the ones that were tested
+        return configuration, dict(state["best_weights"]), progress["best"]["epoch"], None
     weights = state["model"] if average is None else average
-    return configuration, dict(weights), state["progress"]["epoch"], state["progress"]["step"]
+    return configuration, dict(weights), progress["epoch"], progress["step"]
 
 
 def _solves(configuration: dict[str, Any]) -> bool:
