@@ -88,3 +88,25 @@ def test_class_weights_by_numbers(command, photos, loads):
     assert loads(printed.out)["protocol"]["class_weights"] == [1.0, 2.5]
     stored = json.loads((photos.parent / "runs" / "photos-mgnet-4-Bl-fast" / "config.json").read_text())
     assert stored["configuration"]["protocol"]["class_weights"] == [1.0, 2.5]
+
+
+def test_an_evaluation_has_logits_top_5_and_scores_per_class(command, trained, loads):
+    printed = command(f"evaluate {trained.folder} --per-class --logits logits.npz --json")
+    assert printed.code == 0, printed.err
+    facts = loads(printed.out)
+    with np.load("logits.npz") as stored:
+        logits, labels, classes = (stored[name] for name in ("logits", "labels", "classes"))
+    assert (logits.shape, labels.shape, list(classes)) == ((200, 10), (200,), facts["classes"])
+    assert (logits.argmax(1) == labels).mean() == pytest.approx(facts["accuracy"])
+    in_top = (np.argsort(-logits, axis=1, kind="stable")[:, :5] == labels[:, None]).any(1).mean()
+    assert in_top == pytest.approx(facts["top5_accuracy"])
+    for label, row in enumerate(facts["per_class"]):
+        assert (row["class"], row["support"]) == (classes[label], (labels == label).sum())
+        assert row["recall"] == pytest.approx((logits[labels == label].argmax(1) == label).mean())
+    report = command(f"evaluate {trained.folder} --per-class").out
+    assert f"Among the 5 likeliest classes: {100 * in_top:.2f} %" in report
+    assert "crescent " in report
+
+
+def test_logits_are_written_to_npz_files_alone(refused, trained):
+    refused(f"evaluate {trained.folder} --logits logits.csv", ".npz")

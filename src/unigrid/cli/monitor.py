@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Watch = Callable[[Solution], None]
 Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
+TOP = 5  # likeliest classes among which the right one is counted
 COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seconds) ..."
 
 

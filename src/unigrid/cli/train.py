@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import choose
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON, POISSON_SIZE, RUNS
 from . import options, train_poisson
-from .monitor import Facts, files_in, line_per_epoch, per_class, save_figures, show
+from .monitor import TOP, Facts, files_in, line_per_epoch, per_class, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ Ctrl-C leaves a checkpoint; the same command with --resume goes on from it. `uni
 does the same from Python, for models and data of one's own. The test set is read once, at the end.
 
 exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
-
-
-TOP = 5  # likeliest classes among which the right one is counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -319,7 +316,7 @@ def facts_of(request: Request, result: TrainResult, written: list[str]) -> Facts
 def _facts_of_run(run: SeedRun, classes: Sequence[str]) -> Facts:
     rest: Facts = {"reason": run.reason, "images_per_second": images_per_second(run), "folder": str(run.folder)}
     if classes and run.test is not None:
-        rest["per_class"] = [{"class": name, **row} for name, row in zip(classes, run.test.per_class(), strict=True)]
+        rest["per_class"] = run.test.per_class(classes)
     return {**run.to_dict(), **rest, "checkpoint": str(run.checkpoint), "history": run.history}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +46,19 @@ class Evaluation:
         likelier = (self.logits > own) | ((self.logits == own) & (places < labels)) | own.isnan()
         return float((likelier.sum(1) < k).double().mean())
 
-    def per_class(self) -> list[dict[str, float]]:
-        """Return precision, recall, f1 and support (number of images) of each class; 0 where one is 0 / 0."""
+    def per_class(self, classes: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return class (its name, default its number), precision, recall, f1 and support (number of images) of each class.
+
+        0 stands for 0 / 0.
+        """
         right, found, there = self.confusion.diagonal(), self.confusion.sum(0), self.confusion.sum(1)
         scores = {
             "precision": right / found.clamp_min(1), "recall": right / there.clamp_min(1),
             "f1": 2 * right / (found + there).clamp_min(1),
         }  # fmt: skip
         return [
-            {**{name: float(values[label]) for name, values in scores.items()}, "support": int(there[label])}
-            for label in range(len(there))
+            {"class": name, **{score: float(values[label]) for score, values in scores.items()}, "support": int(there[label])}
+            for label, name in enumerate(map(str, range(len(there))) if classes is None else classes)
         ]
 
     @property
