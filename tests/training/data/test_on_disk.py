@@ -331,11 +331,18 @@ def test_rows_that_are_no_labelled_pictures(tmp_path, columns, text):
     assert "\n" not in str(error.value)
 
 
-def test_an_eps_in_disguise_starts_no_other_program(tmp_path):
+@pytest.mark.parametrize("size", [8, None])
+def test_an_eps_in_disguise_starts_no_other_program(tmp_path, monkeypatch, size):
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *what: started.append(what))
     images, labels = rows(12)
-    images[3]["bytes"] = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 9\nshowpage\n"
-    with pytest.raises(DatasetError, match="row 4: not a readable picture"):
-        load(parquet(tmp_path / "a.parquet", {"image": images, "label": labels}), size=8)
+    data = load((np.stack([pixels(number) for number in range(12)]), labels))
+    images[3]["bytes"] = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 9\n%%EndComments\nshowpage\n"
+    path = parquet(tmp_path / "a.parquet", {"image": images, "label": labels})
+    for read in (lambda: load(path, size=size), lambda: validation_set(path, data)):
+        with pytest.raises(DatasetError, match="row 4: not a readable picture"):
+            read()
+    assert started == []
 
 
 def test_without_pyarrow_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
