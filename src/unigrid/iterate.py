@@ -234,8 +234,10 @@ def _verdict(
         return Reason.STAGNATED, f": the tolerance {wanted} is not reachable, rounding alone leaves about {left}"
     if _stagnates(residuals):
         return Reason.STAGNATED, f": no gain in {STAGNATED_ITERATIONS} iterations (tolerance {_relative(target, b_norm)})"
-    if iterations >= tolerance.maxiter and tolerance.one_pass and norm <= EXCUSED * b_norm:
-        return Reason.CONVERGED, ": one pass of full multigrid, to the accuracy of the discretization if f is smooth"
+    if iterations >= tolerance.maxiter and tolerance.one_pass:
+        if norm <= EXCUSED * b_norm:
+            return Reason.CONVERGED, ": one pass of full multigrid, to the accuracy of the discretization if f is smooth"
+        return Reason.MAXITER, ": one pass of full multigrid is not enough here; give a number for rtol, or more smoothing"
     if iterations >= tolerance.maxiter:
         return Reason.MAXITER, f" of at most {tolerance.maxiter} (tolerance {_relative(target, b_norm)})"
     return None

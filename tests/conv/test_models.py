@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+import torch.fx
 from tiers import pack
 from torch.nn import functional
 
@@ -339,3 +340,79 @@ def test_the_same_seed_makes_the_same_model():
     first, second, third = (model.state_dict() for model in models)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["theta.0.weight"], third["theta.0.weight"])
+
+
+# traced by torch.fx, as feature extractors and quantization do
+
+
+def fed(name):
+    """Images of odd and even sides; circular padding needs even ones."""
+    return torch.randn(2, 3, 16 if "multi-step" in name or "circular" in name else 17, 16)
+
+
+TRACED = {**SMALL, "mgnet-V-circular": lambda: MgNet(features=8, cycle="V", padding="circular")}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_traced_model_is_the_same_function_of_the_same_weights(name):
+    torch.manual_seed(0)
+    model, images = TRACED[name]().eval(), fed(name)
+    traced = torch.fx.symbolic_trace(model)
+    assert torch.equal(traced(images), model(images))
+    assert {id(weight) for weight in traced.parameters()} == {id(weight) for weight in model.parameters()}
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1)  # no number was traced as a constant
+    assert torch.equal(traced(images), model(images))
+    traced.train(), model.train()
+    assert torch.equal(traced(images), model(images))
+
+
+def test_a_traced_model_takes_other_sizes_and_refuses_what_the_model_refuses():
+    model = SMALL["mgnet"]().eval()
+    copied = pickle.loads(pickle.dumps(torch.fx.symbolic_trace(model)))
+    for sides in ((8, 8), (33, 20)):
+        images = torch.randn(3, 3, *sides)
+        assert torch.equal(copied(images), model(images))
+    for images, error in (
+        (torch.zeros(2, 4, 8, 8), ValueError), (torch.zeros(2, 3, 7, 8), ValueError),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), TypeError),
+    ):  # fmt: skip
+        refusals = []
+        for refusing in (model, copied):
+            with pytest.raises(error) as refused:
+                refusing(images)
+            refusals.append(str(refused.value))
+        assert refusals[0] == refusals[1]
+
+
+def test_features_of_a_level_are_extracted_from_the_graph():
+    model, images = SMALL["mgnet"]().eval(), torch.randn(2, 3, 16, 16)
+    graph = torch.fx.symbolic_trace(model).graph
+    transfers = [node for node in graph.nodes if node.target == "cycle.levels.0.state_transfer.convolution"]
+    graph.erase_node(next(node for node in graph.nodes if node.op == "output"))
+    graph.output(transfers[0].args[0])
+    graph.eliminate_dead_code()
+    extracted = torch.fx.GraphModule(model, graph)(images)
+    assert torch.equal(extracted, model.forward_intermediates(images)[1][0].features)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mgnet", "pre-act", "plain"])
+def test_a_model_is_quantized_to_eight_bits(name):
+    quantize_fx = pytest.importorskip("torch.ao.quantization.quantize_fx")
+    if "x86" not in torch.backends.quantized.supported_engines:
+        pytest.skip("without the engine of this processor")
+    torch.manual_seed(0)
+    model, images = SMALL[name]().eval(), torch.randn(4, 3, 16, 16)
+    observed = quantize_fx.prepare_fx(copy.deepcopy(model), torch.ao.quantization.get_default_qconfig_mapping("x86"), (images,))
+    observed(images)
+    rounded = quantize_fx.convert_fx(observed)
+    assert any(weight.is_quantized for weight in _tensors(rounded.state_dict().values()))
+    logits = model(images)
+    assert (rounded(images) - logits).abs().max() < 0.1 * logits.abs().max()
+
+
+def _tensors(values):
+    return [value for value in values if isinstance(value, torch.Tensor)]

@@ -132,6 +132,19 @@ def test_what_is_saved_is_loaded_bit_by_bit(tmp_path, dtype, memory_format):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("kept", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_weights_are_saved_and_loaded(tmp_path, dtype, kept):
+    torch.manual_seed(0)
+    model, other = nn.Linear(3, 2, dtype=dtype), nn.Linear(3, 2, dtype=kept)
+    with torch.no_grad():
+        model.weight.copy_(model.weight.conj())
+    save_weights(model, tmp_path / "w.safetensors")
+    load_weights(other, tmp_path / "w.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value.to(kept))
+
+
 def test_the_file_has_the_documented_format(tmp_path):
     model = make_model().to(memory_format=torch.channels_last)
     save_weights(compiled(model), tmp_path / "model.safetensors", {"model": "mgnet", "classes": "4"})

@@ -645,3 +645,11 @@ def test_a_tensor_is_refused_with_the_way_out():
     for f in (torch.ones(9, 9), torch.ones(9, 9, requires_grad=True)):
         with pytest.raises(TypeError, match=r"f must be a NumPy array, got a Tensor; give f\.detach\(\)\.cpu\(\)\.numpy\(\)"):
             unigrid.solve(f)
+
+
+@pytest.mark.parametrize("smoother", [unigrid.Jacobi(0.1), unigrid.Jacobi(1e-6), unigrid.RedBlack(1e-3)], ids=str)
+def test_one_pass_that_leaves_more_than_half_of_b_is_no_success(smoother):
+    solution = unigrid.solve(rough((100, 100)), rtol="discretization", smoother=smoother, pre=1, post=0, raise_on_failure=False)
+    assert solution.reason is Reason.MAXITER
+    assert "one pass of full multigrid is not enough" in solution.message
+    assert unigrid.solve(rough((100, 100)), rtol="discretization").converged

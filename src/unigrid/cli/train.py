@@ -164,7 +164,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     from ..training.data.datasets import validation_set
     from ..training.images.setup import training_splits
     from ..training.images.starting import starting_weights
-    from ..training.images.train import check_output
+    from ..training.images.train import check_mirrored, check_output
     from ..training.runs.devices import device_named
     from ..training.runs.run import checked_seeds
 
@@ -181,6 +181,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         data, share = load(arguments.dataset, arguments.data_dir, arguments.download, arguments.size), arguments.validation
         if isinstance(share, str):
             data, share = validation_set(share, data), 0.0
+        check_mirrored(data, protocol, choices.get("flip"))
         training, validation = training_splits(data, protocol, arguments.subset, share, seeds[0])
         config: Any = start.configuration(data) if model is None and start is not None else model and model.config
         config = dataclasses.replace(config, num_classes=len(data.classes), in_channels=data.shape[0])
@@ -269,8 +270,8 @@ def described(protocol: ImageProtocol, flips: bool = True) -> str:
     }  # fmt: skip
     parts += [f"{name} {value:g}" for name, value in named.items() if value]
     parts += [f"{weights} class weights"] * (weights != "equal")
-    mirrored = {"flip": protocol.flip, "flip at test time": protocol.test_flip}
-    return ", ".join(parts + [name for name, done in mirrored.items() if done and flips])
+    mirrored = {"flip": protocol.augmentation(flips).flip, "flip at test time": protocol.averages_mirrored(flips)}
+    return ", ".join(parts + [name for name, done in mirrored.items() if done])
 
 
 def _device(name: str) -> str:

@@ -1,11 +1,13 @@
-"""Classifier: a cycle between theta, which maps images to data, and a head, which maps features to logits."""
+"""Classifier: a cycle between theta, which maps images to data, and a head, which maps features to logits.
 
-from __future__ import annotations
+Annotations are evaluated here: a graph that torch.fx traces stores those of `forward`, and cannot be pickled with strings.
+"""
 
 import dataclasses
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .levels import ConvCycle, LevelState
@@ -55,8 +57,7 @@ class Classifier(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the features that the cycle returns for the images, not pooled."""
-        self._check(images)
-        return self.cycle(self.theta(images))
+        return self.cycle(self.theta(self._checked(images)))
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits of features; with `pre_logits` the pooled features (n, num_features)."""
@@ -76,28 +77,34 @@ class Classifier(nn.Module):
         >>> [tuple(level.features.shape) for level in levels]
         [(1, 16, 32, 32), (1, 16, 16, 16), (1, 16, 8, 8), (1, 16, 4, 4)]
         """
-        self._check(images)
-        return self.cycle.trace(self.theta(images))
+        return self.cycle.trace(self.theta(self._checked(images)))
 
     def reset_classifier(self, num_classes: int) -> None:
         """Give the network a new, untrained head for another number of classes."""
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
         self.head = _head(self.num_features, num_classes).to(self.head.weight)
 
-    def _check(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != self.config.in_channels:
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}; this {type(self).__name__} takes (batch, {self.config.in_channels}, "
-                "height, width). Another number of channels: create_model(..., in_channels=)"
-            )
-        smallest = 2 ** (len(self.cycle.levels) - 1)
-        if min(images.shape[-2:]) < smallest:
-            raise ValueError(
-                f"images of {images.shape[-2]} x {images.shape[-1]} pixels; {len(self.cycle.levels)} levels halve them and "
-                f"need at least {smallest} x {smallest}. Enlarge the images, or take fewer levels"
-            )
-        if not torch.is_floating_point(images):
-            raise TypeError(f"images of {images.dtype}; floating point is needed: (images.float() / 255 - mean) / std")
+    def _checked(self, images: Tensor) -> Tensor:
+        return _checked_images(images, type(self).__name__, self.config.in_channels, len(self.cycle.levels))
+
+
+@torch.fx.wrap  # one node of a traced graph, which has no sizes that its conditions could depend on
+def _checked_images(images: Tensor, model: str, channels: int, levels: int) -> Tensor:
+    """Return the images. Raises ValueError or TypeError for those that a model of so many channels and levels cannot take."""
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)}; this {model} takes (batch, {channels}, height, width). Another number of "
+            "channels: create_model(..., in_channels=)"
+        )
+    smallest = 2 ** (levels - 1)
+    if min(images.shape[-2:]) < smallest:
+        raise ValueError(
+            f"images of {images.shape[-2]} x {images.shape[-1]} pixels; {levels} levels halve them and need at least "
+            f"{smallest} x {smallest}. Enlarge the images, or take fewer levels"
+        )
+    if not torch.is_floating_point(images):
+        raise TypeError(f"images of {images.dtype}; floating point is needed: (images.float() / 255 - mean) / std")
+    return images
 
 
 def _head(channels: int, num_classes: int) -> nn.Linear:

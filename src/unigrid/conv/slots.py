@@ -238,7 +238,7 @@ class MultiStepExtraction(nn.Module, Smoother):
             known = zip(states, residuals, extractions, strict=True)
             proposals = [_add(state, extract(residual)) for state, residual, extract in known]
             alphas = torch.softmax(self.logits[number - 1], dim=0) if number else [1.0]
-            mixed = [alpha * proposal for alpha, proposal in zip(alphas, proposals, strict=True)]
+            mixed = [alphas[at] * proposal for at, proposal in enumerate(proposals)]  # torch.fx iterates over no tensor
             states.append(functools.reduce(torch.add, mixed))
         return states[-1]  # type: ignore[return-value]
 
@@ -323,8 +323,7 @@ class ConvProlongation(nn.Module, Prolongation):
 
 def _folded(values: Tensor, axis: int, size: int) -> Tensor:
     """Return the values of a periodic axis, those beyond either end added at the other: one before, one or none after."""
-    before, within, after = torch.split(values, [1, size, values.shape[axis] - 1 - size], dim=axis)
+    count = values.shape[axis] - 1 - size
+    before, within, after = (values.narrow(axis, *part) for part in ((0, 1), (1, size), (1 + size, count)))
     within = torch.cat([within.narrow(axis, 0, size - 1), within.narrow(axis, size - 1, 1) + before], dim=axis)
-    if after.shape[axis]:
-        within = torch.cat([within.narrow(axis, 0, 1) + after, within.narrow(axis, 1, size - 1)], dim=axis)
-    return within
+    return torch.cat([within.narrow(axis, 0, count) + after, within.narrow(axis, count, size - count)], dim=axis)

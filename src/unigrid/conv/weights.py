@@ -31,6 +31,12 @@ def unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the real precision of a model: that of its first weight that is no whole number; of a complex one, its parts'."""
+    weights = (weight for weight in model.parameters() if weight.is_floating_point() or weight.is_complex())
+    return next(weights).dtype.to_real()
+
+
 def clean_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """Return the module's state_dict under the names that it has without wrappers.
 
@@ -65,7 +71,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
         Wrapped or not, on any device. Precisions are kept; channels_last values are written in the order of their axes, and
         values that two names share are written under both.
     path : path
-        It ends in .safetensors.
+        It ends in .safetensors. The format has no complex128: such values are written as float64 with a last axis of two.
     metadata : mapping of strings to strings, optional
         Such as the model's name.
 
@@ -81,7 +87,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
             raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
     tensors = {
         # contiguous, with memory of its own: safetensors writes nothing else
-        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        key: _storable(value.detach()).to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in clean_state_dict(module).items()
     }
     content = save(tensors, metadata=None if metadata is None else dict(metadata))
@@ -104,6 +110,9 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     """
     path = Path(path)
     tensors, metadata = read_weights(path)
+    for key, value in clean_state_dict(module).items():
+        if value.is_complex() and key in tensors and tensors[key].shape == (*value.shape, 2):
+            tensors[key] = torch.view_as_complex(tensors[key].clone())  # aligned, as memory of the file need not be
     try:
         load_clean_state_dict(module, tensors)
     except ValueError as error:
@@ -122,6 +131,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except Exception as error:  # any exception here is caused by a damaged file
         raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
+
+
+def _storable(value: Tensor) -> Tensor:
+    return torch.view_as_real(value.resolve_conj()) if value.dtype == torch.complex128 else value
 
 
 def require_safetensors() -> Any:

@@ -126,15 +126,11 @@ def _evaluate(model: Classifier, image: Tensor) -> list[LevelState]:
         raise TypeError(
             f"{type(model).__name__} has no forward_intermediates, which returns the states of its levels; try unigrid.MgNet"
         )
+    from ..conv.modes import evaluating
+
     weight = next(model.parameters())
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return model.forward_intermediates(image.to(weight.device, weight.dtype))[1]
-    finally:
-        for module, training in modes:  # one by one, as a user may have frozen some
-            module.training = training
+    with torch.no_grad(), evaluating(model):
+        return model.forward_intermediates(image.to(weight.device, weight.dtype))[1]
 
 
 def _array(values: Tensor) -> NDArray[np.float64]:

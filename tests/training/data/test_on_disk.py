@@ -12,7 +12,7 @@ from PIL import Image
 
 from unigrid.files import FileError
 from unigrid.training import DatasetError, load
-from unigrid.training.data.datasets import validation_set
+from unigrid.training.data.datasets import load_test, validation_set
 
 COUNTS = {"cat": 12, "dog": 8, "owl": 10}
 
@@ -374,8 +374,8 @@ def test_a_validation_folder_takes_the_classes_and_the_size_of_the_data(tmp_path
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ((IMAGES, LABELS), "training and validation images must have the same channels, height and width"),
-        ((np.zeros((3, 9, 7, 3), np.uint8), [0, 1, 3]), "the validation labels reach 3, but those of training only 2"),
+        ((IMAGES, LABELS % 3), "training and validation images must have the same channels, height and width"),
+        ((np.zeros((3, 9, 7, 3), np.uint8), [0, 1, 3]), "custom has a label 3, but 3 classes, 0 to 2"),
         ((IMAGES, LABELS, LABELS), "validation must be a count or a share of the 27 training images, a path"),
     ],
 )
@@ -383,3 +383,18 @@ def test_a_validation_set_that_does_not_fit(tmp_path, source, text):
     write(tmp_path)
     with pytest.raises(ValueError, match=text):
         validation_set(source, load(tmp_path))
+
+
+# test sets
+
+
+def test_a_network_is_tested_on_the_test_pictures_or_on_all_of_a_folder_without_splits(tmp_path):
+    write(tmp_path / "all", {"owl": 3, "cat": 4}, size=(20, 30))
+    write(tmp_path / "split" / "train")
+    write(tmp_path / "split" / "test", {"owl": 2}, first=50)
+    found = load_test(tmp_path / "all", shape=(1, 8, 8))
+    assert (found.split.images.shape, found.labels_among(("ape", "cat", "owl")).tolist()) == ((7, 1, 8, 8), [1] * 4 + [2] * 3)
+    assert len(load_test(str(tmp_path / "split")).split) == 2
+    (tmp_path / "split" / "test").rename(tmp_path / "split" / "val")
+    with pytest.raises(DatasetError, match="holds train and validation images; give the folder or file of one split"):
+        load_test(tmp_path / "split")

@@ -344,7 +344,7 @@ def test_the_best_epoch_is_tested_as_if_training_had_ended_there(average):
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"average": 0.6}, {"test_flip": True, "average": 0.6}, {"mixed_precision": True}], ids=str
+    "choices", [{}, {"average": 0.6}, {"flip": True, "test_flip": True, "average": 0.6}, {"mixed_precision": True}], ids=str
 )
 def test_the_test_accuracy_is_that_of_the_model_that_is_handed_over(choices):
     data = make_data(test=501)

@@ -144,6 +144,22 @@ def test_images_are_mirrored_only_where_protocol_and_data_both_allow_it():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("test_flip", [True, False])
+@pytest.mark.parametrize("flips", [True, False])
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirror_images_are_averaged_only_where_training_may_mirror(flip, flips, test_flip):
+    protocol = dataclasses.replace(PROTOCOLS["paper"], flip=flip, test_flip=test_flip)
+    assert protocol.averages_mirrored(flips) == (flip and flips and test_flip)
+
+
+def test_mirroring_in_tests_alone_is_refused():
+    for change in ({"test_flip": True}, {"test_flip": True, "flip": False}):
+        with pytest.raises(ValueError, match=r"test_flip=True .*flip=False: no image may be mirrored; pass flip=True too"):
+            PROTOCOLS["paper"].with_choices(**change)
+    assert PROTOCOLS["paper"].with_choices(test_flip=True, flip=True).averages_mirrored(True)
+    assert not PROTOCOLS["fast"].with_choices(flip=False).averages_mirrored(True)
+
+
 def _convolutions(model):
     return [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
 

@@ -78,8 +78,8 @@ def unmoved(model, start):
         ({"model": 3}, TypeError, "model must be a name, a configuration or an nn.Module, got int"),
         ({"model": nn.Conv2d}, TypeError, "model must be a name, a configuration or an nn.Module, got type"),
         ({"model": nn.Flatten()}, ValueError, "the model Flatten has no weights to train"),
-        ({"model": make_net(classes=4)}, ValueError, r"the model maps 2 images to \(2, 4\); custom has 3 classes, so \(2, 3\)"),
-        ({"model": nn.Conv2d(3, 3, 3)}, ValueError, r"the model maps 2 images to \(2, 3, 6, 6\); custom has 3 classes"),
+        ({"model": make_net(classes=4)}, ValueError, r"maps 2 images to \(2, 4\) in evaluation mode, and \(2, 3\) is needed"),
+        ({"model": nn.Conv2d(3, 3, 3)}, ValueError, r"the model Conv2d maps 2 images to \(2, 3, 6, 6\)"),
         ({"protocol": "fsat"}, ValueError, r"unknown protocol 'fsat'; allowed: .*; did you mean 'fast'\?"),
         ({"epoch": 3}, TypeError, r"no argument 'epoch', .*did you mean 'epochs'\?"),
         ({"momentun": 0.5}, TypeError, r"did you mean 'momentum'\?"),
@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused_with_what_does(choices, kind, text):
 @pytest.mark.parametrize("training", [True, False])
 def test_a_network_that_is_refused_is_left_as_it_was(training):
     net = make_net(classes=4).train(training)
-    with pytest.raises(ValueError, match="the model maps 2 images to"):
+    with pytest.raises(ValueError, match="the model Sequential maps 2 images to"):
         train(model=net)
     assert net.training is net[1].training is training
     assert same_weights(net, make_net(classes=4))

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, final
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ...files import os_errors
 from ...messages import checked_count, choose
@@ -156,7 +156,8 @@ def load(
           Labels are whole numbers 0 to k - 1.
         - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
         - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
-          images, arrays or tensors, before any normalization or random change.
+          images, arrays or tensors, before any normalization or random change. Where both have names of their classes,
+          `classes`, the labels of the second become those of the first, by name.
     data_dir : path, optional
         Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
         `unigrid` in the user's cache.
@@ -203,18 +204,18 @@ def validation_set(source: Any, data: ImageData) -> ImageData:
     """
     channels, *size = data.shape
     if on_disk.is_path(source):
-        found = on_disk.read(Path(source), (size[0], size[1]), channels, data.classes)
-        images, labels = found.splits.get("validation") or found.splits["train"]
+        found = on_disk.read(Path(source), (size[0], size[1]), channels)
+        images, labels = found.splits.get("validation") or found.whole
         split = _resized_split(_from_arrays(images, labels, "validation"), (size[0], size[1]))
-    elif isinstance(source, Dataset):
-        split = _from_dataset(source)
-    elif _is_pair(source):
-        split = _from_arrays(*source, "validation")
+        held = Labelled(str(source), split, found.names)
+    elif isinstance(source, Dataset) or _is_pair(source):
+        held = _read(source, "validation")
     else:
         raise ValueError(
             f"validation must be a count or a share of the {len(data.train)} training images, a path, (images, labels) or a "
             f"torch Dataset, got {repr(source) if isinstance(source, str) else type(source).__name__}"
         )
+    split = Split(held.split.images, held.labels_among(data.classes))
     return dataclasses.replace(data, validation=_fitting(split, "validation", data.train, len(data.classes)))
 
 
@@ -225,6 +226,73 @@ def _loaded(dataset: Any, data_dir: str | os.PathLike[str] | None, download: boo
         return _published(dataset, data_dir, download)
     train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
     return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images that a network is tested on, and the names of their labels, None where they have none."""
+
+    name: str
+    split: Split
+    classes: tuple[str, ...] | None = None
+    synthetic: bool = False
+
+    def labels_among(self, classes: tuple[str, ...]) -> Tensor:
+        """Return the labels as places in `classes`, found by their names; those without names are such places already.
+
+        Raises ValueError for an image of no class, with what came and what is allowed.
+        """
+        labels, names = self.split.labels, self.classes
+        present = torch.unique(labels).tolist()
+        if not present:
+            raise ValueError(f"{self.name} has no images")
+        if names is not None and are_numbers(names) and not set(names) <= set(classes):
+            names = None  # of arrays that were loaded before
+        known = classes if names is None else names
+        if present[-1] >= len(known):
+            raise ValueError(f"{self.name} has a label {present[-1]}, but {len(known)} classes, 0 to {len(known) - 1}")
+        if names is None or names == classes:
+            return labels
+        others = [names[label] for label in present if names[label] not in classes]
+        if others:
+            raise ValueError(
+                f"{self.name} has images of {listed(others)}, not among the classes {listed(classes)}; rename them, or give "
+                "(images, labels) with their places among these as labels"
+            )
+        places = {name: place for place, name in enumerate(classes)}
+        return torch.tensor([places.get(name, -1) for name in names], device=labels.device)[labels]
+
+
+def listed(classes: Sequence[str]) -> str:
+    """Return the first names of classes for a message."""
+    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)
+
+
+def are_numbers(classes: tuple[str, ...]) -> bool:
+    return classes == tuple(map(str, range(len(classes))))
+
+
+def load_test(
+    dataset: Any,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    shape: tuple[int, int, int] | None = None,
+) -> Labelled:
+    """Return the images to test a network on: the test set of data that have one, all images of others.
+
+    Nothing is split off, and not every class needs an image. Arguments and errors as of `load`; `dataset` may also be a
+    `Split`. `shape` is channels, height and width, to which pictures from files are fitted, and published images resized.
+    """
+    channels, size = (None, None) if shape is None else (shape[0], shape[1:])
+    if on_disk.is_path(dataset) and dataset not in NAMES:
+        found = on_disk.read(Path(dataset), size, channels)
+        split = _from_arrays(*(found.splits.get("test") or found.whole), "test")
+        return Labelled("custom", split if size is None else _resized_split(split, size), found.names)
+    if isinstance(dataset, str | ImageData):
+        data = load(dataset, data_dir, download, size if isinstance(dataset, str) else None)
+        return Labelled(data.name, data.test, data.classes, data.synthetic)
+    return Labelled("custom", dataset) if isinstance(dataset, Split) else _read(_parts(dataset)[-1], "test")
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -334,38 +402,53 @@ def _fitting(split: Split, which: str, train: Split, classes: int) -> Split:
 
 
 def _custom(dataset: Any) -> ImageData:
+    parts = _parts(dataset)
+    if len(parts) == 1:
+        data = _read(parts[0], "the")
+        return _split_off(data.split, data.classes)
+    train, test = _read(parts[0], "training"), _read(parts[1], "test")
+    labels = test.labels_among(train.classes) if train.classes and test.classes else test.split.labels
+    return _custom_data(train.split, Split(test.split.images, labels), train.classes)
+
+
+def _parts(dataset: Any) -> tuple[Any, ...]:
+    """Return the training set and the test set, or the only set: each a Dataset, or a pair of images and labels."""
     if isinstance(dataset, Dataset):
-        return _split_off(_from_dataset(dataset), _class_names(dataset))
+        return (dataset,)
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise ValueError(
             f"dataset must be one of {', '.join(map(repr, NAMES))}, (images, labels), a (train, test) pair of these, "
             f"or a torch Dataset or two; got {type(dataset).__name__}"
         )
-    first, second = dataset
-    if _is_pair(first) and _is_pair(second):
-        return _custom_data(_from_arrays(*first, "training"), _from_arrays(*second, "test"))
-    if isinstance(first, Dataset) and isinstance(second, Dataset):
-        return _custom_data(_from_dataset(first), _from_dataset(second), _class_names(first))
-    return _split_off(_from_arrays(first, second, "the"))
+    return tuple(dataset) if all(isinstance(part, Dataset) or _is_pair(part) for part in dataset) else (tuple(dataset),)
 
 
-def _is_pair(part: Any) -> TypeGuard[tuple[Any, Any]]:
+def _read(part: Any, which: str) -> Labelled:
+    if isinstance(part, Dataset):
+        return Labelled("custom", _from_dataset(part), _class_names(part))
+    images, labels = part
+    return Labelled("custom", _from_arrays(images, labels, which))
+
+
+def _is_pair(part: Any) -> bool:
     return isinstance(part, tuple) and len(part) == 2
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes where a Dataset has them, as those of torchvision do."""
+    """Return the names of the classes where a Dataset, or the one that it is part of, has them, as those of torchvision do."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
-    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return tuple(names) if listed and names else None
+    given = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if given and names else None
 
 
 def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None) -> ImageData:
     classes = _count_classes(train.labels)
     test = _fitting(test, "test", train, classes)
-    if names is None or len(names) != classes:
+    if names is None or len(names) < classes:
         names = tuple(map(str, range(classes)))
-    return ImageData("custom", train, test, names, *_statistics(train.images))
+    return ImageData("custom", train, test, names[:classes], *_statistics(train.images))
 
 
 def _count_classes(labels: Tensor) -> int:

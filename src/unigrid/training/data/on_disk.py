@@ -62,6 +62,14 @@ class Found:
 
     splits: dict[str, Arrays]
     names: tuple[str, ...] | None
+    place: Path
+
+    @property
+    def whole(self) -> Arrays:
+        """All images. Raises DatasetError where they are split, and of the split that is needed there are none."""
+        if len(self.splits) > 1:
+            raise DatasetError(f"{self.place}: holds {' and '.join(self.splits)} images; give the folder or file of one split")
+        return self.splits["train"]
 
 
 def is_path(dataset: Any) -> bool:
@@ -71,7 +79,7 @@ def is_path(dataset: Any) -> bool:
     return os.sep in dataset or dataset.endswith((".npz", ".parquet")) or os.path.exists(dataset)
 
 
-def read(path: Path, size: Size | None = None, channels: int | None = None, names: Sequence[str] | None = None) -> Found:
+def read(path: Path, size: Size | None = None, channels: int | None = None) -> Found:
     """Return the labelled pictures of a folder or file.
 
     Parameters
@@ -81,8 +89,6 @@ def read(path: Path, size: Size | None = None, channels: int | None = None, name
         Pictures are cut to this aspect ratio about their center and resized. Without it they must be equally large.
     channels : int, optional
         1 or 3; default 1 if all pictures are gray. Neither this nor `size` applies to .npz files.
-    names : sequence of str, optional
-        Of the classes, in order; default those of the training pictures.
 
     Raises
     ------
@@ -98,10 +104,10 @@ def read(path: Path, size: Size | None = None, channels: int | None = None, name
         if path.suffix == ".npz":
             return _from_npz(path)
         parts, known = _rows(path)
-        known = tuple(names or known or _sorted_names(parts["train"]))
+        known = tuple(known or _sorted_names(parts["train"]))
         rows = list(parts.values())
         size, channels = size or _common_size(rows), channels or (1 if all(map(_is_gray, _pictures(rows))) else 3)
-        return Found({split: _decoded(part, (channels, *size), known) for split, part in parts.items()}, known)
+        return Found({split: _decoded(part, (channels, *size), known) for split, part in parts.items()}, known, path)
 
 
 def _rows(path: Path) -> tuple[dict[str, Rows], Sequence[str] | None]:
@@ -234,7 +240,7 @@ def _from_npz(path: Path) -> Found:
             "or train_images, train_labels, ..."
         )
     names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else None
-    return Found(splits, names)
+    return Found(splits, names, path)
 
 
 def _one_per_image(labels: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import copy
 from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @final
@@ -25,14 +25,20 @@ class WeightAverage:
         self.decay = decay
         averages, values = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
         pairs = list(zip(averages, values, strict=True))
-        self._floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]  # batches counted by batch norms
+        averaged = [_has_average(average) for average in averages]
+        self._averaged = [pair for pair, has in zip(pairs, averaged, strict=True) if has]
+        self._copied = [pair for pair, has in zip(pairs, averaged, strict=True) if not has]
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
         """Update with the current weights after `steps` earlier updates; nothing waits for the device."""
         kept = min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0
-        averages, values = zip(*self._floating, strict=True)
+        averages, values = zip(*self._averaged, strict=True)
         torch._foreach_lerp_(averages, values, 1 - kept)
-        for average, value in self._counted:
+        for average, value in self._copied:
             average.copy_(value)
+
+
+def _has_average(values: Tensor) -> bool:
+    """Whether values can be averaged: no counts, as of batches in batch norms, and no masks with an infinity in a buffer."""
+    return (values.is_floating_point() or values.is_complex()) and bool(values.isfinite().all())

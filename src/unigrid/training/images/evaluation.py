@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...conv.modes import evaluating
+from ...conv.weights import unwrap
 from ..data.augmentation import Pipeline
 
 BATCH = 500
@@ -74,10 +76,23 @@ class Evaluation:
 def logits_of(model: nn.Module, images: Tensor, flip: bool = False, mixed_precision: bool = False) -> Tensor:
     """Return float32 logits (n, classes) of normalized images; with `flip` the mean over each image and its mirror image."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
-        logits = model(images)
+        logits = checked_logits(model(images), model, len(images))
         if flip:
             logits = (logits + model(images.flip(3))) / 2
     return in_full_precision(logits)
+
+
+def checked_logits(output: Any, model: nn.Module, count: int, classes: int | None = None) -> Tensor:
+    """Return what a model made of `count` images. Raises ValueError unless it is a tensor of logits (count, classes)."""
+    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[0] == count and classes in (None, output.shape[1]):
+        return output
+    came = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    mode = "training" if model.training else "evaluation"
+    hint = "" if isinstance(output, Tensor) else "; wrap it in a module that returns its logits alone"
+    raise ValueError(
+        f"the model {type(unwrap(model)).__name__} maps {count} images to {came} in {mode} mode, and "
+        f"({count}, {classes or 'classes'}) is needed, a logit per class{hint}"
+    )
 
 
 def in_full_precision(logits: Tensor) -> Tensor:
@@ -92,16 +107,11 @@ def evaluate_model(
 
     The model is in evaluation mode meanwhile. Nothing waits for the device before the end.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         batches = [
             logits_of(model, images.plain(start, min(start + BATCH, len(images))), flip, mixed_precision)
             for start in range(0, len(images), BATCH)
         ]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     logits, labels = torch.cat(batches), labels.to(images.device)
     classes = logits.shape[1]
     counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
-from ...conv.weights import load_clean_state_dict
+from ...conv.weights import load_clean_state_dict, precision_of
 from ...files import check_readable
 from ..data.augmentation import Pipeline
-from ..data.datasets import ImageData, load
-from ..data.on_disk import is_path
+from ..data.datasets import ImageData, Split, load_test
 from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
@@ -30,7 +29,7 @@ STORED: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {
         "model": ("kind",),
         "dataset": ("name", "classes", "shape", "mean", "std", "flip", "synthetic"),
-        "protocol": ("name", "test_flip", "mixed_precision", "accelerated"),
+        "protocol": ("name", "flip", "test_flip", "mixed_precision", "accelerated"),
     },
     "solver": {"model": ("kind",), "dataset": ("name",), "protocol": ("name",)},
 }  # what is read of the configuration of either kind of run
@@ -103,8 +102,9 @@ class TrainedModel:
 
     @property
     def flips(self) -> bool:
-        """Whether its answer is the mean over an image and its mirror image, as in its training run."""
-        return bool(self._images["flip"] and self.configuration["protocol"]["test_flip"])
+        """Whether its answer is the mean over an image and its mirror image; never where training mirrored no image."""
+        protocol = self.configuration["protocol"]
+        return bool(self._images["flip"] and protocol["flip"] and protocol["test_flip"])
 
     @property
     def _images(self) -> dict[str, Any]:
@@ -124,19 +124,21 @@ class TrainedModel:
     def evaluate(
         self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False
     ) -> Evaluation:
-        """Return the evaluation on the test images of a data set, computed as in the training run.
+        """Return the evaluation on test images, computed as in the training run.
 
         Parameters
         ----------
-        dataset : as in `load`, optional
-            Default: the data set that it was trained on.
+        dataset : as in `load`, or a `Split`; optional
+            Default: the data set that it was trained on. Of data with a test set it is the images of that, of others all
+            images, as they are. Labels that have names are matched with the classes of the network by name, whatever their
+            order and number; labels of arrays are places among these classes. Not every class needs an image.
         data_dir, download
             Where the data are, and whether to download them.
 
         Raises
         ------
         ValueError
-            For data with other channels or other classes than those of the training run.
+            For data with other channels, and for images of a class that the network does not have.
         DatasetError
             For data that are missing or damaged.
 
@@ -154,14 +156,25 @@ class TrainedModel:
         return evaluate_model(self.model, images, data.test.labels, self.flips, mixed)
 
     def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
-        """Return the data that `evaluate` uses, checked; arguments and errors as there."""
+        """Return the images that `evaluate` uses as a test set, labels those of the network; the training set is empty.
+
+        Arguments and errors as there.
+        """
         known = self._images["name"]
         if dataset is None and known == CUSTOM:
             raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
-        size = self.shape[1:] if dataset is None or is_path(dataset) else None
-        data = load(known if dataset is None else dataset, data_dir, download, size)
-        self._check(data)
-        return data
+        data = load_test(known if dataset is None else dataset, data_dir, download, self.shape)
+        images, trained_on = data.split.images, f"{self.path}: trained on {known}"
+        if images.shape[1] != self.shape[0]:
+            mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], images.shape[1]))
+            raise ValueError(f"{trained_on}, {mine}; {data.name} has {theirs}")
+        try:
+            test = Split(images, data.labels_among(self.classes))
+        except ValueError as error:
+            raise ValueError(f"{trained_on}; {error}") from None
+        mean, std = (tuple(self._images[name]) for name in ("mean", "std"))
+        nothing = test.subset(torch.arange(0))
+        return ImageData(data.name, nothing, test, self.classes, mean, std, data.synthetic, self._images["flip"])
 
     def predict(self, pictures: Iterable[Any], top: int = 5) -> list[Prediction]:
         """Return the likeliest classes of pictures.
@@ -199,21 +212,9 @@ class TrainedModel:
         ]
 
     def _pipeline(self, images: Tensor) -> Pipeline:
-        known, weight = self._images, next(self.model.parameters())
+        known, precision = self._images, precision_of(self.model)
         order = torch.channels_last if self.configuration["protocol"]["accelerated"] else torch.contiguous_format
-        return Pipeline(images, known["mean"], known["std"], None, weight.device, weight.dtype, order)
-
-    def _check(self, data: ImageData) -> None:
-        """Raise ValueError for data of other channels or classes. Classes without names match any."""
-        if data.shape[0] != self.shape[0]:
-            mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], data.shape[0]))
-        elif len(data.classes) != len(self.classes):
-            mine, theirs = (f"{len(classes)} classes" for classes in (self.classes, data.classes))
-        elif data.classes != self.classes and not (_unnamed(data.classes) or _unnamed(self.classes)):
-            mine, theirs = f"classes {_listed(self.classes)}", _listed(data.classes)
-        else:
-            return
-        raise ValueError(f"{self.path}: trained on {self._images['name']}, {mine}; {data.name} has {theirs}")
+        return Pipeline(images, known["mean"], known["std"], None, self.device, precision, order)
 
 
 def load_trained(
@@ -323,11 +324,3 @@ def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None)
         return PoissonNetConfig(**fields).build()
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
-
-
-def _unnamed(classes: tuple[str, ...]) -> bool:
-    return classes == tuple(map(str, range(len(classes))))
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...conv.weights import clean_state_dict, load_clean_state_dict, unwrap
+from ...conv.modes import frozen_modules
+from ...conv.weights import clean_state_dict, load_clean_state_dict, precision_of, unwrap
 from ..data.augmentation import EpochPlan
 from ..data.mixing import MixingPlan
 from ..runs import checkpoint
 from ..runs.devices import compiled, compiling_pays
 from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
-from .evaluation import Evaluation, in_full_precision
+from .evaluation import Evaluation, checked_logits, in_full_precision
 from .loss import mixed_cross_entropy, right_answers, weights_of_classes
 from .protocols import ImageProtocol
 from .setup import Setup
@@ -85,7 +86,8 @@ class ImageRun(Run):
         images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs
         pays = protocol.accelerated and compiling_pays(device, images)
         self.network = compiled(self.model) if pays else model
-        self.dtype = next(self.model.parameters()).dtype
+        self.frozen = frozen_modules(self.model)
+        self.dtype = precision_of(self.model)
         self.images = setup.pipeline(setup.train.images, self.dtype, protocol.augmentation(setup.data.flip))
         self.labels = setup.train.labels.to(device)
         weights = weights_of_classes(protocol, setup.train.labels, len(setup.data.classes))
@@ -128,6 +130,8 @@ class ImageRun(Run):
         self.mixing = self.setup.protocol.mixing.plan(len(self.images), size, self.seed, progress.epoch, self.device)
         self.sums.copy_(torch.tensor([progress.loss, progress.correct], dtype=self.sums.dtype))
         self.network.train()
+        for module in self.frozen:
+            module.training = False
         while progress.batch < steps:
             began = time.perf_counter()
             self._step(plan)
@@ -157,7 +161,7 @@ class ImageRun(Run):
         for group in self.optimizer.param_groups:
             group["lr"] = protocol.rate(progress.step, self.setup.steps_per_epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=protocol.mixed_precision):
-            logits = self.network(images)
+            logits = checked_logits(self.network(images), self.network, len(chosen), len(self.setup.data.classes))
         logits = in_full_precision(logits)
         loss = mixed_cross_entropy(logits, labels, shares, self.class_weights, protocol.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)

@@ -61,7 +61,8 @@ class ImageProtocol:
     decay_norms : bool
         Whether batch norms and biases decay as well, as they do in the published protocols.
     pad, flip, cutout : int, bool, int
-        See `Augmentation`; flip is not applied to data in which a mirrored image has another label.
+        See `Augmentation`. `flip` is whether images may be mirrored, in training and at test time alike; they never are where
+        the data forbid it (`ImageData.flip`), as a mirrored image has another label there.
     mixup, cutmix : float
         See `Mixing`; the usual values are 0.2 and 1, 0: none.
     initialization : "own", "pytorch" or "kaiming"
@@ -77,7 +78,7 @@ class ImageProtocol:
     drop_last : bool
         Whether an epoch leaves out the images that fill no whole batch (other ones in each epoch).
     test_flip : bool
-        Whether the logits of an image and its mirror image are averaged at test time.
+        Whether the logits of an image and its mirror image are averaged at test time, if images may be mirrored.
     patience : int
         Training ends after so many epochs without a higher validation accuracy, and the weights of the best epoch are the ones
         that are returned and tested. 0: it goes through all epochs, and the last weights are.
@@ -147,6 +148,10 @@ class ImageProtocol:
         """How training images are mixed with others."""
         return Mixing(self.mixup, self.cutmix)
 
+    def averages_mirrored(self, flips: bool) -> bool:
+        """Whether answers at test time are means over an image and its mirror image; `flips` as in `augmentation`."""
+        return self.test_flip and self.augmentation(flips).flip
+
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         peak = self.learning_rate * (self.batch_size / RATE_BATCH if self.scale_rate else 1)
@@ -168,9 +173,10 @@ class ImageProtocol:
         return f"{self.name}, changed: {', '.join(changes)}" if changes else self.name
 
     def with_choices(self, **choices: Any) -> ImageProtocol:
-        """Return the protocol with other choices; None leaves a field as it is. Raises TypeError for an unknown field.
+        """Return the protocol with other choices; None leaves a field as it is.
 
-        The name stays the same; `label` lists the changes.
+        The name stays the same; `label` lists the changes. Raises TypeError for an unknown field, and ValueError for a value
+        that is not allowed, or for test_flip=True where flip is False.
         """
         known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
         for name in choices:
@@ -179,7 +185,12 @@ class ImageProtocol:
         given = {name: value for name, value in choices.items() if value is not None}
         if given.get("optimizer") == "adamw" != self.optimizer:
             given = {**ADAMW, **given}
-        return dataclasses.replace(self, **given)
+        changed = dataclasses.replace(self, **given)
+        if choices.get("test_flip") and not changed.flip:
+            raise ValueError(
+                "test_flip=True averages over mirror images, but flip=False: no image may be mirrored; pass flip=True too"
+            )
+        return changed
 
 
 def _check(name: str, value: Any, wanted: str, allowed: Callable[[Any], bool]) -> None:

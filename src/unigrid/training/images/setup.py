@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...conv.classifier import Classifier
 from ...conv.models import configuration_of
+from ...conv.weights import unwrap
 from ..data.augmentation import Augmentation, Pipeline
 from ..data.datasets import ImageData, Split
 from .evaluation import Evaluation, evaluate_model
@@ -47,15 +48,14 @@ class Setup:
 
     def evaluate(self, model: nn.Module, images: Pipeline, labels: Tensor) -> Evaluation:
         """Evaluate a model as the protocol does."""
-        flip = self.protocol.test_flip and self.data.flip
+        flip = self.protocol.averages_mirrored(self.data.flip)
         return evaluate_model(model, images, labels, flip, self.protocol.mixed_precision)
 
     def configuration(self, network: nn.Module, subset: int | None, validation: float) -> dict[str, Any]:
         """Return the description of a run in plain values."""
-        data = self.data
-        model = configuration_of(network) if isinstance(network, Classifier) else {"kind": f"custom {type(network).__name__}"}
+        data, bare = self.data, unwrap(network)
         return {
-            "model": model,
+            "model": configuration_of(bare) if isinstance(bare, Classifier) else {"kind": f"custom {type(bare).__name__}"},
             "dataset": {
                 "name": data.name,
                 "classes": list(data.classes),

@@ -18,8 +18,8 @@ from ...conv.weights import clean_state_dict, load_clean_state_dict, read_weight
 from ...files import FileError
 from ...messages import nearest
 from ...training_defaults import RUNS
-from ..data.datasets import ImageData
-from .inference import _unnamed, stored_network
+from ..data.datasets import ImageData, are_numbers, listed
+from .inference import stored_network
 
 SAFETENSORS = ".safetensors"
 
@@ -54,7 +54,7 @@ class StartingWeights:
             weights |= {name: value for name, value in own.items() if name.startswith(head)}
         elif self._belongs_to_others(data.classes):
             raise FileError(
-                f"{self.path}: of classes {_listed(self.classes or ())}, the data have {_listed(data.classes)}; "
+                f"{self.path}: of classes {listed(self.classes or ())}, the data have {listed(data.classes)}; "
                 "new_head=True (--new-head) keeps all weights but those of the last layer"
             )
         try:
@@ -66,7 +66,7 @@ class StartingWeights:
         """Whether the weights are known to be of other classes; classes without names match any."""
         if self.classes is None or self.classes == classes:
             return False
-        return len(self.classes) != len(classes) or not (_unnamed(self.classes) or _unnamed(classes))
+        return len(self.classes) != len(classes) or not (are_numbers(self.classes) or are_numbers(classes))
 
     def described(self) -> dict[str, Any]:
         """Return plain values that differ between other weights."""
@@ -113,7 +113,3 @@ def _found(path: Path) -> Path:
             return place
     runs = [entry.name for entry in Path(RUNS).iterdir()] if Path(RUNS).is_dir() else []
     raise FileError(f"{path}: no such file, and no run of this name in {RUNS}{nearest(str(path), runs)}")
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes[:3]) + (f", ... ({len(classes)})" if len(classes) > 3 else "")

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...conv.models import Config, create_model
-from ...conv.weights import load_clean_state_dict, require_safetensors, save_weights
+from ...conv.modes import evaluating
+from ...conv.weights import load_clean_state_dict, precision_of, require_safetensors, save_weights, unwrap
 from ...files import atomic_output
 from ...messages import choose, nearest
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load, validation_set
+from ..data.mirrors import mirrored_pair
 from ..data.on_disk import is_path
 from ..runs.devices import bfloat16_pays, device_named
 from ..runs.folders import RESULT, WEIGHTS
 from ..runs.run import Row, TrainingError, checked_seeds
+from .evaluation import checked_logits
 from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
 from .result import SeedRun, TrainResult
@@ -58,6 +61,7 @@ def train(
 ) -> TrainResult: ...
 
 
+@torch.inference_mode(False)  # with gradients, wherever it is called
 def train(
     dataset: Any = "cifar10",
     model: Any = None,
@@ -92,7 +96,9 @@ def train(
     model : str, configuration or nn.Module
         Default "mgnet-64-Bl". A name of `unigrid.list_models()`, an `MgNetConfig` or the like (its channels and classes
         become those of the data), or a network of your own, which is trained in place, from the weights that it has, whatever
-        the protocol's initialization; it maps (n, channels, height, width) to logits (n, classes).
+        the protocol's initialization; it maps (n, channels, height, width) to logits (n, classes). What is frozen in it stays
+        so: weights that require no gradient, and modules in evaluation mode (in a network that is in evaluation mode itself:
+        those of them all of whose weights are frozen).
     protocol : str or ImageProtocol
         "paper", "course", "code" or "fast" (default): see `unigrid.training.images.protocols`.
     epochs, batch_size, learning_rate, **choices
@@ -181,6 +187,7 @@ def train(
     data = load(dataset, data_dir, download, size)
     if not isinstance(validation, (int, float, np.number)):
         data, validation = validation_set(validation, data), 0
+    check_mirrored(data, resolved, choices.get("flip"))
     if model is None:
         model = IMAGE_MODEL if start is None else start.configuration(data)
     runs, configuration = [], {}
@@ -231,6 +238,19 @@ def _reject_unknown(choices: dict[str, Any]) -> None:
             raise TypeError(f"train has no argument {name!r}, and a protocol no field of that name{nearest(name, known)}")
 
 
+def check_mirrored(data: ImageData, protocol: ImageProtocol, flip: bool | None) -> None:
+    """Raise ValueError for images that a protocol would mirror though it changes what they are, unless `flip` was chosen."""
+    if flip is not None or not protocol.augmentation(data.flip).flip or data.name in NAMES:
+        return
+    pair = mirrored_pair(data.train)
+    if pair is not None:
+        one, other = (data.classes[label] for label in pair)
+        raise ValueError(
+            f"mirror images of class {one} of {data.name} look like class {other}, and the protocol mirrors images; pass "
+            "flip=False, or flip=True to mirror them all the same"
+        )
+
+
 def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> nn.Module:
     classes, channels = len(data.classes), data.shape[0]
     if isinstance(model, str):
@@ -248,20 +268,25 @@ def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> 
 @torch.no_grad()
 def check_output(network: nn.Module, data: ImageData) -> None:
     """Apply the network to two images, so that one that does not fit the data is refused before any work."""
-    parameter = next(network.parameters(), None)
-    if parameter is None or not parameter.is_floating_point():
-        raise ValueError(f"the model {type(network).__name__} has no weights to train")
-    training = network.training
-    try:
-        logits = network.eval()(torch.zeros(2, *data.shape, dtype=parameter.dtype, device=parameter.device))
-    except RuntimeError as error:
-        shape, reason = ", ".join(map(str, data.shape)), str(error).splitlines()[0]
-        raise ValueError(f"the model fails on images (n, {shape}) of {data.name}: {reason}") from error
-    finally:
-        network.train(training)
-    came, classes = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__, len(data.classes)
-    if came != (2, classes):
-        raise ValueError(f"the model maps 2 images to {came}; {data.name} has {classes} classes, so (2, {classes})")
+    _check_weights(network)
+    images = torch.zeros(2, *data.shape, dtype=precision_of(network), device=next(network.parameters()).device)
+    with evaluating(network):
+        try:
+            logits = network(images)
+        except RuntimeError as error:
+            shape, reason = ", ".join(map(str, data.shape)), str(error).splitlines()[0]
+            raise ValueError(f"the model fails on images (n, {shape}) of {data.name}: {reason}") from error
+        checked_logits(logits, network, len(images), len(data.classes))
+
+
+def _check_weights(network: nn.Module) -> None:
+    name, weights = type(unwrap(network)).__name__, list(network.parameters())
+    if not any(weight.is_floating_point() or weight.is_complex() for weight in weights):
+        raise ValueError(f"the model {name} has no weights to train")
+    if not any(weight.requires_grad for weight in weights):
+        raise ValueError(f"all weights of the model {name} are frozen; call requires_grad_(True) on those to train")
+    if any(weight.is_inference() for weight in weights):
+        raise ValueError(f"the model {name} was made in torch.inference_mode() and cannot be trained; make it outside")
 
 
 def _finished(run: ImageRun, reason: str) -> SeedRun:

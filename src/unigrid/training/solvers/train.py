@@ -26,6 +26,7 @@ from .run import FourierRun, RandomRun, SolverRun
 MEASURED_CYCLES = 60
 
 
+@torch.inference_mode(False)  # with gradients, wherever it is called
 def train_solver(
     problems: Poisson | Sequence[Poisson] | None = None,
     model: PoissonNet | PoissonNetConfig | None = None,
