@@ -5,6 +5,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from few_images import few_images
@@ -127,6 +128,13 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
     )
 
 
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array, np.float32])
+def test_class_weights_of_any_make_are_stored_as_plain_numbers(kind):
+    weights = dataclasses.replace(PLAIN, class_weights=kind([0.25, 1, 3])).class_weights
+    assert weights == (0.25, 1.0, 3.0)
+    assert {type(weight) for weight in weights} == {float}
+
+
 @pytest.mark.parametrize("epochs", [1, 3, 10])
 def test_the_cosine_rate_is_pytorchs_at_every_step(epochs):
     protocol, steps = Protocol("own", epochs, learning_rate=0.3, schedule="cosine"), 7
@@ -162,7 +170,7 @@ def test_adamw_takes_pytorchs_defaults_unless_they_are_chosen():
         ({"patience": -1}, "patience must be an integer >= 0, got -1"),
         ({"patience": 2}, "patience=2 needs validation images; give their number or share, validation=0.1"),
         ({"patience": 2.5}, "patience must be an integer >= 0, got 2.5"),
-        ({"mixup": -1}, "mixup must be a number >= 0"),
+        ({"mixup": -1}, "mixup must be a number from 0 to 1e+06"),
         ({"new_head": True}, "new_head=True needs weights=, whose other layers are kept"),
         ({"weights": "no/such"}, "no/such: no such file, and no run of this name in runs"),
         ({"size": 0}, "size must be an integer >= 1, got 0"),

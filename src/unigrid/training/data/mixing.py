@@ -22,6 +22,9 @@ import torch
 from torch import Tensor
 
 
+LARGEST = 1e6  # alpha: all shares are one half then
+
+
 class MixingPlan(NamedTuple):
     """The numbers of one epoch, one row per image in the order of the data."""
 
@@ -59,8 +62,10 @@ class Mixing:
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number >= 0, the alpha of Beta(alpha, alpha), got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST:
+                raise ValueError(
+                    f"{name} must be a number from 0 to {LARGEST:g}, the alpha of Beta(alpha, alpha), got {value!r}"
+                )
 
     def plan(self, count: int, size: tuple[int, int], seed: int, epoch: int, device: torch.device) -> MixingPlan | None:
         """Draw the numbers of an epoch for `count` images of height and width `size`; None where nothing is mixed."""

@@ -56,8 +56,8 @@ class ImageProtocol:
     clip_grad : float
         The largest norm of the gradient of all weights, to which longer ones are shortened; 0: none are.
     class_weights : "equal", "balanced", or one number > 0 per class
-        Weights of the classes in the cross entropy, as PyTorch's `weight`; "balanced": n / (k n_c) for the n_c of n training
-        images in class c of k, as in scikit-learn.
+        Weights of the classes, in their order, in the cross entropy, as PyTorch's `weight`; "balanced": n / (k n_c) for the
+        n_c of n training images in class c of k, as in scikit-learn.
     decay_norms : bool
         Whether batch norms and biases decay as well, as they do in the published protocols.
     pad, flip, cutout : int, bool, int
@@ -202,7 +202,8 @@ def _class_weights(value: Any) -> str | tuple[float, ...]:
     """Return weights of classes as the name of a choice or a tuple of floats. Raises ValueError."""
     if isinstance(value, str):
         return choose(value, CLASS_WEIGHTS, "class_weights (or one number per class)")
-    weights = tuple(value) if isinstance(value, Iterable) else (value,)
+    values = value.tolist() if hasattr(value, "tolist") else value  # of arrays and tensors
+    weights = tuple(values) if isinstance(values, Iterable) else (values,)
     for number, weight in enumerate(weights):
         _check(f"class_weights[{number}]", weight, "a number > 0", lambda value: 0 < value < math.inf)
     return tuple(map(float, weights))
