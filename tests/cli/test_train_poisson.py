@@ -88,7 +88,7 @@ def test_predict_refuses_a_solver(refused, solver):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("train poison", "unknown dataset 'poison'"),
+        ("train poison", "unknown dataset or path 'poison'"),
         ("train poison", "did you mean 'poisson'"),
         ("train poisson --set degre=1", "degree"),
         ("train poisson --protocol fast", "'fourier'"),

@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.model = arguments.model or IMAGE_MODEL
         with user_errors():
             if not is_path(arguments.dataset):
-                choose(arguments.dataset, (*NAMES, POISSON), "dataset")
+                choose(arguments.dataset, (*NAMES, POISSON), "dataset or path")
         train_poisson.refuse_options(arguments)
         return _run(arguments)
     except KeyboardInterrupt:

@@ -73,7 +73,7 @@ def unmoved(model, start):
 @pytest.mark.parametrize(
     ("choices", "kind", "text"),
     [
-        ({"dataset": "cifar11"}, ValueError, "unknown dataset 'cifar11'; .*did you mean 'cifar10"),
+        ({"dataset": "cifar11"}, ValueError, "unknown dataset or path 'cifar11'; .*did you mean 'cifar10"),
         ({"model": "mgnet-64-Bil"}, ValueError, "unknown model 'mgnet-64-Bil'; did you mean 'mgnet-64-Bl'"),
         ({"model": 3}, TypeError, "model must be a name, a configuration or an nn.Module, got int"),
         ({"model": nn.Conv2d}, TypeError, "model must be a name, a configuration or an nn.Module, got type"),

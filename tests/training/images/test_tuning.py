@@ -150,6 +150,7 @@ def test_adamw_takes_pytorchs_defaults_unless_they_are_chosen():
     fast = unigrid.training.PROTOCOLS["fast"]
     changed = fast.with_choices(optimizer="adamw", epochs=None, learning_rate=None)
     assert (changed.learning_rate, changed.weight_decay, changed.nesterov) == (1e-3, 1e-2, False)
+    assert changed.with_choices(batch_size=16, schedule="cosine").rate(0, 10) == 1e-3
     assert "optimizer=adamw" in changed.label
     assert "learning_rate=0.001" in changed.label
     kept = fast.with_choices(optimizer="adamw", learning_rate=0.02, weight_decay=0.0)

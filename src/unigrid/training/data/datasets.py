@@ -222,7 +222,7 @@ def validation_set(source: Any, data: ImageData) -> ImageData:
 def _loaded(dataset: Any, data_dir: str | os.PathLike[str] | None, download: bool) -> ImageData:
     if not isinstance(dataset, str):
         return _custom(dataset)
-    if choose(dataset, NAMES, "dataset") != "shapes":
+    if choose(dataset, NAMES, "dataset or path") != "shapes":
         return _published(dataset, data_dir, download)
     train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
     return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)

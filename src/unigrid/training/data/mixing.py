@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 LARGEST = 1e6  # alpha: all shares are one half then
 
 

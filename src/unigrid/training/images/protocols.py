@@ -27,7 +27,8 @@ from ..data.mixing import Mixing
 
 SCHEDULES = ("steps", "one-cycle", "cosine")
 OPTIMIZERS = ("sgd", "adamw")
-ADAMW = {"learning_rate": 1e-3, "weight_decay": 1e-2, "nesterov": False}  # PyTorch's defaults, where they are not chosen
+# PyTorch's defaults, where they are not chosen; rates in proportion to the batch are for SGD.
+ADAMW = {"learning_rate": 1e-3, "weight_decay": 1e-2, "nesterov": False, "scale_rate": False}
 CLASS_WEIGHTS = ("equal", "balanced")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
@@ -45,8 +46,8 @@ class ImageProtocol:
     learning_rate : float
         The highest rate of the schedule. With `scale_rate` it refers to a batch of 128 and is proportional to the batch size.
     optimizer : "sgd" or "adamw"
-        PyTorch's; `momentum` is the first beta of AdamW. `with_choices(optimizer="adamw")` takes PyTorch's learning rate, 1e-3,
-        and weight decay, 0.01, unless these are chosen as well.
+        PyTorch's; `momentum` is the first beta of AdamW. `with_choices(optimizer="adamw")` takes PyTorch's learning rate, 1e-3
+        for every batch size, and weight decay, 0.01, unless these are chosen as well.
     schedule : "steps", "one-cycle" or "cosine"
         The rate is multiplied by `decay` every `decay_every` epochs; or it rises linearly over the fraction `warmup` of all
         steps, and then falls linearly to zero; or it falls from the first step on as half a cosine, to zero, as PyTorch's

@@ -169,7 +169,7 @@ def train(
     if new_head and weights is None:
         raise ValueError("new_head=True needs weights=, whose other layers are kept")
     if isinstance(dataset, str) and not is_path(dataset):
-        choose(dataset, (*NAMES, POISSON), "dataset")
+        choose(dataset, (*NAMES, POISSON), "dataset or path")
     protocol = IMAGE_PROTOCOL if protocol is None else protocol
     _reject_unknown(choices)
     resolved = protocol_named(protocol).with_choices(
