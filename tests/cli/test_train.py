@@ -154,7 +154,7 @@ class TestWrongInput:
         ("text", "expected"),
         [
             ("train", "required: DATASET"),
-            ("train shaeps", "unknown dataset or path 'shaeps'; allowed: 'cifar10', 'cifar100', 'mnist', 'shapes', 'poisson'; did"),
+            ("train shaeps", "unknown dataset or path 'shaeps'; allowed: 'cifar10', 'cifar100', 'mnist', 'shapes', 'poisson'"),
             ("train shapes --model mgnet-64-BL", "did you mean 'mgnet-64-Bl'"),
             ("train shapes --protocol fats", "did you mean 'fast'"),
             ("train shapes --epoch 3", "did you mean '--epochs'"),
