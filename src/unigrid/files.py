@@ -1,6 +1,6 @@
 """Arrays in files: reads what users bring, writes so that a file is either whole or not there.
 
-Reading: .npy, .npz, .csv, .png, .jpg. Writing: .npy, .npz, .csv. Every fault of a file is a `FileError` of one line.
+Reading: .npy, .npz, .csv, pictures. Writing: .npy, .npz, .csv. Every fault of a file is a `FileError` of one line.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import choose, nearest
+from .messages import choose, nearest, printable
 
 Array = NDArray[Any]
-# Rec. 601: what cameras, JPEG and television call the brightness of red, green and blue.
-LUMINANCE = (0.299, 0.587, 0.114)
-
-
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
+# Pictures that are read, whatever their content shows them to be.
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pfm")
 
 
 class FileError(ValueError):
-    """A file that cannot be read or written; the text is one line and begins with the path."""
+    """A file that cannot be read or written; the text is one line, without control characters, and begins with the path."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @contextlib.contextmanager
@@ -44,7 +45,8 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     ----------
     path : path
         .npy; .npz; .csv: numbers separated by commas, semicolons or white space, one line of column names is skipped, a
-        single row or column becomes one axis; .png, .jpg: gray values from 0 (black) to 1, row 0 on top, transparency ignored.
+        single row or column becomes one axis; pictures (`IMAGES`): gray values from 0 (black) to 1, those of floats as stored,
+        row 0 on top, transparency ignored.
     name : str, optional
         Which array of an .npz file; may be left out where there is only one.
 
@@ -207,20 +209,14 @@ def _is_number(field: str) -> bool:
 
 
 def _read_picture(path: Path) -> Array:
-    from PIL import Image, ImageOps
+    from .pictures import gray, read
 
-    with open(path, "rb") as file, Image.open(file) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
-            return np.asarray(picture, dtype=np.float64) / 65535.0
-        return np.asarray(picture.convert("RGB"), dtype=np.float64) @ np.array(LUMINANCE) / 255.0
+    return gray(read(path))
 
 
 _READERS: dict[str, Callable[[Path], Array]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
-    ".png": _read_picture,
-    ".jpg": _read_picture,
-    ".jpeg": _read_picture,
+    **dict.fromkeys(IMAGES, _read_picture),
 }

@@ -7,11 +7,23 @@ import difflib
 import functools
 import inspect
 import operator
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# What commands a terminal, breaks a line, turns the direction of writing, or stands for the undecodable bytes of a file name.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    r"""Return a text of foreign origin, such as the name of a file or a class, fit for a line on a terminal.
+
+    >>> print(printable("cat\x1b[2J"))
+    cat\x1b[2J
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def choose(name: str, allowed: Iterable[str], what: str) -> str:

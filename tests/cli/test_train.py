@@ -115,7 +115,7 @@ class TestTrain:
         monkeypatch.setattr(training, "load", lambda *what: given.append(what) or datasets.load("shapes"))
         command("train cifar10 --data-dir there --download")
         command("train cifar10")
-        assert given == [("cifar10", "there", True, None), ("cifar10", None, False, None)]
+        assert given == [("cifar10", "there", True, None, None), ("cifar10", None, False, None, None)]
 
     def test_a_bar_on_a_terminal_and_lines_on_request(self, place, monkeypatch, terminal, tiny):
         stream = terminal()

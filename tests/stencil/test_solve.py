@@ -21,7 +21,8 @@ def rough(shape):
 def test_the_signature_is_that_of_the_contract():
     given = {name: p.default for name, p in inspect.signature(unigrid.solve).parameters.items() if name != "f"}
     assert given == {
-        "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "reaction": 0.0, "u0": None,
+        "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "reaction": 0.0, "channels": None,
+        "u0": None,
         "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "smoothing": "tuned", "smoother": None, "pre": None,
         "post": None,
         "restriction": "full-weighting", "prolongation": "linear", "start": "fmg", "accelerate": None,

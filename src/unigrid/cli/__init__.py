@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..files import FileError
-from ..messages import choose
+from ..messages import choose, printable
 from ..version import __version__
 from . import compare, demo, equivalence, evaluate, info, models, predict, solve, train
 from .options import Parser, UsageError, nearest_option
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except (UsageError, FileError) as error:
-        print(f"unigrid: error: {error}", file=sys.stderr)
+        print(f"unigrid: error: {printable(error)}", file=sys.stderr)
         return 2
     except MemoryError:
         print("unigrid: error: not enough memory", file=sys.stderr)

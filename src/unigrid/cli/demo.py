@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import FileError, make_folder, read_array
-from .monitor import Stopwatch, announced_compilation
+from .monitor import Stopwatch, announced_compilation, as_text
 from .options import load_kernels
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     stopwatch = Stopwatch()
     with announced_compilation(stopwatch):
         for part in PARTS:
-            print("\n".join(part(directory, stopwatch)), flush=True)
+            print(as_text(part(directory, stopwatch)), flush=True)
     return 0
 
 

@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = arguments.seeds if isinstance(arguments.seeds, list) else [arguments.seeds]
     with options.user_errors():  # a seed that is no seed
         found = report(seeds)
-    show({**found.summary(), "versions": versions()}, arguments.json, lambda _: [str(found)])
+    show({**found.summary(), "versions": versions()}, arguments.json, lambda _: str(found).splitlines())
     return 0 if found.passed else 1

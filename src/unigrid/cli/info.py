@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 from ..machine import cpu_name, usable_cores, versions
-from .monitor import Facts, json_text
+from .monitor import Facts, as_text, json_text
 from .options import load_kernels
 
 SUMMARY = "print versions, threads, caches and devices"
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     facts = collect(arguments.devices)
     width = max(map(len, facts))
-    print(json_text(facts) if arguments.json else "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items()))
+    print(json_text(facts) if arguments.json else as_text(f"{name:<{width}}  {value}" for name, value in facts.items()))
     return 0
 
 

@@ -9,10 +9,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from ..machine import versions
+from ..messages import printable
 from ..solution import Solution
 
 if TYPE_CHECKING:
@@ -139,7 +140,12 @@ def announced_compilation(stopwatch: Stopwatch) -> Iterator[None]:
 
 def show(facts: Facts, as_json: bool, lines: Callable[[Facts], list[str]]) -> None:
     """Print the outcome of a command: as one JSON object, with the versions of packages, or as the lines that render it."""
-    print(json_text({**facts, "versions": versions()}) if as_json else "\n".join(lines(facts)))
+    print(json_text({**facts, "versions": versions()}) if as_json else as_text(lines(facts)))
+
+
+def as_text(lines: Iterable[str]) -> str:
+    """Return lines as a text to print; what would command the terminal is escaped, whoever wrote it."""
+    return "\n".join(map(printable, lines))
 
 
 def files_in(folder: str) -> str:

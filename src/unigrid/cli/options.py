@@ -249,8 +249,9 @@ def source_of(path: str, name: str | None) -> NDArray[Any]:
     """Return f from a file, checked. Raises UsageError or FileError."""
     f = read_array(path, name)
     with user_errors(f"{path}: "):
-        from ..stencil.grid import finite_array
+        from ..stencil.grid import finite_array, refuse_picture
 
+        refuse_picture(f)
         if not 1 <= f.ndim <= 3:
             raise ValueError(f"f must have 1, 2 or 3 axes, got shape {f.shape}")
         return finite_array(f, "f")

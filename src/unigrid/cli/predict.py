@@ -8,9 +8,10 @@ import sys
 
 from ..files import FileError
 from ..machine import versions
+from ..messages import printable
 from . import options
 from .evaluate import CHECKPOINT, described
-from .monitor import json_text
+from .monitor import as_text, json_text
 from .options import UsageError, user_errors
 
 SUMMARY = "classify pictures with a trained network"
@@ -20,8 +21,9 @@ examples:
   unigrid predict runs/cifar10-mgnet-32-Bli-fast photos/*.jpg --top 1
   unigrid predict best.pt cat.png dog.png --json
 
-Pictures of any size and kind that Pillow reads: they are cut to a square about their center (to the shape of the training
-images), resized to it, and made gray or RGB as those are. A network has no classes but those that it was trained on.
+Pictures (PNG, JPEG, TIFF, BMP, GIF, WebP, PPM) of any size: they are turned upright, cut to a square about their center (to
+the shape of the training images), resized to it, and made gray or RGB as those are. A network has no classes but those that it
+was trained on.
 
 exit code: 0 all pictures were read, 2 one could not be (the others are answered all the same), or other wrong input"""
 
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         trained = load_trained(arguments.checkpoint, arguments.device)
         trained.require_pictures()
     if not arguments.json:
-        print(f"{trained.path}: {described(trained)}", flush=True)
+        print(printable(f"{trained.path}: {described(trained)}"), flush=True)
     pictures = []
     for path in dict.fromkeys(arguments.images):
         try:
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         pictures.append({"path": path, **dataclasses.asdict(answer)})
         if not arguments.json:
             pairs = zip(answer.probabilities, answer.classes, strict=True)
-            print("\n".join([path, *(f"  {100 * share:5.1f} %  {name}" for share, name in pairs)]), flush=True)
+            print(as_text([path, *(f"  {100 * share:5.1f} %  {name}" for share, name in pairs)]), flush=True)
     if arguments.json:
         known = trained.configuration["dataset"]
         facts = {

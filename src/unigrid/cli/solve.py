@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import checked_output, write_array
+from ..files import IMAGES, checked_output, write_array
 from . import options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import user_errors
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SUMMARY = "solve -Laplace(u) + c u = f for an f from a file"
 EPILOG = """\
 files:
-  f: .npy, .npz, .csv, .png or .jpg (gray values from 0 to 1), 1 to 3 axes, f at the unknowns; axis 0, the first index, is x
+  f: .npy, .npz, .csv or a picture (.png, .jpg, .tif, ...: gray values from 0 to 1), 1 to 3 axes, f at the unknowns; axis 0,
+     the first index, is x
   u: .npy, .npz (array "u") or .csv
 
 examples:
@@ -127,7 +128,7 @@ def _write(ended: Run) -> list[str]:
     written = [arguments.output] if arguments.output and u is not None else []
     for path in written:
         write_array(path, u)
-    picture = Path(arguments.rhs).suffix.lower() in (".png", ".jpg", ".jpeg")
+    picture = Path(arguments.rhs).suffix.lower() in IMAGES
     history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
     return written + save_figures(
         (arguments.plot if u is not None else None, lambda plots: plots.plot_solution(u, cycle.problem, picture=picture)),

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..messages import choose
+from ..messages import choose, printable
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON, POISSON_SIZE, RUNS
 from . import options, train_poisson
-from .monitor import TOP, Facts, files_in, line_per_epoch, per_class, save_figures, show
+from .monitor import TOP, Facts, as_text, files_in, line_per_epoch, per_class, save_figures, show
 from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -135,10 +135,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _run(arguments)
     except KeyboardInterrupt:
         again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
-        print(f"unigrid: interrupted; to go on: {shlex.join(['unigrid', *again])}", file=sys.stderr)
+        print(f"unigrid: interrupted; to go on: {printable(shlex.join(['unigrid', *again]))}", file=sys.stderr)
         return 130
     except TrainingError as error:
-        print(f"unigrid: {error}", file=sys.stderr)
+        print(f"unigrid: {printable(error)}", file=sys.stderr)
         return 1
 
 
@@ -147,7 +147,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     request = _request(arguments)
     if not arguments.json:
-        print("\n".join(introduction(request)), flush=True)
+        print(as_text(introduction(request)), flush=True)
     try:
         result = _train(request)
     except torch.OutOfMemoryError:
@@ -178,7 +178,10 @@ def _request(arguments: argparse.Namespace) -> Request:
         start = None if arguments.weights is None else starting_weights(arguments.weights, arguments.new_head)
         model = None if arguments.model is None else named_model(arguments.model)
         seeds = checked_seeds(arguments.seed)
-        data, share = load(arguments.dataset, arguments.data_dir, arguments.download, arguments.size), arguments.validation
+        data, share = (
+            load(arguments.dataset, arguments.data_dir, arguments.download, None, arguments.size),
+            arguments.validation,
+        )
         if isinstance(share, str):
             data, share = validation_set(share, data), 0.0
         check_mirrored(data, protocol, choices.get("flip"))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..messages import printable
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
 from .monitor import Facts, files_in, save_figures, show
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         new_run(problems, None, arguments.protocol, arguments.seed, folder, **choices)  # raises for what is wrong
     if not arguments.json:
         print(f"Problem: -{', -'.join(f'{eps:g}' for eps in values)} u_xx - u_yy = f, {size} x {size} unknowns.")
-        print(f"Files: {folder}{os.sep}", flush=True)
+        print(printable(f"Files: {folder}{os.sep}"), flush=True)
     result = train_solver(
         problems, protocol=arguments.protocol, seed=arguments.seed, out=folder, resume=arguments.resume,
         callback=None if arguments.json else _show, progress=False, **choices,

@@ -58,8 +58,13 @@ def load_clean_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> Non
         Where names or shapes are not exactly the module's, which is then left as it was.
     """
     own = {_clean_key(module, key): key for key in module.state_dict()}
-    _check_fit(state, clean_state_dict(module))
+    check_fit(module, state)
     module.load_state_dict({own[key]: value for key, value in state.items()})
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where `load_clean_state_dict` would. The module may be on the device "meta"."""
+    _check_fit(state, clean_state_dict(module))
 
 
 def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:

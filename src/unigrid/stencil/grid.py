@@ -357,3 +357,18 @@ def finite_array(array: ArrayLike, name: str) -> Array:
         place = f"{name}[{', '.join(map(str, index))}]" if index else "it"
         raise ValueError(f"{name} must be finite, but {place} is {array[index]} ({len(bad)} such in all)")
     return array
+
+
+def refuse_picture(f: ArrayLike, channels: str | None = None) -> None:
+    """Raise ValueError for a picture whose last axis is taken for one of space, or whose numbers stand for colors."""
+    bands, dtype = getattr(f, "getbands", None), getattr(f, "dtype", None)
+    if bands is None and dtype not in (np.uint8, np.uint16):
+        return
+    shape = np.shape(f)
+    if channels is None and len(shape) == 3 and (bands or shape[2] in (2, 3, 4)):
+        raise ValueError(
+            f'f of shape {shape} looks like a picture of {shape[2]} channels: unigrid.solve(f, channels="last") solves for '
+            "each of them; as a problem in 3-D, give numpy.asarray(f, float)"
+        )
+    if bands and getattr(f, "mode", "").startswith("P"):
+        raise ValueError('f is a picture with a palette, whose numbers are no values; give f.convert("L") or f.convert("RGB")')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
-from ..messages import lists_options
+from ..iterate import raise_unless_converged
+from ..messages import choose, lists_options
 from ..solution import Solution
 from . import coarse, transfers
 from .cycle import StencilCycle
 from .external import on_problem
-from .grid import Grid, real_array
+from .grid import Grid, real_array, refuse_picture
 from .kernels.workspace import pool
 from .problem import Poisson
 from .smoothers import SMOOTHERS, Smoothing
@@ -38,6 +40,7 @@ def solve(
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
     reaction: float = 0.0,
+    channels: Literal["last"] | None = None,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
     smoother: str | Smoother | None = None,
@@ -52,9 +55,12 @@ def solve(
     Parameters
     ----------
     f : array_like, 1 to 3 axes
-        The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64.
+        The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64. Colors of a
+        picture are no third axis: see `channels`.
     lengths, spacing, boundary, centering, reaction
         The problem: as of `Poisson`.
+    channels : None or "last"
+        "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
     u0 : array_like, optional
         Where to begin; replaces `start`. Never changed.
     rtol, atol : float
@@ -97,7 +103,7 @@ def solve(
     Raises
     ------
     ValueError, TypeError
-        For input that is not as above, NaN and infinity included.
+        For input that is not as above, NaN and infinity included; for a picture in color, without `channels`.
     ConvergenceError
         Where the iteration fails.
 
@@ -113,6 +119,9 @@ def solve(
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapters 2 and 7.8.
     """
     chosen = SolveOptions.of(options, solve, "solve")
+    if channels is not None:
+        choose(channels, ("last",), "channels")
+    run = solve_with if channels is None else _solve_channels
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
     }  # fmt: skip
@@ -124,9 +133,9 @@ def solve(
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
     if isinstance(cycle, StencilCycle):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
-        return solve_with(cycle, f, chosen)
-    f = real_array(f, "f")
-    problem = Poisson(_solvable_shape(f), **problem_options)  # type: ignore[arg-type]
+        return run(cycle, f, chosen)
+    given, f = f, real_array(f, "f")
+    problem = Poisson(_solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
     prepared: ProblemCycle
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
@@ -136,7 +145,19 @@ def solve(
         prepared = prepared if problem.homogeneous else prepared.rebound(problem)
     else:  # an object of the user's own may change, and may hold arrays
         prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
-    return solve_with(prepared, f, chosen)
+    return run(prepared, f, chosen)
+
+
+def _solve_channels(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
+    """Solve for each channel of the last axis."""
+    f, u0 = _channels_first(f, "f"), None if options.u0 is None else _channels_first(options.u0, "u0")
+    stacked = solve_with(cycle, f, replace(options, u0=u0, raise_on_failure=False))
+    solution = replace(stacked, u=np.moveaxis(stacked.u, 0, -1))
+    return raise_unless_converged(solution) if options.raise_on_failure else solution
+
+
+def _channels_first(array: ArrayLike, name: str) -> Array:
+    return np.moveaxis(np.atleast_1d(real_array(array, name)), -1, 0)
 
 
 @lru_cache(KEPT, typed=True)
@@ -174,10 +195,14 @@ def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
-def _solvable_shape(f: Array) -> tuple[int, ...]:
-    if not 1 <= f.ndim <= 3 or f.size == 0:
+def _solvable_shape(given: ArrayLike, f: Array, channels: str | None) -> tuple[int, ...]:
+    """Return the shape of the problem for f, which was given as an array of another type perhaps."""
+    refuse_picture(given, channels)
+    shape = f.shape if channels is None else f.shape[:-1]
+    if not 1 <= len(shape) <= 3 or f.size == 0:
+        more = "" if channels is None else ", and an axis of channels"
         raise ValueError(
-            f"f must have 1, 2 or 3 axes of at least one unknown, got shape {f.shape}; "
+            f"f must have 1, 2 or 3 axes of at least one unknown{more}, got shape {f.shape}; "
             "several right-hand sides at once go to StencilCycle.solve"
         )
-    return f.shape
+    return shape

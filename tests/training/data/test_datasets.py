@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, IterableDataset
 
 from unigrid.files import FileError
 from unigrid.training.data import archives, datasets, download
-from unigrid.training.data.datasets import DatasetError, ImageData, Split, data_directory, load
+from unigrid.training.data.datasets import DatasetError, ImageData, Split, data_directory, load, load_test
+from unigrid.training.images.pictures import fitted
 
 
 @pytest.fixture(autouse=True)
@@ -202,10 +203,13 @@ LAYOUTS = [
     ((40, 1, 9, 7), (1, 9, 7), lambda images: images),
     ((40, 9, 7, 3), (3, 9, 7), lambda images: images.transpose(0, 3, 1, 2)),
     ((40, 9, 7, 1), (1, 9, 7), lambda images: images.transpose(0, 3, 1, 2)),
-    ((40, 3, 9, 3), (3, 9, 3), lambda images: images),
-    ((40, 5, 9, 7), (5, 9, 7), lambda images: images),
-    ((40, 2, 9, 4), (2, 9, 4), lambda images: images),
+    ((40, 13, 16, 16), (13, 16, 16), lambda images: images),
+    ((40, 4, 8, 8), (4, 8, 8), lambda images: images),
 ]
+# Axes of an image that may be read either way.
+EITHER = [
+    (16, 16, 13), (16, 16, 5), (5, 9, 7), (2, 9, 4), (3, 9, 3), (3, 3, 13), (13, 3, 3), (8, 8, 8), (32, 32, 2), (5, 9, 13),
+]  # fmt: skip
 
 
 def test_a_split_has_a_short_repr():
@@ -220,6 +224,28 @@ def test_where_the_channels_are(shape, expected, arranged):
     assert np.array_equal(data.train.images.numpy(), arranged(images))
     assert data.train.images.is_contiguous()
     assert len(data.mean) == len(data.std) == expected[0]
+
+
+@pytest.mark.parametrize("shape", EITHER)
+def test_where_the_channels_are_is_never_guessed(shape):
+    images, labels = some(shape=shape)
+    text = rf"shape \({shape[0]}, {shape[1]}, {shape[2]}\) may be {shape[0]} channels of .* channels=\"first\"\), or \"last\""
+    for given in ((images, labels), ((images, labels), (images, labels)), Pairs(rows(images, labels, torch.from_numpy))):
+        with pytest.raises(ValueError, match=text):
+            load(given)
+        assert torch.equal(load(given, channels="first").train.images[0], torch.from_numpy(load_first(images, labels)))
+        last = load(given, channels="last").train.images[0]
+        assert torch.equal(last, torch.from_numpy(load_first(np.moveaxis(images, 3, 1), labels)))
+    with pytest.raises(ValueError, match=text):
+        load_test((images, labels))
+    assert torch.equal(load_test((images, labels), channels="last").split.images, torch.from_numpy(np.moveaxis(images, 3, 1)))
+    with pytest.raises(ValueError, match="unknown channels 'lst'; allowed: 'first', 'last'; did you mean 'last'"):
+        load((images, labels), channels="lst")
+
+
+def load_first(images, labels):
+    """Return the first image of the training set, from images that have their channels first."""
+    return load((images, labels), channels="first").train.images[0].numpy()
 
 
 def test_a_tenth_of_each_class_is_split_off_and_always_the_same_one():
@@ -270,12 +296,12 @@ BAD = {
     "labels from 1": ((GOOD, LABELS + 1), "got 4 different ones from 1 to 4: label 0 has no training image"),
     "a gap": ((GOOD, np.where(LABELS == 2, 5, LABELS)), "got 4 different ones from 0 to 5: label 2 has no training image"),
     "one class": ((GOOD, LABELS * 0), "at least 2 classes, got 1"),
-    "int64 images": ((GOOD.astype(np.int64), LABELS), "images must be uint8, or floats from 0 to 1, got int64"),
+    "int64 images": ((GOOD.astype(np.int64), LABELS), "images must be uint8, uint16, or floats from 0 to 1, got int64"),
     "floats to 255": ((GOOD * 1.0, LABELS), "must lie in 0..1, got 0 to 255; .* divided by 255"),
     "normalized": (((GOOD - 128.0) / 128, LABELS), "must lie in 0..1, got -1 to 0.99.*before normalization"),
     "not a number": ((np.where(GOOD == 7, np.nan, GOOD / 255.0), LABELS), "must lie in 0..1, got nan to nan"),
     "infinite": ((np.where(GOOD == 7, np.inf, GOOD / 255.0), LABELS), "must lie in 0..1, got 0 to inf"),
-    "RGBA last": ((np.zeros((40, 8, 8, 4), np.uint8), LABELS), r"4 channels came last; put them second.*moveaxis"),
+    "RGBA last": ((np.zeros((40, 8, 8, 4), np.uint8), LABELS), "8 channels of 8 x 4 or 4 channels of 8 x 8: give"),
     "too few": ((GOOD[:8], LABELS[:8]), "8 images are too few to split a test set off"),
     "sizes differ": (
         ((GOOD, LABELS), (GOOD[..., :5], LABELS)),
@@ -348,6 +374,44 @@ def test_pictures_of_pil_keep_their_channels_whatever_their_size():
     assert load(Pairs([(gray, i % 2) for i in range(20)])).shape == (1, 3, 5)
     assert load(Pairs([(palette, i % 2) for i in range(20)])).shape == (3, 3, 5)
     assert np.array_equal(load(Pairs([(image, i % 2) for i in range(20)])).train.images[0, 0], np.asarray(image)[..., 0])
+
+
+PICTURES = {
+    "16 bits": ("p.png", lambda pixels: Image.fromarray(pixels[..., 0] * np.uint16(257)), {}),
+    "turned": ("p.png", Image.fromarray, {"exif": 6}),
+    "mirrored, turned": ("p.jpg", Image.fromarray, {"exif": 5, "quality": 100}),
+    "upside down": ("p.tif", Image.fromarray, {"exif": 3}),
+    "floats": ("p.tif", lambda pixels: Image.fromarray((pixels[..., 0] / 255).astype(np.float32)), {}),
+    "alpha": ("p.png", lambda pixels: Image.fromarray(np.dstack([pixels, pixels[..., :1]])), {}),
+    "palette": ("p.gif", lambda pixels: Image.fromarray(pixels).convert("P", colors=16), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_pictures_are_the_same_in_data_sets_and_in_predictions(tmp_path, kind):
+    name, convert, options = PICTURES[kind]
+    pixels = some(1, shape=(6, 8, 3))[0][0]
+    options = {key: with_orientation(value) if key == "exif" else value for key, value in options.items()}
+    convert(pixels).save(tmp_path / name, **options)
+    with Image.open(tmp_path / name) as image:
+        images = load(Pairs([(image, i % 2) for i in range(20)])).train.images[0]
+    assert torch.equal(images, fitted(tmp_path / name, tuple(images.shape)))
+    if options == {} and kind != "palette":
+        expected = pixels[..., 0][None] if kind in ("16 bits", "floats") else pixels.transpose(2, 0, 1)
+        assert np.array_equal(images, expected)
+
+
+def with_orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def test_a_data_set_of_8_and_16_bits_has_one_scale():
+    pixels = np.full((4, 5), 200, np.uint8)
+    items = [(pixels, 0), (pixels * np.uint16(257), 1)] * 10
+    for given in (items, [(Image.fromarray(image), label) for image, label in items]):
+        assert load(Pairs(given)).train.images.unique().tolist() == [200]
 
 
 def test_a_stream_is_a_dataset_too():

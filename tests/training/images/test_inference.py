@@ -136,6 +136,7 @@ class TestLoading:
         [
             {"weights": torch.zeros(3)},
             {"configuration": 3, "model": {}},
+            {"configuration": {"model": {"kind": "MgNetConfig"}, "dataset": {}, "protocol": {}}, "model": {"weight": 3}},
             {"configuration": {"model": {"kind": 5}, "dataset": {}, "protocol": {}}, "model": {}},
         ],
     )
@@ -324,6 +325,13 @@ class TestPictures:
         Image.fromarray(np.full((12, 12), 257 * 100, np.uint16)).save(tmp_path / "p.png")
         assert fitted(tmp_path / "p.png", (1, 12, 12)).unique().tolist() == [100]
 
+    def test_floats_of_a_file_are_no_picture_beyond_white(self, tmp_path):
+        Image.fromarray(np.full((12, 12), 0.5, np.float32)).save(tmp_path / "p.tif")
+        assert fitted(tmp_path / "p.tif", (1, 12, 12)).unique().tolist() == [128]
+        Image.fromarray(np.full((12, 12), 300, np.float32)).save(tmp_path / "q.tif")
+        with pytest.raises(FileError, match=r"q\.tif: pictures that are floats must lie in 0\.\.1, got 300 to 300"):
+            fitted(tmp_path / "q.tif", (1, 12, 12))
+
     def test_a_palette_with_transparency(self, tmp_path):
         Image.new("RGB", (12, 12), (10, 20, 30)).convert("P").save(tmp_path / "p.png", transparency=b"\x00\x01\x02")
         assert fitted(tmp_path / "p.png", (3, 12, 12)).shape == (3, 12, 12)
@@ -359,8 +367,9 @@ class TestPictures:
         whole = (tmp_path / "half.png").read_bytes()
         (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
         for name, text in {
-            "text.png": "not a picture", "empty.png": "the file is empty", "half.png": "not a readable picture (",
-            "hal.png": "no such file; did you mean 'half.png'", "": "is a directory, give a picture",
+            "text.png": "not a picture, or of a format", "empty.png": "the file is empty",
+            "half.png": "not a readable picture (", "hal.png": "no such file; did you mean 'half.png'",
+            "": "is a directory, give a picture",
         }.items():  # fmt: skip
             with pytest.raises(FileError) as caught:
                 fitted(tmp_path / name, (3, 12, 12))
@@ -372,10 +381,11 @@ class TestPictures:
         [
             (np.zeros((5, 5, 4), np.uint8), ValueError, r"got shape \(5, 5, 4\)"),
             (np.zeros((2, 3, 5, 5), np.uint8), ValueError, r"got shape \(2, 3, 5, 5\)"),
+            (np.zeros((3, 5, 3), np.uint8), ValueError, r"shape \(3, 5, 3\) may have its channels first or last"),
             (np.zeros((0, 5), np.uint8), ValueError, r"got shape \(0, 5\)"),
             (np.full((5, 5), 2.0), ValueError, r"lie in 0\.\.1, got 2 to 2"),
             (np.full((5, 5), np.nan), ValueError, r"lie in 0\.\.1, got nan"),
-            (np.zeros((5, 5), np.int64), ValueError, "must be uint8, or floats from 0 to 1, got int64"),
+            (np.zeros((5, 5), np.int64), ValueError, "must be uint8, uint16, or floats from 0 to 1, got int64"),
             (3, TypeError, "a path, a PIL image or an array, got int"),
         ],
     )

@@ -13,16 +13,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ...files import os_errors
 from ...messages import checked_count, choose
+from ...pictures import as_bytes, pixels_of
 from ..images.pictures import fitted
 from . import archives, download, on_disk, shapes
 from .archives import DatasetError
@@ -60,6 +62,7 @@ def load(
     dataset: Any,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
+    channels: Literal["first", "last"] | None = None,
     size: int | Sequence[int] | None = None,
 ) -> ImageData:
     """Return a data set, all of it in memory as bytes.
@@ -71,19 +74,22 @@ def load(
         - "shapes": 8,000 + 2,000 synthetic pictures of 10 classes, 32 x 32 x 3; needs no file.
         - a path: a folder with one folder of pictures per class, or with such folders train, test and val; an .npz file of
           images and labels; a .parquet file, or a folder of them, with a column of encoded pictures and one of labels.
-        - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or floats
-          from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
-          channel, or (count, height, width, channels) with 1 or 3 channels, if axis 1 is neither 1 nor 3.
-          Labels are whole numbers 0 to k - 1.
+        - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or uint16 or
+          floats from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
+          channel, or (count, height, width, channels); see `channels`. Labels are whole numbers 0 to k - 1.
         - (images, labels): every tenth image of each class, drawn with a fixed seed, becomes the test set.
         - a torch Dataset of (picture, label), or a (train, test) pair of them: each is read once. Pictures are PIL
-          images, arrays or tensors, before any normalization or random change. Where both have names of their classes,
-          `classes`, the labels of the second become those of the first, by name.
+          images, arrays or tensors, before any normalization or random change; those of PIL are turned upright as their EXIF
+          orientation demands, and their transparency is ignored. Where both have names of their classes, `classes`, the
+          labels of the second become those of the first, by name.
     data_dir : path, optional
         Folder with the files, their folder or their archive, or one of these itself. Default: UNIGRID_DATA, otherwise
         `unigrid` in the user's cache.
     download : bool
         Whether missing files are downloaded from the data set's own site.
+    channels : "first" or "last", optional
+        Which axis of an image in an array is that of the channels. Needed where the shape may be read either way; not where
+        one reading alone has 1 or 3 channels, or square images with channels first.
     size : int or (height, width), optional
         To which all images are resized, after they are cut to that aspect ratio about their center. Default: their own size,
         which must then be the same for all.
@@ -93,7 +99,8 @@ def load(
     ImportError
         For parquet files without the package pyarrow, with the command that installs it.
     ValueError
-        For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed.
+        For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed. For
+        images whose channels may be first or last.
     DatasetError
         For files that are missing (with the command that downloads them), damaged or not the published ones.
 
@@ -102,10 +109,12 @@ def load(
     >>> load("shapes")
     ImageData(shapes, synthetic: 8000 + 2000 images, 32 x 32 x 3, 10 classes)
     """
+    if channels is not None:
+        choose(channels, ("first", "last"), "channels")
     wanted = None if size is None else checked_size(size)
     if on_disk.is_path(dataset) and dataset not in NAMES:
-        return _from_files(on_disk.read(Path(dataset), wanted), wanted)
-    data = dataset if isinstance(dataset, ImageData) else _loaded(dataset, data_dir, download)
+        return _from_files(on_disk.read(Path(dataset), wanted), wanted, channels)
+    data = dataset if isinstance(dataset, ImageData) else _loaded(dataset, data_dir, download, channels)
     return data if wanted is None else _resized(data, wanted)
 
 
@@ -127,10 +136,10 @@ def validation_set(source: Any, data: ImageData) -> ImageData:
     if on_disk.is_path(source):
         found = on_disk.read(Path(source), (size[0], size[1]), channels)
         images, labels = found.splits.get("validation") or found.whole
-        split = _resized_split(_from_arrays(images, labels, "validation"), (size[0], size[1]))
+        split = _resized_split(_from_arrays(images, labels, "validation", found.channels), (size[0], size[1]))
         held = Labelled(str(source), split, found.names)
     elif isinstance(source, Dataset) or _is_pair(source):
-        held = _read(source, "validation")
+        held = _read(source, "validation", None)
     else:
         raise ValueError(
             f"validation must be a count or a share of the {len(data.train)} training images, a path, (images, labels) or a "
@@ -140,9 +149,9 @@ def validation_set(source: Any, data: ImageData) -> ImageData:
     return dataclasses.replace(data, validation=_fitting(split, "validation", data.train, len(data.classes)))
 
 
-def _loaded(dataset: Any, data_dir: str | os.PathLike[str] | None, download: bool) -> ImageData:
+def _loaded(dataset: Any, data_dir: str | os.PathLike[str] | None, download: bool, channels: str | None) -> ImageData:
     if not isinstance(dataset, str):
-        return _custom(dataset)
+        return _custom(dataset, channels)
     if choose(dataset, NAMES, "dataset or path") != "shapes":
         return _published(dataset, data_dir, download)
     train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
@@ -153,6 +162,7 @@ def load_test(
     dataset: Any,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
+    channels: Literal["first", "last"] | None = None,
     shape: tuple[int, int, int] | None = None,
 ) -> Labelled:
     """Return the images to test a network on: the test set of data that have one, all images of others.
@@ -160,15 +170,15 @@ def load_test(
     Nothing is split off, and not every class needs an image. Arguments and errors as of `load`; `dataset` may also be a
     `Split`. `shape` is channels, height and width, to which pictures from files are fitted, and published images resized.
     """
-    channels, size = (None, None) if shape is None else (shape[0], shape[1:])
+    size = None if shape is None else shape[1:]
     if on_disk.is_path(dataset) and dataset not in NAMES:
-        found = on_disk.read(Path(dataset), size, channels)
-        split = _from_arrays(*(found.splits.get("test") or found.whole), "test")
+        found = on_disk.read(Path(dataset), size, None if shape is None else shape[0])
+        split = _from_arrays(*(found.splits.get("test") or found.whole), "test", found.channels or channels)
         return Labelled("custom", split if size is None else _resized_split(split, size), found.names)
     if isinstance(dataset, str | ImageData):
-        data = load(dataset, data_dir, download, size if isinstance(dataset, str) else None)
+        data = load(dataset, data_dir, download, None, size if isinstance(dataset, str) else None)
         return Labelled(data.name, data.test, data.classes, data.synthetic)
-    return Labelled("custom", dataset) if isinstance(dataset, Split) else _read(_parts(dataset)[-1], "test")
+    return Labelled("custom", dataset) if isinstance(dataset, Split) else _read(_parts(dataset)[-1], "test", channels)
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -241,8 +251,8 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 # Data of the user.
 
 
-def _from_files(found: on_disk.Found, size: tuple[int, int] | None) -> ImageData:
-    splits = {name: _from_arrays(*arrays, name) for name, arrays in found.splits.items()}
+def _from_files(found: on_disk.Found, size: tuple[int, int] | None, channels: str | None) -> ImageData:
+    splits = {name: _from_arrays(*arrays, name, found.channels or channels) for name, arrays in found.splits.items()}
     if size is not None:
         splits = {name: _resized_split(split, size) for name, split in splits.items()}
     train, validation = splits["train"], splits.get("validation")
@@ -277,12 +287,12 @@ def _fitting(split: Split, which: str, train: Split, classes: int) -> Split:
     return split
 
 
-def _custom(dataset: Any) -> ImageData:
+def _custom(dataset: Any, channels: str | None) -> ImageData:
     parts = _parts(dataset)
     if len(parts) == 1:
-        data = _read(parts[0], "the")
+        data = _read(parts[0], "the", channels)
         return _split_off(data.split, data.classes)
-    train, test = _read(parts[0], "training"), _read(parts[1], "test")
+    train, test = _read(parts[0], "training", channels), _read(parts[1], "test", channels)
     labels = test.labels_among(train.classes) if train.classes and test.classes else test.split.labels
     return _custom_data(train.split, Split(test.split.images, labels), train.classes)
 
@@ -299,11 +309,11 @@ def _parts(dataset: Any) -> tuple[Any, ...]:
     return tuple(dataset) if all(isinstance(part, Dataset) or _is_pair(part) for part in dataset) else (tuple(dataset),)
 
 
-def _read(part: Any, which: str) -> Labelled:
+def _read(part: Any, which: str, channels: str | None) -> Labelled:
     if isinstance(part, Dataset):
-        return Labelled("custom", _from_dataset(part), _class_names(part))
+        return Labelled("custom", _from_dataset(part, channels), _class_names(part))
     images, labels = part
-    return Labelled("custom", _from_arrays(images, labels, which))
+    return Labelled("custom", _from_arrays(images, labels, which, channels))
 
 
 def _is_pair(part: Any) -> bool:
@@ -352,8 +362,8 @@ def _split_off(data: Split, names: tuple[str, ...] | None = None) -> ImageData:
     return _custom_data(data.subset(torch.where(~chosen)[0]), data.subset(torch.where(chosen)[0]), names)
 
 
-def _from_arrays(images: Any, labels: Any, which: str) -> Split:
-    split = Split(_checked_images(_as_array(images), which), _checked_labels(_as_array(labels), which))
+def _from_arrays(images: Any, labels: Any, which: str, channels: str | None) -> Split:
+    split = Split(_checked_images(_as_array(images), which, channels), _checked_labels(_as_array(labels), which))
     if len(split.images) != len(split.labels):
         raise ValueError(f"{which} images and labels must be equally many, got {len(split.images)} and {len(split.labels)}")
     return split
@@ -366,42 +376,32 @@ def _as_array(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _checked_images(images: NDArray[Any], which: str) -> Tensor:
+def _checked_images(images: NDArray[Any], which: str, channels: str | None) -> Tensor:
     if images.ndim not in (3, 4) or images.size == 0:
         raise ValueError(
             f"{which} images must have the axes (count, channels, height, width), (count, height, width) or "
-            f"(count, height, width, 1 or 3 channels), got shape {images.shape}"
+            f"(count, height, width, channels), got shape {images.shape}"
         )
-    return _tensor(_as_bytes(_channels_first(images, which), which))
-
-
-def _channels_first(images: NDArray[Any], which: str) -> NDArray[Any]:
     if images.ndim == 3:
-        return images[:, None]
-    first, last = images.shape[1], images.shape[3]
-    if last in (1, 3) and first not in (1, 3):
-        return np.moveaxis(images, 3, 1)
-    if last in (2, 4) and first == images.shape[2] > 4:
-        raise ValueError(
-            f"{which} images of shape {images.shape} look as if the {last} channels came last; "
-            f"put them second, as with numpy.moveaxis(images, 3, 1)"
-        )
-    return images
+        images = images[:, None]
+    elif (channels or _where_channels_are(images.shape[1:], which)) == "last":
+        images = np.moveaxis(images, 3, 1)
+    return _tensor(as_bytes(images, f"{which} images"))
 
 
-def _as_bytes(images: NDArray[Any], which: str) -> NDArray[np.uint8]:
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"{which} images must be uint8, or floats from 0 to 1, got {images.dtype}; see numpy.ndarray.astype")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):  # NaN is neither
-        raise ValueError(
-            f"{which} images that are floats must lie in 0..1, got {low:g} to {high:g}; "
-            f"give them before normalization, or divided by 255"
-        )
-    scaled: NDArray[np.uint8] = np.rint(images * images.dtype.type(255)).astype(np.uint8)
-    return scaled
+def _where_channels_are(shape: tuple[int, ...], which: str) -> str:
+    """Return "first" or "last" for the shape of an image, where one of them alone is likely. Raises ValueError."""
+    gray_or_color = [axis in (1, 3) for axis in (shape[0], shape[2])]
+    first, last = gray_or_color[0] or shape[1] == shape[2], gray_or_color[1] or shape[0] == shape[1]
+    if first and not last:
+        return "first"
+    if gray_or_color[1] and not first:
+        return "last"
+    raise ValueError(
+        f"{which} images of shape {shape} may be {shape[0]} channels of {shape[1]} x {shape[2]} or {shape[2]} channels of "
+        f'{shape[0]} x {shape[1]}: give unigrid.training.load(dataset, channels="first"), or "last", in place of the dataset; '
+        "to evaluate, that argument itself"
+    )
 
 
 def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
@@ -412,7 +412,7 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
     return _tensor(labels.astype(np.int64))
 
 
-def _from_dataset(dataset: Any) -> Split:
+def _from_dataset(dataset: Any, channels: str | None) -> Split:
     """Read a torch Dataset once."""
     items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
@@ -424,23 +424,18 @@ def _from_dataset(dataset: Any) -> Split:
             raise ValueError(
                 f"a Dataset must give (picture, whole-number label), item {number} is {_described(item)}"
             ) from None
-        pictures.append(_picture(picture))
+        if isinstance(picture, Image):
+            picture, channels = pixels_of(picture), "last"
+        pictures.append(as_bytes(_as_array(picture), "the Dataset's images"))
         if pictures[-1].shape != pictures[0].shape:
             raise ValueError(f"pictures must have one size, got {pictures[0].shape} and, item {number}, {pictures[-1].shape}")
     if not pictures:
         raise ValueError("the Dataset is empty")
-    return Split(_checked_images(np.stack(pictures), "the Dataset's"), _checked_labels(np.array(labels), "the Dataset's"))
+    split_images = _checked_images(np.stack(pictures), "the Dataset's", channels)
+    return Split(split_images, _checked_labels(np.array(labels), "the Dataset's"))
 
 
 def _described(item: Any) -> str:
     if isinstance(item, Sequence) and not isinstance(item, str):
         return f"({', '.join(type(part).__name__ for part in item)})"
     return type(item).__name__
-
-
-def _picture(picture: Any) -> NDArray[Any]:
-    """Return a picture as an array, channels first for those of PIL, whose size could not distinguish the axes."""
-    if not hasattr(picture, "getbands"):
-        return _as_array(picture)
-    pixels = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
-    return pixels if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)

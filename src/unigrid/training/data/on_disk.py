@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ...files import FileError, os_errors
+from ...pictures import FORMATS, decoded
 from ..images.pictures import fitted
 from .archives import DatasetError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # all decoded within the process
 SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 GRAY = ("1", "L", "LA", "I", "F")  # the beginnings of modes of Pillow without color
 TURNED = (5, 6, 7, 8)  # EXIF orientations in which height and width change places
@@ -63,6 +63,7 @@ class Found:
     splits: dict[str, Arrays]
     names: tuple[str, ...] | None
     place: Path
+    channels: str | None = None  # "first" where that is known
 
     @property
     def whole(self) -> Arrays:
@@ -107,7 +108,7 @@ def read(path: Path, size: Size | None = None, channels: int | None = None) -> F
         known = tuple(known or _sorted_names(parts["train"]))
         rows = list(parts.values())
         size, channels = size or _common_size(rows), channels or (1 if all(map(_is_gray, _pictures(rows))) else 3)
-        return Found({split: _decoded(part, (channels, *size), known) for split, part in parts.items()}, known, path)
+        return Found({split: _decoded(part, (channels, *size), known) for split, part in parts.items()}, known, path, "first")
 
 
 def _rows(path: Path) -> tuple[dict[str, Rows], Sequence[str] | None]:
@@ -294,7 +295,7 @@ def _decoded(rows: Rows, shape: tuple[int, int, int], names: tuple[str, ...]) ->
     images = torch.empty(len(rows.pictures), *shape, dtype=torch.uint8)
     for number, picture in enumerate(rows.pictures):
         try:
-            images[number] = fitted(picture if isinstance(picture, Path) else _opened(picture), shape)
+            images[number] = fitted(picture if isinstance(picture, Path) else decoded(io.BytesIO(picture)), shape)
         except FileError:
             raise
         except Exception as error:  # a damaged picture can make the library raise anything
@@ -307,8 +308,3 @@ def _decoded(rows: Rows, shape: tuple[int, int, int], names: tuple[str, ...]) ->
             f"{rows.place}: class {unknown[0]!r} is none of the training's: {', '.join(map(str, [*places][:10]))}"
         )
     return images, torch.tensor([places[label] for label in rows.labels], dtype=torch.int64)
-
-
-def _opened(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content), formats=FORMATS)
-    return ImageOps.exif_transpose(image) or image

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...conv.models import from_configuration
-from ...conv.weights import load_clean_state_dict, precision_of
-from ...files import check_readable
+from ...conv.weights import check_fit, load_clean_state_dict, precision_of
+from ...files import check_readable, one_line
+from ...messages import printable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, Split, load_test
 from ..runs import checkpoint
@@ -25,6 +26,8 @@ from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
 from .pictures import fitted, mode
 
 CUSTOM = "custom"
+DEPTHS = ("steps", "blocks", "pre", "post", "degree")  # the fields of configurations that count layers, and terms of kernels
+DEEPEST = 1000
 STORED: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {
         "model": ("kind",),
@@ -119,10 +122,15 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         kind, name = type(self.model).__name__, self.configuration["dataset"]["name"]
-        return f"TrainedModel({kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path})"
+        parts = f"{kind}, {self.parameters:,} parameters, trained on {name}, epoch {self.epoch}: {self.path}"
+        return f"TrainedModel({printable(parts)})"
 
     def evaluate(
-        self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+        self,
+        dataset: Any = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+        channels: Literal["first", "last"] | None = None,
     ) -> Evaluation:
         """Return the evaluation on test images, computed as in the training run.
 
@@ -132,8 +140,8 @@ class TrainedModel:
             Default: the data set that it was trained on. Of data with a test set it is the images of that, of others all
             images, as they are. Labels that have names are matched with the classes of the network by name, whatever their
             order and number; labels of arrays are places among these classes. Not every class needs an image.
-        data_dir, download
-            Where the data are, and whether to download them.
+        data_dir, download, channels
+            Where the data are, whether to download them, and which axis of an array is that of the channels: as in `load`.
 
         Raises
         ------
@@ -151,11 +159,17 @@ class TrainedModel:
         >>> trained.evaluate().accuracy == result.test_accuracy
         True
         """
-        data = self.data(dataset, data_dir, download)
+        data = self.data(dataset, data_dir, download, channels)
         images, mixed = self._pipeline(data.test.images), self.configuration["protocol"]["mixed_precision"]
         return evaluate_model(self.model, images, data.test.labels, self.flips, mixed)
 
-    def data(self, dataset: Any = None, data_dir: str | os.PathLike[str] | None = None, download: bool = False) -> ImageData:
+    def data(
+        self,
+        dataset: Any = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+        channels: Literal["first", "last"] | None = None,
+    ) -> ImageData:
         """Return the images that `evaluate` uses as a test set, labels those of the network; the training set is empty.
 
         Arguments and errors as there.
@@ -163,15 +177,15 @@ class TrainedModel:
         known = self._images["name"]
         if dataset is None and known == CUSTOM:
             raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
-        data = load_test(known if dataset is None else dataset, data_dir, download, self.shape)
+        data = load_test(known if dataset is None else dataset, data_dir, download, channels, self.shape)
         images, trained_on = data.split.images, f"{self.path}: trained on {known}"
         if images.shape[1] != self.shape[0]:
             mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], images.shape[1]))
-            raise ValueError(f"{trained_on}, {mine}; {data.name} has {theirs}")
+            raise ValueError(printable(f"{trained_on}, {mine}; {data.name} has {theirs}"))
         try:
             test = Split(images, data.labels_among(self.classes))
         except ValueError as error:
-            raise ValueError(f"{trained_on}; {error}") from None
+            raise ValueError(printable(f"{trained_on}; {error}")) from None
         mean, std = (tuple(self._images[name]) for name in ("mean", "std"))
         nothing = test.subset(torch.arange(0))
         return ImageData(data.name, nothing, test, self.classes, mean, std, data.synthetic, self._images["flip"])
@@ -242,7 +256,7 @@ def load_trained(
     """
     place = device_named(device)
     found, (configuration, weights, epoch, step) = _read(Path(path))
-    network = _network(found.path, configuration, model)
+    network = _network(found.path, configuration, weights) if model is None else model
     try:
         load_clean_state_dict(network, weights)
     except ValueError as error:
@@ -289,7 +303,7 @@ def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], in
     for part, names in STORED["solver" if _solves(configuration) else "images"].items():
         if missing := [name for name in names if name not in configuration[part]]:
             raise KeyError(*missing)
-    if not isinstance(configuration["model"]["kind"], str):
+    if not isinstance(configuration["model"]["kind"], str) or not all(map(torch.is_tensor, state["model"].values())):
         raise TypeError
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None
@@ -305,22 +319,43 @@ def _solves(configuration: dict[str, Any]) -> bool:
     return "problems" in configuration["dataset"]
 
 
-def _network(path: Path, configuration: dict[str, Any], model: nn.Module | None) -> nn.Module:
-    if model is not None:
-        return model
-    fields = dict(configuration["model"])
-    kind: str = fields["kind"]
+def _network(path: Path, configuration: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network that a checkpoint declares, untrained. It is compared with the weights before it takes memory."""
+    kind: str = configuration["model"]["kind"]
     if kind.startswith(CUSTOM):
         raise CheckpointError(
             f"{path}: holds the weights of a network of its owner's making, {kind.removeprefix(CUSTOM).strip()}; "
             "unigrid.training.load_trained(path, model=...) puts them into one"
         )
     try:
-        if not _solves(configuration):
-            return from_configuration(fields)
-        from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
+        _check_depth(configuration["model"])
+        with torch.device("meta"):
+            declared = _built(configuration)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({one_line(error)})") from None
+    try:
+        check_fit(declared, weights)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    stored = {weight.data_ptr(): weight.untyped_storage().nbytes() // weight.itemsize for weight in weights.values()}
+    if sum(parameter.numel() for parameter in declared.parameters()) > sum(stored.values()):
+        raise CheckpointError(f"{path}: declares a network of more numbers than it holds; unigrid did not write it")
+    return _built(configuration)
 
-        del fields["kind"]
-        return PoissonNetConfig(**fields).build()
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({error})") from None
+
+def _check_depth(fields: dict[str, Any]) -> None:
+    """Raise ValueError for a network of so many layers that building it would take minutes and gigabytes."""
+    for name in DEPTHS:
+        count = fields.get(name, 0)
+        if sum(count if isinstance(count, (list, tuple)) else [count]) > DEEPEST:
+            raise ValueError(f"{name} must be at most {DEEPEST} in all")
+
+
+def _built(configuration: dict[str, Any]) -> nn.Module:
+    fields = dict(configuration["model"])
+    if not _solves(configuration):
+        return from_configuration(fields)
+    from ..solvers.net import PoissonNetConfig  # here, as it imports the stencil backend
+
+    del fields["kind"]
+    return PoissonNetConfig(**fields).build()

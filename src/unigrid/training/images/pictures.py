@@ -7,16 +7,17 @@ with antialiasing (bicubic), and converted to gray or RGB.
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from ...files import FileError, check_readable, one_line
+from ...files import FileError
+from ...pictures import as_bytes, pixels_of, read
 
 MODES = {1: "L", 3: "RGB"}
 
@@ -24,7 +25,8 @@ MODES = {1: "L", 3: "RGB"}
 def fitted(picture: Any, shape: tuple[int, int, int]) -> Tensor:
     """Return a picture as uint8 (channels, height, width) of that shape: cut about its center, resized with antialiasing."""
     channels, height, width = shape
-    image = ImageOps.fit(_image(picture, mode(channels)), (width, height), Image.Resampling.BICUBIC)
+    kind, image = mode(channels), Image.fromarray(_bytes_of(picture))
+    image = ImageOps.fit(image.convert(kind), (width, height), Image.Resampling.BICUBIC)
     pixels = np.array(image).reshape(height, width, channels)
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)))
 
@@ -36,55 +38,35 @@ def mode(channels: int) -> str:
     return MODES[channels]
 
 
-def _image(picture: Any, kind: str) -> Image.Image:
-    """Return the picture as a PIL image of that mode."""
+def _bytes_of(picture: Any) -> NDArray[np.uint8]:
+    """Return the pixels of a picture as bytes, (height, width) or (height, width, 3)."""
     if isinstance(picture, (str, os.PathLike)):
-        return _read(Path(picture), kind)
+        path = Path(picture)
+        try:
+            return as_bytes(read(path), "pictures")
+        except FileError:
+            raise
+        except ValueError as error:
+            raise FileError(f"{path}: {error}") from None
     if isinstance(picture, Image.Image):
-        return _converted(picture, kind)
+        return as_bytes(pixels_of(picture), "pictures")
     if isinstance(picture, (np.ndarray, Tensor)):
-        return _converted(_from_array(picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture), kind)
+        return as_bytes(_channels_last(picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture), "pictures")
     raise TypeError(f"a picture must be a path, a PIL image or an array, got {type(picture).__name__}")
 
 
-def _read(path: Path, kind: str) -> Image.Image:
-    if path.is_dir():
-        raise FileError(f"{path}: is a directory, give a picture")
-    check_readable(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on large pictures and odd metadata; errors become one line
-            with open(path, "rb") as file, Image.open(file) as opened:
-                return _converted(ImageOps.exif_transpose(opened), kind)
-    except UnidentifiedImageError:
-        raise FileError(f"{path}: not a picture, or of a kind that Pillow cannot read; convert it to PNG or JPEG") from None
-    except MemoryError:
-        raise FileError(f"{path}: the picture does not fit into memory") from None
-    except Exception as error:  # a damaged file can make the library raise anything
-        raise FileError(f"{path}: not a readable picture ({one_line(error)})") from None
-
-
-def _converted(image: Image.Image, kind: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, which a conversion to 8 would clip
-        deep = np.asarray(image, dtype=np.float64) / 257.0
-        image = Image.fromarray(np.rint(deep.clip(0, 255)).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow requires this intermediate step
-    return image if image.mode == kind else image.convert(kind)
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    pixels = np.moveaxis(array, 0, 2) if array.ndim == 3 and array.shape[2] not in MODES else array
-    if pixels.size == 0 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in MODES):
+def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as (height, width) or (height, width, 3)."""
+    first, last = (array.ndim == 3 and array.shape[axis] in MODES for axis in (0, 2))
+    if array.size == 0 or not (array.ndim == 2 or first or last):
         raise ValueError(
             f"a picture must have the axes (height, width), (height, width, channels) or (channels, height, width) with 1 or "
             f"3 channels, got shape {array.shape}"
         )
-    if np.issubdtype(pixels.dtype, np.floating):
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # NaN is neither
-            raise ValueError(f"a picture of floats must lie in 0..1, got {low:g} to {high:g}; divide by 255")
-        pixels = np.rint(pixels * 255).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"a picture must be uint8, or floats from 0 to 1, got {array.dtype}")
-    return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
+    if first and last:
+        raise ValueError(
+            f"a picture of shape {array.shape} may have its channels first or last; give it as a PIL image, or gray as "
+            f"(height, width)"
+        )
+    pixels = np.moveaxis(array, 0, 2) if first else array
+    return np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)

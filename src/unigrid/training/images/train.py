@@ -184,7 +184,7 @@ def train(
     seeds = checked_seeds(seed)
     if out is not None:
         require_safetensors()
-    data = load(dataset, data_dir, download, size)
+    data = load(dataset, data_dir, download, size=size)
     if not isinstance(validation, (int, float, np.number)):
         data, validation = validation_set(validation, data), 0
     check_mirrored(data, resolved, choices.get("flip"))

@@ -6,7 +6,7 @@ A checkpoint is one line of text and the state as written by `torch.save`:
 
 The SHA-256 is that of the line up to it (`unigrid-checkpoint 1 8123 `) followed by the payload, so no byte of the file can
 change unnoticed. The line keeps this form in every format version. The hash protects from accidents; `weights_only` protects
-from malice: loading runs no code, whatever the payload.
+from malice: loading runs no code, whatever the payload, and a payload that would unpack to more than its own size is refused.
 
 The folder of a run contains the last two `checkpoint-<step>.pt`, and `best.pt` in the same format.
 """
@@ -18,6 +18,7 @@ import hashlib
 import io
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ MAGIC = "unigrid-checkpoint"
 VERSION = 1
 BEST = "best.pt"
 HEADER = re.compile(rb"(" + MAGIC.encode() + rb" ([0-9]{1,9}) ([0-9]{1,18}) )([0-9a-f]{64})\n")
+LONGEST_HEADER = 128
 NAME = re.compile(r"checkpoint-([0-9]{9,})\.pt")
 FILES = r"checkpoint-[0-9]+\.pt|best\.pt|config\.json|log\.csv|log\.jsonl|result\.json|weights\.safetensors"  # of a run
 TEMPORARY = re.compile(rf"\.({FILES})\.[0-9]+\.tmp")  # as `atomic_output` names them
@@ -98,10 +100,15 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: written by a newer unigrid (format {version}, this one reads {VERSION}); pip install --upgrade unigrid"
         )
+    stream = io.BytesIO(payload)
     try:
+        _check_archive(stream, len(payload))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on foreign pickles; the error below is one line
-            state = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+            state = torch.load(stream, weights_only=True, map_location="cpu")
+        _check_extent(state, len(payload))
+    except _TooLargeError:
+        raise CheckpointError(f"{path}: unpacks to more than its {len(payload):,} bytes; unigrid did not write it") from None
     except Exception:  # not passed on: the text advises to load without weights_only
         raise CheckpointError(
             f"{path}: holds something else than tensors and plain values; unigrid did not write it, and nothing of it was run"
@@ -109,6 +116,31 @@ def load(path: Path) -> dict[str, Any]:
     if type(state) is not dict:
         raise CheckpointError(f"{path}: holds a {type(state).__name__}, a checkpoint holds a dict")
     return state
+
+
+class _TooLargeError(Exception):
+    """The content of a checkpoint is larger than its file."""
+
+
+def _check_archive(stream: io.BytesIO, size: int) -> None:
+    """Raise an exception for an archive that `torch.save` does not write: compressed, overlapping, with another directory."""
+    with zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > size:
+            raise _TooLargeError
+        if archive.comment or min(entry.header_offset for entry in entries) > 0:  # where torch might find other entries
+            raise ValueError
+    stream.seek(0)
+
+
+def _check_extent(state: Any, size: int) -> None:
+    """Raise _TooLargeError for views that repeat stored numbers, and for containers that hold others many times over."""
+    pending, entries = [state], 0
+    while pending:
+        value, entries = pending.pop(), entries + 1
+        if entries > size or (isinstance(value, Tensor) and value.nbytes > value.untyped_storage().nbytes()):
+            raise _TooLargeError
+        pending += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
 
 
 def latest(folder: Path) -> Loaded | None:
@@ -174,8 +206,8 @@ def _checked_tensor(value: Tensor, place: str) -> Tensor:
     if type(value) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer) or value.layout != torch.strided or value.is_meta:
         raise TypeError(f"{place} is a {_name_of(value)} ({value.layout}, {value.device}); give a plain, dense tensor")
     value = value.detach()
-    if value.untyped_storage().nbytes() > value.nbytes:
-        return value.clone()  # a view, whose whole storage would be written
+    if value.untyped_storage().nbytes() != value.nbytes:
+        return value.clone()  # a view: of a storage that would be written whole, or that it repeats
     return value
 
 
@@ -186,11 +218,13 @@ def _name_of(value: Any) -> str:
 
 def _verified(path: Path) -> tuple[int, memoryview]:
     """Return format version and payload of a file, after checking its hash."""
-    with os_errors(path, "cannot be read", CheckpointError):
-        content = path.read_bytes()
-    header = HEADER.match(content)
-    if header is None:
-        raise CheckpointError(f"{path}: {_no_header(content)}")
+    with os_errors(path, "cannot be read", CheckpointError), open(path, "rb") as file:
+        content = file.read(LONGEST_HEADER)
+        header = HEADER.match(content)
+        if header is None:  # whatever else it is, and however large
+            raise CheckpointError(f"{path}: {_no_header(content)}")
+        file.seek(0)
+        content = file.read(header.end() + int(header[3]) + 1)  # one byte more is damage enough
     payload = memoryview(content)[header.end() :]
     wanted = int(header[3])
     if len(payload) < wanted:
