@@ -160,8 +160,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _request(arguments: argparse.Namespace) -> Request:
     """Check the arguments, the cheap ones first: a wrong name must not cost a download."""
     from ..conv.models import named_model
-    from ..training import PROTOCOLS, load
-    from ..training.data.datasets import validation_set
+    from ..training import PROTOCOLS
     from ..training.images.setup import training_splits
     from ..training.images.starting import starting_weights
     from ..training.images.train import check_mirrored, check_output
@@ -178,12 +177,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         start = None if arguments.weights is None else starting_weights(arguments.weights, arguments.new_head)
         model = None if arguments.model is None else named_model(arguments.model)
         seeds = checked_seeds(arguments.seed)
-        data, share = (
-            load(arguments.dataset, arguments.data_dir, arguments.download, None, arguments.size),
-            arguments.validation,
-        )
-        if isinstance(share, str):
-            data, share = validation_set(share, data), 0.0
+        data, share = _data(arguments)
         check_mirrored(data, protocol, choices.get("flip"))
         training, validation = training_splits(data, protocol, arguments.subset, share, seeds[0])
         config: Any = start.configuration(data) if model is None and start is not None else model and model.config
@@ -195,6 +189,17 @@ def _request(arguments: argparse.Namespace) -> Request:
         parameters = sum(parameter.numel() for parameter in network.parameters())
     held_out, folder = 0 if validation is None else len(validation), Path(arguments.out or _folder(arguments, seeds))
     return Request(arguments, choices, protocol, data, share, len(training), held_out, parameters, str(device), seeds, folder)
+
+
+def _data(arguments: argparse.Namespace) -> tuple[ImageData, float]:
+    """Return the data, and the count or share of validation images to split off."""
+    from ..training import load
+    from ..training.data.datasets import validation_set
+
+    data = load(arguments.dataset, arguments.data_dir, arguments.download, None, arguments.size)
+    if isinstance(arguments.validation, str):
+        return validation_set(arguments.validation, data), 0.0
+    return data, arguments.validation
 
 
 def _folder(arguments: argparse.Namespace, seeds: list[int]) -> str:
