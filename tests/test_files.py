@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unigrid.files import FileError, atomic_output, checked_output, read_array, write_array
+from unigrid.files import FileError, atomic_output, checked_output, make_folder, read_array, write_array
 from unigrid.pictures import LUMINANCE
 
 
@@ -195,3 +195,40 @@ def test_a_full_disk_is_one_line(tmp_path):
     with pytest.raises(FileError, match=r"cannot be written .No space left on device"):
         write()
     assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize("stem", ["u" * 240, "u" * 251, "\u5834" * 83, "\U0001f600" * 62], ids=["240", "251", "249", "248"])
+def test_names_as_long_as_the_system_takes(tmp_path, array, stem):
+    """In bytes; the file that is written first has a longer name where that fits."""
+    path = tmp_path / f"{stem}.npy"
+    write_array(path, array)
+    write_array(path, 2 * array)
+    assert np.array_equal(read_array(path), 2 * array)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+LONG = {"ascii": "u" * 256, "in bytes": "\u5834" * 90, "folder": "u" * 300 + "/u", "path": "/".join(["u" * 99] * 60)}
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("use", [checked_output, read_array, make_folder, lambda path: write_array(path, np.ones(3))])
+def test_longer_names_are_one_line(tmp_path, kind, use):
+    name = LONG[kind] + ".npy"
+    with pytest.raises(FileError) as error:
+        use(tmp_path / name)
+    assert one_line(error).startswith(f"{tmp_path / name}: ")
+    assert "ame too long" in one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_home_folder_is_where_tilde_points(tmp_path, monkeypatch, array, kind):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert make_folder(kind("~/made/here")) == tmp_path / "made" / "here"
+    write_array(kind("~/made/u.npy"), array)
+    assert np.array_equal(read_array(kind("~/made/u.npy")), array)
+    assert checked_output(kind("~/v.npy")) == tmp_path / "v.npy"
+    assert checked_output(kind("u~.npy")) == Path("u~.npy")
+    with pytest.raises(FileError, match="no_such_user"):
+        checked_output(kind("~no_such_user/u.npy"))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .messages import choose, nearest, printable
 
 Array = NDArray[Any]
+NAME_BYTES = 255  # the longest name of a file on most systems
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
 # Pictures that are read, whatever their content shows them to be.
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pfm")
@@ -38,6 +39,11 @@ def os_errors(path: Path, fault: str, kind: type[FileError] = FileError) -> Iter
         raise kind(f"{path}: {fault} ({error.strerror or error})") from None
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path of the user, "~" at its beginning replaced by the home folder, as a shell does where it sees one."""
+    return Path(os.path.expanduser(path))
+
+
 def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     """Return the array in a file, chosen by the file's ending.
 
@@ -55,8 +61,8 @@ def read_array(path: str | os.PathLike[str], name: str | None = None) -> Array:
     FileError
         For a file that is missing, empty, truncated, not of the format of its ending, or of an unknown ending.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = expanded(path)
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file")
     reader = _READERS[_ending(path, _READERS)]
     if name is not None and reader is not _read_npz:
@@ -89,21 +95,27 @@ def write_array(path: str | os.PathLike[str], array: Array, name: str = "u") -> 
 
 def checked_output(path: str | os.PathLike[str], endings: tuple[str, ...] = (".npy", ".npz", ".csv"), ndim: int = 1) -> Path:
     """Return the path if a file can be written there; raise FileError otherwise. To be asked before any long work."""
-    path = Path(path)
+    path = expanded(path)
     if _ending(path, endings) == ".csv" and ndim > 2:
         raise FileError(f"{path}: .csv holds at most 2 axes, the array has {ndim}; take .npy or .npz")
-    if path.is_dir():
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file name")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise FileError(f"{path}: there is no directory {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"{path}: the directory {path.parent} cannot be written to")
     return path
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name. Raises FileError for a path that the system refuses, such as a longer name."""
+    with os_errors(path, "cannot be looked for"):
+        return path.is_dir()
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Return a folder to write to, made with those above it if it is missing. Raises FileError."""
-    folder = Path(path)
+    folder = expanded(path)
     with os_errors(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -112,7 +124,9 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its name when all is on the disk; an error, Ctrl-C or power cut leaves what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    mark = f".{os.getpid()}.tmp"
+    name = path.name if len(os.fsencode(path.name)) + len(mark) < NAME_BYTES else path.name[: NAME_BYTES // 5]
+    temporary = path.with_name(f".{name}{mark}")
     try:
         with os_errors(path, "cannot be written"):
             with open(temporary, "wb") as file:
@@ -144,7 +158,9 @@ def _ending(path: Path, allowed: Any) -> str:
 
 def check_readable(path: Path) -> None:
     """Raise FileError for a file that is missing, empty or may not be read; a missing one's nearest neighbor is named."""
-    if not path.exists():
+    with os_errors(path, "cannot be read"):
+        missing = not path.exists()
+    if missing:
         beside = os.listdir(path.parent) if path.parent.is_dir() else []
         raise FileError(f"{path}: no such file{nearest(path.name, beside)}")
     if not os.access(path, os.R_OK):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .files import FileError, check_readable, one_line
+from .files import FileError, check_readable, is_folder, one_line
 
 Array = NDArray[Any]
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")  # decoded in this process; an EPS would start Ghostscript
@@ -44,7 +44,7 @@ def read(path: Path) -> Array:
         For a file that is missing, damaged or of another format, of more than `PIXELS` pixels, or that could be read with a
         loss alone.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a picture")
     check_readable(path)
     try:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 no convergence or training failed, 2 wrong input (one line
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -36,6 +37,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; only a fault of unigrid itself is raised as an exception."""
+    _never_fail_to_encode()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except (UsageError, FileError) as error:
@@ -50,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does; flushing the buffer at exit must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _never_fail_to_encode() -> None:
+    """Let stdout show by escapes what its encoding lacks, as in names of classes and files; stderr does so already."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: list[str]) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import os
 import re
 import typing
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import PICTURES, FileError, checked_output, one_line, read_array
+from ..files import PICTURES, FileError, checked_output, expanded, one_line, read_array
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
 
@@ -217,7 +216,7 @@ def check_outputs(*pictures: str | None, array: str | None = None, source: str |
     paths = [checked_output(array)] if array else []
     paths += [checked_output(path, PICTURES) for path in pictures if path]
     for number, path in enumerate(paths):
-        if source and path.exists() and os.path.exists(source) and path.samefile(source):
+        if source and path.exists() and expanded(source).exists() and path.samefile(expanded(source)):
             raise FileError(f"{path}: is the input, which is never written over")
         if path in paths[:number]:
             raise FileError(f"{path}: is named for two outputs")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expanded
 from ..messages import choose, printable
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON, POISSON_SIZE, RUNS
 from . import options, train_poisson
@@ -40,8 +41,8 @@ examples:
   unigrid train photos/ --size 64 --weights runs/hundred/seed-0 --new-head --set optimizer=adamw --set schedule=cosine
   unigrid train photos/ --size 64 --validation 0.1 --set stratify=true --set patience=5 --set mixup=0.2 --per-class
 
-Ctrl-C leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists the models; unigrid.train
-does the same from Python, for models and data of one's own. The test set is read once, at the end.
+Ctrl-C, or a scheduler's SIGTERM, leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists
+the models; unigrid.train does the same from Python, for models and data of one's own. The test set is read once, at the end.
 
 exit code: 0 done, 1 the loss diverged (the last good checkpoint is kept), 2 wrong input, 130 interrupted"""
 
@@ -143,14 +144,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import torch
+    from ..training.images.evaluation import is_out_of_memory
 
     request = _request(arguments)
     if not arguments.json:
         print(as_text(introduction(request)), flush=True)
     try:
         result = _train(request)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
     written = _write(request, result)
     show(facts_of(request, result, written), arguments.json, report)
@@ -187,7 +190,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         if start is not None:
             start.load_into(network, data)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-    held_out, folder = 0 if validation is None else len(validation), Path(arguments.out or _folder(arguments, seeds))
+    held_out, folder = 0 if validation is None else len(validation), expanded(arguments.out or _folder(arguments, seeds))
     return Request(arguments, choices, protocol, data, share, len(training), held_out, parameters, str(device), seeds, folder)
 
 
@@ -232,7 +235,7 @@ def _write(request: Request, result: TrainResult) -> list[str]:
     confusion = sum(test.confusion.numpy() for test in tests.values())
     return save_figures(
         (request.arguments.plot, lambda plots: plots.plot_training(histories, test_accuracy=accuracies)),
-        (request.arguments.confusion, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
+        (request.arguments.confusion if tests else None, lambda plots: plots.plot_confusion(confusion, request.data.classes)),
     )
 
 

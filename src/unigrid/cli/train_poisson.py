@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import expanded
 from ..messages import printable
 from ..training_defaults import POISSON, POISSON_SIZE
 from . import options
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     size, *more = arguments.size or (POISSON_SIZE,)
     if more:
         raise UsageError("--size: a Poisson problem has as many unknowns along either axis; give one number")
-    folder = Path(arguments.out or _folder(arguments, values))
+    folder = expanded(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]
         choices = options.choices(arguments, ("epochs", "learning_rate"), "field", PoissonProtocol, PoissonNetConfig)

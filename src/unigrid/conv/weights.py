@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import FileError, atomic_output, check_readable, checked_output, one_line
+from ..files import FileError, atomic_output, check_readable, checked_output, expanded, is_folder, one_line
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -113,7 +113,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     ImportError
         Without the package safetensors.
     """
-    path = Path(path)
+    path = expanded(path)
     tensors, metadata = read_weights(path)
     for key, value in clean_state_dict(module).items():
         if value.is_complex() and key in tensors and tensors[key].shape == (*value.shape, 2):
@@ -128,7 +128,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a .safetensors file, and its metadata. Raises FileError and ImportError, as `load_weights`."""
     require_safetensors()
-    if path.is_dir():
+    if is_folder(path):
         raise FileError(f"{path}: is a directory, give a file")
     check_readable(path)
     try:

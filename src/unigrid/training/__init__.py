@@ -1,7 +1,7 @@
 """Training: on labelled images, and on Poisson problems.
 
     data       data sets, published ones or one's own; their files; augmentation
-    runs       what runs of either kind share: their course, checkpoints, logs, folders, devices
+    runs       what runs of either kind share: their course, checkpoints, logs, folders, random numbers, devices
     images     `unigrid.train`: protocols, the loop, evaluation, loading of trained networks (`load_trained`)
     solvers    `unigrid.train_solver`: multigrid with trained smoothers; the only part that imports the stencil backend, and
                loaded when one of its names is used

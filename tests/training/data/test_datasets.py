@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from unigrid.files import FileError
 from unigrid.training.data import archives, datasets, download
@@ -452,6 +452,71 @@ def test_datasets_that_give_something_else_are_refused(name):
     items, text = BAD_ITEMS[name]
     with pytest.raises(ValueError, match=text):
         load(Pairs(items))
+
+
+# Pictures that cannot be read are named.
+
+
+class Folder(Dataset):
+    """As torchvision's ImageFolder: it lists its files, and opens one when it is asked for."""
+
+    def __init__(self, folder, lazily):
+        self.samples = [(str(path), number % 2) for number, path in enumerate(sorted(folder.iterdir()))]
+        self.lazily = lazily
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, number):
+        path, label = self.samples[number]
+        if self.lazily:
+            return Image.open(path), label
+        with Image.open(path) as picture:
+            return picture.convert("RGB"), label
+
+
+class Stream(IterableDataset):
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __iter__(self):
+        return iter(self.folder)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+FAULTS = {
+    "truncated": truncated,
+    "no picture": lambda path: path.write_bytes(b"<html>"),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(256, size=(12, 32, 32, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(folder / f"{number:02}.{('jpg', 'png')[number % 2]}")
+    return folder
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+@pytest.mark.parametrize("number", [4, 7], ids=["jpg", "png"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_picture_that_cannot_be_read_is_named(pictures, fault, number, lazily):
+    data = Folder(pictures, lazily)
+    path = data.samples[number][0]
+    FAULTS[fault](Path(path))
+    assert refusal(data, kind=DatasetError).startswith(f"{path}: cannot be read (")
+    part = Subset(Subset(data, range(11)), [0, 1, 2, number, 9])
+    assert refusal((part, part), kind=DatasetError).startswith(f"{path}: cannot be read (")
+    with pytest.raises(DatasetError, match=f"item {number} of the Dataset: cannot be read"):
+        load(Stream(map(data.__getitem__, range(12))))
 
 
 # Splits.

@@ -249,7 +249,7 @@ class TestPredictions:
 
     def test_batches_do_not_mix_pictures_up(self, trained, data, monkeypatch):
         whole = trained.predict(list(data.test.images[:7]), top=1)
-        monkeypatch.setattr("unigrid.training.images.inference.BATCH", 3)
+        monkeypatch.setattr("unigrid.training.images.evaluation.BATCH", 3)
         assert [one.classes for one in trained.predict(list(data.test.images[:7]), top=1)] == [one.classes for one in whole]
 
     def test_how_many_are_told(self, trained, data):

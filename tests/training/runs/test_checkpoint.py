@@ -237,6 +237,16 @@ def test_a_newer_format_is_not_taken_for_damage(three):
     assert "checkpoint-000000090.pt" in names(three)
 
 
+@pytest.mark.parametrize("earlier", [(), (10,), (10, 20, 30)])
+def test_a_newer_format_is_not_gone_back_from(tmp_path, earlier):
+    for step in earlier:
+        checkpoint.save(tmp_path, make_state(step), step)
+    write_by_hand(tmp_path / "checkpoint-000000090.pt", torch_bytes({}), version=2)
+    with pytest.raises(CheckpointError, match="written by a newer unigrid") as error:
+        checkpoint.latest(tmp_path)
+    assert one_line(error).startswith(f"{tmp_path / 'checkpoint-000000090.pt'}: ")
+
+
 def test_what_a_killed_process_left_is_swept_away_and_nothing_else(three):
     for name in (".checkpoint-000000040.pt.4711.tmp", ".best.pt.4711.tmp", ".log.csv.4711.tmp"):
         (three / name).write_bytes(b"half")

@@ -20,14 +20,15 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, Subset
 
-from ...files import os_errors
+from ...files import expanded, os_errors
 from ...messages import checked_count, choose
 from ...pictures import as_bytes, pixels_of
 from ..images.pictures import fitted
 from . import archives, download, on_disk, shapes
 from .archives import DatasetError
+from .items import items_of
 from .labelled import SPLIT_SEED, ImageData, Labelled, Split, are_numbers, listed
 
 __all__ = [
@@ -185,7 +186,7 @@ def data_directory(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of data sets: the argument, else UNIGRID_DATA, else `unigrid` in the user's cache."""
     given = data_dir if data_dir is not None else os.environ.get("UNIGRID_DATA")
     if given:
-        return Path(given).expanduser()
+        return expanded(given)
     cache = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else os.environ.get("XDG_CACHE_HOME")
     return Path(cache) / "unigrid" if cache else Path.home() / ".cache" / "unigrid"
 
@@ -414,9 +415,8 @@ def _checked_labels(labels: NDArray[Any], which: str) -> Tensor:
 
 def _from_dataset(dataset: Any, channels: str | None) -> Split:
     """Read a torch Dataset once."""
-    items = dataset if isinstance(dataset, IterableDataset) else (dataset[i] for i in range(len(dataset)))
     pictures, labels = [], []
-    for number, item in enumerate(items):
+    for number, item in enumerate(items_of(dataset)):
         try:
             picture, label = item
             labels.append(operator.index(label))

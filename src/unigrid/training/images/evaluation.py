@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,12 @@ from torch.nn import functional
 
 from ...conv.modes import evaluating
 from ...conv.weights import unwrap
+from ...files import one_line
 from ..data.augmentation import Pipeline
 
-BATCH = 500
+T = TypeVar("T")
+BATCH, VALUES = 500, 3 * 32 * 32  # most images of a batch, of that many values each; of larger ones fewer, in the same memory
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed", re.IGNORECASE)
 
 
 @final
@@ -100,18 +104,47 @@ def in_full_precision(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch, on any device, or of Python is one of memory that does not suffice."""
+    named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return named or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None)
+
+
+def in_batches(compute: Callable[[int, int], T], count: int, values: int) -> list[T]:
+    """Return compute(start, stop) of `count` images of `values` values each, batch after batch.
+
+    A batch has as many images as fit into the memory of 500 CIFAR images; where memory does not suffice, it is halved. Raises
+    MemoryError where it does not suffice for one image.
+    """
+    size, start, results = max(1, min(count, BATCH, BATCH * VALUES // values)), 0, []
+    while start < count:
+        stop = min(start + size, count)
+        try:
+            results.append(compute(start, stop))
+            start = stop
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise MemoryError(f"memory does not suffice for one image ({one_line(error)})") from error
+            size //= 2  # the next attempt comes after this block, which keeps the tensors of the failed one alive
+    return results
+
+
 def evaluate_model(
     model: nn.Module, images: Pipeline, labels: Tensor, flip: bool = False, mixed_precision: bool = False
 ) -> Evaluation:
     """Return accuracy, loss and confusion of a model over images without augmentation.
 
-    The model is in evaluation mode meanwhile. Nothing waits for the device before the end.
+    The model is in evaluation mode meanwhile. Nothing waits for the device before the end. Batches are smaller where images
+    are large, or memory does not suffice.
     """
     with evaluating(model):
-        batches = [
-            logits_of(model, images.plain(start, min(start + BATCH, len(images))), flip, mixed_precision)
-            for start in range(0, len(images), BATCH)
-        ]
+        batches = in_batches(
+            lambda start, stop: logits_of(model, images.plain(start, stop), flip, mixed_precision),
+            len(images),
+            images.channels * images.height * images.width,
+        )
     logits, labels = torch.cat(batches), labels.to(images.device)
     classes = logits.shape[1]
     counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)

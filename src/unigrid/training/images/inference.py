@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -15,14 +16,15 @@ from torch import Tensor, nn
 
 from ...conv.models import from_configuration
 from ...conv.weights import check_fit, load_clean_state_dict, precision_of
-from ...files import check_readable, one_line
+from ...files import check_readable, expanded, is_folder, one_line
 from ...messages import printable
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, Split, load_test
 from ..runs import checkpoint
 from ..runs.checkpoint import CheckpointError, Loaded
 from ..runs.devices import device_named
-from .evaluation import BATCH, Evaluation, evaluate_model, logits_of
+from ..runs.randomness import undisturbed
+from .evaluation import Evaluation, evaluate_model, in_batches, logits_of
 from .pictures import fitted, mode
 
 CUSTOM = "custom"
@@ -213,7 +215,8 @@ class TrainedModel:
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or hasattr(pictures, "getbands"):
             raise TypeError(f"pictures must be a list of them, got one {type(pictures).__name__}; write [picture]")
         images = [fitted(picture, self.shape) for picture in pictures]
-        return [one for at in range(0, len(images), BATCH) for one in self._predicted(images[at : at + BATCH], top)]
+        batches = in_batches(lambda start, stop: self._predicted(images[start:stop], top), len(images), math.prod(self.shape))
+        return [one for batch in batches for one in batch]
 
     @torch.no_grad()
     def _predicted(self, images: list[Tensor], top: int) -> list[Prediction]:
@@ -255,8 +258,9 @@ def load_trained(
         For a device that is not available.
     """
     place = device_named(device)
-    found, (configuration, weights, epoch, step) = _read(Path(path))
-    network = _network(found.path, configuration, weights) if model is None else model
+    found, (configuration, weights, epoch, step) = _read(expanded(path))
+    with undisturbed(torch.device("cpu")):  # a new network draws weights
+        network = _network(found.path, configuration, weights) if model is None else model
     try:
         load_clean_state_dict(network, weights)
     except ValueError as error:
@@ -285,7 +289,7 @@ def _read(path: Path) -> tuple[Loaded, tuple[dict[str, Any], dict[str, Tensor], 
 
 
 def _found(path: Path) -> Loaded:
-    if not path.is_dir():
+    if not is_folder(path):
         check_readable(path)
         return Loaded(path, checkpoint.load(path))
     found = checkpoint.latest(path)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ..data.augmentation import EpochPlan
 from ..data.mixing import MixingPlan
 from ..runs import checkpoint
 from ..runs.devices import compiled, compiling_pays
+from ..runs.randomness import Streams, draws
 from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
 from .evaluation import Evaluation, checked_logits, in_full_precision
@@ -75,12 +77,15 @@ class ImageProgress(Progress):
 class ImageRun(Run):
     """One network, trained in place on one setup."""
 
-    def __init__(self, model: nn.Module, setup: Setup, folder: Path | None, configuration: dict[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, setup: Setup, folder: Path | None, configuration: dict[str, Any], streams: Streams
+    ) -> None:
         super().__init__(configuration, setup.seed, folder, setup.device, setup.protocol.epochs)
         protocol, device = setup.protocol, setup.device
-        self.setup = setup
+        self.setup, self.streams = setup, streams
         model.to(device, memory_format=setup.memory_format)  # type: ignore[call-overload]
         self.given, self.model = model, unwrap(model)  # what is trained may be wrapped, what is stored is not
+        self._draws = draws(self.model)
         self.optimizer = _optimizer(self.model, protocol)
         self.average = WeightAverage(self.model, protocol.average) if protocol.average else None
         images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs
@@ -119,10 +124,19 @@ class ImageRun(Run):
     def ended(self) -> bool:
         return super().ended or self.stopped_early
 
+    @property
+    def returns_best(self) -> bool:
+        """Whether the weights of the best epoch are the ones to return and to test, instead of the last."""
+        return self.setup.protocol.patience > 0 and self.best_weights is not None
+
+    def calling(self) -> AbstractContextManager[None]:
+        """Return the context in which the network is called: where it may draw random numbers, they are the run's own."""
+        return self.streams.in_place() if self._draws else nullcontext()
+
     # one epoch
 
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
-        """Do the remaining batches of the epoch; after Ctrl-C, write a checkpoint and raise KeyboardInterrupt."""
+        """Do the remaining batches of the epoch; after Ctrl-C or SIGTERM, write a checkpoint and raise KeyboardInterrupt."""
         progress, steps = self.progress, self.setup.steps_per_epoch
         self.generator.set_state(self.epoch_began)
         plan = self.images.plan(self.generator)
@@ -134,7 +148,8 @@ class ImageRun(Run):
             module.training = False
         while progress.batch < steps:
             began = time.perf_counter()
-            self._step(plan)
+            with self.calling():
+                self._step(plan)
             last = progress.batch == steps
             stopping = interrupt.requested  # read once per step: what is saved must have been counted
             if last or stopping or progress.step % CHECK_EVERY == 0:
@@ -194,7 +209,8 @@ class ImageRun(Run):
     def _finish_epoch(self) -> Row:
         row = self.progress.row(self.setup.protocol.rate(self.progress.step - 1, self.setup.steps_per_epoch))
         if self.validation is not None and self.setup.validation is not None:
-            result = self.setup.evaluate(self.evaluated, self.validation, self.setup.validation.labels)
+            with self.calling():
+                result = self.setup.evaluate(self.evaluated, self.validation, self.setup.validation.labels)
             row |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
             self._keep_best(row["epoch"], result)
         self.progress.next_epoch(row)
@@ -218,6 +234,11 @@ class ImageRun(Run):
     def status(self) -> str:
         progress, seen = self.progress, max(self.progress.seen, 1)
         return f"epoch {progress.epoch + 1}, loss {progress.loss / seen:.3f}, {100 * progress.correct / seen:.1f} %"
+
+    def release(self) -> None:
+        """Free what only training needs: the test images take its place. No step can follow."""
+        del self.optimizer, self.images, self.labels, self.network
+        self.model.zero_grad(set_to_none=True)
 
     # checkpoints
 
@@ -244,14 +265,13 @@ class ImageRun(Run):
 
     def state(self) -> dict[str, Any]:
         """Return the whole state of the run. The learning rate is a function of the step and needs no entry."""
-        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
             **super().state(),
             "model": clean_state_dict(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else clean_state_dict(self.average.module),
             "best_weights": self.best_weights,
-            "random": {"epoch": self.epoch_began, "torch": torch.get_rng_state(), "cuda": cuda},
+            "random": {"epoch": self.epoch_began, **self.streams.plain()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -260,11 +280,13 @@ class ImageRun(Run):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             load_clean_state_dict(self.average.module, state["average"])
-        self.best_weights = state["best_weights"]
+        self.best_weights, best = state["best_weights"], self.progress.best
+        if best and not (
+            best["validation_accuracy"] >= 0 and best["epoch"] > 0 and set(self.best_weights) == set(state["model"])
+        ):
+            raise KeyError("best_weights")
         self.epoch_began = state["random"]["epoch"]
-        torch.set_rng_state(state["random"]["torch"])
-        if state["random"]["cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self.streams.restore(state["random"])
 
 
 def _optimizer(model: nn.Module, protocol: ImageProtocol) -> torch.optim.Optimizer:

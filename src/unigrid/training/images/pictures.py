@@ -7,7 +7,6 @@ with antialiasing (bicubic), and converted to gray or RGB.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ...files import FileError
+from ...files import FileError, expanded
 from ...pictures import as_bytes, pixels_of, read
 
 MODES = {1: "L", 3: "RGB"}
@@ -41,7 +40,7 @@ def mode(channels: int) -> str:
 def _bytes_of(picture: Any) -> NDArray[np.uint8]:
     """Return the pixels of a picture as bytes, (height, width) or (height, width, 3)."""
     if isinstance(picture, (str, os.PathLike)):
-        path = Path(picture)
+        path = expanded(picture)
         try:
             return as_bytes(read(path), "pictures")
         except FileError:

@@ -30,7 +30,7 @@ class SeedRun:
     reason : str
         "completed", also if the validation accuracy ended it early, or "stopped" by the callback.
     test : Evaluation or None
-        Of these weights. The test set is read at the end of a run; None for a stopped one.
+        Of these weights. The test set is read at the end of a run; None for a stopped one, and where memory did not suffice.
     epoch : int
         After which the model had its weights.
     best_epoch, best_validation_accuracy, best_test : int, float, Evaluation; None without a validation set
@@ -127,7 +127,7 @@ class TrainResult:
 
     def __str__(self) -> str:
         if self.test_accuracy is None:
-            return f"stopped after {len(self.history)} epochs; the test set was not read"
+            return f"{self.runs[-1].reason} after {len(self.history)} epochs; the test set was not read"
         text = f"test accuracy {100 * self.test_accuracy:.2f} %"
         if self.test_accuracy_std is not None:
             text += f" +- {100 * self.test_accuracy_std:.2f} (standard deviation of {len(self.runs)} seeds)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -20,16 +21,17 @@ from torch import nn
 from ...conv.models import Config, create_model
 from ...conv.modes import evaluating
 from ...conv.weights import load_clean_state_dict, precision_of, require_safetensors, save_weights, unwrap
-from ...files import atomic_output
+from ...files import atomic_output, expanded, one_line
 from ...messages import choose, nearest
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load, validation_set
 from ..data.mirrors import mirrored_pair
 from ..data.on_disk import is_path
 from ..runs.devices import bfloat16_pays, device_named
-from ..runs.folders import RESULT, WEIGHTS
+from ..runs.folders import RESULT, WEIGHTS, held
+from ..runs.randomness import Streams
 from ..runs.run import Row, TrainingError, checked_seeds
-from .evaluation import checked_logits
+from .evaluation import Evaluation, checked_logits, is_out_of_memory
 from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
 from .result import SeedRun, TrainResult
@@ -104,7 +106,8 @@ def train(
     epochs, batch_size, learning_rate, **choices
         Fields of the protocol to change: any of them.
     seed : int or sequence of int
-        Of weights, order and augmentation. Several seeds are one run each, of which mean and deviation are reported.
+        Of weights, order and augmentation; the generators of the process stay as they are. Several seeds are one run each, of
+        which mean and deviation are reported.
     device : "auto", "cpu", "cuda", ...
     data_dir, download
         Where the data are, and whether to download them from their own site if they are missing.
@@ -138,11 +141,11 @@ def train(
     unigrid.training.DatasetError
         For data that are missing or damaged, with the command that downloads them.
     FileError
-        For an `out` that holds a run already, or cannot be written.
+        For an `out` that holds a run already, in which another run is going on, or that cannot be written.
     TrainingError
         When the loss is not finite, or diverges; the last good checkpoint is kept.
     KeyboardInterrupt
-        After Ctrl-C, once a checkpoint is written: `resume=True` goes on from it.
+        After Ctrl-C or SIGTERM, once a checkpoint is written: `resume=True` goes on from it.
 
     Source: the protocols paper, course and code are those of J. He & J. Xu, MgNet (2019), and of the authors' notes and code.
 
@@ -191,23 +194,31 @@ def train(
     if model is None:
         model = IMAGE_MODEL if start is None else start.configuration(data)
     runs, configuration = [], {}
-    for number in seeds:
-        setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
-        folder = None if out is None else Path(out) if len(seeds) == 1 else Path(out) / f"seed-{number}"
-        with torch.random.fork_rng([place] if place.type == "cuda" else []):  # the user's own state is restored after it
-            torch.manual_seed(number)
-            network = _network(model, data, copies=len(seeds) > 1)
-            initialize(network, resolved.initialization)
+    with contextlib.ExitStack() as locks:
+        folders = [locks.enter_context(held(folder)) for folder in _folders(out, seeds)]
+        for number, folder in zip(seeds, folders, strict=True):
+            setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
+            streams = Streams(number, place)
+            with streams.in_place():
+                network = _network(model, data, copies=len(seeds) > 1)
+                initialize(network, resolved.initialization)
             configuration = setup.configuration(network, subset, validation)
             if start is not None:
                 start.load_into(network, data)
                 configuration["weights"] = start.described()
-            run = ImageRun(network, setup, folder, configuration)
+            run = ImageRun(network, setup, folder, configuration, streams)
             reason = run.complete(resume, callback, progress)
             runs.append(_finished(run, reason))
-        if reason == "stopped":
-            break
+            if reason == "stopped":
+                break
     return TrainResult(tuple(runs), configuration)
+
+
+def _folders(out: str | os.PathLike[str] | None, seeds: list[int]) -> list[Path | None]:
+    """Return the folder of each seed."""
+    if out is None or len(seeds) == 1:
+        return [None if out is None else expanded(out)] * len(seeds)
+    return [expanded(out) / f"seed-{number}" for number in seeds]
 
 
 def _is_poisson(dataset: Any) -> bool:
@@ -291,48 +302,59 @@ def _check_weights(network: nn.Module) -> None:
 
 def _finished(run: ImageRun, reason: str) -> SeedRun:
     """Evaluate the test set, once, write the result, and return the model with the weights that were tested."""
-    setup, best = run.setup, run.progress.best or {}
-    test = best_test = None
+    best, test, best_test = run.progress.best or {}, None, None
     if run.average is not None:
         run.model.load_state_dict(run.average.module.state_dict())
         run.average = None
-    chosen = setup.protocol.patience > 0 and run.best_weights is not None
-    if chosen:
+    if run.returns_best:
         load_clean_state_dict(run.model, run.best_weights or {})
     if reason == "completed":
-        images = setup.pipeline(setup.data.test.images, run.dtype)
-        test = setup.evaluate(run.model, images, setup.data.test.labels)
-        if not math.isfinite(test.loss):
-            raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
-        if chosen:
-            best_test = test
-        elif run.best_weights is not None:
-            last = copy.deepcopy(run.model.state_dict())
-            load_clean_state_dict(run.model, run.best_weights)
-            best_test = setup.evaluate(run.model, images, setup.data.test.labels)
-            run.model.load_state_dict(last)
+        run.release()
+        try:
+            with run.calling():
+                test, best_test = _tests(run)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            print(f"unigrid: the test set is not read: {one_line(error)}", file=sys.stderr)
     result = SeedRun(
         seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
-        epoch=best["epoch"] if chosen else run.progress.epoch,
+        epoch=best["epoch"] if run.returns_best else run.progress.epoch,
         best_epoch=best.get("epoch"), best_validation_accuracy=best.get("validation_accuracy"), best_test=best_test,
         folder=run.folder, checkpoint=run.checkpoint, seconds=run.progress.seconds,
     )  # fmt: skip
-    if run.folder is not None and test is not None:
+    if run.folder is not None and reason == "completed":
         _write_result(result, run.folder, run.configuration)
     return result
 
 
+def _tests(run: ImageRun) -> tuple[Evaluation, Evaluation | None]:
+    """Return the evaluations of the run's weights and of its best ones, if there are any; its weights stay what they are."""
+    setup = run.setup
+    images = setup.pipeline(setup.data.test.images, run.dtype)
+    test = setup.evaluate(run.model, images, setup.data.test.labels)
+    if not math.isfinite(test.loss):
+        raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
+    if run.best_weights is None or run.returns_best:
+        return test, test if run.returns_best else None
+    last = copy.deepcopy(run.model.state_dict())
+    load_clean_state_dict(run.model, run.best_weights)
+    try:
+        return test, setup.evaluate(run.model, images, setup.data.test.labels)
+    finally:
+        run.model.load_state_dict(last)
+
+
 def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> None:
-    assert run.test is not None
     record = {
         **run.to_dict(),
         "epochs": len(run.history),
         "step": run.history[-1]["step"],
         "synthetic": configuration["dataset"]["synthetic"],
-        "confusion": run.test.confusion.tolist(),
+        "confusion": run.test.confusion.tolist() if run.test else None,
     }
     with atomic_output(folder / RESULT) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     stored = {"model": configuration["model"], "classes": configuration["dataset"]["classes"]}
-    metadata = {name: json.dumps(value) for name, value in stored.items()} | {"test_accuracy": f"{run.test.accuracy:.4f}"}
-    save_weights(run.model, folder / WEIGHTS, metadata)
+    metadata = {name: json.dumps(value) for name, value in stored.items()}
+    save_weights(run.model, folder / WEIGHTS, metadata | ({"test_accuracy": f"{run.test.accuracy:.4f}"} if run.test else {}))

@@ -1,1 +1,1 @@
-"""What runs of either kind share: their course (`run`), checkpoints, logs, folders, devices."""
+"""What runs of either kind share: their course (`run`), checkpoints, logs, folders, random numbers, devices."""

@@ -45,6 +45,10 @@ class CheckpointError(FileError):
     """A checkpoint that is missing, damaged or of a newer format, or a file that is none; one line, beginning with the path."""
 
 
+class NewerFormatError(CheckpointError):
+    """A whole checkpoint that only a later version of unigrid can read."""
+
+
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """A checkpoint that was read: its state as passed to `save`, tensors on the CPU.
@@ -97,7 +101,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     version, payload = _verified(path)
     if version > VERSION:
-        raise CheckpointError(
+        raise NewerFormatError(
             f"{path}: written by a newer unigrid (format {version}, this one reads {VERSION}); pip install --upgrade unigrid"
         )
     stream = io.BytesIO(payload)
@@ -146,12 +150,15 @@ def _check_extent(state: Any, size: int) -> None:
 def latest(folder: Path) -> Loaded | None:
     """Return the newest checkpoint of the folder that is whole, or None where there is none at all.
 
-    Raises CheckpointError if there are checkpoints and none of them can be loaded; each is named.
+    Raises CheckpointError if there are checkpoints and none of them can be loaded; each is named. Also for one of a newer
+    format, for which there is no going back.
     """
     faults: list[str] = []
     for path in reversed(_checkpoints(folder)):
         try:
             state = load(path)
+        except NewerFormatError:  # going back to an earlier one would repeat, and mix, what a later version has done
+            raise
         except CheckpointError as error:
             faults.append(str(error))
         else:

@@ -1,17 +1,54 @@
-"""The folder of a run: which run it holds, and whether another may go on in it."""
+"""The folder of a run: which run it holds, whether another may go on in it, and that only one does at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...files import FileError
+from filelock import SoftFileLock, Timeout
+
+from ...files import FileError, is_folder, make_folder, os_errors
 from . import checkpoint
 
 SPELLED = {("model.cycle", "\\"): "down"}  # values as earlier versions wrote them, and as they are written now
 RESULT, WEIGHTS = "result.json", "weights.safetensors"  # written at the end of a run
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def held(folder: Path | None) -> Iterator[Path | None]:
+    """Yield the folder of a run, made if it is missing, in which nothing else runs meanwhile: no thread, process or host.
+
+    The lock is a file with process and host. Where that process of this host is gone, the lock is taken over.
+
+    Raises FileError for a folder that is held, or cannot be written to.
+    """
+    if folder is None:
+        yield None
+        return
+    made = not is_folder(folder)
+    lock = SoftFileLock(make_folder(folder) / LOCK, timeout=0)
+    with os_errors(folder, "cannot be written to"):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FileError(f"{folder}: another run is in it, {_holder(folder / LOCK)}") from None
+    try:
+        yield folder
+    finally:
+        lock.release()
+        if made:
+            with contextlib.suppress(OSError):  # it stays if anything is in it
+                folder.rmdir()
+
+
+def _holder(lock: Path) -> str:
+    with os_errors(lock, "cannot be read"):
+        process, host, *_ = [*lock.read_text(errors="replace").split(), "unknown", "unknown"]
+    return f"process {process} on {host}; wait for its end, choose another folder, or remove {lock} if there is no such process"
 
 
 def last_checkpoint(folder: Path, resume: bool) -> checkpoint.Loaded | None:
@@ -19,7 +56,7 @@ def last_checkpoint(folder: Path, resume: bool) -> checkpoint.Loaded | None:
 
     Raises FileError where there is one and `resume` is false.
     """
-    found = checkpoint.latest(folder) if folder.is_dir() else None
+    found = checkpoint.latest(folder) if is_folder(folder) else None
     if found is None:
         return None
     if not resume:
@@ -48,6 +85,8 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, 
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+    elif isinstance(now, dict):
+        raise TypeError(f"{place or 'configuration'} is no dictionary")
     elif (SPELLED.get((place, before), before) if isinstance(before, str) else before) != now:
         yield place, before, now
 
@@ -55,4 +94,5 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, 
 def remove_result(folder: Path) -> None:
     """Remove the result of fewer epochs from the folder of a run that goes on."""
     for name in (RESULT, WEIGHTS):
-        (folder / name).unlink(missing_ok=True)
+        with os_errors(folder / name, "cannot be removed"):
+            (folder / name).unlink(missing_ok=True)

@@ -22,9 +22,11 @@ from tqdm import tqdm
 
 from ...files import FileError
 from . import checkpoint, folders
+from .checkpoint import CheckpointError
 from .logs import Log, write_run_facts
 
 Row = dict[str, Any]
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class TrainingError(RuntimeError):
@@ -40,29 +42,35 @@ class TrainingError(RuntimeError):
 
 @dataclass
 class Interrupt:
-    """Ctrl-C, deferred to the end of the current step. A second one is not deferred."""
+    """Ctrl-C or the end of a job, deferred to the end of the current step. A second Ctrl-C is not deferred.
+
+    A scheduler ends a job by SIGTERM, often by more than one, a terminal that closes by SIGHUP. Where these are ignored, as
+    under nohup, or handled by the user's program, they stay so.
+    """
 
     requested: bool = False
 
     @classmethod
     @contextmanager
     def deferred(cls) -> Iterator[Interrupt]:
-        """Yield the interrupt that Ctrl-C sets. Outside the main thread, to which Python delivers signals, it is never set."""
+        """Yield the interrupt that signals set. Outside the main thread, to which Python delivers them, it is never set."""
         interrupt = cls()
         if threading.current_thread() is not threading.main_thread():
             yield interrupt
             return
 
         def request(number: int, frame: Any) -> None:
-            if interrupt.requested:
+            if interrupt.requested and number == signal.SIGINT:
                 raise KeyboardInterrupt
             interrupt.requested = True
 
-        before = signal.signal(signal.SIGINT, request)
+        ends = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, *ends)}
         try:
             yield interrupt
         finally:
-            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)  # None: not set from Python
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: not set from Python
 
 
 @dataclass
@@ -97,7 +105,7 @@ class Run(ABC):
     def epoch(self, interrupt: Interrupt, watch: Callable[[], None]) -> Row:
         """Do the next epoch, or the rest of it; count it, and return its row. `watch` is called every few steps.
 
-        Raises KeyboardInterrupt after Ctrl-C, and TrainingError when the loss is not finite, or diverges.
+        Raises KeyboardInterrupt after Ctrl-C or SIGTERM, and TrainingError when the loss is not finite, or diverges.
         """
 
     @abstractmethod
@@ -113,8 +121,15 @@ class Run(ABC):
         return {"configuration": self.configuration, "progress": asdict(self.progress)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken. Raises ValueError where it does not fit the model."""
-        self.progress = type(self.progress)(**state["progress"])
+        """Go back to where `state` was taken.
+
+        Raises ValueError where it does not fit the model, and KeyError or TypeError where it is not the state of such a run.
+        """
+        stored, fresh = type(self.progress)(**state["progress"]), asdict(type(self.progress)())
+        for name, value in asdict(stored).items():
+            if fresh[name] is not None and type(value) is not type(fresh[name]):
+                raise TypeError(f"progress: {name} is a {type(value).__name__}")
+        self.progress = stored
 
     def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return a stored configuration as this version writes it."""
@@ -178,11 +193,17 @@ class Run(ABC):
         found = folders.last_checkpoint(self.folder, resume)
         if found is None:
             return -1 if resume else None
-        folders.check_same_run(self.folder, self.comparable(found.state.get("configuration", {})), self.configuration)
         try:
+            folders.check_same_run(self.folder, self.comparable(found.state["configuration"]), self.configuration)
             self.restore(found.state)
+        except FileError:
+            raise
         except ValueError as error:  # a network of one's own, of other shapes
             raise FileError(f"{self.folder}: {error}") from None
+        except (KeyError, TypeError, AttributeError):
+            raise CheckpointError(
+                f"{found.path}: not the state of a run of this version of unigrid, which cannot go on"
+            ) from None
         self.checkpoint, self._saved = found.path, (self.progress.epoch, self.progress.step)
         rows = self.progress.history
         return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,11 @@ import torch
 from ...analysis.measured import measured_factor
 from ...conv.threads import one_thread
 from ...conv.weights import require_safetensors, save_weights
+from ...files import expanded
 from ...messages import nearest
 from ...stencil.problem import Poisson
 from ...training_defaults import POISSON_PROTOCOL, POISSON_SIZE
-from ..runs.folders import WEIGHTS
+from ..runs.folders import WEIGHTS, held
 from ..runs.run import Row, checked_seeds
 from .net import PoissonNet, PoissonNetConfig
 from .protocols import PoissonProtocol, protocol_named
@@ -72,11 +72,11 @@ def train_solver(
     ValueError, TypeError
         For unknown names and values that do not fit; the message has the value, what is allowed, and the nearest name.
     FileError
-        For an `out` that holds a run already, or cannot be written.
+        For an `out` that holds a run already, in which another run is going on, or that cannot be written.
     TrainingError
         When the loss is not finite, or the cycle diverges; the last good checkpoint is kept.
     KeyboardInterrupt
-        After Ctrl-C: the current epoch is lost, those before it are in the checkpoint.
+        After Ctrl-C or SIGTERM: the current epoch is lost, those before it are in the checkpoint.
 
     Source: A. Katrutsa, T. Daulbaev, I. Oseledets, Black-box learning of multigrid parameters, J. Comput. Appl. Math. 368
     (2020), for training through the cycle.
@@ -91,13 +91,14 @@ def train_solver(
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     run = new_run(problems, model, protocol, seed, out, **choices)
-    with one_thread():
-        reason = run.complete(resume, callback, progress)
-    with torch.no_grad():
-        factors = tuple(measured_factor(run.net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in run.problems)
-    run.net.problem = run.problems[0]
-    if run.folder is not None and reason == "completed":
-        save_weights(run.net, run.folder / WEIGHTS, {"factor": f"{max(factors):.5f}"})
+    with held(run.folder):
+        with one_thread():
+            reason = run.complete(resume, callback, progress)
+        with torch.no_grad():
+            factors = tuple(measured_factor(run.net.on(problem), cycles=MEASURED_CYCLES, last=5) for problem in run.problems)
+        run.net.problem = run.problems[0]
+        if run.folder is not None and reason == "completed":
+            save_weights(run.net, run.folder / WEIGHTS, {"factor": f"{max(factors):.5f}"})
     history, seconds = run.progress.history, run.progress.seconds
     return PoissonResult(run.net, factors, history, reason, run.folder, run.checkpoint, seconds, run.configuration)
 
@@ -116,7 +117,7 @@ def new_run(problems: Any, model: Any, protocol: Any, seed: Any, out: Any, **cho
     if out is not None:
         require_safetensors()
     kind = FourierRun if resolved.name == "fourier" else RandomRun
-    return kind(net, chosen, resolved, seeds[0], None if out is None else Path(out), net is not model)
+    return kind(net, chosen, resolved, seeds[0], None if out is None else expanded(out), net is not model)
 
 
 def _checked(problems: Any) -> tuple[Poisson, ...]:
