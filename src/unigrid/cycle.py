@@ -20,10 +20,12 @@ J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), algorithms 1 and 3 (the same d
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, final
 
 Array = Any  # whatever has + and -: an ndarray, a tensor
 VISITS = {"V": "V", "W": "WW", "F": "FV"}  # the visits to the next level that a visit of each kind makes
+MOST_STEPS = 10_000  # of a smoother: more would be a solver, and one that takes days
 
 
 class Operator(ABC):
@@ -104,8 +106,9 @@ class Steps(Smoother):
     count: int
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count must be >= 1, got {self.count!r}; no smoothing at all is a smoother None")
+        if isinstance(self.count, bool) or not 1 <= index(self.count) <= MOST_STEPS:
+            raise ValueError(f"count must be an integer from 1 to {MOST_STEPS}; no smoothing at all is a smoother None")
+        object.__setattr__(self, "count", index(self.count))
 
     @property
     def cost(self) -> float:

@@ -11,14 +11,13 @@ that are left, and never depends on whether somebody watches. A run ends only wh
 from __future__ import annotations
 
 import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, final
 
-from .messages import checked_count
+from .messages import checked_count, checked_number, shown
 from .solution import Array, ConvergenceError, Reason, Solution
 
 Callback = Callable[[Solution], Any]
@@ -125,18 +124,21 @@ class Tolerance:
     one_pass: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            may_be_none = " or None" if name == "rtol" else ""
-            if (name, value) != ("rtol", None) and not (
-                isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0
-            ):
-                raise ValueError(f"{name} must be a finite number >= 0{may_be_none}, got {value!r}")
+        if self.rtol is not None and not _is_plain(self.rtol):
+            object.__setattr__(self, "rtol", checked_number("rtol", self.rtol, "a finite number >= 0 or None"))
+        if not _is_plain(self.atol):
+            object.__setattr__(self, "atol", checked_number("atol", self.atol))
         if type(self.maxiter) is not int or self.maxiter < 1:
-            checked_count("maxiter", self.maxiter)
+            object.__setattr__(self, "maxiter", checked_count("maxiter", self.maxiter))
 
     def target(self, b_norm: float) -> float:
         """The absolute tolerance, round-off aside."""
         return max((self.default_rtol if self.rtol is None else self.rtol) * b_norm, self.atol)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a tolerance needs neither a check nor a conversion: that of most calls."""
+    return type(value) is float and 0.0 <= value < math.inf
 
 
 def iterate(
@@ -154,7 +156,7 @@ def iterate(
         Receives the Solution so far after each iteration. StopIteration ends the run as `stopped`; any other exception passes.
     """
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable with a Solution, or None, got {callback!r}")
+        raise TypeError(f"callback must be callable with a Solution, or None, got {shown(callback)}")
     b_norm = system.residual_norm(None)
     u = None if b_norm == 0.0 else u  # b = 0 has the solution 0, whatever the start
     residuals = [b_norm if u is None else system.residual_norm(u)]
@@ -179,9 +181,9 @@ def iterate(
         verdict = _verdict(residuals, b_norm, tolerance, round_off)
         ended = None if iteration.under_way else verdict
         if callback is not None:
-            shown = outcome(iteration.current(), *(ended or (Reason.MAXITER, ", still running")))
+            so_far = outcome(iteration.current(), *(ended or (Reason.MAXITER, ", still running")))
             try:
-                callback(replace(shown, u=system.view(shown.u)))
+                callback(replace(so_far, u=system.view(so_far.u)))
             except StopIteration:
                 return outcome(iteration.current(), *(ended or (Reason.STOPPED, ", by the callback")))
         if ended is not None:

@@ -200,7 +200,7 @@ def test_what_cannot_be_drawn_is_refused(model):
         plots.plot_levels(model, torch.zeros(2, 3, 16, 16))
     with pytest.raises(ValueError, match=r"got shape \(16, 16\)"):
         plots.plot_levels(model, torch.zeros(16, 16))
-    with pytest.raises(ValueError, match="channels must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="channels must be an integer >= 1, got 0"):
         plots.plot_levels(model, torch.zeros(3, 16, 16), channels=0)
     with pytest.raises(TypeError, match="Linear has no forward_intermediates"):
         plots.plot_levels(torch.nn.Linear(3, 3), torch.zeros(3, 16, 16))

@@ -146,7 +146,7 @@ def test_kernels_alone():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(ValueError, match="count must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="count must be an integer >= 1, got 0"):
         plots.plot_kernels(conv.MgNet(features=4, steps=(1,)), count=0)
     with pytest.raises(TypeError, match="Linear has no cycle with levels"):
         plots.plot_kernels(torch.nn.Linear(3, 3))

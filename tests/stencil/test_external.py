@@ -384,3 +384,50 @@ def test_symmetry_is_refused_with_it():
     for refuse in (cycle.symmetric, cycle.aspreconditioner, lambda: cycle.solve(np.ones((15, 15)), accelerate="cg")):
         with pytest.raises(ValueError, match="leave out post_smoother"):
             refuse()
+
+
+# Why one fails.
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"spacing": 1.0},
+        {"spacing": 1.05 / 32},
+        {"reaction": 100.0},
+        {"centering": "cell"},
+        {"boundary": ["neumann", "dirichlet"]},
+    ],
+    ids=str,
+)
+def test_a_network_of_another_problem_is_named_as_the_cause(to_conv, other):
+    network = to_conv(unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother="jacobi"))
+    f = np.random.default_rng(1).standard_normal((31, 31))
+    assert "One cycle changes" not in unigrid.solve(f, cycle=network).message
+    with pytest.raises(unigrid.ConvergenceError, match="made for another spacing, boundary or reaction") as error:
+        unigrid.solve(f, cycle=network, **other)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_a_network_of_lower_precision_is_named_as_the_cause(to_conv, kind):
+    torch = pytest.importorskip("torch")
+    network = to_conv(unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother="jacobi")).to(getattr(torch, kind))
+    solution = unigrid.solve(np.ones((31, 31)), cycle=network, raise_on_failure=False)
+    assert not solution.converged
+    assert "computes in a lower precision" in solution.message
+
+
+def test_trained_smoothers_are_named_where_they_fail():
+    kernels = np.zeros((1, 1, 3, 3))
+    kernels[0, 0, 1, 1] = 3.0
+    smoother = unigrid.LearnedSmoother(kernels)
+    cycle = unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother=smoother, pre=1, post=1)
+    failed = cycle.solve(np.ones((31, 31)), raise_on_failure=False)
+    assert not failed.converged
+    assert "unigrid.train_solver(problem)" in failed.message
+    kernels[0, 0, 1, 1] = 0.8
+    fine = unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother=unigrid.LearnedSmoother(kernels)).solve(np.ones((31, 31)))
+    assert "trained" not in fine.message
+    plain = unigrid.solve(np.ones((31, 31)), smoother=unigrid.Jacobi(3.0), raise_on_failure=False)
+    assert "trained" not in plain.message

@@ -215,3 +215,39 @@ def test_smoothers_are_values(smoother):
 def test_integers_of_other_precision_are_refused():
     with pytest.raises(TypeError, match="float32 or float64, got int64"):
         unigrid.Poisson(5).operator(np.ones(5, np.int64))
+
+
+# So many steps that Ctrl-C would wait for long.
+
+
+@pytest.mark.usefixtures("deep")
+@pytest.mark.parametrize("shape", [(40, 41), (12, 13, 14)], ids=str)
+@pytest.mark.parametrize(
+    ("smoother", "pre", "fused"),
+    [
+        (unigrid.Chebyshev(128), 1, True), (unigrid.Chebyshev(129), 1, False), (unigrid.Chebyshev(10), 13, False),
+        (unigrid.Jacobi(), 128, True), (unigrid.Jacobi(), 129, False), (unigrid.RedBlack(), 64, True),
+        (unigrid.RedBlack(), 65, False), (unigrid.RedBlack((1.0,) * 130), 1, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_more_steps_than_one_pass_should_do_are_done_one_after_the_other(shape, smoother, pre, fused):
+    cycle = unigrid.StencilCycle(unigrid.Poisson(shape), smoother=smoother, pre=pre, post=1, post_smoother="jacobi")
+    if isinstance(smoother, unigrid.RedBlack):
+        cycle = unigrid.StencilCycle(unigrid.Poisson(shape), smoother=smoother, pre=pre, post=pre)
+    assert (cycle.own_levels[0].fused is not None) == fused
+    b = np.random.default_rng(0).standard_normal(shape)
+    np.testing.assert_allclose(cycle(b), cycle.composed()(b), rtol=1e-9, atol=1e-12 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: unigrid.Chebyshev(10**5), lambda: unigrid.Steps(unigrid.Jacobi(), 10**30),
+        lambda: unigrid.StencilCycle(unigrid.Poisson((9, 9)), pre=10**30),
+        lambda: unigrid.Smoothing(unigrid.Jacobi(), 1, unigrid.Jacobi(), 10**5),
+    ],
+)  # fmt: skip
+def test_steps_that_would_take_days_are_refused(make):
+    with pytest.raises(ValueError, match=r"must be an integer from [01] to 10000"):
+        make()

@@ -232,6 +232,41 @@ def test_ctrl_c_at_any_line_of_the_team_leaves_it_usable(own_team):
     assert 20 < line < 499
 
 
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["no thread", "no memory"])
+def test_without_a_thread_to_be_had_kernels_run_serially(allowed, error, own_team, monkeypatch):
+    own_team()
+    started, start = [], threading.Thread.start
+
+    def refusing(thread):
+        if len(started) >= allowed:
+            raise error
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    caller = threading.get_ident()
+
+    def kernel(first, last):
+        return first, threading.get_ident() == caller
+
+    for _ in range(2):
+        results = threading_module.over_slabs(kernel, 3, 10**9)
+        assert [first for first, _ in results] == [0, 1, 2]
+        assert all(serial for _, serial in results) == (allowed < 2)
+    allowed = 2  # threads are to be had again
+    assert not all(serial for _, serial in threading_module.over_slabs(kernel, 3, 10**9))
+
+
+def test_a_solve_without_threads_is_the_same(use_threads, monkeypatch):
+    f = rough((60, 61))
+    expected = unigrid.solve(f).u
+    use_threads(3)
+    monkeypatch.setattr(threading_module, "_team", type(threading_module._team)(3))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+    np.testing.assert_array_equal(unigrid.solve(f).u, expected)
+
+
 def test_the_number_of_threads_is_what_was_set():
     before = unigrid.get_num_threads()
     try:
@@ -252,7 +287,7 @@ def test_the_environment_sets_the_number_of_threads(monkeypatch):
     assert threading_module._default_threads() == 3
     monkeypatch.delenv("UNIGRID_NUM_THREADS")
     assert threading_module._default_threads() >= 1
-    for bad in ("0", "many", "-1", "1.5", ""):
+    for bad in ("0", "many", "-1", "1.5", "", "\u00b2", "9" * 5000):
         monkeypatch.setenv("UNIGRID_NUM_THREADS", bad)
         with pytest.raises(ValueError, match="UNIGRID_NUM_THREADS must be an integer >= 1"):
             threading_module._default_threads()

@@ -10,8 +10,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother, Steps
-from ..messages import checked_count, choose, reject_unknown_keywords
+from ..cycle import MOST_STEPS, VISITS, MultigridCycle, Prolongation, Restriction, Smoother, Steps
+from ..messages import checked_count, choose, reject_unknown_keywords, shown
 from ..stencil.cycle import StencilCycle
 from ..stencil.problem import Poisson
 from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing, sweeps_of
@@ -23,6 +23,7 @@ from .symbols import OperatorSymbol, Reals, Symbols, checked_stencil, is_low, wr
 
 COARSE = ("rediscretized", "galerkin")
 SAMPLES = {1: 512, 2: 128, 3: 32}  # frequencies along each axis of the finest grid, by the number of axes
+MOST_SAMPLES, MOST_LEVELS = 2**16, 20
 NEAR_ZERO = 1e-3  # radians: the limit theta -> 0, where the coarse operator itself vanishes
 
 
@@ -124,7 +125,7 @@ class FourierAnalysis:
         self.prolongation = _recipe(prolongation, PROLONGATIONS, "prolongation")
         self.coarse = choose(coarse, COARSE, "coarse") if isinstance(coarse, str) else _checked_stencils(coarse, self.ndim)
         self.kind = choose(cycle, VISITS, "cycle")
-        self.samples = SAMPLES[self.ndim] if samples is None else checked_count("samples", samples, 4)
+        self.samples = SAMPLES[self.ndim] if samples is None else checked_count("samples", samples, 4, MOST_SAMPLES)
         self._operators = [finest]
         self._transfers: list[TransferStencils] = []
 
@@ -180,7 +181,7 @@ class FourierAnalysis:
 
         It is the same for any number for smoothers that couple no frequencies; for red-black it grows.
         """
-        checked_count("steps", steps, 1)
+        steps = checked_count("steps", steps, 1, MOST_STEPS)
         count = 4 * math.ceil(self.samples / 4)  # so that pi/2, where many smoothers are at their worst, is one of them
         theta = np.linspace(-np.pi, np.pi, count, endpoint=False)
         factor, low = self._step(theta, steps)
@@ -193,7 +194,7 @@ class FourierAnalysis:
         theta + (pi, .., pi): there it is the spectral radius of S on those of the two that are high frequencies like theta, or
         low ones like theta; so its largest value at high frequencies is the smoothing factor, to within the resolution.
         """
-        checked_count("resolution", resolution, 2)
+        resolution = checked_count("resolution", resolution, 2, MOST_SAMPLES)
         theta = np.linspace(-np.pi, np.pi, resolution, endpoint=False) + np.pi / resolution
         return theta, self._step(theta, 1)[0]
 
@@ -209,6 +210,7 @@ class FourierAnalysis:
         levels. H modes are coupled, 2^(axes (levels - 1)), and the work per set grows like H^3: three levels take a tenth of a
         second in 2-D, a second in 3-D.
         """
+        levels = checked_count("levels", levels, 2, MOST_LEVELS)
         blocks = self.cycle_symbol(*self._base_frequencies(levels).T, levels=levels)[1]
         return float(np.abs(np.linalg.eigvals(blocks)).max())
 
@@ -219,7 +221,7 @@ class FourierAnalysis:
         The sets are the frequencies in [-pi, pi), (..., H, axes), the matrices are E, (..., H, H), in that order. Where a mode
         is constant on the coarsest grid and its operator vanishes, its part of the coarse correction is zero.
         """
-        checked_count("levels", levels, 2)
+        levels = checked_count("levels", levels, 2, MOST_LEVELS)
         if len(frequencies) != self.ndim:
             raise ValueError(f"{self.ndim} axes need as many frequencies, got {len(frequencies)}")
         base = np.stack(np.broadcast_arrays(*frequencies), axis=-1)
@@ -280,7 +282,7 @@ class FourierAnalysis:
 
     def _base_frequencies(self, levels: int) -> Reals:
         """Return sampled base frequencies, (count, axes), without 0, and only one of theta and -theta."""
-        counts = self._coupled(checked_count("levels", levels, 2))
+        counts = self._coupled(levels)
         axes = []
         for axis, count in enumerate(counts):
             half = max(1, math.ceil(self.samples / count / 2))
@@ -326,7 +328,7 @@ def _smoothing(
     if all(each is None for each in (smoother, pre, post_smoother, post)) and isinstance(operator, Poisson):
         tuned = Smoothing.tuned(operator.grid.ndim)
         return tuned.smoother, tuned.pre, tuned.post_smoother, tuned.post
-    pre, post = (checked_count(name, SWEEPS if n is None else n, 0) for name, n in (("pre", pre), ("post", post)))
+    pre, post = (checked_count(name, SWEEPS if n is None else n, 0, MOST_STEPS) for name, n in (("pre", pre), ("post", post)))
     if smoother is None and (pre or post or post_smoother is not None):
         smoother = RedBlack()
     first = _smoother(smoother)
@@ -355,7 +357,7 @@ def _recipe(given: Any, named: Any, what: str) -> TransferRecipe:
 def _checked_stencils(stencils: Sequence[ArrayLike], ndim: int) -> list[Reals]:
     """Return the operators of the coarser levels, given as stencils."""
     if not isinstance(stencils, Iterable):
-        raise TypeError(f"coarse must be {', '.join(map(repr, COARSE))}, or a sequence of stencils, got {stencils!r}")
+        raise TypeError(f"coarse must be {', '.join(map(repr, COARSE))}, or a sequence of stencils, got {shown(stencils)}")
     checked = [checked_stencil(stencil) for stencil in stencils]
     if not checked or any(stencil.ndim != ndim for stencil in checked):
         raise ValueError(f"coarse must be {', '.join(map(repr, COARSE))}, or a stencil of {ndim} axes for each coarser level")

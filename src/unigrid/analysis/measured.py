@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..messages import checked_count, entries_of, shown
+
+MOST_CYCLES = 10**6
+
 
 def measured_factor(
     cycle: Callable[[Any, Any], Any], shape: tuple[int, ...] | None = None, *, cycles: int = 40, last: int = 3, seed: int = 0
@@ -44,14 +48,20 @@ def measured_factor(
 
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), section 2.5.2.
     """
-    if not cycles > last >= 1:
-        raise ValueError(f"cycles must be more than last, and last at least 1; got cycles={cycles}, last={last}")
+    cycles, last, seed = (
+        checked_count("cycles", cycles, 1, MOST_CYCLES),
+        checked_count("last", last),
+        checked_count("seed", seed, 0),
+    )
+    if not cycles > last:
+        raise ValueError(f"cycles must be more than last, and last at least 1; got cycles={shown(cycles)}, last={shown(last)}")
     problem: Any = getattr(cycle, "problem", None)
     if shape is None:
         if problem is None:
             raise ValueError(f"a {type(cycle).__name__} has no problem of its own: give the shape of its grid")
-        shape = tuple(problem.shape)
-    fits = problem is not None and problem.shape == tuple(shape)
+        shape = problem.shape
+    shape = tuple(checked_count("an entry of shape", n) for n in entries_of(shape) or (shape,))
+    fits = problem is not None and problem.shape == shape
     project: Any = problem.compatible if fits else (lambda u: u)
     zero, error = np.zeros(shape), project(np.random.default_rng(seed).standard_normal(shape))
     error /= np.linalg.norm(error)

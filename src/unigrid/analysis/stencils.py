@@ -19,6 +19,7 @@ from scipy import ndimage
 from ..messages import choose
 from ..stencil.grid import Axis, Grid, Periodic
 from ..stencil.operator import StencilOperator
+from ..stencil.problem import per_axis
 from ..stencil.transfers import TransferRecipe
 from .symbols import Reals, center, checked_stencil, entries, is_low, symbol
 
@@ -66,11 +67,9 @@ class StencilOnGrid:
             raise ValueError(f"stencils of 1, 2 or 3 axes can be analyzed, got shape {array.shape}")
         if center(array) == 0.0:
             raise ValueError("the middle of the stencil, the diagonal of the operator, is 0: no smoother here can divide by it")
-        distances = np.asarray(1.0 if spacing is None else spacing, dtype=np.float64)
-        if distances.shape not in ((), (array.ndim,)) or not np.isfinite(distances).all() or (distances <= 0).any():
-            raise ValueError(f"spacing must be a positive number, or one for each of {array.ndim} axes, got {spacing!r}")
+        distances = per_axis(1.0 if spacing is None else spacing, array.ndim, "spacing")
         centering = choose(centering or "vertex", ("vertex", "cell"), "centering")
-        return StencilOnGrid(array, endless(np.broadcast_to(distances, array.ndim).tolist(), centering), 0.0, False)
+        return StencilOnGrid(array, endless(distances, centering), 0.0, False)
 
     @staticmethod
     def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import Operator
+from ..stencil.grid import double_array
 from ..stencil.operator import StencilOperator
 
 Reals = NDArray[np.float64]
@@ -52,10 +53,7 @@ def symbol(stencil: ArrayLike, *frequencies: ArrayLike) -> Symbols:
 
 def checked_stencil(stencil: ArrayLike) -> Reals:
     """Return the stencil as an array; raise TypeError or ValueError if it is not a valid one."""
-    try:
-        array = np.asarray(stencil, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"a stencil is an array of numbers, of odd sides; got {stencil!r}") from None
+    array = double_array(stencil, "a stencil")
     if array.ndim == 0 or any(side % 2 == 0 for side in array.shape):
         raise ValueError(
             f"a stencil needs an odd number of entries along each axis, its middle is s = 0; got shape {array.shape}"

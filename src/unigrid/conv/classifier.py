@@ -82,7 +82,7 @@ class Classifier(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Give the network a new, untrained head for another number of classes."""
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
-        self.head = _head(self.num_features, num_classes).to(self.head.weight)
+        self.head = _head(self.num_features, self.num_classes).to(self.head.weight)
 
     def _checked(self, images: Tensor) -> Tensor:
         return _checked_images(images, type(self).__name__, self.config.in_channels, len(self.cycle.levels))

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..messages import checked_count, nearest
+from ..messages import checked_count, entries_of, nearest, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+MOST = 10**6  # layers, channels or classes
 Config = TypeVar("Config", bound="DataclassInstance")
 
 
@@ -36,21 +37,22 @@ def normalize_levels(config: Any, names: Sequence[str]) -> None:
     counting = names[0]
     for name in names:
         value = getattr(config, name)
-        value = tuple(value) if isinstance(value, list) else value
-        object.__setattr__(config, name, value)
-        levels = getattr(config, counting)
-        if not isinstance(levels, tuple) or not levels:
-            raise ValueError(f"{counting} must have one entry per level, such as (2, 2, 2, 2), got {levels!r}")
-        values = per_level(value, len(levels))
-        if len(values) != len(levels):
+        entries = entries_of(value)
+        levels = entries if name == counting else getattr(config, counting)
+        if not levels:
+            raise ValueError(f"{counting} must have one entry per level, such as (2, 2, 2, 2), got {shown(value)}")
+        if entries is None:
+            object.__setattr__(config, name, checked_count(name, value, 1, MOST))
+            continue
+        if len(entries) != len(levels):
             raise ValueError(
-                f"{name} has {len(values)} entries, {counting} has {len(levels)}; give one number, or one per level"
+                f"{name} has {len(entries)} entries, {counting} has {len(levels)}; give one number, or one per level"
             )
-        for at, entry in enumerate(values):
-            checked_count(f"{name}[{at}]" if isinstance(value, tuple) else name, entry)
+        checked = tuple(checked_count(f"{name}[{at}]", entry, 1, MOST) for at, entry in enumerate(entries))
+        object.__setattr__(config, name, checked)
 
 
 def normalize_counts(config: Any, names: Sequence[str]) -> None:
-    """Check these fields, each an integer >= 1, and turn NumPy's integers into ints."""
+    """Check these fields, each an integer >= 1 of any make, and turn them into ints."""
     for name in names:
-        object.__setattr__(config, name, checked_count(name, getattr(config, name)))
+        object.__setattr__(config, name, checked_count(name, getattr(config, name), 1, MOST))

@@ -129,7 +129,7 @@ class ConvCycle(nn.Module, MultigridCycle):
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"the network takes no grid of shape {f.shape}, its levels do not nest: {reason}") from error
-        array: Array = result[0, 0].cpu().numpy().astype(f.dtype, copy=False)
+        array: Array = result[0, 0].detach().cpu().double().numpy().astype(f.dtype, copy=False)  # NumPy lacks bfloat16
         return array
 
     def trace(self, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, list[LevelState]]:

@@ -26,7 +26,7 @@ from typing import Any, Literal, final
 from torch import nn
 
 from ..cycle import Operator, Smoother
-from ..messages import choose
+from ..messages import choose, shown
 from .classifier import ACTIVATIONS, Classifier
 from .configuration import configured, normalize_counts, normalize_levels, per_level
 from .levels import ConvCycle, ConvLevel
@@ -144,7 +144,7 @@ class MgNetConfig:
         normalize_counts(self, ["in_channels", "num_classes"])
         for name in ("transfer_norms", "transfer_activation", "operator_norm"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be True or False, got {shown(getattr(self, name))}")
         self._check_sharing()
 
     def _check_sharing(self) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import FileError, atomic_output, check_readable, checked_output, expanded, is_folder, one_line
+from ..messages import shown
 
 ENDINGS = (".safetensors",)
 SHOWN = 5  # names of each kind that an error message lists
@@ -89,7 +90,7 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     path = checked_output(path, ENDINGS)
     for key, value in (metadata or {}).items():
         if not (isinstance(key, str) and isinstance(value, str)):
-            raise TypeError(f"metadata holds strings under strings, got {key!r}: {value!r}; write str(...) around it")
+            raise TypeError(f"metadata holds strings under strings, got {shown(key)}: {shown(value)}; write str(...) around it")
     tensors = {
         # contiguous, with memory of its own: safetensors writes nothing else
         key: _storable(value.detach()).to("cpu", copy=True, memory_format=torch.contiguous_format)
@@ -169,12 +170,14 @@ def _clean_key(module: nn.Module, key: str) -> str:
 
 
 def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    if not isinstance(state, Mapping):
+        raise ValueError(f"weights are tensors under their names, got {shown(state)}")
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     other = [
-        f"{key} came with shape {tuple(state[key].shape)}, wanted is {tuple(wanted[key].shape)}"
+        f"{key} came with {_kind(state[key])}, wanted is {tuple(wanted[key].shape)}"
         for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        if key in state and _kind(state[key]) != _kind(wanted[key])
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of other shape": other}
     faults = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
@@ -182,6 +185,10 @@ def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Non
         raise ValueError(
             f"these {len(state)} tensors do not fit the model's {len(wanted)} (other model or options?): {'; '.join(faults)}"
         )
+
+
+def _kind(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
 
 
 def _listed(names: list[str]) -> str:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..conv.classifier import Classifier
+from ..conv.configuration import MOST
 from ..conv.levels import ConvCycle, ConvLevel
 from ..conv.plain import PlainNet
 from ..conv.residual import CarriedResidual, ResidualSteps, SigmaBlock
 from ..conv.slots import ConvRestriction
 from ..cycle import Restriction
+from ..messages import checked_count
 from .rewriting import keep_modes
 
 
@@ -159,8 +161,7 @@ def pooling_as_restriction(channels: int) -> ConvRestriction:
     Source: J. He & J. Xu, MgNet (2019), section 3, pooling as restriction; U. Trottenberg, C. Oosterlee, A. Schueller,
     Multigrid (2001), 2.8.4.
     """
-    if channels < 1:
-        raise ValueError(f"channels must be an integer >= 1, got {channels!r}")
+    channels = checked_count("channels", channels, 1, MOST)
     with torch.device("meta"):
         convolution = nn.Conv2d(channels, channels, 2, stride=2, groups=channels, bias=False)
     convolution.weight = nn.Parameter(torch.full((channels, 1, 2, 2), 0.25), requires_grad=False)

@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from ..messages import checked_count
 from .style import SHARES
 
 EXPONENT = 0.5  # the shade grows with the root of the share, so that a few per cent are visible beside the diagonal
@@ -83,7 +84,7 @@ def most_confused(matrix: ArrayLike, count: int = WORST) -> list[tuple[int, int,
     """
     shares = np.nan_to_num(_shares(_checked(matrix, None)[0]))
     np.fill_diagonal(shares, 0.0)
-    order = np.argsort(-shares, axis=None, kind="stable")[:count]
+    order = np.argsort(-shares, axis=None, kind="stable")[: checked_count("count", count)]
     pairs = zip(*np.unravel_index(order, shares.shape), strict=True)
     return [(int(true), int(predicted), float(shares[true, predicted])) for true, predicted in pairs if shares[true, predicted]]
 

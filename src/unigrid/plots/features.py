@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from ..messages import checked_count
 from .tiles import PanelGrid, color_limit, draw_tiles, hide_ticks, most_energetic
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def plot_levels(model: Classifier, image: Tensor, *, picture: ArrayLike | None =
     >>> figure.axes[1].get_ylabel()
     'level 0:  32 × 32'
     """
-    _check(image, channels)
+    channels = checked_count("channels", channels)
+    _check(image)
     image = image[None] if image.ndim == 3 else image
     states = _evaluate(model, image)
     grid = PanelGrid(len(states), 4, aspect=image.shape[2] / image.shape[3])
@@ -78,7 +80,7 @@ def draw_channels(axes: Axes, values: ArrayLike, *, channels: int = CHANNELS) ->
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 3 or values.size == 0:
         raise ValueError(f"an array (channels, height, width) can be drawn, got shape {values.shape}")
-    shown = most_energetic(values, channels)
+    shown = most_energetic(values, checked_count("channels", channels))
     _draw_channels(axes, values, shown, color_limit(values[shown], SHOWN_PART))
 
 
@@ -108,9 +110,7 @@ def _draw_level(panels: list[Axes], state: LevelState, channels: int) -> None:
         draw_channels(panels[2], residual, channels=len(shown))  # the steps of a plain network may widen it
 
 
-def _check(image: Tensor, channels: int) -> None:
-    if channels < 1:
-        raise ValueError(f"channels must be >= 1, got {channels!r}")
+def _check(image: Tensor) -> None:
     if not getattr(getattr(image, "dtype", None), "is_floating_point", False):
         kind = getattr(image, "dtype", type(image).__name__)
         raise TypeError(f"image must be a floating-point Tensor, normalized as in training, got {kind}")

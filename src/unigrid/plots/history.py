@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..messages import checked_number
 from .style import add_legend, label_steps, looks_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def _draw_runs(axes: Axes, solutions: Mapping[Any, Solution], rtol: float | None
         axes.plot(relative_residuals(solution), label=text, linewidth=1.4, **looks[label])
         if len(solutions) <= MOST_RATES:
             _draw_rate(axes, solution, looks[label]["color"])
-    if rtol is not None and rtol > 0:
+    rtol = 0.0 if rtol is None else checked_number("rtol", rtol)
+    if rtol > 0:
         label = f"tolerance {rtol:.2g}".replace("e-0", "e-")
         axes.axhline(rtol, color="0.4", linewidth=0.9, linestyle=(0, (6, 3)), label=label, zorder=1)
     axes.set_yscale("log")

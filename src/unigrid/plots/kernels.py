@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from ..messages import checked_count
 from .tiles import PanelGrid, color_limit, draw_tiles, most_energetic
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
     """
     from ..conv.convolutions import levels_of
 
-    if count < 1:
-        raise ValueError(f"count must be >= 1, got {count!r}")
+    count = checked_count("count", count)
     levels = levels_of(model)
     groups = _groups(levels)
     if not groups:
@@ -76,7 +76,7 @@ def draw_kernels(axes: Axes, kernels: ArrayLike, *, count: int = COUNT) -> None:
     if kernels.ndim < 3 or kernels.size == 0:
         raise ValueError(f"kernels (outputs, inputs, height, width) can be drawn, got shape {kernels.shape}")
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
-    shown = kernels[most_energetic(kernels, count)]
+    shown = kernels[most_energetic(kernels, checked_count("count", count))]
     limit = color_limit(shown)
     draw_tiles(axes, shown, limit)
     which = f"all {len(kernels)}" if len(shown) == len(kernels) else f"the {len(shown)} largest of {len(kernels):,}"

@@ -12,6 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from ..messages import checked_number
 from .style import COLORS, DIVERGING, SEQUENTIAL, add_color_bar, add_grid, shorten
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def _color_scale(u: NDArray[Any], cmap: str | None, limit: float | None) -> dict
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     signed = low < 0 < high and min(-low, high) >= SIGNED_FROM * max(-low, high)
     if limit is not None or (signed and cmap is None):
-        largest = limit if limit is not None else max(-low, high)
+        positive = "a finite number > 0", lambda number: number > 0
+        largest = max(-low, high) if limit is None else checked_number("limit", limit, *positive)
         return {"cmap": cmap or DIVERGING, "vmin": -largest, "vmax": largest}
     return {"cmap": cmap or SEQUENTIAL, "vmin": low, "vmax": high}

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from ..messages import checked_number, shown
 from .style import COLORS, add_legend, label_steps, looks_of
 
 Row = Mapping[str, Any]
@@ -154,15 +155,20 @@ def _runs(histories: Histories, test_accuracy: float | Mapping[Any, float] | Non
         raise ValueError("no run to draw: histories is empty")
     if isinstance(test_accuracy, Mapping) != several and test_accuracy is not None:
         wanted = "a mapping with the labels of histories" if several else "a number, as histories is a single run"
-        raise ValueError(f"test_accuracy must be {wanted}, got {test_accuracy!r}")
+        raise ValueError(f"test_accuracy must be {wanted}, got {shown(test_accuracy)}")
     of_test = test_accuracy if isinstance(test_accuracy, Mapping) else {} if several else {None: test_accuracy}
     if unknown := [label for label in of_test if label not in named]:
         raise ValueError(f"test_accuracy has {unknown[0]!r}, which histories has not; it has {', '.join(map(repr, named))}")
     looks = looks_of(list(named))
-    runs = [_Run(label, looks[label], list(rows), of_test.get(label)) for label, rows in named.items()]
+    tests = {label: _accuracy(value) for label, value in of_test.items() if value is not None}
+    runs = [_Run(label, looks[label], list(rows), tests.get(label)) for label, rows in named.items()]
     for run in runs:
         _check(run)
     return runs
+
+
+def _accuracy(value: Any) -> float:
+    return checked_number("test_accuracy", value, "a part of 1 (divide percentages by 100)", lambda number: 0 <= number <= 1)
 
 
 def _check(run: _Run) -> None:
@@ -173,7 +179,7 @@ def _check(run: _Run) -> None:
         if row.get("epoch") is None:
             raise ValueError(f"{where}row {number} has no 'epoch'; it has {', '.join(map(repr, row)) or 'nothing'}")
     accuracies = [row.get(key) for row in run.rows for key in ("train_accuracy", "validation_accuracy")]
-    for accuracy in map(_number, [*accuracies, run.test_accuracy]):
+    for accuracy in map(_number, accuracies):
         if not (math.isnan(accuracy) or 0 <= accuracy <= 1):
             raise ValueError(f"{where}an accuracy is a part of 1, got {accuracy!r}; divide percentages by 100")
 

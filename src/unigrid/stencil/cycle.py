@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTransfer
-from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
+from ..messages import checked_count, choose, lists_options, plain_number, reject_unknown_keywords, shown
 from ..solution import Solution
 from .grid import real_array
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
+from .learned import LearnedSmoother
 from .operator import PRECISIONS
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
@@ -107,7 +108,7 @@ class StencilCycle(Frozen, ProblemCycle):
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
         if max_levels is not None:
-            checked_count("max_levels", max_levels, 1)
+            max_levels = checked_count("max_levels", max_levels, 1)
         configuration = Configuration(
             _smoothing(smoothing, (smoother, pre, post_smoother, post), problem.grid.ndim),
             _slot(restriction, RESTRICTIONS, Restriction, "restriction"),
@@ -215,10 +216,12 @@ class StencilCycle(Frozen, ProblemCycle):
         for name in slots:
             choose(name, SLOTS, "slot of a level")
         levels = list(self.own_levels)
-        if not -len(levels) <= level < len(levels):
-            raise IndexError(f"level must be from {-len(levels)} to {len(levels) - 1}, as there are {len(levels)}; got {level}")
-        old = levels[level]
-        levels[level] = old.replaced(**prepared_slots(old.problem, old.coarser, slots))
+        at = plain_number(level)
+        if type(at) is not int or not -len(levels) <= at < len(levels):
+            last, count = len(levels) - 1, len(levels)
+            raise IndexError(f"level must be from {-count} to {last}, as there are {count}; got {shown(level)}")
+        old = levels[at]
+        levels[at] = old.replaced(**prepared_slots(old.problem, old.coarser, slots))
         return self._like_this(levels)
 
     def _keywords(self, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,6 +302,15 @@ class StencilCycle(Frozen, ProblemCycle):
         ]
         configuration = dataclasses.replace(self.configuration, smoothing=smoothing)
         return self._like_this([*levels, self.own_levels[-1]], configuration)
+
+    def failure_note(self) -> str:
+        """Return what is particular to trained smoothers: they need not converge on other problems than they have seen."""
+        if not any(isinstance(each, LearnedSmoother) for each in (self.smoother, self.post_smoother)):
+            return ""
+        return (
+            "The smoothers of this cycle are trained, and may fail for other ratios of spacings or reactions than those of the "
+            "training: unigrid.train_solver(problem) trains them for this problem."
+        )
 
     def composed(self) -> StencilCycle:
         """Return this cycle without fused half-cycles: slot after slot, as they are defined, one pass over memory each.
@@ -438,13 +450,14 @@ class StencilCycle(Frozen, ProblemCycle):
 
 def _smoothing(smoothing: str | Smoothing, parts: tuple[Any, Any, Any, Any], ndim: int) -> Smoothing:
     """Return the smoothing that the arguments describe; `parts` is smoother, pre, post_smoother, post."""
+    none_given = all(part is None for part in parts)
     if isinstance(smoothing, str) and smoothing == "tuned":
-        return Smoothing.tuned(ndim) if parts == (None, None, None, None) else Smoothing.of(*parts)
+        return Smoothing.tuned(ndim) if none_given else Smoothing.of(*parts)
     if isinstance(smoothing, str):
         choose(smoothing, ("tuned",), "smoothing")
     if not isinstance(smoothing, Smoothing):
-        raise TypeError(f"smoothing must be 'tuned' or a unigrid.Smoothing, got {smoothing!r}")
-    if parts != (None, None, None, None):
+        raise TypeError(f"smoothing must be 'tuned' or a unigrid.Smoothing, got {shown(smoothing)}")
+    if not none_given:
         raise ValueError("give smoothing, or smoother, pre, post_smoother and post; not both")
     return smoothing
 
@@ -455,7 +468,8 @@ def _slot(given: Any, named: Mapping[str, type[TransferRecipe]], slot: type, wha
     if isinstance(given, slot | TransferRecipe):
         return given
     raise TypeError(
-        f"{what} must be one of {', '.join(map(repr, named))} or an object of a unigrid.{slot.__name__} subclass, got {given!r}"
+        f"{what} must be one of {', '.join(map(repr, named))} or an object of a unigrid.{slot.__name__} subclass, "
+        f"got {shown(given)}"
     )
 
 
@@ -464,4 +478,4 @@ def _coarsest(given: str | Smoother) -> str | Smoother:
         return choose(given, COARSEST, "coarsest")
     if isinstance(given, Smoother):
         return given
-    raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {given!r}")
+    raise TypeError(f"coarsest must be one of {', '.join(map(repr, COARSEST))} or a unigrid.Smoother, got {shown(given)}")

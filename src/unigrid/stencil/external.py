@@ -14,6 +14,7 @@ from .problem import Poisson
 from .solving import ProblemCycle
 
 Array = NDArray[np.floating]
+KEPT = 1e-10  # of a solution: what a cycle in float64 may change for rounding
 
 
 class SlotsForAnyGrid(MultigridCycle):
@@ -50,6 +51,19 @@ class ExternalCycle(ProblemCycle):
             name, shape = type(self.cycled).__name__, self.problem.shape
             raise ValueError(f"cycle(f, u) of this {name} must map arrays of shape {shape} to such, got {got}")
         return result.astype(b.dtype)  # a copy: the cycle may use its array again
+
+    def failure_note(self) -> str:
+        """Return how much one cycle changes a solution of the problem, which a cycle made for this problem keeps."""
+        problem = self.problem
+        u = problem.centered(np.random.default_rng(0).standard_normal(problem.shape)) / problem.operator.norm_bound
+        with np.errstate(all="ignore"):
+            change = float(np.linalg.norm(problem.centered(self(problem.operator(u), u)) - u) / (np.linalg.norm(u) or 1.0))
+        if change < KEPT:
+            return ""
+        return (
+            f"One cycle changes a given solution of this problem by {change:.1e} of it: the cycle was made for another "
+            "spacing, boundary or reaction, or computes in a lower precision."
+        )
 
     def symmetric(self) -> NoReturn:
         """Refuse: whether it is symmetric is not known."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import choose
+from ..messages import checked_number, choose, plain_number, shown
 from ..reflection import Reflection, Sides
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def parse_boundary(boundary: Any, ndim: int) -> tuple[tuple[Condition, Condition
     if isinstance(boundary, str | Condition):
         return (_parse_axis(boundary, 0),) * ndim
     if not isinstance(boundary, Sequence):
-        raise TypeError(f"boundary must be {_HOW}; got {boundary!r}")
+        raise TypeError(f"boundary must be {_HOW}; got {shown(boundary)}")
     if len(boundary) != ndim:
         hint = "; a (low, high) pair for the only axis is written [(low, high)]" if ndim == 1 and len(boundary) == 2 else ""
         raise ValueError(f"boundary has {len(boundary)} entries for {ndim} ax{'i' if ndim == 1 else 'e'}s; give {_HOW}{hint}")
@@ -127,13 +127,17 @@ def _parse_side(side: Any, axis: int) -> Condition:
         return side
     if isinstance(side, str):
         return NAMES[choose(side.lower(), NAMES, f"boundary of axis {axis}")]()
-    raise TypeError(f"boundary of axis {axis} must be {_HOW}; got {side!r}")
+    raise TypeError(f"boundary of axis {axis} must be {_HOW}; got {shown(side)}")
 
 
 def side_values(condition: Condition, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
     """Return a condition's values as a float64 array: a scalar, or of `shape`. Raises ValueError or TypeError otherwise."""
+    if plain_number(condition.value) is not None:
+        return np.array(checked_number(name, condition.value, "a finite number, or an array of them", lambda number: True))
     values = np.array(finite_array(condition.value, name), dtype=np.float64)  # a copy: the caller may change his own later
-    if values.shape not in ((), shape):
+    if values.ndim == 0:
+        raise TypeError(f"{name} must be a number or an array of real numbers, got {shown(condition.value)}")
+    if values.shape != shape:
         raise ValueError(f"{name} must be a number or an array of shape {shape} (f's less that axis), got {values.shape}")
     return values
 
@@ -329,18 +333,28 @@ class Grid:
 def real_array(array: ArrayLike, name: str) -> Array:
     """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError if it is not real."""
     if type(array).__module__.partition(".")[0] == "torch":
-        raise TypeError(f"{name} must be a NumPy array, got a {type(array).__name__}; give {name}.detach().cpu().numpy()")
+        precision = ".float()" if str(getattr(array, "dtype", "")) == "torch.bfloat16" else ""  # which NumPy lacks
+        way_out = f"{name if name.isidentifier() else 'tensor'}.detach().cpu(){precision}.numpy()"
+        raise TypeError(f"{name} must be a NumPy array, got a {type(array).__name__}; give {way_out}")
     if np.ma.is_masked(array):
         raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
     try:
         array = np.asarray(array)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
+    except Exception as error:  # rows of different lengths, tensors among the entries, an `__array__` that fails
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} must be an array of real numbers, its rows of one length, got {shown(array)}") from None
     if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
         return array.astype(np.float32, copy=False)
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         return array.astype(np.float64, copy=False)
     raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
+
+
+def double_array(array: Any, name: str) -> NDArray[np.float64]:
+    """Return a new float64 array of what `real_array` takes, or of a tensor. Raises TypeError or ValueError."""
+    if hasattr(array, "detach") and not array.is_complex():
+        array = array.detach().cpu().double().numpy()
+    return np.array(real_array(array, name), dtype=np.float64)
 
 
 def _all_finite(array: Array) -> bool:

@@ -196,7 +196,7 @@ class MixedCycles(Iteration):
 
 def holds_in_single(problem: Poisson, size: float) -> bool:
     """Whether float32 holds the operator, and a right-hand side of this root mean square with its residuals and solution."""
-    return bool(np.isfinite(problem.operator.tables(SINGLE).coefficients).all()) and (size == 0 or 1e-15 < size < 1e25)
+    return problem.fits(SINGLE) and (size == 0 or 1e-15 < size < 1e25)
 
 
 @final

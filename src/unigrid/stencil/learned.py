@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import Prolongation, Restriction, Smoother
 from .convolution import Convolution
-from .grid import Grid
+from .grid import Grid, double_array
 from .operator import StencilOperator
 from .transfers import FullWeighting, Linear, TransferRecipe
 
@@ -60,7 +60,7 @@ class LearnedSmoother(Smoother):
     """
 
     def __init__(self, coefficients: ArrayLike) -> None:
-        values = np.array(coefficients, dtype=np.float64)
+        values = double_array(coefficients, "coefficients")
         if values.ndim not in (3, 4, 5) or values.shape[2:] != (3,) * (values.ndim - 2) or 0 in values.shape:
             raise ValueError(f"coefficients must have shape (steps, degree + 1, 3, .., 3), got {values.shape}")
         if not np.isfinite(values).all():

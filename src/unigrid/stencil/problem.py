@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import choose, reject_unknown_keywords
+from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
 from .grid import CENTERINGS, Axis, Grid, Neumann, Periodic, parse_boundary, real_array, side_values
 from .operator import StencilOperator
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
+MOST_UNKNOWNS = 2**48
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
@@ -77,8 +77,7 @@ class Poisson:
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        if not isinstance(reaction, numbers.Real) or not math.isfinite(reaction) or reaction < 0:
-            raise ValueError(f"reaction must be a finite number >= 0, got {reaction!r}")
+        reaction = checked_number("reaction", reaction)
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -91,11 +90,11 @@ class Poisson:
         units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
         box = _checked_lengths([axis.intervals for axis in units], lengths, spacing)
         axes = [Axis.of_length(n, length, *kind, centering) for n, length, kind in zip(shape, box, kinds, strict=True)]
-        for number, axis in enumerate(axes):
-            if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
-                raise ValueError(f"the spacing of axis {number} is {axis.h:.3g}, too far from 1 for 1/h^2; choose other units")
+        for number, each in enumerate(axes):
+            if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
+                raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
         self.grid = Grid(tuple(axes))
-        self.operator = StencilOperator(self.grid, float(reaction))
+        self.operator = StencilOperator(self.grid, reaction)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -169,6 +168,16 @@ class Poisson:
         """
         bound = largest or self.operator.norm_bound
         return self.has_constant_apart and self.reaction <= float(np.finfo(dtype).eps) * bound
+
+    def fits(self, dtype: np.dtype) -> bool:
+        """Whether numbers of this precision hold A, on this grid and on all coarser ones.
+
+        Of the couplings 1/h^2 the largest counts, as what vanishes beside it is rounding; beside a reaction it may itself have
+        few digits, but not vanish. The coarsest grid, solved directly, has a spacing of at most a quarter of the shortest axis.
+        """
+        limits, widest = np.finfo(dtype), min(axis.length for axis in self.grid.axes) / 4
+        least = float(limits.tiny) if self.reaction <= float(limits.tiny) else float(limits.smallest_subnormal)
+        return widest**-2 > least and self.operator.norm_bound / 2 < float(limits.max)
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
@@ -282,12 +291,16 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    entries: tuple[Any, ...] = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    entries = entries_of(shape)
+    entries = (shape,) if entries is None else entries
     if not 1 <= len(entries) <= 3:
-        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {entries}")
-    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and int(n) >= 1 for n in entries):
-        raise ValueError(f"shape must hold integers >= 1, got {entries}")
-    return tuple(int(n) for n in entries)
+        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {shown(entries)}")
+    numbers = [n for n in map(plain_number, entries) if type(n) is int and n >= 1]
+    if len(numbers) < len(entries):
+        raise ValueError(f"shape must hold integers >= 1, got {shown(entries)}")
+    if math.prod(numbers) > MOST_UNKNOWNS:
+        raise ValueError(f"a grid of shape {shown(entries)} has more unknowns than any memory holds; take a coarser one")
+    return tuple(numbers)
 
 
 def _checked_lengths(
@@ -295,18 +308,18 @@ def _checked_lengths(
 ) -> list[float]:
     """Return the length of every axis, from lengths or spacing."""
     if lengths is not None and spacing is not None:
-        raise ValueError(f"give lengths or spacing, not both; got lengths={lengths!r} and spacing={spacing!r}")
+        raise ValueError(f"give lengths or spacing, not both; got lengths={shown(lengths)} and spacing={shown(spacing)}")
     if lengths is not None:
-        return _per_axis(lengths, len(intervals), "lengths")
+        return per_axis(lengths, len(intervals), "lengths")
     if spacing is None:
         spacing = 1.0 / intervals[0]
-    return [h * count for h, count in zip(_per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
+    return [h * count for h, count in zip(per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
 
 
-def _per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
-    entries: list[Any] = [values] * ndim if np.ndim(values) == 0 else list(values)  # type: ignore[arg-type]
+def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
+    """Return one number > 0 per axis, given as that or as one for all axes. Raises ValueError."""
+    entries = entries_of(values)
+    entries = (values,) * ndim if entries is None else entries
     if len(entries) != ndim:
         raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes")
-    if not all(isinstance(entry, numbers.Real) and math.isfinite(entry) and float(entry) > 0 for entry in entries):
-        raise ValueError(f"{name} must be finite and > 0, got {values!r}")
-    return [float(entry) for entry in entries]
+    return [checked_number(name, entry, "finite and > 0", lambda number: number > 0) for entry in entries]

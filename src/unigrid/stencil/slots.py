@@ -28,6 +28,8 @@ from .smoothers import SMOOTHERS, Chebyshev, Jacobi, RedBlack, named_smoother
 from .transfers import Cubic, SeparableTransfer, SourceWeighting, TransferRecipe, lagrange
 
 Array = NDArray[np.floating]
+# Of steps, or half-sweeps, fused into one pass. Ctrl-C waits for the end of a pass, and past a few dozen none saves time.
+MOST_FUSED = 128
 OWN_SMOOTHERS: tuple[type[Smoother], ...] = (*SMOOTHERS.values(), LearnedSmoother, DirectSolver, FourierSolver)
 
 
@@ -159,13 +161,15 @@ def _both(slots: Slots, read: Callable[[Steps], Any]) -> tuple[Any, Any] | None:
 
 def _sweeps(smoother: Steps) -> Sweeps | None:
     step = smoother.step
-    if not isinstance(step, RedBlack):
+    if not isinstance(step, RedBlack) or len(step.omegas) * smoother.count > MOST_FUSED:
         return None
     return Sweeps(step.omegas * smoother.count, step.colors[0], step.first == "black")
 
 
 def _schedule(problem: Poisson, smoother: Steps) -> Schedule | None:
     step = smoother.step
+    if smoother.count * step.cost > MOST_FUSED:
+        return None
     if isinstance(step, Jacobi):
         return Schedule(step.omega, (1.0,) * smoother.count)
     if isinstance(step, Chebyshev):

@@ -7,16 +7,15 @@ or a triangle of A solved in some order (Gauss-Seidel). They differ in nothing e
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import Smoother, Steps
-from ..messages import checked_count, choose
+from ..cycle import MOST_STEPS, Smoother, Steps
+from ..messages import checked_count, checked_number, choose, entries_of, shown
 from . import kernels
 from .kernels.workspace import copy, zeros
 from .operator import StencilOperator
@@ -24,10 +23,13 @@ from .operator import StencilOperator
 Array = NDArray[np.floating]
 
 
-def _checked_omega(omega: float) -> None:
+def _positive(name: str, number: Any) -> float:
+    return checked_number(name, number, "a finite number > 0", lambda value: value > 0)
+
+
+def _check_omega(smoother: Jacobi | GaussSeidel) -> None:
     """Divergence for omega >= 2 is left to the driver to detect and explain: such a smoother is bad, not meaningless."""
-    if not isinstance(omega, int | float | np.number) or not math.isfinite(omega) or omega <= 0:
-        raise ValueError(f"omega must be a finite number > 0, got {omega!r}")
+    object.__setattr__(smoother, "omega", _positive("omega", smoother.omega))
 
 
 def _own_copy(b: Array, u: Array | None) -> Array:
@@ -42,7 +44,7 @@ class Jacobi(Smoother):
     omega: float = 0.8
 
     def __post_init__(self) -> None:
-        _checked_omega(self.omega)
+        _check_omega(self)
 
     def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
         start = zeros(b.shape, b.dtype) if u is None else u
@@ -65,14 +67,13 @@ class RedBlack(Smoother):
     first: str = "red"
 
     def __post_init__(self) -> None:
-        if isinstance(self.omega, Sequence) and not isinstance(self.omega, str):
-            object.__setattr__(self, "omega", tuple(self.omega))
-        if len(self.omegas) == 0 or len(self.omegas) % 2:
-            raise ValueError(f"omega must be a number, or two for each sweep, one per half-sweep; got {self.omega!r}")
-        for omega in self.omegas:
-            _checked_omega(omega)
-        if self.first not in ("red", "black"):
-            raise ValueError(f"first must be 'red' or 'black', got {self.first!r}")
+        several = entries_of(self.omega)
+        if several is not None and (len(several) == 0 or len(several) % 2):
+            raise ValueError(f"omega must be a number, or two for each sweep, one per half-sweep; got {shown(self.omega)}")
+        omega = _positive("omega", self.omega) if several is None else tuple(_positive("omega", each) for each in several)
+        object.__setattr__(self, "omega", omega)
+        if not isinstance(self.first, str) or self.first not in ("red", "black"):
+            raise ValueError(f"first must be 'red' or 'black', got {shown(self.first)}")
 
     @property
     def omegas(self) -> tuple[float, ...]:
@@ -115,7 +116,7 @@ class GaussSeidel(Smoother):
     backward: bool = False
 
     def __post_init__(self) -> None:
-        _checked_omega(self.omega)
+        _check_omega(self)
 
     def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
         return self.overwrite(operator, b, _own_copy(b, u))
@@ -145,10 +146,9 @@ class Chebyshev(Smoother):
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.degree, bool) or not isinstance(self.degree, int) or self.degree < 1:
-            raise ValueError(f"degree must be an integer >= 1, got {self.degree!r}")
-        if self.interval is not None and not (len(self.interval) == 2 and 0 < self.interval[0] < self.interval[1]):
-            raise ValueError(f"interval must be (low, high) with 0 < low < high, got {self.interval!r}")
+        object.__setattr__(self, "degree", checked_count("degree", self.degree, 1, MOST_STEPS))
+        if self.interval is not None:
+            object.__setattr__(self, "interval", _checked_interval(self.interval))
 
     @property
     def cost(self) -> int:
@@ -178,6 +178,14 @@ class Chebyshev(Smoother):
 
     def adjoint(self) -> Chebyshev:
         return self
+
+
+def _checked_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    wanted = "(low, high) with 0 < low < high"
+    ends = [checked_number("interval", end, wanted, lambda number: number > 0) for end in entries_of(interval) or ()]
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise ValueError(f"interval must be {wanted}, got {shown(interval)}")
+    return ends[0], ends[1]
 
 
 SMOOTHERS: dict[str, type[Smoother]] = {
@@ -224,8 +232,8 @@ class Smoothing:
     post: int
 
     def __post_init__(self) -> None:
-        checked_count("pre", self.pre, 0)
-        checked_count("post", self.post, 0)
+        for name in ("pre", "post"):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), 0, MOST_STEPS))
         if self.pre == self.post == 0:
             raise ValueError("pre and post are both 0: a cycle without smoothing does not converge; give at least one sweep")
 
@@ -280,7 +288,7 @@ def named_smoother(given: str | Smoother) -> Smoother:
         raise TypeError(f"smoother must be an object, got the class {given.__name__}; write {given.__name__}()")
     raise TypeError(
         f"smoother must be one of {', '.join(map(repr, SMOOTHERS))} or an object of a unigrid.Smoother subclass (with a method "
-        f"__call__(self, operator, b, u)), got {given!r}"
+        f"__call__(self, operator, b, u)), got {shown(given)}"
     )
 
 

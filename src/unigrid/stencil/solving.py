@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
 from ..iterate import DISCRETIZATION, EXCUSED, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
-from ..messages import checked_count, choose, refuse_keyword
+from ..messages import checked_count, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
@@ -66,16 +66,20 @@ class SolveOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                choose(getattr(self, name), [each for each in allowed if each is not None], name)
+            chosen = getattr(self, name)
+            if not isinstance(chosen, (str, type(None))) or chosen not in allowed:
+                choose(chosen, [each for each in allowed if each is not None], name)
         if self.precision == "mixed" and self.accelerate is not None:
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
-            checked_count("threads", self.threads)
+            object.__setattr__(self, "threads", checked_count("threads", self.threads))
         if isinstance(self.rtol, str) and self.rtol != DISCRETIZATION:
-            raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {self.rtol!r}")
-        if self.rtol == DISCRETIZATION:
+            raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {shown(self.rtol)}")
+        if self.is_one_pass:
             self._refuse_beside_one_pass()
+        stop = Tolerance(None if isinstance(self.rtol, str) else self.rtol, self.atol, self.maxiter, 0.0)  # which checks them
+        for name in ("atol", "maxiter") if self.is_one_pass else ("rtol", "atol", "maxiter"):
+            object.__setattr__(self, name, getattr(stop, name))
 
     def _refuse_beside_one_pass(self) -> None:
         problems = [
@@ -98,7 +102,7 @@ class SolveOptions:
     @property
     def is_one_pass(self) -> bool:
         """Whether the options are those of one pass of full multigrid."""
-        return self.rtol == DISCRETIZATION
+        return isinstance(self.rtol, str)
 
     def tolerance(self, dtype: np.dtype) -> Tolerance:
         """Return when to stop, for arrays of this precision."""
@@ -126,6 +130,10 @@ class ProblemCycle(MultigridCycle):
     def for_one_pass(self) -> ProblemCycle:
         """Return the cycle for a single pass of full multigrid. Raises ValueError where there is none."""
 
+    def failure_note(self) -> str:
+        """Return what the user should know where the iteration fails: a cause that residuals do not show."""
+        return ""
+
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
@@ -145,8 +153,12 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
 def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
-    if f.dtype == np.float32 and not np.isfinite(problem.operator.tables(f.dtype).coefficients).all():
-        raise ValueError(f"1/h^2 leaves the range of {f.dtype}; give f in float64, or lengths in other units")
+    if f.dtype == np.float32 and not problem.fits(f.dtype):
+        spacing = ", ".join(f"{h:.3g}" for h in problem.spacing)
+        raise ValueError(
+            f"1/h^2 leaves the range of {f.dtype} for spacings of {spacing}, here or on coarser grids; give f in float64, or "
+            "lengths in other units"
+        )
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
         raise ValueError(f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {f.shape}")
@@ -196,7 +208,9 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     solution = iterate(iteration, u, system, tolerance, options.callback)
     if right.mean_of_u:
         solution = _with_constant(solution, problem, right, tolerance)
-    notes = " ".join(each for each in (solution.message, "Precision: mixed." if mixed else "", right.note) if each)
+    failed = not solution.converged and solution.reason is not Reason.STOPPED
+    parts = solution.message, "Precision: mixed." if mixed else "", right.note, cycle.failure_note() if failed else ""
+    notes = " ".join(each for each in parts if each)
     return replace(solution, message=notes)
 
 

@@ -245,3 +245,13 @@ def test_wrong_images_are_refused():
     with pytest.raises(ValueError, match="std must be > 0 in every channel"):
         Pipeline(random_images(2), (0.5,) * 3, (0.5, 0.0, 0.5))
     assert len(pipeline(random_images(7))) == 7
+
+
+def test_a_frame_wider_than_the_images_is_refused():
+    images = torch.zeros(2, 1, 6, 9, dtype=torch.uint8)
+    assert Pipeline(images, [0.5], [0.5], Augmentation(pad=9)).count == 2
+    for pad in (10, 10_000):
+        with pytest.raises(ValueError, match=f"pad must be at most 9 pixels, the size of the images, .*; got {pad}$"):
+            Pipeline(images, [0.5], [0.5], Augmentation(pad=pad))
+    with pytest.raises(ValueError, match="pad must be a whole number of pixels >= 0 and at most 10,000, got 100000000"):
+        Augmentation(pad=10**8)

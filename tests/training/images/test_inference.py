@@ -392,3 +392,31 @@ class TestPictures:
     def test_arrays_that_are_no_pictures(self, picture, error, text):
         with pytest.raises(error, match=text):
             fitted(picture, (3, 12, 12))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["configuration"]["dataset"].pop("classes"),
+        lambda state: state["configuration"]["dataset"].update(shape="3 x 8 x 8"),
+        lambda state: state["configuration"]["dataset"].update(mean=None),
+        lambda state: state["configuration"]["protocol"].update(mixed_precision="no"),
+        lambda state: state["configuration"]["model"].update(kind=3),
+        lambda state: state["configuration"]["model"].update(unheard_of=3),
+        lambda state: state["configuration"].update(dataset=[1, 2]),
+        lambda state: state.update(model=[1, 2], average=None),
+        lambda state: state.update(model="weights", average=None),
+        lambda state: state["model"].update({next(iter(state["model"])): None}) or state.update(average=None),
+        lambda state: state["model"].pop(next(iter(state["model"]))) is None or state.update(average=None),
+        lambda state: state["progress"].pop("epoch"),
+        lambda state: state.update(configuration="none"),
+    ],
+)
+def test_a_field_that_is_missing_unknown_or_of_another_type_is_one_line(run, tmp_path, change):
+    state = checkpoint.load(run.checkpoint)
+    change(state)
+    path = checkpoint.save(tmp_path, state, 1)
+    with pytest.raises(CheckpointError) as error:
+        load_trained(path, device="cpu")
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)

@@ -128,7 +128,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
     )
 
 
-@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array, np.float32])
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array, np.float32, lambda weights: map(np.float16, weights)])
 def test_class_weights_of_any_make_are_stored_as_plain_numbers(kind):
     weights = dataclasses.replace(PLAIN, class_weights=kind([0.25, 1, 3])).class_weights
     assert weights == (0.25, 1.0, 3.0)

@@ -47,10 +47,11 @@ def one_line(error):
     return str(error.value)
 
 
-def write_by_hand(path, payload, version=1):
+def write_by_hand(path, payload, version=2):
     """A file of the format that the docstring of checkpoint.py describes."""
     front = f"unigrid-checkpoint {version} {len(payload)} ".encode()
-    path.write_bytes(front + hashlib.sha256(front + payload).hexdigest().encode() + b"\n" + payload)
+    line = front + hashlib.sha256(front + payload).hexdigest().encode() + b"\n"
+    path.write_bytes(line + payload if version == 1 else payload + b"\n" + line)
 
 
 def torch_bytes(value):
@@ -69,9 +70,9 @@ def three(tmp_path):
 
 def test_the_file_is_what_the_docstring_says(tmp_path):
     content = checkpoint.save(tmp_path, make_state(3), 3).read_bytes()
-    line, _, payload = content.partition(b"\n")
+    payload, line, last = content.rsplit(b"\n", 2)
     name, version, length, digest = line.decode().split(" ")
-    assert (name, version, int(length)) == ("unigrid-checkpoint", "1", len(payload))
+    assert (name, version, int(length), last) == ("unigrid-checkpoint", "2", len(payload), b"")
     assert hashlib.sha256(line[: -len(digest)] + payload).hexdigest() == digest
     assert torch.load(io.BytesIO(payload), weights_only=True)["step"] == 3
     write_by_hand(tmp_path / "again.pt", payload)
@@ -232,7 +233,7 @@ def test_a_run_that_fell_back_leaves_the_damaged_one_behind(three):
 
 
 def test_a_newer_format_is_not_taken_for_damage(three):
-    write_by_hand(three / "checkpoint-000000090.pt", torch_bytes({}), version=2)
+    write_by_hand(three / "checkpoint-000000090.pt", torch_bytes({}), version=3)
     checkpoint.save(three, make_state(40), 40)
     assert "checkpoint-000000090.pt" in names(three)
 
@@ -241,7 +242,7 @@ def test_a_newer_format_is_not_taken_for_damage(three):
 def test_a_newer_format_is_not_gone_back_from(tmp_path, earlier):
     for step in earlier:
         checkpoint.save(tmp_path, make_state(step), step)
-    write_by_hand(tmp_path / "checkpoint-000000090.pt", torch_bytes({}), version=2)
+    write_by_hand(tmp_path / "checkpoint-000000090.pt", torch_bytes({}), version=3)
     with pytest.raises(CheckpointError, match="written by a newer unigrid") as error:
         checkpoint.latest(tmp_path)
     assert one_line(error).startswith(f"{tmp_path / 'checkpoint-000000090.pt'}: ")
@@ -292,9 +293,9 @@ def test_a_file_cut_anywhere_gives_the_one_before(three):
 def test_a_byte_flipped_anywhere_gives_the_one_before(three):
     path = three / "checkpoint-000000030.pt"
     whole = path.read_bytes()
-    header = whole.index(b"\n") + 1
+    line = whole.rindex(b"\n", 0, -1)
     rng = np.random.default_rng(1)
-    positions = [*range(0, header, 4), header - 1, header, *rng.integers(header, len(whole), 40).tolist(), len(whole) - 1]
+    positions = [0, 1, 2, 3, *rng.integers(4, line, 40).tolist(), *range(line, len(whole), 4), len(whole) - 1]
     for position in positions:
         for change in (1 << int(rng.integers(8)), 0xFF):
             damaged = bytearray(whole)
@@ -329,13 +330,13 @@ def test_files_that_are_no_checkpoints(tmp_path):
     torch.save({"a": 1}, tmp_path / "torch.pt")
     write_by_hand(tmp_path / "list.pt", torch_bytes([1, 2]))
     write_by_hand(tmp_path / "noise.pt", b"PK\3\4 and no more")
-    write_by_hand(tmp_path / "newer.pt", torch_bytes({"a": 1}), version=2)
+    write_by_hand(tmp_path / "newer.pt", torch_bytes({"a": 1}), version=3)
     for name, text in {
         "text.pt": "not a checkpoint of unigrid",
-        "torch.pt": "not a checkpoint of unigrid",
+        "torch.pt": "or not a checkpoint of unigrid",
         "list.pt": "holds a list, a checkpoint holds a dict",
         "noise.pt": "unigrid did not write it, and nothing of it was run",
-        "newer.pt": r"written by a newer unigrid \(format 2, this one reads 1\); pip install --upgrade unigrid",
+        "newer.pt": r"written by a newer unigrid \(format 3, this one reads 2\); pip install --upgrade unigrid",
         "missing.pt": "cannot be read .No such file",
         ".": "cannot be read",
     }.items():
@@ -497,3 +498,26 @@ def test_kill_9_at_50_random_moments_always_leaves_the_last_checkpoint(tmp_path)
         assert sum(name.endswith(".tmp") for name in kill["files"]) <= 1
     unfinished = [kill for kill in kills if len(kill["files"]) > 2]  # half a new one, or an old one not yet removed
     assert len(unfinished) >= 10  # the moments are such as matter
+
+
+def test_torch_load_reads_a_checkpoint(tmp_path):
+    state = {**make_state(3), "plain": [1, 2.5, None, "text"]}
+    for path in (checkpoint.save(tmp_path, state, 3), checkpoint.save_best(tmp_path, state)):
+        for options in ({}, {"weights_only": False}, {"mmap": True}, {"map_location": "cpu"}):
+            loaded = torch.load(path, **options)
+            assert loaded["plain"] == state["plain"]
+            assert torch.equal(loaded["model"]["weight"], state["model"]["weight"])
+        with path.open("rb") as file:
+            assert torch.load(file)["step"] == 3
+
+
+def test_the_first_format_is_read_as_before(three):
+    path = three / "checkpoint-000000040.pt"
+    write_by_hand(path, torch_bytes(make_state(40)), version=1)
+    assert_holds(checkpoint.latest(three), 40)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:50], content[:200] + b"x" + content[201:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"truncated|damaged"):
+            checkpoint.load(path)
+        assert_holds(checkpoint.latest(three), 30)

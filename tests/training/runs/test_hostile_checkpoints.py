@@ -147,7 +147,7 @@ DECLARED = {
     "wide": ({"features": 10**6}, "these [0-9]+ tensors do not fit"),
     "as wide as no machine": ({"features": 10**9}, "these [0-9]+ tensors do not fit|cannot be rebuilt"),
     "beyond integers": ({"features": 10**30}, "cannot be rebuilt by this version"),
-    "many classes": ({"num_classes": 10**9}, "these [0-9]+ tensors do not fit"),
+    "many classes": ({"num_classes": 10**9}, "these [0-9]+ tensors do not fit|cannot be rebuilt"),
     "many steps": ({"steps": [10**9, 2, 2, 2]}, "steps must be at most 1000 in all"),
     "many levels": ({"steps": [1] * 5000}, "steps must be at most 1000 in all"),
 }

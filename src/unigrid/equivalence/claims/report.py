@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...conv.threads import one_thread
+from ...messages import checked_count, entries_of
 from .claim import Claim, largest
 from .hierarchies import HIERARCHY_CLAIMS
 from .networks import NETWORK_CLAIMS
@@ -100,7 +101,8 @@ def report(seeds: Sequence[int] = (0, 1, 2), claims: Sequence[Claim] | None = No
     >>> report(seeds=[0], claims=some).passed
     True
     """
-    seeds = tuple(seeds)
+    several = entries_of(seeds)
+    seeds = tuple(checked_count("a seed", seed, 0, 2**63 - 1) for seed in ((seeds,) if several is None else several))
     if not seeds:
         raise ValueError("seeds is empty; give at least one, such as (0, 1, 2)")
     claims = CLAIMS if claims is None else tuple(claims)

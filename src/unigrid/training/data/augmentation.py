@@ -22,6 +22,10 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from ...messages import plain_number, shown
+
+MOST_PIXELS = 10_000
+
 
 @final
 @dataclass(frozen=True)
@@ -44,11 +48,14 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("pad", "cutout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be a whole number of pixels >= 0, got {value!r}")
+            value = plain_number(getattr(self, name))
+            if type(value) is not int or not 0 <= value <= MOST_PIXELS:
+                limit = f" and at most {MOST_PIXELS:,}" if type(value) is int and value > 0 else ""
+                got = shown(getattr(self, name))
+                raise ValueError(f"{name} must be a whole number of pixels >= 0{limit}, got {got}")
+            object.__setattr__(self, name, value)
         if not isinstance(self.flip, bool):
-            raise ValueError(f"flip must be True or False, got {self.flip!r}")
+            raise ValueError(f"flip must be True or False, got {shown(self.flip)}")
 
 
 class EpochPlan(NamedTuple):
@@ -108,7 +115,9 @@ class Pipeline:
         self._check(images, mean, std)
         self.count, self.channels, self.height, self.width = images.shape
         device = images.device if device is None else torch.device(device)
-        pad = self.augmentation.pad
+        pad, size = self.augmentation.pad, max(self.height, self.width)
+        if pad > size:
+            raise ValueError(f"pad must be at most {size} pixels, the size of the images, as crops beyond are black; got {pad}")
         padded = torch.zeros(
             self.count, self.height + 2 * pad, self.width + 2 * pad, self.channels, dtype=torch.uint8, device=device
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from ...files import expanded, os_errors
-from ...messages import checked_count, choose
+from ...messages import checked_count, choose, entries_of, shown
 from ...pictures import as_bytes, pixels_of
 from ..images.pictures import fitted
 from . import archives, download, on_disk, shapes
@@ -121,7 +121,7 @@ def load(
 
 def checked_size(size: Any) -> tuple[int, int]:
     """Return height and width of images from one number or two. Raises ValueError."""
-    pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    pair = entries_of(size) or (size,)
     if len(pair) not in (1, 2):
         raise ValueError(f"size must be one number of pixels, or height and width, got {len(pair)} numbers")
     height, width = (checked_count("size", value) for value in (pair[0], pair[-1]))
@@ -144,7 +144,7 @@ def validation_set(source: Any, data: ImageData) -> ImageData:
     else:
         raise ValueError(
             f"validation must be a count or a share of the {len(data.train)} training images, a path, (images, labels) or a "
-            f"torch Dataset, got {repr(source) if isinstance(source, str) else type(source).__name__}"
+            f"torch Dataset, got {shown(source)}"
         )
     split = Split(held.split.images, held.labels_among(data.classes))
     return dataclasses.replace(data, validation=_fitting(split, "validation", data.train, len(data.classes)))

@@ -9,6 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ...messages import plain_number, shown
+
 SPLIT_SEED = 0
 
 
@@ -36,14 +38,15 @@ class Split:
         A count gives the same images every time, in the order of the data. Raises ValueError for one that is not between 1
         and the number of images.
         """
-        if isinstance(chosen, Tensor):
+        if isinstance(chosen, Tensor) and chosen.ndim > 0:
             return Split(self.images[chosen], self.labels[chosen])
-        if isinstance(chosen, bool) or not isinstance(chosen, int) or not 1 <= chosen <= len(self):
-            raise ValueError(f"subset must be a whole number from 1 to {len(self)}, the number of images, got {chosen!r}")
-        if chosen == len(self):
+        count = plain_number(chosen)
+        if type(count) is not int or not 1 <= count <= len(self):
+            raise ValueError(f"subset must be a whole number from 1 to {len(self)}, the number of images, got {shown(chosen)}")
+        if count == len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(SPLIT_SEED))
-        return self.subset(order[:chosen].sort().values.to(self.images.device))
+        return self.subset(order[:count].sort().values.to(self.images.device))
 
 
 @final

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...messages import checked_number
+
 LARGEST = 1e6  # alpha: all shares are one half then
 
 
@@ -60,11 +62,9 @@ class Mixing:
 
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST:
-                raise ValueError(
-                    f"{name} must be a number from 0 to {LARGEST:g}, the alpha of Beta(alpha, alpha), got {value!r}"
-                )
+            wanted = f"a number from 0 to {LARGEST:g}, the alpha of Beta(alpha, alpha)"
+            value = checked_number(name, getattr(self, name), wanted, lambda alpha: 0 <= alpha <= LARGEST)
+            object.__setattr__(self, name, value)
 
     def plan(self, count: int, size: tuple[int, int], seed: int, epoch: int, device: torch.device) -> MixingPlan | None:
         """Draw the numbers of an epoch for `count` images of height and width `size`; None where nothing is mixed."""

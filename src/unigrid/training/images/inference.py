@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...conv.models import from_configuration
 from ...conv.weights import check_fit, load_clean_state_dict, precision_of
 from ...files import check_readable, expanded, is_folder, one_line
-from ...messages import printable
+from ...messages import checked_count, printable, shown
 from ..data.augmentation import Pipeline
 from ..data.datasets import ImageData, Split, load_test
 from ..runs import checkpoint
@@ -30,13 +30,14 @@ from .pictures import fitted, mode
 CUSTOM = "custom"
 DEPTHS = ("steps", "blocks", "pre", "post", "degree")  # the fields of configurations that count layers, and terms of kernels
 DEEPEST = 1000
-STORED: dict[str, dict[str, tuple[str, ...]]] = {
+LISTS, FLAGS = dict.fromkeys(("classes", "shape", "mean", "std"), list), dict.fromkeys(("flip", "synthetic"), bool)
+STORED: dict[str, dict[str, dict[str, type]]] = {
     "images": {
-        "model": ("kind",),
-        "dataset": ("name", "classes", "shape", "mean", "std", "flip", "synthetic"),
-        "protocol": ("name", "flip", "test_flip", "mixed_precision", "accelerated"),
+        "model": {"kind": str},
+        "dataset": {"name": str, **LISTS, **FLAGS},
+        "protocol": {"name": str, "flip": bool, "test_flip": bool, "mixed_precision": bool, "accelerated": bool},
     },
-    "solver": {"model": ("kind",), "dataset": ("name",), "protocol": ("name",)},
+    "solver": {"model": {"kind": str}, "dataset": {"name": str}, "protocol": {"name": str}},
 }  # what is read of the configuration of either kind of run
 
 
@@ -210,8 +211,7 @@ class TrainedModel:
         ValueError, TypeError
             For other objects that are no pictures.
         """
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise ValueError(f"top must be an integer >= 1, got {top!r}")
+        top = checked_count("top", top)
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or hasattr(pictures, "getbands"):
             raise TypeError(f"pictures must be a list of them, got one {type(pictures).__name__}; write [picture]")
         images = [fitted(picture, self.shape) for picture in pictures]
@@ -284,7 +284,7 @@ def _read(path: Path) -> tuple[Loaded, tuple[dict[str, Any], dict[str, Tensor], 
         print(f"unigrid: {message}", file=sys.stderr)
     try:
         return found, _parts(found.state)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
 
 
@@ -304,10 +304,11 @@ def _found(path: Path) -> Loaded:
 def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], int, int | None]:
     """Return configuration, weights, epochs and steps of a run's state; KeyError or the like where they are missing."""
     configuration = state["configuration"]
-    for part, names in STORED["solver" if _solves(configuration) else "images"].items():
-        if missing := [name for name in names if name not in configuration[part]]:
-            raise KeyError(*missing)
-    if not isinstance(configuration["model"]["kind"], str) or not all(map(torch.is_tensor, state["model"].values())):
+    for part, fields in STORED["solver" if _solves(configuration) else "images"].items():
+        for name, kind in fields.items():
+            if not isinstance(configuration[part][name], kind):
+                raise TypeError(f"{part}.{name} is {shown(configuration[part][name])}")
+    if not all(map(torch.is_tensor, state["model"].values())):
         raise TypeError
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None

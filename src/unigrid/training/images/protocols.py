@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
 from torch import nn
 
 from ...conv.configuration import normalize_counts
-from ...messages import checked_count, choose, nearest
+from ...messages import checked_count, checked_number, choose, entries_of, nearest, plain_number, shown
 from ..data.augmentation import Augmentation
 from ..data.mixing import Mixing
 
@@ -31,6 +30,7 @@ OPTIMIZERS = ("sgd", "adamw")
 ADAMW = {"learning_rate": 1e-3, "weight_decay": 1e-2, "nesterov": False, "scale_rate": False}
 CLASS_WEIGHTS = ("equal", "balanced")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
+MOST = 1e30
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
 
@@ -126,19 +126,27 @@ class ImageProtocol:
         object.__setattr__(self, "patience", checked_count("patience", self.patience, 0))
         normalize_counts(self, ("epochs", "batch_size", "decay_every"))
         for name in ("learning_rate", "decay"):
-            _check(name, getattr(self, name), "a number > 0", lambda value: 0 < value < math.inf)
+            checked_number(name, getattr(self, name), "a number > 0", lambda value: value > 0)
         for name in ("momentum", "label_smoothing", "average", "warmup"):
-            _check(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
+            checked_number(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
         for name in ("weight_decay", "clip_grad"):
-            _check(name, getattr(self, name), "a number >= 0", lambda value: 0 <= value < math.inf)
+            checked_number(name, getattr(self, name), "a number >= 0")
+        for name in ("learning_rate", "decay", "weight_decay"):  # beyond it float32 overflows in one step
+            checked_number(name, getattr(self, name), f"a number, at most {MOST:g}", lambda value: value <= MOST)
+        _ = self.mixing  # a Mixing checks its own fields
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, float):  # as a checkpoint holds it
+                object.__setattr__(self, field.name, float(plain_number(getattr(self, field.name)) or 0))
         for field in dataclasses.fields(self):
             if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
-                raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
+                raise ValueError(f"{field.name} must be True or False, got {shown(getattr(self, field.name))}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum > 0, got 0")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov=True is for optimizer='sgd', got {self.optimizer!r}; leave it out")
-        _ = self.augmentation(True), self.mixing  # which check their own fields
+        changes = self.augmentation(True)  # an Augmentation checks its own fields
+        for name in ("pad", "cutout"):
+            object.__setattr__(self, name, getattr(changes, name))
 
     def augmentation(self, flips: bool) -> Augmentation:
         """Return the augmentation of the images; `flips`: whether a mirrored image keeps its label."""
@@ -194,20 +202,15 @@ class ImageProtocol:
         return changed
 
 
-def _check(name: str, value: Any, wanted: str, allowed: Callable[[Any], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
 def _class_weights(value: Any) -> str | tuple[float, ...]:
     """Return weights of classes as the name of a choice or a tuple of floats. Raises ValueError."""
     if isinstance(value, str):
         return choose(value, CLASS_WEIGHTS, "class_weights (or one number per class)")
-    values = value.tolist() if hasattr(value, "tolist") else value  # of arrays and tensors
-    weights = tuple(values) if isinstance(values, Iterable) else (values,)
-    for number, weight in enumerate(weights):
-        _check(f"class_weights[{number}]", weight, "a number > 0", lambda value: 0 < value < math.inf)
-    return tuple(map(float, weights))
+    weights = entries_of(value) or (value,)
+    return tuple(
+        checked_number(f"class_weights[{number}]", weight, "a number > 0", lambda value: value > 0)
+        for number, weight in enumerate(weights)
+    )
 
 
 _PUBLISHED = {"pad": 4, "flip": True, "weight_decay": 5e-4}

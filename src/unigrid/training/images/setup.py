@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...conv.classifier import Classifier
 from ...conv.models import configuration_of
 from ...conv.weights import unwrap
+from ...messages import plain_number, shown
 from ..data.augmentation import Augmentation, Pipeline
 from ..data.datasets import ImageData, Split
 from .evaluation import Evaluation, evaluate_model
@@ -69,8 +70,8 @@ class Setup:
             },
             "protocol": dataclasses.asdict(self.protocol),
             "seed": self.seed,
-            "subset": subset,
-            "validation": validation if data.validation is None else _fingerprint(data.validation),
+            "subset": None if subset is None else plain_number(subset),
+            "validation": plain_number(validation) if data.validation is None else _fingerprint(data.validation),
         }
 
 
@@ -117,8 +118,9 @@ def _stratified(labels: Tensor, order: Tensor, count: int) -> Tensor:
 
 def _validation_count(images: int, validation: float) -> int:
     """Return the number of validation images. Raises ValueError where no others are left, or for no whole number."""
-    if not isinstance(validation, bool) and isinstance(validation, (int, float)) and 0 <= validation < images:
-        count = round(validation * images) if validation < 1 else int(validation)
-        if count == validation or (validation < 1 and 0 < count < images):
+    share = plain_number(validation)
+    if share is not None and 0 <= share < images:
+        count = round(share * images) if share < 1 else int(share)
+        if count == share or (share < 1 and 0 < count < images):
             return count
-    raise ValueError(f"validation must be a count or a share of the {images} training images, got {validation!r}")
+    raise ValueError(f"validation must be a count or a share of the {images} training images, got {shown(validation)}")

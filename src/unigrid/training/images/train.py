@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,7 +21,7 @@ from ...conv.models import Config, create_model
 from ...conv.modes import evaluating
 from ...conv.weights import load_clean_state_dict, precision_of, require_safetensors, save_weights, unwrap
 from ...files import atomic_output, expanded, one_line
-from ...messages import choose, nearest
+from ...messages import choose, nearest, plain_number
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load, validation_set
 from ..data.mirrors import mirrored_pair
@@ -188,7 +187,7 @@ def train(
     if out is not None:
         require_safetensors()
     data = load(dataset, data_dir, download, size=size)
-    if not isinstance(validation, (int, float, np.number)):
+    if plain_number(validation) is None:
         data, validation = validation_set(validation, data), 0
     check_mirrored(data, resolved, choices.get("flip"))
     if model is None:

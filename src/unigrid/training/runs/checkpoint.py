@@ -1,12 +1,13 @@
 """Checkpoints that survive kill -9, a full disk and a flipped byte: the whole state of a training run in one file.
 
-A checkpoint is one line of text and the state as written by `torch.save`:
+A checkpoint is the state as written by `torch.save`, and one line of text after it, which `torch.load` skips:
 
-    unigrid-checkpoint <format version> <length of the payload in bytes> <SHA-256> LF <payload>
+    <payload> LF unigrid-checkpoint <format version> <length of the payload in bytes> <SHA-256> LF
 
-The SHA-256 is that of the line up to it (`unigrid-checkpoint 1 8123 `) followed by the payload, so no byte of the file can
-change unnoticed. The line keeps this form in every format version. The hash protects from accidents; `weights_only` protects
-from malice: loading runs no code, whatever the payload, and a payload that would unpack to more than its own size is refused.
+The SHA-256 is that of the line up to it (`unigrid-checkpoint 2 8123 `) followed by the payload, so no byte of the file can
+change unnoticed. The line keeps this form in every format version; in version 1 it came first. The hash protects from
+accidents; `weights_only` protects from malice: loading runs no code, whatever the payload, and a payload that would unpack to
+more than its own size is refused.
 
 The folder of a run contains the last two `checkpoint-<step>.pt`, and `best.pt` in the same format.
 """
@@ -31,10 +32,11 @@ from torch import Tensor
 from ...files import FileError, atomic_output, make_folder, os_errors
 
 MAGIC = "unigrid-checkpoint"
-VERSION = 1
+VERSION = 2
 BEST = "best.pt"
 HEADER = re.compile(rb"(" + MAGIC.encode() + rb" ([0-9]{1,9}) ([0-9]{1,18}) )([0-9a-f]{64})\n")
-LONGEST_HEADER = 128
+FOOTER, LONGEST = re.compile(rb"\n" + HEADER.pattern + rb"\Z"), 128  # bytes of a line
+ZIP = b"PK\3\4"  # what torch.save begins with
 NAME = re.compile(r"checkpoint-([0-9]{9,})\.pt")
 FILES = r"checkpoint-[0-9]+\.pt|best\.pt|config\.json|log\.csv|log\.jsonl|result\.json|weights\.safetensors"  # of a run
 TEMPORARY = re.compile(rf"\.({FILES})\.[0-9]+\.tmp")  # as `atomic_output` names them
@@ -177,13 +179,13 @@ def _write(path: Path, state: dict[str, Any]) -> None:
             file.write(part)
 
 
-def _content(state: dict[str, Any]) -> tuple[bytes, memoryview]:
-    """Return header and payload, in memory: the header in front contains the hash of the payload."""
+def _content(state: dict[str, Any]) -> tuple[memoryview, bytes]:
+    """Return the payload, and the line after it, with its hash."""
     buffer = io.BytesIO()
     torch.save(_checked(state, "state"), buffer)
     payload = buffer.getbuffer()
     front = f"{MAGIC} {VERSION} {len(payload)} ".encode()
-    return front + _digest(front, payload) + b"\n", payload
+    return payload, b"\n" + front + _digest(front, payload) + b"\n"
 
 
 def _digest(front: bytes, payload: memoryview) -> bytes:
@@ -226,27 +228,28 @@ def _name_of(value: Any) -> str:
 def _verified(path: Path) -> tuple[int, memoryview]:
     """Return format version and payload of a file, after checking its hash."""
     with os_errors(path, "cannot be read", CheckpointError), open(path, "rb") as file:
-        content = file.read(LONGEST_HEADER)
-        header = HEADER.match(content)
-        if header is None:  # whatever else it is, and however large
-            raise CheckpointError(f"{path}: {_no_header(content)}")
-        file.seek(0)
-        content = file.read(header.end() + int(header[3]) + 1)  # one byte more is damage enough
-    payload = memoryview(content)[header.end() :]
-    wanted = int(header[3])
+        begin, size = file.read(LONGEST), file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - LONGEST))
+        header, footer = HEADER.match(begin), FOOTER.search(file.read(LONGEST))
+        line = header or footer
+        if line is None:  # whatever else it is, and however large
+            raise CheckpointError(f"{path}: {_no_line(begin)}")
+        wanted = int(line[3])
+        file.seek(len(line[0]) if header else 0)
+        payload = memoryview(file.read(min(wanted + 1, size - len(line[0]))))  # one byte more is damage enough
     if len(payload) < wanted:
         raise CheckpointError(f"{path}: truncated, {len(payload)} of {wanted} bytes are there")
-    if _digest(header[1], payload) != header[4]:
+    if _digest(line[1], payload) != line[4]:
         raise CheckpointError(f"{path}: damaged, its content does not have the SHA-256 it was written with")
-    return int(header[2]), payload
+    return int(line[2]), payload
 
 
-def _no_header(content: bytes) -> str:
+def _no_line(content: bytes) -> str:
     if not content:
         return "the file is empty"
-    if MAGIC.encode().startswith(content[: len(MAGIC)]):
-        return "truncated or damaged in its first line"
-    return f"not a checkpoint of unigrid, or damaged in its first line: it does not begin with {MAGIC!r}"
+    if any(begin.startswith(content[: len(begin)]) for begin in (MAGIC.encode(), ZIP)):
+        return f"truncated or damaged, or not a checkpoint of unigrid: its line that begins with {MAGIC!r} is missing"
+    return f"not a checkpoint of unigrid, or damaged: it has no line that begins with {MAGIC!r}"
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ do is for its subclasses; logs, checkpoints, the progress bar, Ctrl-C and the ca
 
 from __future__ import annotations
 
-import operator
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from ...files import FileError
+from ...messages import entries_of, plain_number, shown
 from . import checkpoint, folders
 from .checkpoint import CheckpointError
 from .logs import Log, write_run_facts
@@ -235,11 +235,11 @@ def _stops(callback: Callable[[Row], Any] | None, row: Row) -> bool:
 
 def checked_seeds(seed: int | Sequence[int]) -> list[int]:
     """Return the seeds as a list. Raises ValueError for what is no seed, and for the same one twice."""
-    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
-    for number in seeds:
-        if isinstance(number, bool) or not hasattr(number, "__index__") or not 0 <= number < 2**63:
-            raise ValueError(f"seed must be an integer >= 0, or several, got {seed!r}")
-    seeds = [operator.index(number) for number in seeds]
+    several = entries_of(seed)
+    numbers = [plain_number(number) for number in ((seed,) if several is None else several)]
+    seeds = [number for number in numbers if type(number) is int and 0 <= number < 2**63]
+    if len(seeds) < len(numbers):
+        raise ValueError(f"seed must be an integer >= 0, or several, got {shown(seed)}; the largest is 2^63 - 1")
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different ones, at least one, got {seed!r}")
+        raise ValueError(f"seeds must be different ones, at least one, got {shown(seed)}")
     return seeds

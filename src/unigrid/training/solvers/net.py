@@ -29,9 +29,9 @@ from ...conv.configuration import configured
 from ...conv.grids import Extended, Rescaling
 from ...conv.levels import ConvCycle
 from ...conv.slots import Extraction, FeatureExtraction
-from ...cycle import Level
+from ...cycle import MOST_STEPS, Level
 from ...equivalence import to_conv
-from ...messages import checked_count
+from ...messages import checked_count, shown
 from ...stencil.cycle import StencilCycle
 from ...stencil.external import SlotsForAnyGrid
 from ...stencil.grid import Grid
@@ -74,10 +74,10 @@ class PoissonNetConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("pre", 1), ("post", 1), ("degree", 0)):
-            object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), least, MOST_STEPS))
         for name in ("transfers", "symmetric"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be True or False, got {shown(getattr(self, name))}")
 
     def build(self) -> PoissonNet:
         """Return the net, untrained: damped Jacobi."""

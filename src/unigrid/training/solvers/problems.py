@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from ...messages import checked_number
 from ...stencil.problem import Poisson as Poisson
 from ...training_defaults import POISSON, POISSON_SIZE
 
@@ -15,8 +15,7 @@ def anisotropic(eps: float, n: int = POISSON_SIZE) -> Poisson:
 
     It is Poisson's equation on a box of length eps^(-1/2) along the first axis.
     """
-    if not isinstance(eps, (int, float)) or not math.isfinite(eps) or eps <= 0:
-        raise ValueError(f"eps must be a finite number > 0, got {eps!r}")
+    eps = checked_number("eps", eps, "a finite number > 0", lambda number: number > 0)
     return Poisson((n, n), lengths=(eps**-0.5, 1.0))
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from ...messages import choose
+from ...messages import checked_count, checked_number, choose, shown
 from .loss import STAGES
 
 
@@ -39,12 +38,11 @@ class PoissonProtocol:
     def __post_init__(self) -> None:
         choose(self.name, ("fourier", "random"), "protocol for Poisson problems")
         most = len(STAGES) if self.name == "fourier" else 10**6
-        for name, value, largest in (("epochs", self.epochs, most), ("steps", self.steps, 10**6)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
-                raise ValueError(f"{name} of protocol {self.name!r} must be an integer from 1 to {largest}, got {value!r}")
-        for name, number in (("learning_rate", self.learning_rate), ("noise", self.noise)):
-            if not isinstance(number, (int, float)) or not math.isfinite(number) or number < 0:
-                raise ValueError(f"{name} must be a finite number >= 0, got {number!r}")
+        for name, largest in (("epochs", most), ("steps", 10**6)):
+            count = checked_count(f"{name} of protocol {self.name!r}", getattr(self, name), 1, largest)
+            object.__setattr__(self, name, count)
+        for name in ("learning_rate", "noise"):
+            object.__setattr__(self, name, checked_number(name, getattr(self, name)))
 
     def with_choices(self, **choices: Any) -> PoissonProtocol:
         """Return the protocol with other choices; None leaves a field as it is."""
@@ -63,4 +61,4 @@ def protocol_named(protocol: str | PoissonProtocol) -> PoissonProtocol:
         return PROTOCOLS[choose(protocol, PROTOCOLS, "protocol for Poisson problems")]
     if isinstance(protocol, PoissonProtocol):
         return protocol
-    raise TypeError(f"protocol must be one of {', '.join(map(repr, PROTOCOLS))} or a PoissonProtocol, got {protocol!r}")
+    raise TypeError(f"protocol must be one of {', '.join(map(repr, PROTOCOLS))} or a PoissonProtocol, got {shown(protocol)}")

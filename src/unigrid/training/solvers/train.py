@@ -13,7 +13,7 @@ from ...analysis.measured import measured_factor
 from ...conv.threads import one_thread
 from ...conv.weights import require_safetensors, save_weights
 from ...files import expanded
-from ...messages import nearest
+from ...messages import nearest, shown
 from ...stencil.problem import Poisson
 from ...training_defaults import POISSON_PROTOCOL, POISSON_SIZE
 from ..runs.folders import WEIGHTS, held
@@ -107,7 +107,7 @@ def new_run(problems: Any, model: Any, protocol: Any, seed: Any, out: Any, **cho
     """Return a run that has not begun; arguments and errors as in `train_solver`."""
     seeds = checked_seeds(seed)
     if len(seeds) > 1:
-        raise ValueError(f"a run on Poisson problems has one seed, got {seed!r}; call train once for each")
+        raise ValueError(f"a run on Poisson problems has one seed, got {shown(seed)}; call train once for each")
     of_protocol, of_net = _split(choices)
     resolved = protocol_named(POISSON_PROTOCOL if protocol is None else protocol).with_choices(**of_protocol)
     net = _net(model, of_net)
@@ -125,7 +125,7 @@ def _checked(problems: Any) -> tuple[Poisson, ...]:
         return (Poisson((POISSON_SIZE, POISSON_SIZE)),)
     several = tuple(problems) if isinstance(problems, (list, tuple)) else (problems,)
     if not several or not all(isinstance(problem, Poisson) for problem in several):
-        raise TypeError(f"problems must be a unigrid.Poisson, or several, at least one, got {problems!r}")
+        raise TypeError(f"problems must be a unigrid.Poisson, or several, at least one, got {shown(problems)}")
     return several
 
 
@@ -147,4 +147,4 @@ def _net(model: Any, choices: dict[str, Any]) -> PoissonNet:
         return model
     if model is None or isinstance(model, PoissonNetConfig):
         return PoissonNet(model, **choices)
-    raise TypeError(f"model must be a PoissonNetConfig or a PoissonNet for Poisson problems, got {model!r}")
+    raise TypeError(f"model must be a PoissonNetConfig or a PoissonNet for Poisson problems, got {shown(model)}")

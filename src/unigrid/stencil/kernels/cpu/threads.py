@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from ....messages import checked_count
+from ....messages import checked_count, shown
 
-ENVIRONMENT_VARIABLE = "UNIGRID_NUM_THREADS"
+ENVIRONMENT_VARIABLE, MOST_DIGITS = "UNIGRID_NUM_THREADS", 9
 # Unknowns from which a second core pays for waking its thread (measured: benchmarks/tuning/parallel_pays_from_here.py).
 PARALLEL_FROM = 130_000
 
@@ -99,8 +99,8 @@ class _Team:
         if not self.taken.acquire(blocking=False):
             return [kernel(*part) for part in parts]  # another of the user's threads has the workers: the same slabs, serially
         try:
-            while len(self.workers) < len(parts) - 1:
-                self.workers.append(_Worker())
+            if not self._started(len(parts) - 1):
+                return [kernel(*part) for part in parts]
             calls = [_Call(functools.partial(kernel, *part)) for part in parts[1:]]
             helpers = self.workers[: len(calls)]
             try:
@@ -115,6 +115,13 @@ class _Team:
         finally:
             self.taken.release()
 
+    def _started(self, count: int) -> bool:
+        """Start workers up to this number; whether there are so many, as the system may refuse another thread."""
+        with contextlib.suppress(RuntimeError, MemoryError):
+            while len(self.workers) < count:
+                self.workers.append(_Worker())
+        return len(self.workers) >= count
+
 
 def usable_cores() -> int:
     """Return how many cores this process may use."""
@@ -126,8 +133,10 @@ def _default_threads() -> int:
     asked = os.environ.get(ENVIRONMENT_VARIABLE)
     if asked is None:
         return cores
-    if not asked.strip().isdigit() or int(asked) < 1:
-        raise ValueError(f"{ENVIRONMENT_VARIABLE} must be an integer >= 1, got {asked!r}; unset it to use all {cores} cores")
+    if not asked.strip().isdecimal() or len(asked) > MOST_DIGITS or int(asked) < 1:
+        raise ValueError(
+            f"{ENVIRONMENT_VARIABLE} must be an integer >= 1, got {shown(asked)}; unset it to use all {cores} cores"
+        )
     return int(asked)
 
 
