@@ -56,6 +56,7 @@ STATISTICS = {
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "mnist": ((0.1307,), (0.3081,)),
 }
+LARGEST = 2**14  # pixels of a side to which images are resized
 TEST_FRACTION = 10  # every tenth image is a test image where the data have no test set
 
 
@@ -124,7 +125,7 @@ def checked_size(size: Any) -> tuple[int, int]:
     pair = entries_of(size) or (size,)
     if len(pair) not in (1, 2):
         raise ValueError(f"size must be one number of pixels, or height and width, got {len(pair)} numbers")
-    height, width = (checked_count("size", value) for value in (pair[0], pair[-1]))
+    height, width = (checked_count("size", value, most=LARGEST) for value in (pair[0], pair[-1]))
     return height, width
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from ...conv.modes import evaluating
 from ...conv.weights import unwrap
 from ...files import one_line
+from ...messages import checked_count
 from ..data.augmentation import Pipeline
 
 T = TypeVar("T")
@@ -47,10 +48,10 @@ class Evaluation:
 
     def top(self, k: int) -> float:
         """Return the share of images whose label is among the k likeliest classes; of equally likely ones the first counts."""
-        labels = self.labels[:, None]
+        k, labels = checked_count("k", k), self.labels[:, None]
         own, places = self.logits.gather(1, labels), torch.arange(self.logits.shape[1])
         likelier = (self.logits > own) | ((self.logits == own) & (places < labels)) | own.isnan()
-        return float((likelier.sum(1) < k).double().mean())
+        return float((likelier.sum(1) < min(k, len(places))).double().mean())
 
     def per_class(self, classes: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return class (its name, default its number), precision, recall, f1 and support (number of images) of each class.

@@ -78,7 +78,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     subset: int | None = None,
-    validation: Any = 0,
+    validation: float | Any = 0,
     size: int | Sequence[int] | None = None,
     weights: str | os.PathLike[str] | None = None,
     new_head: bool = False,
