@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items):
 def pytest_xdist_setupnodes():
     """Compile the kernels before the workers start, as each would otherwise compile them all for itself."""
     sources = Path(kernels.__file__).parent
-    compiled = [path.stat().st_mtime for path in sources.rglob("__pycache__/*.nbi")]
+    compiled = [path.stat().st_mtime for path in sources.rglob("__pycache__/*.nbc")]
     if max(compiled, default=0.0) < max(path.stat().st_mtime for path in sources.rglob("*.py")):
         from golden.cases import CASES, run
 

@@ -192,7 +192,7 @@ def iterate(
 
 def predicted(residuals: Sequence[float]) -> float:
     """Return the residual expected after one more iteration: the last factor again, FIRST_RATE where there is none."""
-    return residuals[-1] * (residuals[-1] / residuals[-2] if len(residuals) > 1 else FIRST_RATE)
+    return residuals[-1] * (residuals[-1] / residuals[-2] if len(residuals) > 1 and residuals[-2] > 0.0 else FIRST_RATE)
 
 
 def _expects_more(residuals: list[float], tolerance: Tolerance, b_norm: float) -> bool:

@@ -1,5 +1,8 @@
 """The kernels' cache on disk: valid in a copy of the folder, and for no kernel after a change in any of its files."""
 
+import contextlib
+import importlib.util
+import resource
 import shutil
 import subprocess
 import sys
@@ -60,3 +63,114 @@ def test_a_specialized_kernel_computes_the_same_and_refuses_other_arrays():
     np.testing.assert_array_equal(out, u)
     with pytest.raises(TypeError, match="can't unbox array"):
         copy(out, u.astype(np.float32), 0, 2)
+
+
+# Damaged files, and places that take none. A kernel in a folder of its own, loaded as by a new process each time.
+
+OWN = """
+from unigrid.stencil.kernels.cpu.compiled.compiling import kernel
+
+@kernel
+def probe(x):
+    return x + x
+"""
+
+
+@pytest.fixture
+def probe(tmp_path):
+    """probe(): load the kernel anew, call it, and return whether it came from the cache."""
+    path = tmp_path / "probe.py"
+    path.write_text(OWN, encoding="utf-8")
+
+    def load():
+        spec = importlib.util.spec_from_file_location("probe", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.probe(1.5) == 3.0
+        return bool(module.probe.stats.cache_hits)
+
+    return load
+
+
+def kept(tmp_path):
+    return sorted((tmp_path / "__pycache__").glob("probe*.nb*"))
+
+
+def changed(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "one byte": lambda content: content[:1],
+    "half": lambda content: content[: len(content) // 2],
+    "without its end": lambda content: content[:-1],
+    "more at its end": lambda content: content + b"0",
+    "another file": lambda content: b"\x89PNG\r\n" * 50,
+    "zeros": lambda content: bytes(len(content)),
+    "a bit at its beginning": lambda content: changed(content, 3),
+    "a bit in its middle": lambda content: changed(content, len(content) // 2),
+    "a bit near its end": lambda content: changed(content, len(content) - 70),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_compiled_anew(damage, probe, tmp_path):
+    assert not probe()
+    assert probe()
+    for path in kept(tmp_path):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert not probe()
+    assert probe()
+
+
+def test_the_code_of_another_signature_or_version_is_compiled_anew(probe, tmp_path, monkeypatch):
+    probe()
+    files = kept(tmp_path)
+    spec = importlib.util.spec_from_file_location("probe", tmp_path / "probe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.probe(2)
+    other = next(path for path in kept(tmp_path) if path not in files and path.suffix == ".nbc")
+    for path in files:
+        shutil.copy(other, path)
+    assert not probe()
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "SOURCES", "0" * 64)
+        assert not probe()
+    assert not probe()
+    assert probe()
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file can grow beyond some bytes: what writing to a full disk is like, halfway."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_costs_time_and_a_warning(probe, tmp_path):
+    with pytest.warns(RuntimeWarning, match=r"cannot be kept in .*File too large.*NUMBA_CACHE_DIR"), full_disk():
+        assert not probe()
+    assert not any((tmp_path / "__pycache__").glob("probe*.nb*"))
+    assert not probe()
+    assert probe()
+
+
+def test_a_folder_in_the_place_of_a_file_costs_time_and_a_warning(probe, tmp_path):
+    probe()
+    for path in kept(tmp_path):
+        path.unlink()
+        path.mkdir()
+    with pytest.warns(RuntimeWarning, match="cannot be kept in"):
+        assert not probe()
+
+
+def test_no_folder_that_can_be_written_to_costs_time_and_a_warning(probe, monkeypatch):
+    monkeypatch.setattr(compiling.FunctionCache._impl_class, "_locator_classes", [])
+    with pytest.warns(RuntimeWarning, match="cannot be kept in any folder"):
+        assert not probe()

@@ -6,6 +6,7 @@ from tiers import named, pack
 
 import unigrid
 from unigrid import Reason
+from unigrid.iterate import predicted
 
 D, N, P = unigrid.Dirichlet, unigrid.Neumann, unigrid.Periodic
 
@@ -653,3 +654,26 @@ def test_one_pass_that_leaves_more_than_half_of_b_is_no_success(smoother):
     assert solution.reason is Reason.MAXITER
     assert "one pass of full multigrid is not enough" in solution.message
     assert unigrid.solve(rough((100, 100)), rtol="discretization").converged
+
+
+@pytest.mark.parametrize(("size", "options"), [(1e-42, {}), (1e-40, {"accelerate": "cg"}), (1e-37, {"spacing": 0.01})], ids=str)
+def test_single_precision_sources_whose_digits_are_lost_are_refused(size, options):
+    f = (size * rough((24, 17))).astype(np.float32)
+    with pytest.raises(ValueError, match="too small for float32; scale f up") as error:
+        unigrid.solve(f, **{"spacing": 1.0, **options})
+    one_line(error)
+    assert unigrid.solve((1e-30 * rough((24, 17))).astype(np.float32), **options).converged
+    assert not unigrid.solve(0 * f).u.any()
+
+
+def test_an_iteration_after_a_residual_of_zero_is_expected_to_gain_as_the_first():
+    assert predicted([1.0, 0.0, 1.0]) == predicted([1.0])
+    assert predicted([1.0, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize("accelerate", [None, "cg"])
+def test_an_overflow_is_reported_and_no_warning(accelerate):
+    f = (1e38 * np.abs(rough((2, 9, 3)))).astype(np.float32)
+    with pytest.raises(unigrid.ConvergenceError) as error:
+        unigrid.solve(f, spacing=40.0, accelerate=accelerate)
+    assert error.value.solution.reason is Reason.NONFINITE

@@ -216,3 +216,26 @@ def test_the_exact_sum_is_that_of_fractions():
         np.zeros(4),
     ):
         assert exact_sum(values) == float(sum((Fraction(float(value)) for value in values.ravel()), Fraction(0)))
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.9, 1.1, 30.0])
+@pytest.mark.parametrize(("shape", "mean"), [((74,), -2.0), ((40, 33), 1e2), ((9, 12, 10), 1e4)], ids=str)
+def test_one_pass_is_as_good_for_a_source_with_a_mean(shape, mean, lost):
+    """float32, for reactions of so many times what its rounding of A loses. Beside mean / c it has no digits left for the rest
+    of u: only how that was found is compared.
+    """
+    f = source_for(shape, "neumann", "cell").astype(np.float32)
+    options = {"boundary": "neumann", "centering": "cell", "spacing": 0.6}
+    c = lost * float(np.finfo(np.float32).eps) * unigrid.Poisson(shape, **options).operator.norm_bound
+    options |= {"reaction": c, "compatibility": "project", "rtol": "discretization", "raise_on_failure": False}
+    plain, other = (unigrid.solve(each, **options).residuals for each in (f, f + np.float32(mean)))
+    assert other[-1] <= 2 * plain[-1] + 1e-6 * abs(mean) * f.size**0.5
+
+
+@pytest.mark.parametrize("options", [{}, {"accelerate": "cg"}, {"rtol": "discretization"}, {"cycle": "W"}], ids=str)
+@pytest.mark.parametrize("c", [1e-100, 3e-14, 1e-7])
+def test_sources_that_are_constant_but_for_rounding(c, options):
+    for f in (np.full((62, 24), 1.6076083547162174), np.full(75, -0.427), np.full((30, 27), -1e7) + 1e-9 * np.arange(27)):
+        solution = unigrid.solve(f, boundary=["neumann", "periodic"][: f.ndim], reaction=c, raise_on_failure=False, **options)
+        assert solution.reason in (unigrid.Reason.CONVERGED, unigrid.Reason.STAGNATED), solution.message
+        assert np.allclose(solution.u, f.mean() / c, rtol=1e-9)

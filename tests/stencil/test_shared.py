@@ -175,13 +175,23 @@ def test_the_pool_keeps_no_more_than_its_bound(monkeypatch):
     assert workspace.pool.kept_bytes == 0
 
 
-def test_memory_that_comes_back_while_the_pool_is_busy_is_not_lost():
-    array = workspace.empty((300, 300), np.float64)
-    with workspace.pool._lock:  # as inside take, when the garbage collector runs
-        del array
-        assert workspace.pool.kept_bytes == 0
-    workspace.empty((400, 400), np.float64)
-    assert workspace.pool.kept_bytes >= 300 * 300 * 8
+def test_no_memory_is_kept_beyond_the_bound_when_more_is_needed(monkeypatch):
+    monkeypatch.setattr(workspace, "KEPT_BYTES", 1_000_000)
+    held = [workspace.empty((number << 16,), np.uint8) for number in range(1, 13)]
+    held.clear()
+    workspace.empty((14 << 16,), np.uint8)
+    assert workspace.pool.kept_bytes <= 1_000_000
+
+
+def test_memory_in_a_cycle_of_references_is_not_lost():
+    cycle = [workspace.empty((300, 300), np.float64)]
+    watched = weakref.ref(cycle[0])
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert watched() is None
+    first, second = (workspace.empty((300, 300), np.float64) for _ in range(2))
+    assert not np.shares_memory(first, second)
 
 
 @pytest.mark.system

@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -347,3 +348,50 @@ def test_idle_workers_hold_no_array_of_the_user(use_threads):
     del f, u
     gc.collect()
     assert watched() is None
+
+
+BLAS = """
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import unigrid
+
+unigrid.solve(np.ones((64, 64)))
+time.sleep(0.5)  # the threads of BLAS begin with some spinning
+own = threading.get_native_id()
+others = [task / "schedstat" for task in Path("/proc/self/task").iterdir() if int(task.name) != own]  # those of BLAS
+
+def spent(call):
+    '''Return the nanoseconds that other threads run for.'''
+    before = sum(int(times.read_text().split()[0]) for times in others)
+    for _ in range(5):
+        unigrid.clear_cache()
+        call()
+    return sum(int(times.read_text().split()[0]) for times in others) - before
+
+rng = np.random.default_rng(0)
+solve = lambda shape, **options: spent(lambda: unigrid.solve(rng.standard_normal(shape), threads=1, **options))
+print(spent(lambda: unigrid.StencilCycle(unigrid.Poisson((64, 64)))))
+print(solve((64, 64)))
+print(solve((20, 20), boundary="neumann", centering="cell", reaction=1e-3))
+print(solve((14, 13, 15), boundary=["periodic", "dirichlet", "neumann"]))
+print(solve(399))
+print(solve(350), solve((120, 3)), solve((3, 3, 66), boundary='periodic', reaction=1.0))
+print(solve((72, 70), precision="mixed"))
+print(solve((40, 41), boundary=unigrid.Dirichlet(1.0), accelerate="cg"))
+matrix = rng.standard_normal((400, 400))
+print(spent(lambda: matrix @ matrix))
+"""
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="times of threads are Linux's")
+@pytest.mark.skipif(threading_module.usable_cores() == 1, reason="BLAS has no threads on one core")
+def test_a_solve_with_one_thread_wakes_none_of_blas():
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", BLAS], capture_output=True, text=True, check=True, env=environment)
+    *times, product = map(int, done.stdout.split())
+    assert product > 0  # what the test looks for, where there is something to be found
+    assert times == [0] * len(times)

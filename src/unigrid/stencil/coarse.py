@@ -19,6 +19,9 @@ Numbers = NDArray[np.float64]
 # Up to about here a dense inverse is faster to apply than sparse factors (2-D: 15 us against 24 at 400 unknowns, 113 against 46
 # at 900), and beyond it the inverse itself takes long.
 DENSE_UNKNOWNS = 400
+# Multiplications of a product of matrices beyond which BLAS wakes its threads (OpenBLAS), which then spin for 0.1 s on the
+# cores that the solve is about to use: at most this many, which one row of the largest inverse has fewer than.
+SERIAL_PRODUCT = 1 << 18
 
 
 @final
@@ -72,12 +75,12 @@ def _constant_part(problem: Poisson, largest: float, f: Array) -> float:
 def _dense_inverse(axes: tuple[Axis, ...], reaction: float) -> Numbers:
     """Return A^-1, (unknowns, unknowns); where the constant is found apart, the matrix of the rest."""
     result = 1.0 / _eigenvalue_sums(axes, reaction)
-    # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last. As a stack of small products:
-    # one large product would wake the threads of BLAS, which then spin for 0.1 s on the cores that the solve is about to use.
+    # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last; as a stack of small products.
     for axis in axes:
         vectors, inverse = _basis(axis)
         rest = result.reshape(axis.n, -1).T
-        result = ((rest[:, None, :] * vectors) @ inverse).reshape(rest.shape[0], -1)
+        rows = max(rows for rows in range(1, axis.n + 1) if axis.n % rows == 0 and rows * axis.n**2 <= SERIAL_PRODUCT)
+        result = ((rest[:, None, :] * vectors).reshape(-1, rows, axis.n) @ inverse).reshape(rest.shape[0], -1)
     shape = [axis.n for axis in axes]
     split = result.reshape([n for n in shape for _ in range(2)])
     order = [*range(0, 2 * len(shape), 2), *range(1, 2 * len(shape), 2)]

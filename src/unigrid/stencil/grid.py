@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
+import numpy.ma  # at once: NumPy loads it when first used, and does not survive being interrupted there
 from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, plain_number, shown

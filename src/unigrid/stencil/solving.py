@@ -137,16 +137,12 @@ class ProblemCycle(MultigridCycle):
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    shape = cycle.problem.shape
     f = _source(cycle.problem, f)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)
     cycle = cycle.for_one_pass() if options.is_one_pass else cycle
-    with limited_to(options.threads):
-        if f.shape == shape:
-            solution = _solve_one(cycle, f, u0, tolerance, options)
-        else:
-            solution = _solve_stack(cycle, f, u0, tolerance, options)
+    solve = _solve_one if f.shape == cycle.problem.shape else _solve_stack
+    solution = limited_to(options.threads).run(solve, cycle, f, u0, tolerance, options)
     return raise_unless_converged(solution) if options.raise_on_failure else solution
 
 
@@ -199,13 +195,15 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
             raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
     system = _system(problem, b, b_norm, right.mean_of_u)
     nested = u is None and options.start == "fmg" and cycle.nests
-    run = Run(problem, f, b, nested, keeps=options.callback is not None)
+    run = Run(problem, right.f, b, nested, keeps=options.callback is not None)
     mixed = may_mix and _single_is_enough(problem, b_norm, right.blocks)
     if options.precision == "mixed":
         mixed = _checked_for_single(problem, b, b_norm)
     begin = partial(_iteration, cycle, options)
     iteration = MixedCycles(begin, run, system, tolerance.target(b_norm)) if mixed else begin(run)
     solution = iterate(iteration, u, system, tolerance, options.callback)
+    if problem.has_constant_apart and not problem.singular:  # once more: cycles leave means of up to 1e9 times the rest
+        solution = replace(solution, u=problem.centered(solution.u))
     if right.mean_of_u:
         solution = _with_constant(solution, problem, right, tolerance)
     failed = not solution.converged and solution.reason is not Reason.STOPPED
@@ -264,8 +262,12 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteratio
     def iteration(b: Array, u: Array | None) -> Array:
         return problem.centered(step(b, u))
 
-    nested = (lambda: problem.centered(cycle.nested(run.f))) if run.nested else None
-    return Repeated(iteration, _system(problem, run.b, kernels.of(run.b).norm(run.b)), nested)
+    @np.errstate(**QUIET)
+    def nested() -> Array:
+        return problem.centered(cycle.nested(run.f))
+
+    system = _system(problem, run.b, kernels.of(run.b).norm(run.b))
+    return Repeated(iteration, system, nested if run.nested else None)
 
 
 def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
@@ -316,6 +318,7 @@ class RightHandSide(NamedTuple):
     """A u = b as cycles take it.
 
     b : boundary values folded in; where the constant part of u is found apart, without its mean
+    f : the source that b was made of; without that mean where full multigrid would lose the rest beside it
     norm : of b
     blocks : sums of b over blocks, for `solution_norm`, where they are needed
     whole : b with its mean
@@ -324,6 +327,7 @@ class RightHandSide(NamedTuple):
     """
 
     b: Array
+    f: Array
     norm: float
     blocks: NDArray[np.float64]
     whole: Array
@@ -344,13 +348,16 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
         raise ValueError(
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
         )
-    right = RightHandSide(b, b_norm, blocks, b)
-    return _without_constant(problem, f, right, compatibility) if problem.has_constant_apart else right
+    size, lost = b_norm / math.sqrt(b.size), float(np.finfo(b.dtype).tiny) * max(1.0, problem.operator.norm_bound)
+    if 0.0 < size < lost:  # the last digits of u, times A, are as large as f
+        raise ValueError(f"f, of size {size:.1e}, or u is too small for {b.dtype}; scale f up, and u down after it")
+    right = RightHandSide(b, f, b_norm, blocks, b)
+    return _without_constant(problem, right, compatibility) if problem.has_constant_apart else right
 
 
-def _without_constant(problem: Poisson, f: Array, right: RightHandSide, compatibility: str) -> RightHandSide:
+def _without_constant(problem: Poisson, right: RightHandSide, compatibility: str) -> RightHandSide:
     """Return the right-hand side without its mean, and the mean of u that belongs to it."""
-    b, eps = right.whole, float(np.finfo(right.whole.dtype).eps)
+    b, f, eps = right.whole, right.f, float(np.finfo(right.whole.dtype).eps)
     if problem.singular:
         mean, mean_of_u = problem.mean(b), 0.0
         if compatibility == "error":
@@ -362,11 +369,16 @@ def _without_constant(problem: Poisson, f: Array, right: RightHandSide, compatib
         return right._replace(mean_of_u=mean_of_u)  # as near to zero as rounding brings it
     centered = b - b.dtype.type(mean)
     norm = kernels.of(b).norm(centered)
+    if abs(mean) > norm / math.sqrt(b.size):  # of the rounding of a large mean, one that is not small beside the rest is left
+        centered = problem.centered(centered)
+        norm = kernels.of(b).norm(centered)
     if not norm > 4.0 * eps * right.norm:  # a constant source leaves rounding alone, which is no source
         centered, norm = np.zeros_like(b), 0.0
     noticeable = problem.singular and abs(mean) > 10.0 * eps * float(np.abs(b).max())
     note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
-    return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, note=note)
+    if problem.reaction <= math.sqrt(eps) * problem.operator.norm_bound:  # rounding of mean_of_u is as eps / c ||A|| to b
+        f = centered if f is b else f - f.dtype.type(mean)
+    return right._replace(b=centered, f=f, norm=norm, mean_of_u=mean_of_u, note=note)
 
 
 def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:

@@ -6,8 +6,12 @@ back to the pool when the array is dropped. Nobody has to give anything back: th
 of the array keeps alive and whose end returns the memory. An array that leaves the solver, a solution, is therefore safe for
 as long as its user holds it.
 
-The pool belongs to the process and serves all hierarchies and threads. It keeps at most `KEPT_BYTES`; `unigrid.clear_cache()`
+The pool belongs to the process and serves all hierarchies and threads. It keeps about `KEPT_BYTES`; `unigrid.clear_cache()`
 empties it.
+
+A signal's handler may run, raise or solve between any two bytecodes here, as may other threads and the garbage collector. So
+there are no locks, which a handler could wait for in vain. Memory is taken and returned by one operation of a deque, which is
+atomic, and returning it runs no Python code at all, in which an exception would be lost.
 """
 
 from __future__ import annotations
@@ -15,15 +19,16 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 SMALLEST = 1 << 15  # bytes; below it the allocator of the C library recycles by itself
-KEPT_BYTES = 1 << 30
+KEPT_BYTES = 1 << 30  # at most, of one size of memory; and of all together whenever more memory is allocated
 CLASSES = 8  # block sizes per power of two: a block serves every array that it is at most an eighth too large for
 # An array of at least HUGE_PAGES begins on the boundary of one, and so needs few page faults: a first solve of 1023^2 takes
 # 22 ms where it took 26. What lies before the boundary is never touched, and so takes no memory.
@@ -32,85 +37,79 @@ LINE, HUGE_PAGE, HUGE_PAGES = 64, 1 << 21, 2
 
 @final
 class _Lease(np.ndarray):
-    """A block in use: the base of an array, and so kept alive by all of its views. Its end returns the block."""
+    """A block in use: the base of an array, and so kept alive by all of its views. Its token ends with it."""
 
-    block: _Block | None = None  # a view of a lease is a _Lease too, and holds none
-
-    def __del__(self) -> None:
-        if self.block is not None:
-            pool.give(self.block)
+    token: _Token
 
 
 @final
-class _Block:
-    """Memory for one array at a time; `start` bytes from its beginning lies the boundary that arrays begin on."""
+class _Token:
+    """What ends when a block is no longer in use."""
 
-    __slots__ = ("memory", "size", "start")
+    __slots__ = ("__weakref__", "end")
 
-    def __init__(self, size: int) -> None:
-        boundary = HUGE_PAGE if size >= HUGE_PAGES * HUGE_PAGE else LINE
-        self.size = size
-        # A _Lease, though of no block: NumPy would skip a plain array's view when it looks for an array's base.
-        self.memory = np.empty(size + boundary, np.uint8).view(_Lease)
-        self.start = -self.memory.ctypes.data % boundary
+    end: _End
+
+
+@final
+class _End(weakref.ref[_Token]):
+    """The end of a token, which is what comes back to the pool; it holds the block."""
+
+    block: _Lease | None = None  # none yet where an exception came before it was set
 
 
 @final
 class Pool:
-    """Blocks of memory that no array uses.
-
-    A block may come back in any thread and at any moment, inside `take` even, where the garbage collector runs. So blocks are
-    returned to a queue, whose operations are atomic, and sorted in by whoever holds the lock.
-    """
+    """Blocks of memory that no array uses, by size: the one that came back last is taken first."""
 
     def __init__(self) -> None:
-        self._returned: deque[_Block] = deque()
-        self._free: OrderedDict[int, list[_Block]] = OrderedDict()  # by size; the size that came back last is the last
-        self._lock = threading.Lock()
-        self.kept_bytes = 0  # of the memory that no array uses
+        self._free: dict[int, deque[_End]] = {}
 
-    def take(self, size: int) -> _Block:
-        """Return a block for `size` bytes."""
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the memory that no array uses."""
+        return sum(size * len(ends) for size, ends in list(self._free.items()))
+
+    def take(self, size: int) -> _Lease:
+        """Return a block of `size` bytes, on lease: it comes back when all that refers to it has ended."""
         size = _block_size(size)
-        with self._lock:
-            if self._returned:
-                self._sort_in()
-            blocks = self._free.get(size)
-            if blocks:
-                self.kept_bytes -= size
-                return blocks.pop()
-        return _Block(size)
-
-    def give(self, block: _Block) -> None:
-        """Take a block back."""
-        self._returned.append(block)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._sort_in()
-            finally:
-                self._lock.release()
+        free = self._free.get(size)
+        if free is None:
+            free = self._free.setdefault(size, deque(maxlen=KEPT_BYTES // size))
+        block: _Lease | None = None
+        try:
+            while block is None:
+                block = free.pop().block
+        except IndexError:
+            if self.kept_bytes > KEPT_BYTES:
+                self._drop()
+            block = _new_block(size)
+        return _on_lease(block, free.append)
 
     def clear(self) -> None:
-        """Free the memory that no array uses."""
-        with self._lock:
-            self._sort_in()
-            self._free.clear()
-            self.kept_bytes = 0
+        """Free the memory that no array uses, and keep none of what is in use now."""
+        self._drop()
+        self._free.clear()
 
-    def _sort_in(self) -> None:
-        """Take up what was returned; beyond KEPT_BYTES, free the sizes that have not come back for longest."""
-        while self._returned:
-            block = self._returned.popleft()
-            self._free.setdefault(block.size, []).append(block)
-            self._free.move_to_end(block.size)
-            self.kept_bytes += block.size
-        while self.kept_bytes > KEPT_BYTES:
-            size, blocks = next(iter(self._free.items()))
-            if blocks:
-                blocks.pop()
-                self.kept_bytes -= size
-            else:
-                del self._free[size]
+    def _drop(self) -> None:
+        for ends in list(self._free.values()):
+            ends.clear()
+
+
+def _new_block(size: int) -> _Lease:
+    boundary = HUGE_PAGE if size >= HUGE_PAGES * HUGE_PAGE else LINE
+    # A _Lease, though without a token: NumPy would skip a plain array's view when it looks for an array's base.
+    memory = np.empty(size + boundary, np.uint8).view(_Lease)
+    start = -memory.ctypes.data % boundary
+    return memory[start : start + size].view(_Lease)
+
+
+def _on_lease(block: _Lease, give_back: Callable[[_End], None]) -> _Lease:
+    lease, token = block.view(), _Token()
+    token.end = _End(token, give_back)
+    token.end.block = block
+    lease.token = token
+    return lease
 
 
 pool = Pool()
@@ -122,10 +121,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     size = math.prod(shape) * dtype.itemsize
     if size < SMALLEST:
         return np.empty(shape, dtype)
-    block = pool.take(size)
-    lease = block.memory.view(_Lease)
-    lease.block = block
-    return np.ndarray(shape, dtype, lease, block.start)
+    return np.ndarray(shape, dtype, pool.take(size))
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -12,7 +12,8 @@ import functools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextvars import Context, ContextVar, copy_context
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -45,9 +46,16 @@ class _Call:
 
     def result(self) -> Any:
         self.done.acquire()
-        if self._error is not None:
-            raise self._error
+        try:
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.forget()
         return self._result
+
+    def forget(self) -> None:
+        """Drop the error, whose traceback refers to this call."""
+        self._error = None
 
 
 class _Worker(threading.Thread):
@@ -73,10 +81,10 @@ class _Worker(threading.Thread):
     def finish(self) -> None:
         """Wait until all calls are done: no one may go on while a worker still writes to an array.
 
-        For use when an exception is being raised already; a Ctrl-C during the wait changes nothing.
+        For use when an exception is being raised already; another one during the wait, a second Ctrl-C, changes nothing.
         """
         while True:
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(BaseException):
                 last = _Call(bool)
                 self.begin(last)
                 last.result()
@@ -111,6 +119,8 @@ class _Team:
             except BaseException:
                 for worker in helpers:
                     worker.finish()
+                for call in calls:
+                    call.forget()
                 raise
         finally:
             self.taken.release()
@@ -141,22 +151,24 @@ def _default_threads() -> int:
 
 
 _team = _Team(_default_threads())
-_limit = threading.local()  # set by `limited_to`
+_limit: ContextVar[int | None] = ContextVar("threads of a solve", default=None)
 
 
 def get_num_threads() -> int:
     """Return how many cores the stencil kernels use on large grids."""
-    return getattr(_limit, "threads", None) or _team.threads
+    return _limit.get() or _team.threads
 
 
-@contextlib.contextmanager
-def limited_to(threads: int | None) -> Iterator[None]:
-    """Use at most this number of cores inside the block, in this thread alone; None changes nothing."""
-    before, _limit.threads = getattr(_limit, "threads", None), threads or getattr(_limit, "threads", None)
-    try:
-        yield
-    finally:
-        _limit.threads = before
+def limited_to(threads: int | None) -> Context:
+    """Return a context whose calls, `run(call, ..)`, use at most this number of cores, in this thread alone; None is no limit.
+
+    The interpreter itself leaves a context: whatever interrupts a call, the limit ends with it, and so does what it changed of
+    NumPy's handling of errors.
+    """
+    context = copy_context()
+    if threads is not None:
+        context.run(_limit.set, threads)
+    return context
 
 
 def set_num_threads(threads: int) -> None:
