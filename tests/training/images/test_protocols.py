@@ -96,7 +96,7 @@ def test_fast_peaks_after_its_warmup_at_the_rate_that_belongs_to_its_batch():
         ("cutout", 10**30, "cutout must be a whole number of pixels >= 0 and at most 10,000, got 1"),
         ("pad", -1, "pad must be a whole number of pixels >= 0, got -1"),
         ("cutout", 2.5, "cutout must be a whole number of pixels >= 0, got 2.5"),
-        ("schedule", "one-cicle", "unknown schedule 'one-cicle'; allowed: 'steps', 'one-cycle'; did you mean 'one-cycle'?"),
+        ("schedule", "one-cicle", "unknown schedule 'one-cicle'; allowed: 'steps', 'one-cycle', 'cosine'; did you mean"),
         ("initialization", "kaming", "did you mean 'kaiming'?"),
     ],
 )
