@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from few_images import few_images
+from tiers import named
 from torch import nn
 from torch.nn import functional
 
@@ -100,7 +101,7 @@ ADAMW = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.1}
         ({"cutmix": 1.0, "label_smoothing": 0.2}, sgd, None),
         ({"mixup": 0.2, "cutmix": 0.7, **ADAMW}, adamw, None),
     ],
-    ids=str,
+    ids=named,
 )
 def test_training_is_that_of_a_few_lines_of_pytorch(choices, optimizer, scheduler):
     protocol, data = dataclasses.replace(PLAIN, **choices), few_images(38)
@@ -182,7 +183,7 @@ def test_adamw_takes_pytorchs_defaults_unless_they_are_chosen():
         ),
         ({"validation": "no/such"}, "no/such: no such file or folder"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_does_not_fit_is_refused_before_any_work(tmp_path, choices, text):
     with pytest.raises(ValueError, match=re.escape(text)) as error:
@@ -376,7 +377,7 @@ def test_a_network_of_ones_own_takes_weights_and_keeps_its_head(tmp_path):
         ({"model": unigrid.MgNetConfig(steps=(1, 1), features=8), "new_head": True}, "do not fit the model's"),
         ({"model": net(classes=2), "new_head": True}, "needs a network of unigrid, or one with get_classifier()"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_weights_that_do_not_fit_are_refused(earlier, tmp_path, choices, text):
     data = other_classes(choices.get("names", ("x", "y")))

@@ -30,7 +30,7 @@ OPTIMIZERS = ("sgd", "adamw")
 ADAMW = {"learning_rate": 1e-3, "weight_decay": 1e-2, "nesterov": False, "scale_rate": False}
 CLASS_WEIGHTS = ("equal", "balanced")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
-MOST = 1e30
+MOST = 1e38  # of a rate: float32 ends there
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
 
