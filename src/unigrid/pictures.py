@@ -50,7 +50,7 @@ def read(path: Path) -> Array:
     try:
         with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")  # on large pictures and odd metadata; errors become one line
-            return _decoded(file)
+            return decoded(file)
     except UnidentifiedImageError:
         raise FileError(
             f"{path}: not a picture, or of a format that is not read; convert it to one of {', '.join(FORMATS)}"
@@ -116,7 +116,8 @@ def _as_uint16(values: Array) -> NDArray[np.uint16]:
     return values.astype(np.uint16)
 
 
-def _decoded(file: BinaryIO) -> Array:
+def decoded(file: BinaryIO) -> Array:
+    """Return the pixels of an open file as `read` does; whatever the library raises for a damaged one passes."""
     image = Image.open(file, formats=FORMATS)
     _check_size(image)
     raw = _raw_mode(image)

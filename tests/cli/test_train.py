@@ -92,7 +92,8 @@ class TestTrain:
         assert asked == {
             "model": "mgnet-8-Bli", "protocol": "code", "epochs": 7, "batch_size": 32, "learning_rate": 0.25, "seed": [3, 4],
             "device": "cpu", "out": Path("here"), "resume": True, "subset": 500, "validation": 0.1, "label_smoothing": 0.2,
-            "nesterov": True, "pad": 3, "schedule": "one-cycle", "drop_last": False, "progress": False,
+            "nesterov": True, "pad": 3, "schedule": "one-cycle", "drop_last": False, "progress": False, "weights": None,
+            "new_head": False,
         }  # fmt: skip
 
     def test_what_is_not_given_is_left_to_the_protocol(self, command, asked):
@@ -100,7 +101,8 @@ class TestTrain:
         left = {name: asked[name] for name in asked if name not in ("dataset", "callback")}
         assert left == {
             "model": "mgnet-64-Bl", "protocol": "fast", "seed": 0, "device": "auto", "resume": False, "subset": None,
-            "validation": 0.0, "progress": False, "out": Path("runs/shapes-mgnet-64-Bl-fast"),
+            "validation": 0.0, "progress": False, "out": Path("runs/shapes-mgnet-64-Bl-fast"), "weights": None,
+            "new_head": False,
         }  # fmt: skip
 
     @pytest.mark.parametrize(("seed", "ending"), [("0", ""), ("5", "-seed-5"), ("0,1,2", "-seeds-0-1-2")])
@@ -113,7 +115,7 @@ class TestTrain:
         monkeypatch.setattr(training, "load", lambda *what: given.append(what) or datasets.load("shapes"))
         command("train cifar10 --data-dir there --download")
         command("train cifar10")
-        assert given == [("cifar10", "there", True), ("cifar10", None, False)]
+        assert given == [("cifar10", "there", True, None, None), ("cifar10", None, False, None, None)]
 
     def test_a_bar_on_a_terminal_and_lines_on_request(self, place, monkeypatch, terminal, tiny):
         stream = terminal()
@@ -152,7 +154,7 @@ class TestWrongInput:
         ("text", "expected"),
         [
             ("train", "required: DATASET"),
-            ("train shaeps", "unknown dataset 'shaeps'; allowed: 'cifar10', 'cifar100', 'mnist', 'shapes', 'poisson'; did"),
+            ("train shaeps", "unknown dataset or path 'shaeps'; allowed: 'cifar10', 'cifar100', 'mnist', 'shapes', 'poisson'"),
             ("train shapes --model mgnet-64-BL", "did you mean 'mgnet-64-Bl'"),
             ("train shapes --protocol fats", "did you mean 'fast'"),
             ("train shapes --epoch 3", "did you mean '--epochs'"),

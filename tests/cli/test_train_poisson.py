@@ -88,7 +88,7 @@ def test_predict_refuses_a_solver(refused, solver):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("train poison", "unknown dataset 'poison'"),
+        ("train poison", "unknown dataset or path 'poison'"),
         ("train poison", "did you mean 'poisson'"),
         ("train poisson --set degre=1", "degree"),
         ("train poisson --protocol fast", "'fourier'"),
@@ -100,7 +100,9 @@ def test_predict_refuses_a_solver(refused, solver):
         ("train poisson --size 0", "integers >= 1"),
         ("train poisson --eps -1", "eps"),
         ("train shapes --eps 3", "--eps describes a Poisson problem"),
-        ("train shapes --size 3", "--size describes a Poisson problem"),
+        ("train shapes --size 3", "images of 3 x 3 pixels; 4 levels halve them and need at least 8 x 8"),
+        ("train poisson --size 15,31", "a Poisson problem has as many unknowns along either axis"),
+        ("train poisson --weights runs/one", "--weights is for images"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_done(refused, place, text, expected):

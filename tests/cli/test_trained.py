@@ -51,7 +51,7 @@ class TestEvaluate:
         monkeypatch.setattr("unigrid.training.data.datasets.load", lambda *what: given.append(what) or mnist)
         text = f"evaluate {trained.folder} --dataset mnist --data-dir there --download"
         refused(text, "trained on shapes, images of 3 channels; mnist has images of 1 channel")
-        assert given == [("mnist", "there", True)]
+        assert given == [("mnist", "there", True, None, (32, 32))]
 
     def test_data_that_are_not_there(self, trained, refused):
         refused(f"evaluate {trained.folder} --dataset cifar10", "`unigrid train cifar10 --download`")

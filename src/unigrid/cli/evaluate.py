@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..files import atomic_output, checked_output
 from ..training_defaults import POISSON
 from . import options
-from .monitor import Facts, save_figures, show
+from .monitor import TOP, Facts, per_class, save_figures, show
 from .options import user_errors
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ examples:
   unigrid evaluate runs/cifar10-mgnet-32-Bli-fast
   unigrid evaluate runs/cifar10-mgnet-32-Bli-fast/best.pt --confusion confusion.png
   unigrid evaluate checkpoint-000001953.pt --data-dir data --json
+  unigrid evaluate runs/photos-mgnet-32-Bl-fast --dataset photos/ --per-class --logits logits.npz
 
 CHECKPOINT is the folder of a run, whose last checkpoint is taken, or a file: checkpoint-*.pt, or best.pt, the epoch that was
 best on the validation set."""
@@ -28,17 +33,21 @@ CHECKPOINT = "folder of a run, or a checkpoint in it"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
-    parser.add_argument("--dataset", metavar="NAME", help="default the one it was trained on")
+    parser.add_argument("--dataset", metavar="NAME|PATH", help="default the one it was trained on; or pictures of your own")
     options.add_data_options(parser)
     options.add_device_option(parser)
     parser.add_argument("--confusion", metavar="FILE", help="save the confusion matrix as a picture: .png, .pdf or .svg")
     options.add_force_option(parser)
+    parser.add_argument("--logits", metavar="FILE", help="save logits, labels and the names of the classes: .npz")
+    parser.add_argument("--per-class", action="store_true", help="report precision, recall and f1 of every class")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
 
 
 def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
-    options.check_outputs(arguments.confusion, replace=arguments.force)
+    options.check_outputs(arguments.confusion, array=arguments.logits, replace=arguments.force)
+    if arguments.logits:
+        checked_output(arguments.logits, (".npz",))
     from ..training import load_trained
 
     with user_errors():
@@ -49,8 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
     result = trained.evaluate(data)
     confusion = result.confusion.numpy()
     written = save_figures((arguments.confusion, lambda plots: plots.plot_confusion(confusion, data.classes)))
-    show(facts_of(trained, result, data, written), arguments.json, report)
+    if arguments.logits:
+        written.append(_save_logits(arguments.logits, result, trained.classes))
+    facts = facts_of(trained, result, data, written)
+    if arguments.per_class:
+        facts["per_class"] = result.per_class(trained.classes)
+    show(facts, arguments.json, report)
     return 0
+
+
+def _save_logits(path: str, result: Evaluation, classes: tuple[str, ...]) -> str:
+    """Write logits (count, classes), labels (count,) and names of the classes, and return the path."""
+    with atomic_output(Path(path)) as file:
+        np.savez(file, logits=result.logits.numpy(), labels=result.labels.numpy(), classes=np.array(classes))
+    return path
 
 
 def _measure(trained: TrainedModel, as_json: bool) -> int:
@@ -101,6 +122,7 @@ def facts_of(trained: TrainedModel, result: Evaluation, data: ImageData, written
         "synthetic": data.synthetic,
         "images": result.count,
         "accuracy": result.accuracy,
+        "top5_accuracy": result.top(TOP),
         "loss": result.loss,
         "classes": list(trained.classes),
         "confusion": result.confusion.tolist(),
@@ -115,5 +137,7 @@ def report(facts: Facts) -> list[str]:
         f"{facts['checkpoint']}: {facts['title']}",
         f"Accuracy {100 * facts['accuracy']:.2f} % of the {facts['images']:,} test images of {facts['dataset']}, "
         f"loss {facts['loss']:.4f}{' [synthetic data]' * facts['synthetic']}",
+        *([f"Among the {TOP} likeliest classes: {100 * facts['top5_accuracy']:.2f} %"] * (len(facts["classes"]) > TOP)),
+        *per_class(facts.get("per_class", [])),
         *(f"Wrote {path}" for path in facts["written"]),
     ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Watch = Callable[[Solution], None]
 Facts = dict[str, Any]  # the outcome of a command, from which text and JSON are rendered
+TOP = 5  # likeliest classes among which the right one is counted
 COMPILING = "unigrid: compiling kernels for this machine (once; takes a few seconds) ..."
 
 
@@ -158,6 +159,17 @@ def as_text(lines: Iterable[str]) -> str:
 def files_in(folder: str) -> str:
     """Return the line of a report that lists the files of a run."""
     return f"In {folder}{os.sep}: {', '.join(sorted(os.listdir(folder)))}"
+
+
+def per_class(rows: list[Facts]) -> list[str]:
+    """Return a table of precision, recall, f1 and number of images by class; nothing without rows."""
+    width = max((len(row["class"]) for row in rows), default=0)
+    lines = [
+        f"{row['class']:<{width}}  {100 * row['precision']:9.2f}  {100 * row['recall']:6.2f}  {100 * row['f1']:6.2f}  "
+        f"{row['support']:6}"
+        for row in rows
+    ]
+    return [f"{'class':<{width}}  precision  recall      f1  images", *lines] if rows else []
 
 
 def save_figures(*wanted: tuple[str | None, Callable[[Any], Figure]]) -> list[str]:

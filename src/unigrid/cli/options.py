@@ -53,7 +53,7 @@ def user_errors(prefix: str = "") -> Iterator[None]:
     """Turn errors of the library into a UsageError; only calls that check input of the user belong inside."""
     try:
         yield
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise UsageError(prefix + one_line(error)) from error
 
 
@@ -86,6 +86,19 @@ def seeds(text: str) -> int | list[int]:
     return values[0] if len(values) == 1 else values
 
 
+def size(text: str) -> tuple[int, ...]:
+    """Return "64" as (64,) and "48,64" as (48, 64)."""
+    return tuple(_entries(text, int, "a number of pixels, or height and width such as 48,64"))
+
+
+def count_or_path(text: str) -> float | str:
+    """Return a number, or the path that the text is otherwise."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def assignment(text: str) -> tuple[str, str]:
     """Return "name=value" as (name, value)."""
     name, equals, value = (part.strip() for part in text.partition("="))
@@ -98,6 +111,11 @@ def field_value(name: str, text: str, kind: type) -> Any:
     """Return the text as a value of that kind. Raises ValueError."""
     if kind is bool:
         return choose(text.lower(), ("true", "false"), f"value of {name}") == "true"
+    if typing.get_args(kind):  # a word, or numbers
+        try:
+            return tuple(map(float, text.split(",")))
+        except ValueError:
+            return text
     try:
         return kind(text)
     except ValueError:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from ..training import PoissonResult
 
-IMAGES_ALONE = ("model", "batch_size", "data_dir", "download", "subset", "validation", "confusion")
+IMAGES_ALONE = (
+    "model", "batch_size", "data_dir", "download", "subset", "validation", "confusion", "weights", "new_head", "per_class",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--eps", type=options.numbers, metavar="E[,E..]",
         help="-E u_xx - u_yy = f; several: one net for all of them, best with --set degree=3; default 1",
     )  # fmt: skip
-    group.add_argument("--size", type=int, metavar="N", help=f"unknowns along either axis, default {POISSON_SIZE}")
 
 
 def refuse_options(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options of Poisson problems in a run on images."""
-    for name in ("eps", "size"):
-        if getattr(arguments, name) is not None:
-            raise UsageError(f"--{name} describes a Poisson problem; {arguments.dataset} is a data set of images")
+    if arguments.eps is not None:
+        raise UsageError(f"--eps describes a Poisson problem; {arguments.dataset} is a data set of images")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.device not in ("auto", "cpu"):
         raise UsageError(f"--device {arguments.device}: poisson is trained on the CPU, on one core")
     values = arguments.eps if isinstance(arguments.eps, list) else [1.0 if arguments.eps is None else arguments.eps]
-    size = POISSON_SIZE if arguments.size is None else arguments.size
+    size, *more = arguments.size or (POISSON_SIZE,)
+    if more:
+        raise UsageError("--size: a Poisson problem has as many unknowns along either axis; give one number")
     folder = expanded(arguments.out or _folder(arguments, values))
     with user_errors():
         problems = [anisotropic(eps, size) for eps in values]

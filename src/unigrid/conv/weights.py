@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,16 +114,8 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     ImportError
         Without the package safetensors.
     """
-    require_safetensors()
     path = expanded(path)
-    if is_folder(path):
-        raise FileError(f"{path}: is a directory, give a file")
-    check_readable(path)
-    try:
-        with importlib.import_module("safetensors").safe_open(path, framework="pt") as file:
-            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except Exception as error:  # any exception here is caused by a damaged file
-        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
+    tensors, metadata = read_weights(path)
     for key, value in clean_state_dict(module).items():
         if value.is_complex() and key in tensors and tensors[key].shape == (*value.shape, 2):
             tensors[key] = torch.view_as_complex(tensors[key].clone())  # aligned, as memory of the file need not be
@@ -131,6 +124,19 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> dict[str, s
     except ValueError as error:
         raise FileError(f"{path}: {error}") from None
     return metadata
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a .safetensors file, and its metadata. Raises FileError and ImportError, as `load_weights`."""
+    require_safetensors()
+    if is_folder(path):
+        raise FileError(f"{path}: is a directory, give a file")
+    check_readable(path)
+    try:
+        with importlib.import_module("safetensors").safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Exception as error:  # any exception here is caused by a damaged file
+        raise FileError(f"{path}: not a readable .safetensors file ({one_line(error)})") from None
 
 
 def _storable(value: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def test_the_cache_is_where_the_system_keeps_it(monkeypatch):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    assert "unknown dataset 'cifer10'" in refusal("cifer10")
+    assert "unknown dataset or path 'cifer10'" in refusal("cifer10")
     assert "did you mean 'cifar10'" in refusal("cifer10")
     assert "allowed: 'cifar10', 'cifar100', 'mnist', 'shapes'" in refusal("imagenet")
 

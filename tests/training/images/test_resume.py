@@ -459,6 +459,52 @@ def test_several_seeds_are_resumed_each_from_its_own_folder(tmp_path):
         assert one.test.accuracy == other.test.accuracy
 
 
+# options of fine-tuning
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"optimizer": "adamw"}, {"schedule": "cosine"}, {"clip_grad": 0.1}, {"class_weights": "balanced"}, {"mixup": 0.3},
+        {"cutmix": 1.0}, {"patience": 2, "learning_rate": 1e-9}, {"stratify": True},
+        {"optimizer": "adamw", "schedule": "cosine", "mixup": 0.3, "cutmix": 1.0, "clip_grad": 1.0, "average": 0.8,
+         "patience": 1, "class_weights": (1, 2, 3), "stratify": True},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("step", [2, 5])
+def test_every_option_is_resumed_bit_for_bit(tmp_path, choices, step):
+    protocol = PLAIN.with_choices(**choices)
+    whole = train(tmp_path / "straight", protocol)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", protocol, Dropping(interrupt_at(step)))
+    torch.manual_seed(step)
+    resumed = train(tmp_path / "parts", protocol, Dropping(seed=5), resume=True)
+    assert different(left_behind(resumed), left_behind(whole)) == []
+
+
+def test_a_run_that_ended_early_and_is_resumed_gives_its_result_again(tmp_path):
+    choices = {"patience": 2, "learning_rate": 1e-12, "epochs": 9}
+    first = train(tmp_path, **choices)
+    assert len(first.history) < 9
+    model = Dropping(seed=9)
+    again = train(tmp_path, model=model, **choices, resume=True)
+    assert model.steps == 0
+    assert different(left_behind(again), left_behind(first)) == []
+
+
+def test_fine_tuning_is_resumed_from_the_same_weights_only(tmp_path):
+    config = unigrid.MgNetConfig(steps=(1, 1), features=4)
+    first, other = (train(tmp_path / str(seed), model=config, seed=seed, epochs=1).runs[0].folder for seed in (0, 1))
+    choices = {"model": config, "new_head": True}
+    train(tmp_path / "run", weights=first, callback=stop_after(1), **choices)
+    with pytest.raises(FileError, match=r"holds another run, .*\(weights.sha256: "):
+        train(tmp_path / "run", weights=other, resume=True, **choices)
+    resumed = train(tmp_path / "run", weights=first, resume=True, **choices)
+    straight = train(tmp_path / "straight", weights=first, **choices)
+    assert different(left_behind(resumed), left_behind(straight)) == []
+
+
 # disks that are full
 
 

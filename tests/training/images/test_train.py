@@ -73,7 +73,7 @@ def unmoved(model, start):
 @pytest.mark.parametrize(
     ("choices", "kind", "text"),
     [
-        ({"dataset": "cifar11"}, ValueError, "unknown dataset 'cifar11'; .*did you mean 'cifar10"),
+        ({"dataset": "cifar11"}, ValueError, "unknown dataset or path 'cifar11'; .*did you mean 'cifar10"),
         ({"model": "mgnet-64-Bil"}, ValueError, "unknown model 'mgnet-64-Bil'; did you mean 'mgnet-64-Bl'"),
         ({"model": 3}, TypeError, "model must be a name, a configuration or an nn.Module, got int"),
         ({"model": nn.Conv2d}, TypeError, "model must be a name, a configuration or an nn.Module, got type"),
@@ -92,7 +92,7 @@ def unmoved(model, start):
         ({"validation": -0.1}, ValueError, "validation must be a count or a share of the 40 training images, got -0.1"),
         ({"validation": float("nan")}, ValueError, "validation must be a count or a share .*, got nan"),
         ({"validation": True}, ValueError, "validation must be a count or a share .*, got True"),
-        ({"validation": "0.1"}, ValueError, "validation must be a count or a share .*, got '0.1'"),
+        ({"validation": "0.1"}, ValueError, r"a share of the 40 training images, a path, \(images, labels\) .*, got '0.1'"),
         ({"validation": 31, "subset": 30}, ValueError, "a share of the 30 training images, got 31"),
         ({"seed": -1}, ValueError, "seed must be an integer >= 0, or several, got -1"),
         ({"seed": 1.5}, ValueError, "seed must be an integer >= 0, or several, got 1.5"),
@@ -406,6 +406,8 @@ def test_the_files_of_a_run(tmp_path):
         "step": 12,
         "test_accuracy": run.test.accuracy,
         "test_loss": run.test.loss,
+        "test_top5_accuracy": 1.0,
+        "tested_epoch": 3,
         "best_epoch": run.best_epoch,
         "best_validation_accuracy": run.best_validation_accuracy,
         "best_test_accuracy": run.best_test.accuracy,

@@ -1,19 +1,19 @@
 """Data sets for training: by name, or from arrays and torch Datasets. All are held as bytes in memory.
 
 `cifar10`, `cifar100` and `mnist` are the published files, read from a folder, checked bit for bit, downloaded on request;
-`shapes` is drawn by unigrid itself and marked synthetic.
+`shapes` is drawn by unigrid itself and marked synthetic. Pictures of one's own in files: see `on_disk`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,13 +23,18 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from ...files import expanded, os_errors
-from ...messages import choose, plain_number, shown
+from ...messages import checked_count, choose, entries_of, shown
 from ...pictures import as_bytes, pixels_of
-from . import archives, download, shapes
+from ..images.pictures import fitted
+from . import archives, download, on_disk, shapes
 from .archives import DatasetError
 from .items import items_of
+from .labelled import SPLIT_SEED, ImageData, Labelled, Split, are_numbers, listed
 
-__all__ = ["NAMES", "DatasetError", "ImageData", "Split", "data_directory", "load"]
+__all__ = [
+    "NAMES", "DatasetError", "ImageData", "Labelled", "Split", "are_numbers", "data_directory", "listed", "load", "load_test",
+    "validation_set",
+]  # fmt: skip
 
 NAMES = ("cifar10", "cifar100", "mnist", "shapes")
 CLASSES = {
@@ -51,87 +56,8 @@ STATISTICS = {
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "mnist": ((0.1307,), (0.3081,)),
 }
+LARGEST = 2**14  # pixels of a side to which images are resized
 TEST_FRACTION = 10  # every tenth image is a test image where the data have no test set
-SPLIT_SEED = 0
-
-
-@final
-@dataclass(frozen=True, eq=False, repr=False)
-class Split:
-    """Images and their labels: uint8 (count, channels, height, width) and int64 (count,)."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __repr__(self) -> str:
-        return f"Split({len(self)} images, {' x '.join(map(str, self.images.shape[1:]))})"
-
-    def to(self, device: torch.device | str) -> Split:
-        """Return the split on a device."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-    def subset(self, chosen: int | Tensor) -> Split:
-        """Return part of the split: the images of these indices, or that many, spread at random by a fixed seed.
-
-        A count gives the same images every time, in the order of the data. Raises ValueError for one that is not between 1
-        and the number of images.
-        """
-        if isinstance(chosen, Tensor) and chosen.ndim > 0:
-            return Split(self.images[chosen], self.labels[chosen])
-        count = plain_number(chosen)
-        if type(count) is not int or not 1 <= count <= len(self):
-            raise ValueError(f"subset must be a whole number from 1 to {len(self)}, the number of images, got {shown(chosen)}")
-        if count == len(self):
-            return self
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(SPLIT_SEED))
-        return self.subset(order[:count].sort().values.to(self.images.device))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ImageData:
-    """A training set and a test set of labelled images.
-
-    Parameters
-    ----------
-    name : str
-        "cifar10", ..., or "custom".
-    train, test : Split
-    classes : tuple of str
-        The name of each label.
-    mean, std : tuple of float, one per channel
-        Of images scaled to 0..1, for normalization.
-    synthetic : bool
-        Whether the images were drawn by a program; every report mentions it.
-    flip : bool
-        Whether a mirrored image keeps its label.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    synthetic: bool = False
-    flip: bool = True
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
-
-    def __repr__(self) -> str:
-        channels, height, width = self.shape
-        kind = ", synthetic" if self.synthetic else ""
-        return (
-            f"ImageData({self.name}{kind}: {len(self.train)} + {len(self.test)} images, {height} x {width} x {channels}, "
-            f"{len(self.classes)} classes)"
-        )
 
 
 def load(
@@ -139,14 +65,17 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     channels: Literal["first", "last"] | None = None,
+    size: int | Sequence[int] | None = None,
 ) -> ImageData:
     """Return a data set, all of it in memory as bytes.
 
     Parameters
     ----------
-    dataset : str, ImageData, or data of your own
+    dataset : str, path, ImageData, or data of your own
         - "cifar10", "cifar100", "mnist": the published files, bit for bit, pickled or binary, unpacked or in their archive.
         - "shapes": 8,000 + 2,000 synthetic pictures of 10 classes, 32 x 32 x 3; needs no file.
+        - a path: a folder with one folder of pictures per class, or with such folders train, test and val; an .npz file of
+          images and labels; a .parquet file, or a folder of them, with a column of encoded pictures and one of labels.
         - ((train images, train labels), (test images, test labels)): numpy or torch arrays. Images are uint8, or uint16 or
           floats from 0 to 1, which are rounded to 255ths; (count, channels, height, width), (count, height, width) for one
           channel, or (count, height, width, channels); see `channels`. Labels are whole numbers 0 to k - 1.
@@ -163,9 +92,14 @@ def load(
     channels : "first" or "last", optional
         Which axis of an image in an array is that of the channels. Needed where the shape may be read either way; not where
         one reading alone has 1 or 3 channels, or square images with channels first.
+    size : int or (height, width), optional
+        To which all images are resized, after they are cut to that aspect ratio about their center. Default: their own size,
+        which must then be the same for all.
 
     Raises
     ------
+    ImportError
+        For parquet files without the package pyarrow, with the command that installs it.
     ValueError
         For an unknown name, and for arrays that are no labelled images; the message has the value and what is allowed. For
         images whose channels may be first or last.
@@ -179,59 +113,51 @@ def load(
     """
     if channels is not None:
         choose(channels, ("first", "last"), "channels")
-    if isinstance(dataset, ImageData):
-        return dataset
+    wanted = None if size is None else checked_size(size)
+    if on_disk.is_path(dataset) and dataset not in NAMES:
+        return _from_files(on_disk.read(Path(dataset), wanted), wanted, channels)
+    data = dataset if isinstance(dataset, ImageData) else _loaded(dataset, data_dir, download, channels)
+    return data if wanted is None else _resized(data, wanted)
+
+
+def checked_size(size: Any) -> tuple[int, int]:
+    """Return height and width of images from one number or two. Raises ValueError."""
+    pair = entries_of(size) or (size,)
+    if len(pair) not in (1, 2):
+        raise ValueError(f"size must be one number of pixels, or height and width, got {len(pair)} numbers")
+    height, width = (checked_count("size", value, most=LARGEST) for value in (pair[0], pair[-1]))
+    return height, width
+
+
+def validation_set(source: Any, data: ImageData) -> ImageData:
+    """Return the data with another validation set: a path, (images, labels) or a torch Dataset, its classes those of the data.
+
+    Raises ValueError where it does not fit, and DatasetError.
+    """
+    channels, *size = data.shape
+    if on_disk.is_path(source):
+        found = on_disk.read(Path(source), (size[0], size[1]), channels)
+        images, labels = found.splits.get("validation") or found.whole
+        split = _resized_split(_from_arrays(images, labels, "validation", found.channels), (size[0], size[1]))
+        held = Labelled(str(source), split, found.names)
+    elif isinstance(source, Dataset) or _is_pair(source):
+        held = _read(source, "validation", None)
+    else:
+        raise ValueError(
+            f"validation must be a count or a share of the {len(data.train)} training images, a path, (images, labels) or a "
+            f"torch Dataset, got {shown(source)}"
+        )
+    split = Split(held.split.images, held.labels_among(data.classes))
+    return dataclasses.replace(data, validation=_fitting(split, "validation", data.train, len(data.classes)))
+
+
+def _loaded(dataset: Any, data_dir: str | os.PathLike[str] | None, download: bool, channels: str | None) -> ImageData:
     if not isinstance(dataset, str):
         return _custom(dataset, channels)
-    if choose(dataset, NAMES, "dataset") != "shapes":
+    if choose(dataset, NAMES, "dataset or path") != "shapes":
         return _published(dataset, data_dir, download)
     train, test = (Split(_tensor(images), _tensor(labels)) for images, labels in shapes.make())
     return ImageData("shapes", train, test, tuple(shapes.FIGURES), *_statistics(train.images), synthetic=True)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Images that a network is tested on, and the names of their labels, None where they have none."""
-
-    name: str
-    split: Split
-    classes: tuple[str, ...] | None = None
-    synthetic: bool = False
-
-    def labels_among(self, classes: tuple[str, ...]) -> Tensor:
-        """Return the labels as places in `classes`, found by their names; those without names are such places already.
-
-        Raises ValueError for an image of no class, with what came and what is allowed.
-        """
-        labels, names = self.split.labels, self.classes
-        present = torch.unique(labels).tolist()
-        if not present:
-            raise ValueError(f"{self.name} has no images")
-        if names is not None and _are_numbers(names) and not set(names) <= set(classes):
-            names = None  # of arrays that were loaded before
-        known = classes if names is None else names
-        if present[-1] >= len(known):
-            raise ValueError(f"{self.name} has a label {present[-1]}, but {len(known)} classes, 0 to {len(known) - 1}")
-        if names is None or names == classes:
-            return labels
-        others = [names[label] for label in present if names[label] not in classes]
-        if others:
-            raise ValueError(
-                f"{self.name} has images of {listed(others)}, not among the classes {listed(classes)}; rename them, or give "
-                "(images, labels) with their places among these as labels"
-            )
-        places = {name: place for place, name in enumerate(classes)}
-        return torch.tensor([places.get(name, -1) for name in names], device=labels.device)[labels]
-
-
-def listed(classes: Sequence[str]) -> str:
-    """Return the first names of classes for a message."""
-    return ", ".join(classes[:3]) + ", ..." * (len(classes) > 3)
-
-
-def _are_numbers(classes: tuple[str, ...]) -> bool:
-    return classes == tuple(map(str, range(len(classes))))
 
 
 def load_test(
@@ -239,14 +165,20 @@ def load_test(
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     channels: Literal["first", "last"] | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> Labelled:
     """Return the images to test a network on: the test set of data that have one, all images of others.
 
     Nothing is split off, and not every class needs an image. Arguments and errors as of `load`; `dataset` may also be a
-    `Split`.
+    `Split`. `shape` is channels, height and width, to which pictures from files are fitted, and published images resized.
     """
+    size = None if shape is None else shape[1:]
+    if on_disk.is_path(dataset) and dataset not in NAMES:
+        found = on_disk.read(Path(dataset), size, None if shape is None else shape[0])
+        split = _from_arrays(*(found.splits.get("test") or found.whole), "test", found.channels or channels)
+        return Labelled("custom", split if size is None else _resized_split(split, size), found.names)
     if isinstance(dataset, str | ImageData):
-        data = load(dataset, data_dir, download)
+        data = load(dataset, data_dir, download, None, size if isinstance(dataset, str) else None)
         return Labelled(data.name, data.test, data.classes, data.synthetic)
     return Labelled("custom", dataset) if isinstance(dataset, Split) else _read(_parts(dataset)[-1], "test", channels)
 
@@ -321,6 +253,42 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 # Data of the user.
 
 
+def _from_files(found: on_disk.Found, size: tuple[int, int] | None, channels: str | None) -> ImageData:
+    splits = {name: _from_arrays(*arrays, name, found.channels or channels) for name, arrays in found.splits.items()}
+    if size is not None:
+        splits = {name: _resized_split(split, size) for name, split in splits.items()}
+    train, validation = splits["train"], splits.get("validation")
+    data = _custom_data(train, splits["test"], found.names) if "test" in splits else _split_off(train, found.names)
+    if validation is None:
+        return data
+    return dataclasses.replace(data, validation=_fitting(validation, "validation", train, len(data.classes)))
+
+
+def _resized(data: ImageData, size: tuple[int, int]) -> ImageData:
+    validation = None if data.validation is None else _resized_split(data.validation, size)
+    train, test = (_resized_split(split, size) for split in (data.train, data.test))
+    return dataclasses.replace(data, train=train, test=test, validation=validation)
+
+
+def _resized_split(split: Split, size: tuple[int, int]) -> Split:
+    channels, *before = split.images.shape[1:]
+    if tuple(before) == size:
+        return split
+    return Split(torch.stack([fitted(image.permute(1, 2, 0), (channels, *size)) for image in split.images]), split.labels)
+
+
+def _fitting(split: Split, which: str, train: Split, classes: int) -> Split:
+    """Return a split whose images have the shape of the training images, and its labels a class. Raises ValueError."""
+    if split.images.shape[1:] != train.images.shape[1:]:
+        raise ValueError(
+            f"training and {which} images must have the same channels, height and width, "
+            f"got {tuple(train.images.shape[1:])} and {tuple(split.images.shape[1:])}"
+        )
+    if int(split.labels.max()) >= classes:
+        raise ValueError(f"the {which} labels reach {int(split.labels.max())}, but those of training only {classes - 1}")
+    return split
+
+
 def _custom(dataset: Any, channels: str | None) -> ImageData:
     parts = _parts(dataset)
     if len(parts) == 1:
@@ -364,14 +332,8 @@ def _class_names(dataset: Any) -> tuple[str, ...] | None:
 
 
 def _custom_data(train: Split, test: Split, names: tuple[str, ...] | None = None) -> ImageData:
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(
-            f"training and test images must have the same channels, height and width, "
-            f"got {tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
-        )
     classes = _count_classes(train.labels)
-    if int(test.labels.max()) >= classes:
-        raise ValueError(f"the test labels reach {int(test.labels.max())}, but those of training only {classes - 1}")
+    test = _fitting(test, "test", train, classes)
     if names is None or len(names) < classes:
         names = tuple(map(str, range(classes)))
     return ImageData("custom", train, test, names[:classes], *_statistics(train.images))

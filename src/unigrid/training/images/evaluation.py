@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 from ...conv.modes import evaluating
 from ...conv.weights import unwrap
 from ...files import one_line
+from ...messages import checked_count
 from ..data.augmentation import Pipeline
 
 T = TypeVar("T")
@@ -34,11 +35,38 @@ class Evaluation:
         Mean cross entropy, natural logarithm.
     confusion : Tensor, int64 (classes, classes)
         Number of images of class i (row) that were classified as j (column).
+    logits : Tensor, float (count, classes)
+    labels : Tensor, int64 (count,)
+        Of the images in their order, on the CPU.
     """
 
     accuracy: float
     loss: float
     confusion: Tensor
+    logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def top(self, k: int) -> float:
+        """Return the share of images whose label is among the k likeliest classes; of equally likely ones the first counts."""
+        k, labels = checked_count("k", k), self.labels[:, None]
+        own, places = self.logits.gather(1, labels), torch.arange(self.logits.shape[1])
+        likelier = (self.logits > own) | ((self.logits == own) & (places < labels)) | own.isnan()
+        return float((likelier.sum(1) < min(k, len(places))).double().mean())
+
+    def per_class(self, classes: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return class (its name, default its number), precision, recall, f1 and support (number of images) of each class.
+
+        0 stands for 0 / 0.
+        """
+        right, found, there = self.confusion.diagonal(), self.confusion.sum(0), self.confusion.sum(1)
+        scores = {
+            "precision": right / found.clamp_min(1), "recall": right / there.clamp_min(1),
+            "f1": 2 * right / (found + there).clamp_min(1),
+        }  # fmt: skip
+        return [
+            {"class": name, **{score: float(values[label]) for score, values in scores.items()}, "support": int(there[label])}
+            for label, name in enumerate(map(str, range(len(there))) if classes is None else classes)
+        ]
 
     @property
     def count(self) -> int:
@@ -126,4 +154,6 @@ def evaluate_model(
         accuracy=int(confusion.diagonal().sum()) / len(labels),
         loss=float(functional.cross_entropy(logits, labels)),
         confusion=confusion,
+        logits=logits.cpu(),
+        labels=labels.cpu(),
     )

@@ -64,7 +64,7 @@ class TrainedModel:
         In evaluation mode, with the weights that were tested: their moving average if the protocol averages.
     configuration : dict
         What was trained, on what, how: as in the run's config.json.
-    epoch, step : int; step None for best.pt
+    epoch, step : int; step None for the best epoch
         The number of epochs, and of optimizer steps.
     path : Path
         Of the checkpoint.
@@ -180,7 +180,7 @@ class TrainedModel:
         known = self._images["name"]
         if dataset is None and known == CUSTOM:
             raise ValueError(f"{self.path}: trained on data that have no name; pass the data set to evaluate it on")
-        data = load_test(known if dataset is None else dataset, data_dir, download, channels)
+        data = load_test(known if dataset is None else dataset, data_dir, download, channels, self.shape)
         images, trained_on = data.split.images, f"{self.path}: trained on {known}"
         if images.shape[1] != self.shape[0]:
             mine, theirs = (f"images of {count} channel{'s' * (count != 1)}" for count in (self.shape[0], images.shape[1]))
@@ -258,13 +258,7 @@ def load_trained(
         For a device that is not available.
     """
     place = device_named(device)
-    found = _found(expanded(path))
-    for message in found.messages:
-        print(f"unigrid: {message}", file=sys.stderr)
-    try:
-        configuration, weights, epoch, step = _parts(found.state)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
+    found, (configuration, weights, epoch, step) = _read(expanded(path))
     with undisturbed(torch.device("cpu")):  # a new network draws weights
         network = _network(found.path, configuration, weights) if model is None else model
     try:
@@ -275,6 +269,23 @@ def load_trained(
     if configuration["protocol"].get("accelerated"):  # as in training, so that sums are rounded identically
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedModel(network, configuration, epoch, step, found.path)
+
+
+def stored_network(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """Return the path of a checkpoint, its configuration and the weights that were tested; arguments and errors as above."""
+    found, (configuration, weights, _, _) = _read(path)
+    return found.path, configuration, weights
+
+
+def _read(path: Path) -> tuple[Loaded, tuple[dict[str, Any], dict[str, Tensor], int, int | None]]:
+    """Return the checkpoint at a path and its parts; print which newer ones are damaged."""
+    found = _found(path)
+    for message in found.messages:
+        print(f"unigrid: {message}", file=sys.stderr)
+    try:
+        return found, _parts(found.state)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CheckpointError(f"{found.path}: a checkpoint of something else than a training run of unigrid") from None
 
 
 def _found(path: Path) -> Loaded:
@@ -301,9 +312,11 @@ def _parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], in
         raise TypeError
     if "progress" not in state:  # best.pt, whose weights are the ones that were tested
         return configuration, dict(state["model"]), state["epoch"], None
-    average = state.get("average")
+    progress, average = state["progress"], state.get("average")
+    if configuration["protocol"].get("patience") and state.get("best_weights"):  # the ones that were tested
+        return configuration, dict(state["best_weights"]), progress["best"]["epoch"], None
     weights = state["model"] if average is None else average
-    return configuration, dict(weights), state["progress"]["epoch"], state["progress"]["step"]
+    return configuration, dict(weights), progress["epoch"], progress["step"]
 
 
 def _solves(configuration: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ numbers, and its `Progress`. A run restored from a checkpoint continues bit for 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +17,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...conv.modes import frozen_modules
 from ...conv.weights import clean_state_dict, load_clean_state_dict, precision_of, unwrap
 from ..data.augmentation import EpochPlan
+from ..data.mixing import MixingPlan
 from ..runs import checkpoint
 from ..runs.devices import compiled, compiling_pays
 from ..runs.randomness import Streams, draws
 from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
 from .evaluation import Evaluation, checked_logits, in_full_precision
+from .loss import mixed_cross_entropy, right_answers, weights_of_classes
 from .protocols import ImageProtocol
 from .setup import Setup
 
@@ -93,10 +95,14 @@ class ImageRun(Run):
         self.dtype = precision_of(self.model)
         self.images = setup.pipeline(setup.train.images, self.dtype, protocol.augmentation(setup.data.flip))
         self.labels = setup.train.labels.to(device)
+        weights = weights_of_classes(protocol, setup.train.labels, len(setup.data.classes))
+        exact = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.class_weights = None if weights is None else weights.to(device, exact)
         self.validation = None if setup.validation is None else setup.pipeline(setup.validation.images, self.dtype)
         self.generator = torch.Generator().manual_seed(setup.seed)
         self.epoch_began = self.generator.get_state()
         self.progress: ImageProgress = ImageProgress()
+        self.mixing: MixingPlan | None = None  # of the current epoch
         self.total_steps = setup.protocol.epochs * setup.steps_per_epoch
         self.best_weights: dict[str, Tensor] | None = None
         # Sums over the epoch, on the device: of the loss, and of correct answers. MPS has no double precision.
@@ -107,6 +113,21 @@ class ImageRun(Run):
     def evaluated(self) -> nn.Module:
         """The network that is evaluated: the moving average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation accuracy did not rise for as many epochs as the protocol's patience."""
+        best, patience = self.progress.best, self.setup.protocol.patience
+        return patience > 0 and self.progress.epoch - (best["epoch"] if best else 0) >= patience
+
+    @property
+    def ended(self) -> bool:
+        return super().ended or self.stopped_early
+
+    @property
+    def returns_best(self) -> bool:
+        """Whether the weights of the best epoch are the ones to return and to test, instead of the last."""
+        return self.setup.protocol.patience > 0 and self.best_weights is not None
 
     def calling(self) -> AbstractContextManager[None]:
         """Return the context in which the network is called: where it may draw random numbers, they are the run's own."""
@@ -119,6 +140,8 @@ class ImageRun(Run):
         progress, steps = self.progress, self.setup.steps_per_epoch
         self.generator.set_state(self.epoch_began)
         plan = self.images.plan(self.generator)
+        size = self.images.height, self.images.width
+        self.mixing = self.setup.protocol.mixing.plan(len(self.images), size, self.seed, progress.epoch, self.device)
         self.sums.copy_(torch.tensor([progress.loss, progress.correct], dtype=self.sums.dtype))
         self.network.train()
         for module in self.frozen:
@@ -147,21 +170,26 @@ class ImageRun(Run):
         protocol, progress = self.setup.protocol, self.progress
         start = progress.batch * protocol.batch_size
         chosen = plan.order[start : start + protocol.batch_size]
-        images, labels = self.images.batch(chosen, plan), self.labels[chosen]
+        images, labels, shares = self.images.batch(chosen, plan), self.labels[chosen], None
+        if self.mixing is not None:
+            images, shares = self.mixing.mix(images, chosen)
         for group in self.optimizer.param_groups:
             group["lr"] = protocol.rate(progress.step, self.setup.steps_per_epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=protocol.mixed_precision):
             logits = checked_logits(self.network(images), self.network, len(chosen), len(self.setup.data.classes))
-        loss = functional.cross_entropy(in_full_precision(logits), labels, label_smoothing=protocol.label_smoothing)
+        logits = in_full_precision(logits)
+        loss = mixed_cross_entropy(logits, labels, shares, self.class_weights, protocol.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if protocol.clip_grad:
+            nn.utils.clip_grad_norm_(self.model.parameters(), protocol.clip_grad)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(progress.step)
         progress.batch += 1
         progress.step += 1
         progress.seen += len(chosen)
-        right = (logits.detach().argmax(1) == labels).sum()
+        right = right_answers(logits.detach(), labels, shares)
         self.sums += torch.stack([loss.detach().to(self.sums.dtype) * len(chosen), right.to(self.sums.dtype)])
 
     def _check_loss(self) -> None:
@@ -214,6 +242,12 @@ class ImageRun(Run):
 
     # checkpoints
 
+    def comparable(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored configuration with the fields that its version did not have at their defaults, as it trained then."""
+        fields = dataclasses.fields(ImageProtocol)
+        defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+        return {**stored, "protocol": {**defaults, **stored.get("protocol", {})}}
+
     def due(self) -> bool:
         """Whether the last checkpoint is old enough, compared to what one costs."""
         return time.monotonic() - self._saved_at > min(SAVE_EVERY, SAVE_SHARE * self._save_seconds)
@@ -256,11 +290,13 @@ class ImageRun(Run):
 
 
 def _optimizer(model: nn.Module, protocol: ImageProtocol) -> torch.optim.Optimizer:
-    """Return SGD; batch norms, biases and other values per channel decay only if the protocol has `decay_norms`."""
+    """Return the optimizer; batch norms, biases and other values per channel decay only if the protocol has `decay_norms`."""
     groups = []
     for decaying, weight_decay in ((True, protocol.weight_decay), (False, 0.0)):
         params = [each for each in model.parameters() if (each.ndim > 1 or protocol.decay_norms) == decaying]
         groups += [{"params": params, "weight_decay": weight_decay}] if params else []
+    if protocol.optimizer == "adamw":
+        return torch.optim.AdamW(groups, protocol.learning_rate, (protocol.momentum, 0.999))
     return torch.optim.SGD(groups, protocol.learning_rate, protocol.momentum, nesterov=protocol.nesterov)
 
 

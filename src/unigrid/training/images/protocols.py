@@ -13,18 +13,24 @@ speed records on CIFAR do: L. Smith & N. Topin, arXiv:1708.07120 (one cycle); K.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, final
 
 from torch import nn
 
 from ...conv.configuration import normalize_counts
-from ...messages import checked_number, choose, nearest, plain_number, shown
+from ...messages import checked_count, checked_number, choose, entries_of, nearest, plain_number, shown
 from ..data.augmentation import Augmentation
+from ..data.mixing import Mixing
 
-SCHEDULES = ("steps", "one-cycle")
+SCHEDULES = ("steps", "one-cycle", "cosine")
+OPTIMIZERS = ("sgd", "adamw")
+# PyTorch's defaults, where they are not chosen; rates in proportion to the batch are for SGD.
+ADAMW = {"learning_rate": 1e-3, "weight_decay": 1e-2, "nesterov": False, "scale_rate": False}
+CLASS_WEIGHTS = ("equal", "balanced")
 INITIALIZATIONS = ("own", "pytorch", "kaiming")
-MOST = 1e30
+MOST = 1e38  # of a rate: float32 ends there
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
 
@@ -39,16 +45,27 @@ class ImageProtocol:
     epochs, batch_size : int
     learning_rate : float
         The highest rate of the schedule. With `scale_rate` it refers to a batch of 128 and is proportional to the batch size.
-    schedule : "steps" or "one-cycle"
+    optimizer : "sgd" or "adamw"
+        PyTorch's; `momentum` is the first beta of AdamW. `with_choices(optimizer="adamw")` takes PyTorch's learning rate, 1e-3
+        for every batch size, and weight decay, 0.01, unless these are chosen as well.
+    schedule : "steps", "one-cycle" or "cosine"
         The rate is multiplied by `decay` every `decay_every` epochs; or it rises linearly over the fraction `warmup` of all
-        steps, and then falls linearly to zero.
+        steps, and then falls linearly to zero; or it falls from the first step on as half a cosine, to zero, as PyTorch's
+        CosineAnnealingLR does step by step.
     momentum, nesterov, weight_decay, label_smoothing
         As in PyTorch's SGD and cross entropy.
+    clip_grad : float
+        The largest norm of the gradient of all weights, to which longer ones are shortened; 0: none are.
+    class_weights : "equal", "balanced", or one number > 0 per class
+        Weights of the classes, in their order, in the cross entropy, as PyTorch's `weight`; "balanced": n / (k n_c) for the
+        n_c of n training images in class c of k, as in scikit-learn.
     decay_norms : bool
         Whether batch norms and biases decay as well, as they do in the published protocols.
     pad, flip, cutout : int, bool, int
         See `Augmentation`. `flip` is whether images may be mirrored, in training and at test time alike; they never are where
         the data forbid it (`ImageData.flip`), as a mirrored image has another label there.
+    mixup, cutmix : float
+        See `Mixing`; the usual values are 0.2 and 1, 0: none.
     initialization : "own", "pytorch" or "kaiming"
         The initial weights: the model's own, PyTorch's default, or Kaiming's normal distribution in convolutions.
     average : float
@@ -63,6 +80,11 @@ class ImageProtocol:
         Whether an epoch leaves out the images that fill no whole batch (other ones in each epoch).
     test_flip : bool
         Whether the logits of an image and its mirror image are averaged at test time, if images may be mirrored.
+    patience : int
+        Training ends after so many epochs without a higher validation accuracy, and the weights of the best epoch are the ones
+        that are returned and tested. 0: it goes through all epochs, and the last weights are.
+    stratify : bool
+        Whether a validation set that is split off has the same share of every class, up to one image.
     """
 
     name: str
@@ -88,18 +110,30 @@ class ImageProtocol:
     accelerated: bool = False
     drop_last: bool = False
     test_flip: bool = False
+    optimizer: str = "sgd"
+    clip_grad: float = 0.0
+    class_weights: str | tuple[float, ...] = "equal"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    patience: int = 0
+    stratify: bool = False
 
     def __post_init__(self) -> None:
         choose(self.schedule, SCHEDULES, "schedule")
         choose(self.initialization, INITIALIZATIONS, "initialization")
+        choose(self.optimizer, OPTIMIZERS, "optimizer")
+        object.__setattr__(self, "class_weights", _class_weights(self.class_weights))
+        object.__setattr__(self, "patience", checked_count("patience", self.patience, 0))
         normalize_counts(self, ("epochs", "batch_size", "decay_every"))
         for name in ("learning_rate", "decay"):
             checked_number(name, getattr(self, name), "a number > 0", lambda value: value > 0)
         for name in ("momentum", "label_smoothing", "average", "warmup"):
             checked_number(name, getattr(self, name), "a number from 0 to less than 1", lambda value: 0 <= value < 1)
-        checked_number("weight_decay", self.weight_decay, "a number >= 0")
+        for name in ("weight_decay", "clip_grad"):
+            checked_number(name, getattr(self, name), "a number >= 0")
         for name in ("learning_rate", "decay", "weight_decay"):  # beyond it float32 overflows in one step
             checked_number(name, getattr(self, name), f"a number, at most {MOST:g}", lambda value: value <= MOST)
+        _ = self.mixing  # a Mixing checks its own fields
         for field in dataclasses.fields(self):
             if isinstance(field.default, float):  # as a checkpoint holds it
                 object.__setattr__(self, field.name, float(plain_number(getattr(self, field.name)) or 0))
@@ -108,6 +142,8 @@ class ImageProtocol:
                 raise ValueError(f"{field.name} must be True or False, got {shown(getattr(self, field.name))}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum > 0, got 0")
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"nesterov=True is for optimizer='sgd', got {self.optimizer!r}; leave it out")
         changes = self.augmentation(True)  # an Augmentation checks its own fields
         for name in ("pad", "cutout"):
             object.__setattr__(self, name, getattr(changes, name))
@@ -115,6 +151,11 @@ class ImageProtocol:
     def augmentation(self, flips: bool) -> Augmentation:
         """Return the augmentation of the images; `flips`: whether a mirrored image keeps its label."""
         return Augmentation(self.pad, self.flip and flips, self.cutout)
+
+    @property
+    def mixing(self) -> Mixing:
+        """How training images are mixed with others."""
+        return Mixing(self.mixup, self.cutmix)
 
     def averages_mirrored(self, flips: bool) -> bool:
         """Whether answers at test time are means over an image and its mirror image; `flips` as in `augmentation`."""
@@ -126,6 +167,8 @@ class ImageProtocol:
         if self.schedule == "steps":
             return peak * self.decay ** (step // steps_per_epoch // self.decay_every)
         total = self.epochs * steps_per_epoch
+        if self.schedule == "cosine":
+            return peak * (1 + math.cos(math.pi * step / total)) / 2
         rising = self.warmup * total
         position = step + 0.5  # the middle of the step, so that no step has rate zero
         return peak * min(position / rising if rising else 1.0, (total - position) / (total - rising))
@@ -148,12 +191,26 @@ class ImageProtocol:
         for name in choices:
             if name not in known:
                 raise TypeError(f"a protocol has no {name!r}; it has {', '.join(known)}{nearest(name, known)}")
-        changed = dataclasses.replace(self, **{name: value for name, value in choices.items() if value is not None})
+        given = {name: value for name, value in choices.items() if value is not None}
+        if given.get("optimizer") == "adamw" != self.optimizer:
+            given = {**ADAMW, **given}
+        changed = dataclasses.replace(self, **given)
         if choices.get("test_flip") and not changed.flip:
             raise ValueError(
                 "test_flip=True averages over mirror images, but flip=False: no image may be mirrored; pass flip=True too"
             )
         return changed
+
+
+def _class_weights(value: Any) -> str | tuple[float, ...]:
+    """Return weights of classes as the name of a choice or a tuple of floats. Raises ValueError."""
+    if isinstance(value, str):
+        return choose(value, CLASS_WEIGHTS, "class_weights (or one number per class)")
+    weights = entries_of(value) or (value,)
+    return tuple(
+        checked_number(f"class_weights[{number}]", weight, "a number > 0", lambda value: value > 0)
+        for number, weight in enumerate(weights)
+    )
 
 
 _PUBLISHED = {"pad": 4, "flip": True, "weight_decay": 5e-4}

@@ -22,14 +22,17 @@ class SeedRun:
     ----------
     seed : int
     model : nn.Module
-        With the weights that were tested: those of the last epoch, averaged if the protocol averages.
+        With the weights that were tested: those of the last epoch or, if the protocol has `patience`, of the best one;
+        averaged if the protocol averages.
     history : list of dict
         One row per epoch: epoch, step, train_loss, train_accuracy, learning_rate, images_per_second, seconds, and with a
         validation set validation_loss, validation_accuracy.
     reason : str
-        "completed", or "stopped" by the callback.
+        "completed", also if the validation accuracy ended it early, or "stopped" by the callback.
     test : Evaluation or None
-        Of the last epoch. The test set is read at the end of a run; None for a stopped one, and where memory did not suffice.
+        Of these weights. The test set is read at the end of a run; None for a stopped one, and where memory did not suffice.
+    epoch : int
+        After which the model had its weights.
     best_epoch, best_validation_accuracy, best_test : int, float, Evaluation; None without a validation set
         The epoch with the highest validation accuracy, and how its weights do on the test set.
     folder, checkpoint : Path or None
@@ -43,6 +46,7 @@ class SeedRun:
     history: list[Row]
     reason: str
     test: Evaluation | None
+    epoch: int
     best_epoch: int | None
     best_validation_accuracy: float | None
     best_test: Evaluation | None
@@ -56,6 +60,8 @@ class SeedRun:
             "seed": self.seed,
             "test_accuracy": self.test.accuracy if self.test else None,
             "test_loss": self.test.loss if self.test else None,
+            "test_top5_accuracy": self.test.top(5) if self.test else None,
+            "tested_epoch": self.epoch if self.test else None,
             "best_epoch": self.best_epoch,
             "best_validation_accuracy": self.best_validation_accuracy,
             "best_test_accuracy": self.best_test.accuracy if self.best_test else None,
@@ -85,7 +91,7 @@ class TrainResult:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Accuracy on the test set after the last epoch, from 0 to 1; the mean over the seeds."""
+        """Accuracy on the test set after the last epoch (with `patience`: the best), from 0 to 1; the mean over the seeds."""
         accuracies = self._accuracies
         return statistics.fmean(accuracies) if accuracies else None
 

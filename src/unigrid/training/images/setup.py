@@ -17,6 +17,7 @@ from ...messages import plain_number, shown
 from ..data.augmentation import Augmentation, Pipeline
 from ..data.datasets import ImageData, Split
 from .evaluation import Evaluation, evaluate_model
+from .loss import weights_of_classes
 from .protocols import ImageProtocol
 
 
@@ -53,9 +54,7 @@ class Setup:
 
     def configuration(self, network: nn.Module, subset: int | None, validation: float) -> dict[str, Any]:
         """Return the description of a run in plain values."""
-        data, images = self.data, self.train.images[:64]
-        digest = hashlib.sha256(self.train.labels.cpu().numpy().tobytes() + images.cpu().numpy().tobytes())
-        bare = unwrap(network)
+        data, bare = self.data, unwrap(network)
         return {
             "model": configuration_of(bare) if isinstance(bare, Classifier) else {"kind": f"custom {type(bare).__name__}"},
             "dataset": {
@@ -67,29 +66,54 @@ class Setup:
                 "flip": data.flip,
                 "synthetic": data.synthetic,
                 "training_images": len(self.train),
-                "fingerprint": digest.hexdigest(),
+                "fingerprint": _fingerprint(self.train),
             },
             "protocol": dataclasses.asdict(self.protocol),
             "seed": self.seed,
             "subset": None if subset is None else plain_number(subset),
-            "validation": plain_number(validation),
+            "validation": plain_number(validation) if data.validation is None else _fingerprint(data.validation),
         }
+
+
+def _fingerprint(split: Split) -> str:
+    """Return a hash of all labels and of the first images."""
+    return hashlib.sha256(split.labels.cpu().numpy().tobytes() + split.images[:64].cpu().numpy().tobytes()).hexdigest()
 
 
 def training_splits(
     data: ImageData, protocol: ImageProtocol, subset: int | None, validation: float, seed: int
 ) -> tuple[Split, Split | None]:
-    """Return the training and the validation images, drawn with the seed. Raises ValueError where they make no batch."""
+    """Return the training and the validation images, drawn with the seed.
+
+    Raises ValueError where they make no batch, or do not have what the protocol needs.
+    """
+    weights_of_classes(protocol, data.train.labels, len(data.classes))
     training = data.train if subset is None else data.train.subset(subset)
+    if data.validation is not None and validation != 0:
+        raise ValueError(
+            f"the data have a validation set of {len(data.validation)} images; leave validation out, got {validation!r}"
+        )
     count = _validation_count(len(training), validation)
+    if protocol.patience and data.validation is None and count == 0:
+        raise ValueError(f"patience={protocol.patience} needs validation images; give their number or share, validation=0.1")
     if protocol.batch_size > len(training) - count:
         raise ValueError(
             f"batch_size {protocol.batch_size} is larger than the {len(training) - count} training images; take a smaller one"
         )
     if count == 0:
-        return training, None
+        return training, data.validation
     order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
+    if protocol.stratify:
+        order = _stratified(training.labels.cpu()[order], order, count)
     return training.subset(order[count:].sort().values), training.subset(order[:count].sort().values)
+
+
+def _stratified(labels: Tensor, order: Tensor, count: int) -> Tensor:
+    """Return the order with `count` images first that lie evenly spaced in it once it is sorted by their labels."""
+    by_label = order[labels.argsort(stable=True)]
+    chosen = torch.zeros(len(order), dtype=torch.bool)
+    chosen[(2 * torch.arange(count) + 1) * len(order) // (2 * count)] = True
+    return torch.cat([by_label[chosen], by_label[~chosen]])
 
 
 def _validation_count(images: int, validation: float) -> int:

@@ -21,10 +21,11 @@ from ...conv.models import Config, create_model
 from ...conv.modes import evaluating
 from ...conv.weights import load_clean_state_dict, precision_of, require_safetensors, save_weights, unwrap
 from ...files import atomic_output, expanded, one_line
-from ...messages import choose, nearest
+from ...messages import choose, nearest, plain_number
 from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
-from ..data.datasets import NAMES, ImageData, load
+from ..data.datasets import NAMES, ImageData, load, validation_set
 from ..data.mirrors import mirrored_pair
+from ..data.on_disk import is_path
 from ..runs.devices import bfloat16_pays, device_named
 from ..runs.folders import RESULT, WEIGHTS, held
 from ..runs.randomness import Streams
@@ -34,6 +35,7 @@ from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
 from .result import SeedRun, TrainResult
 from .setup import Setup, training_splits
+from .starting import starting_weights
 
 if TYPE_CHECKING:
     from ..solvers.net import PoissonNet, PoissonNetConfig
@@ -76,7 +78,10 @@ def train(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     subset: int | None = None,
-    validation: float = 0,
+    validation: float | Any = 0,
+    size: int | Sequence[int] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    new_head: bool = False,
     callback: Callable[[Row], None] | None = None,
     progress: bool | None = None,
     **choices: Any,
@@ -112,9 +117,17 @@ def train(
         Whether to go on from the last checkpoint in `out`, if there is one; on the CPU bit for bit.
     subset : int, optional
         Train on that many of the training images, always the same ones.
-    validation : int or float
-        Number of training images, or their share if below 1, that are kept apart (by the seed) to find the best epoch. 0:
-        none, and then no best epoch is reported. The test set is read once, at the end of training.
+    validation : int, float, or data
+        Number of training images, or their share if below 1, that are kept apart (by the seed) to find the best epoch; or a
+        validation set of its own, as a path, (images, labels) or a torch Dataset. 0: none but the data's own, and without one
+        no best epoch is reported. The test set is read once, at the end of training.
+    size : int or (height, width), optional
+        To which all images are resized: see `unigrid.training.load`.
+    weights : path, optional
+        To start from (fine-tuning, or more epochs after a finished run): the folder of a run or its name in `runs`, one of its
+        checkpoints, or a .safetensors file. Without a `model` it is the one that is stored with them.
+    new_head : bool
+        Whether the last layer starts untrained, for other classes than those of the weights.
     callback : callable, optional
         Called with the row of every epoch, which includes the seed. StopIteration from it ends the run, which may be resumed.
     progress : bool, optional
@@ -145,7 +158,8 @@ def train(
     if _is_poisson(dataset):
         of_images = {
             "batch_size": batch_size, "subset": subset, "validation": validation or None, "data_dir": data_dir,
-            "download": download or None, "device": None if str(device) in ("auto", "cpu") else device,
+            "download": download or None, "device": None if str(device) in ("auto", "cpu") else device, "size": size,
+            "weights": weights, "new_head": new_head or None,
         }  # fmt: skip
         common = {
             "epochs": epochs, "learning_rate": learning_rate, "seed": seed, "out": out, "resume": resume, "callback": callback,
@@ -154,9 +168,11 @@ def train(
         return _forward(dataset, model, protocol, of_images, {**common, **choices})
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
-    if isinstance(dataset, str):
-        choose(dataset, (*NAMES, POISSON), "dataset")
-    model, protocol = IMAGE_MODEL if model is None else model, IMAGE_PROTOCOL if protocol is None else protocol
+    if new_head and weights is None:
+        raise ValueError("new_head=True needs weights=, whose other layers are kept")
+    if isinstance(dataset, str) and not is_path(dataset):
+        choose(dataset, (*NAMES, POISSON), "dataset or path")
+    protocol = IMAGE_PROTOCOL if protocol is None else protocol
     _reject_unknown(choices)
     resolved = protocol_named(protocol).with_choices(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **choices
@@ -164,14 +180,18 @@ def train(
     place = device_named(device)
     if "mixed_precision" not in choices and not bfloat16_pays(place):
         resolved = resolved.with_choices(mixed_precision=False)
-    if isinstance(model, nn.Module):  # its weights are its owner's choice
+    start = None if weights is None else starting_weights(weights, new_head)
+    if start is not None or isinstance(model, nn.Module):  # its weights are its owner's choice
         resolved = resolved.with_choices(initialization="own")
     seeds = checked_seeds(seed)
     if out is not None:
         require_safetensors()
-    data = load(dataset, data_dir, download)
-    if choices.get("flip") is None and resolved.augmentation(data.flip).flip and data.name not in NAMES:
-        _check_mirrored(data)
+    data = load(dataset, data_dir, download, size=size)
+    if plain_number(validation) is None:
+        data, validation = validation_set(validation, data), 0
+    check_mirrored(data, resolved, choices.get("flip"))
+    if model is None:
+        model = IMAGE_MODEL if start is None else start.configuration(data)
     runs, configuration = [], {}
     with contextlib.ExitStack() as locks:
         folders = [locks.enter_context(held(folder)) for folder in _folders(out, seeds)]
@@ -182,6 +202,9 @@ def train(
                 network = _network(model, data, copies=len(seeds) > 1)
                 initialize(network, resolved.initialization)
             configuration = setup.configuration(network, subset, validation)
+            if start is not None:
+                start.load_into(network, data)
+                configuration["weights"] = start.described()
             run = ImageRun(network, setup, folder, configuration, streams)
             reason = run.complete(resume, callback, progress)
             runs.append(_finished(run, reason))
@@ -225,8 +248,10 @@ def _reject_unknown(choices: dict[str, Any]) -> None:
             raise TypeError(f"train has no argument {name!r}, and a protocol no field of that name{nearest(name, known)}")
 
 
-def _check_mirrored(data: ImageData) -> None:
-    """Raise ValueError for images that a protocol would mirror though it changes what they are."""
+def check_mirrored(data: ImageData, protocol: ImageProtocol, flip: bool | None) -> None:
+    """Raise ValueError for images that a protocol would mirror though it changes what they are, unless `flip` was chosen."""
+    if flip is not None or not protocol.augmentation(data.flip).flip or data.name in NAMES:
+        return
     pair = mirrored_pair(data.train)
     if pair is not None:
         one, other = (data.classes[label] for label in pair)
@@ -246,12 +271,12 @@ def _network(model: str | Config | nn.Module, data: ImageData, copies: bool) -> 
         network = copy.deepcopy(model) if copies else model
     else:
         raise TypeError(f"model must be a name, a configuration or an nn.Module, got {type(model).__name__}")
-    _check_output(network, data)
+    check_output(network, data)
     return network
 
 
 @torch.no_grad()
-def _check_output(network: nn.Module, data: ImageData) -> None:
+def check_output(network: nn.Module, data: ImageData) -> None:
     """Apply the network to two images, so that one that does not fit the data is refused before any work."""
     _check_weights(network)
     images = torch.zeros(2, *data.shape, dtype=precision_of(network), device=next(network.parameters()).device)
@@ -280,6 +305,8 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
     if run.average is not None:
         run.model.load_state_dict(run.average.module.state_dict())
         run.average = None
+    if run.returns_best:
+        load_clean_state_dict(run.model, run.best_weights or {})
     if reason == "completed":
         run.release()
         try:
@@ -291,6 +318,7 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
             print(f"unigrid: the test set is not read: {one_line(error)}", file=sys.stderr)
     result = SeedRun(
         seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
+        epoch=best["epoch"] if run.returns_best else run.progress.epoch,
         best_epoch=best.get("epoch"), best_validation_accuracy=best.get("validation_accuracy"), best_test=best_test,
         folder=run.folder, checkpoint=run.checkpoint, seconds=run.progress.seconds,
     )  # fmt: skip
@@ -300,14 +328,14 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
 
 
 def _tests(run: ImageRun) -> tuple[Evaluation, Evaluation | None]:
-    """Return the evaluations of the last epoch and of the best one, if there is one; the weights stay those of the last."""
+    """Return the evaluations of the run's weights and of its best ones, if there are any; its weights stay what they are."""
     setup = run.setup
     images = setup.pipeline(setup.data.test.images, run.dtype)
     test = setup.evaluate(run.model, images, setup.data.test.labels)
     if not math.isfinite(test.loss):
         raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
-    if run.best_weights is None:
-        return test, None
+    if run.best_weights is None or run.returns_best:
+        return test, test if run.returns_best else None
     last = copy.deepcopy(run.model.state_dict())
     load_clean_state_dict(run.model, run.best_weights)
     try:
@@ -326,5 +354,6 @@ def _write_result(run: SeedRun, folder: Path, configuration: dict[str, Any]) -> 
     }
     with atomic_output(folder / RESULT) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
-    metadata = {"model": json.dumps(configuration["model"])}
+    stored = {"model": configuration["model"], "classes": configuration["dataset"]["classes"]}
+    metadata = {name: json.dumps(value) for name, value in stored.items()}
     save_weights(run.model, folder / WEIGHTS, metadata | ({"test_accuracy": f"{run.test.accuracy:.4f}"} if run.test else {}))

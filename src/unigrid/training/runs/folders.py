@@ -68,13 +68,17 @@ def last_checkpoint(folder: Path, resume: bool) -> checkpoint.Loaded | None:
 
 def check_same_run(folder: Path, stored: dict[str, Any], requested: dict[str, Any]) -> None:
     """Raise FileError for another run. More epochs are the same run if the learning rate does not depend on their number."""
+    wanted = requested["protocol"]
     differences = [
         f"{place}: {before!r} there, {now!r} now"
         for place, before, now in _differences(stored, requested)
-        if not (place == "protocol.epochs" and requested["protocol"].get("schedule") == "steps" and now > before)
+        if not (place == "protocol.epochs" and wanted.get("schedule") == "steps" and now > before)
     ]
     if differences:
-        raise FileError(f"{folder}: holds another run, which cannot be resumed as this one ({'; '.join(differences[:5])})")
+        longer = len(differences) == 1 and differences[0].startswith("protocol.epochs") and "schedule" in wanted
+        advice = f"; weights={str(folder)!r} (--weights) and another folder: a run that starts from its weights" * longer
+        listed = "; ".join(differences[:5])
+        raise FileError(f"{folder}: holds another run, which cannot be resumed as this one ({listed}){advice}")
 
 
 def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
