@@ -1,5 +1,7 @@
 """Colors are no third axis of space: refused without `channels`, solved one by one with it."""
 
+import argparse
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,8 +38,10 @@ def test_the_numbers_of_a_palette_are_no_values(channels):
 @pytest.mark.parametrize("name", ["f.npy", "f.npz"])
 def test_a_picture_in_a_file_of_an_array_is_refused(tmp_path, name):
     (np.savez if name == "f.npz" else np.save)(tmp_path / name, picture())
+    stated = dict.fromkeys(("array", "header", "index", "delimiter", "decimal", "columns"))
+    arguments = argparse.Namespace(rhs=str(tmp_path / name), **stated)
     with pytest.raises(UsageError, match=r"f\.np[yz]: f of shape \(12, 17, 3\) looks like a picture of 3 channels"):
-        source_of(str(tmp_path / name), None)
+        source_of(arguments)
 
 
 GRAY = [picture((12, 17)), Image.fromarray(picture((12, 17))), picture((4, 5, 6)), picture((4, 5, 3)).astype(float)]
