@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     load_kernels(arguments.threads)
     f, spacing = _source(arguments)
     problem = options.problem_of(arguments, f.shape, spacing)
+    if problem.varies:
+        raise UsageError("compare is of smoothers for constant coefficients; `unigrid solve` takes others")
     smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
     cycles = [
         (text, options.cycle_of(problem, kind, smoother, arguments))

@@ -150,7 +150,9 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
         "outward normal derivative; default dirichlet",
     )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
-    group.add_argument("--reaction", type=float, default=0.0, metavar="c", help="c >= 0 in -Laplace(u) + c u = f, default 0")
+    group.add_argument(
+        "--reaction", default="0", metavar="c", help="c >= 0 in -div(a grad u) + c u = f: a number (default 0), or a file"
+    )
     group.add_argument(
         "--compatibility", default="error", metavar="WHAT",
         help="when no side is dirichlet and f has a mean: error (default), or project it out",
@@ -286,7 +288,7 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored:
     """Return the problem that the options describe; `stored` is the spacing in the file of f. Raises UsageError."""
     from ..stencil.problem import Poisson
 
-    given = {name: getattr(arguments, name) for name in ("lengths", "spacing", "centering", "reaction")}
+    given = {name: getattr(arguments, name) for name in ("lengths", "spacing", "centering")}
     free = given["lengths"] is None and given["spacing"] is None
     if stored and free:
         if None in stored:
@@ -294,7 +296,7 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored:
         given["spacing"] = list(stored)
     with user_errors():
         boundary = boundary_of(arguments.boundary, len(unknowns), reading.format_of(arguments))
-        problem = Poisson(unknowns, boundary=boundary, **given)
+        problem = Poisson(unknowns, boundary=boundary, **given, **reading.coefficients_of(arguments))
     for axis, (h, own) in enumerate(zip(problem.spacing, stored or (), strict=False)):
         if own is not None and abs(h - own) > SAME_SPACING * own:
             raise UsageError(

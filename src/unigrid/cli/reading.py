@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import READABLE, read_array
+from ..files import IMAGES, READABLE, read_array
 from ..tables import TableFormat
 
 if TYPE_CHECKING:
@@ -66,6 +67,31 @@ def array_in(text: str, form: TableFormat) -> NDArray[Any]:
     """Return the array in a file; FILE#NAME chooses one of several. Raises FileError."""
     path, _, name = text.partition("#")
     return read_array(path, name or None, form)
+
+
+def coefficients_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return reaction, coefficient, mask and outside, as far as the command has these options. Raises ValueError, FileError."""
+    form = dataclasses.replace(format_of(arguments), columns=None)  # those of f
+    found: dict[str, Any] = {"reaction": boundary_value(arguments.reaction, "reaction", form)}
+    coefficient, mask, outside = (getattr(arguments, name, None) for name in ("coefficient", "mask", "outside"))
+    if coefficient is not None:
+        parts = [boundary_value(part, "coefficient", form) for part in coefficient.split(",")]
+        found["coefficient"] = parts[0] if len(parts) == 1 else tuple(parts)
+    if mask is not None:
+        found["mask"] = mask_in(mask, form)
+    if outside is not None:
+        found["outside"] = boundary_value(outside, "outside", form)
+    return found
+
+
+def mask_in(text: str, form: TableFormat) -> NDArray[Any]:
+    """Return the mask in a file: a picture's light parts, or an array of bool or of 0 and 1. Raises ValueError, FileError."""
+    values = array_in(text, form)
+    if Path(text).suffix.lower() in IMAGES:
+        return values > 0.5  # type: ignore[no-any-return]
+    if not ((values == 0) | (values == 1)).all():
+        raise ValueError(f"--mask {text}: must hold 0 and 1, or True where u is unknown; or be a picture, light there")
+    return values == 1  # type: ignore[no-any-return]
 
 
 def boundary_value(text: str, kind: str, form: TableFormat) -> float | NDArray[Any]:

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
     from ..solution import Solution
     from ..stencil.cycle import StencilCycle
+    from ..stencil.galerkin import GalerkinCycle
     from ..stencil.problem import Poisson
 
 # What a trained solver has of its own, and what stands for "not given".
 SLOTS = {
     "smoother": "tuned", "omega": None, "pre": None, "post": None, "restriction": "full-weighting", "prolongation": "linear",
 }  # fmt: skip
-SUMMARY = "solve -Laplace(u) + c u = f for an f from a file"
+SUMMARY = "solve -div(a grad u) + c u = f for an f from a file"
 EPILOG = """\
 files:
   f: .npy, .npz, .csv, .mat, .h5, .nc or a picture (.png, .jpg, .tif, ...: gray values from 0 to 1), 1 to 3 axes, f at the
@@ -45,6 +46,7 @@ examples:
   unigrid solve f.npz --array source --cycle W --smoother jacobi --omega 0.7 --monitor
   unigrid solve f.csv --boundary neumann --compatibility project --json
   unigrid solve points.csv --columns x,y,f --boundary dirichlet=left.npy:dirichlet,periodic -o u.vti
+  unigrid solve f.npy --coefficient k.npy --boundary neumann,dirichlet=1:dirichlet=0 --centering cell --plot head.png
   gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
 
 exit code: 0 converged, 1 not converged (u is written all the same), 2 wrong input, 130 interrupted"""
@@ -59,16 +61,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file with the first iterate, of the shape of f; FILE#NAME chooses an array; leaves out full multigrid",
     )
     options.add_problem_options(parser)
+    group = parser.add_argument_group("coefficients and domains of any shape")
+    group.add_argument(
+        "--coefficient", metavar="a", help="a > 0: a number, one per axis (2,0.1), or a file with a at the unknowns; default 1"
+    )
+    group.add_argument("--mask", metavar="FILE", help="where u is unknown: an array of 0 and 1, or a picture, light there")
+    group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
     group = parser.add_argument_group("cycle")
     group.add_argument(
         "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
     )
     group.add_argument(
-        "--smoother", default="tuned", metavar="NAME", help="tuned (default), red-black, jacobi, gauss-seidel, chebyshev"
-    )
+        "--smoother", default="tuned", metavar="NAME",
+        help="tuned (default), red-black, jacobi, gauss-seidel, chebyshev; where a or c varies, auto (default), points, lines",
+    )  # fmt: skip
     group.add_argument("--omega", type=float, help="relaxation factor of the smoother; default its own; of tuned: red-black")
     options.add_transfer_options(group)
-    group.add_argument("--accelerate", metavar="cg", help="conjugate gradients with the cycle as preconditioner")
+    group.add_argument(
+        "--accelerate", default="auto", metavar="cg",
+        help="conjugate gradients with the cycle as preconditioner; default where a or c varies",
+    )  # fmt: skip
     group.add_argument(
         "--precision", default="auto", metavar="P", help="full, mixed (cycles in float32), or auto: the faster one (default)"
     )
@@ -86,7 +98,7 @@ class Run:
 
     arguments: argparse.Namespace
     f: NDArray[Any]
-    cycle: StencilCycle
+    cycle: StencilCycle | GalerkinCycle
     solution: Solution
     seconds: dict[str, float]
 
@@ -125,14 +137,29 @@ def _report_stream(arguments: argparse.Namespace) -> IO[str]:
     return sys.stderr if arguments.output == STREAM else sys.stdout
 
 
-def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:
+def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | GalerkinCycle:
     """Return the cycle that the options describe, or the one of a trained solver. Raises UsageError."""
     kind = arguments.cycle
     if len(kind) > 1 and (os.path.exists(kind) or os.path.splitext(kind)[1] or os.sep in kind):
         return _trained_cycle(arguments, problem)
+    if problem.varies:
+        return _galerkin_cycle(arguments, problem)
     with user_errors():
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
     return options.cycle_of(problem, kind, smoother, arguments)
+
+
+def _galerkin_cycle(arguments: argparse.Namespace, problem: Poisson) -> GalerkinCycle:
+    from ..stencil.galerkin import GalerkinCycle
+
+    given = [name for name, default in SLOTS.items() if name != "smoother" and getattr(arguments, name) != default]
+    if given:
+        raise UsageError(f"coefficients that vary bring their own slots; leave out --{given[0]}")
+    if arguments.plot_hierarchy:
+        raise UsageError("--plot-hierarchy draws the grids of constant coefficients; leave it out")
+    with user_errors():
+        smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
+        return GalerkinCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother)
 
 
 def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:
@@ -151,7 +178,7 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
-def _solve(cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any) -> Solution:
+def _solve(cycle: StencilCycle | GalerkinCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any) -> Solution:
     from ..stencil.solving import SolveOptions
 
     names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads"}  # which holds for the whole process
@@ -211,7 +238,7 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
             "post_smoother": repr(cycle.post_smoother), "accelerate": ended.arguments.accelerate,
             "work_units": cycle.work_units, "operator_complexity": cycle.operator_complexity,
         },
-        "levels": [{"shape": level.problem.shape, "unknowns": level.problem.grid.size} for level in cycle.levels],
+        "levels": [{"shape": shape, "unknowns": math.prod(shape)} for shape in cycle.shapes],
         "converged": solution.converged,
         "reason": solution.reason.value,
         "message": solution.message,

@@ -364,6 +364,11 @@ class StencilCycle(Frozen, ProblemCycle):
         return sum(v * c * n for v, c, n in zip(self.visits(), costs, sizes, strict=True)) / sizes[0]
 
     @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the grids, finest first."""
+        return tuple(level.problem.shape for level in self.own_levels)
+
+    @property
     def operator_complexity(self) -> float:
         """Unknowns of all levels over those of the finest: the memory of the hierarchy."""
         return sum(level.problem.grid.size for level in self.own_levels) / self.problem.grid.size

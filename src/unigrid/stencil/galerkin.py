@@ -9,6 +9,7 @@ Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, final
 
@@ -174,6 +175,8 @@ class CoupledLevel(SlotLevel):
     gradients tolerate, and reduces the error by .023 in place of .13 (Poisson, 127^2, two sweeps on either side).
     """
 
+    operator: SymmetricOperator
+
     def __init__(self, operator: SymmetricOperator, smoother: Smoother, transfers: CoupledTransfers | None) -> None:
         self.operator, self.smoother, self.post_smoother = operator, smoother, smoother
         self.state_transfer = None
@@ -183,7 +186,7 @@ class CoupledLevel(SlotLevel):
     @property
     def shape(self) -> tuple[int, ...]:
         """The grid, as a box of three axes."""
-        return self.operator.stencil.excess.shape  # type: ignore[attr-defined, no-any-return]
+        return self.operator.stencil.excess.shape
 
     def __repr__(self) -> str:
         shape = " x ".join(str(n) for n in self.shape if n > 1) or "1"
@@ -373,6 +376,43 @@ class GalerkinCycle(Frozen, ProblemCycle):
     def __repr__(self) -> str:
         lines = "\n".join(f"  {level!r}" for level in self.levels)
         return f"<GalerkinCycle: {self.kind}-cycle, smoother {self.smoother!r}\n{lines}>"
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the grids, finest first."""
+        ndim = self.problem.grid.ndim
+        return tuple(level.shape[3 - ndim :] for level in self.levels)
+
+    @property
+    def pre(self) -> int:
+        """Steps before the correction."""
+        return self.steps
+
+    post, post_smoother = pre, property(lambda self: self.smoother)
+
+    @property
+    def name(self) -> str:
+        """The kind of cycle, and its steps: V(2,2), for example."""
+        return f"{self.kind}({self.steps},{self.steps})"
+
+    @property
+    def title(self) -> str:
+        """The kind of cycle and its smoothing, in words."""
+        kinds = {type(level.smoother.step).__name__.lower() for level in self.levels[:-1] if isinstance(level.smoother, Steps)}
+        return f"{self.name}, black box multigrid, smoothing by {' and '.join(sorted(kinds)) or 'a direct solve'}"
+
+    @property
+    def work_units(self) -> float:
+        """Cost of one cycle in smoothing sweeps of the finest level, as of `StencilCycle`."""
+        costs = [2.0 * level.smoother.cost for level in self.levels[:-1] if level.smoother is not None] + [1.0]
+        sizes = [math.prod(shape) for shape in self.shapes]
+        return sum(v * c * n for v, c, n in zip(self.visits(), costs, sizes, strict=True)) / sizes[0]
+
+    @property
+    def operator_complexity(self) -> float:
+        """Couplings of all levels over those of the finest: the memory of the hierarchy."""
+        stored = [level.operator.stencil.couplings.size for level in self.levels]
+        return sum(stored) / stored[0]
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""

@@ -1,0 +1,75 @@
+"""`unigrid solve` with coefficients from files and domains of any shape: what the command writes is what Python computes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unigrid
+from unigrid.cli import main
+
+SHAPE = (48, 60)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    f, k, c = rng.standard_normal(SHAPE), np.exp(rng.standard_normal(SHAPE)), rng.random(SHAPE)
+    x, y = np.ogrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
+    mask, outside = x**2 + y**2 < 0.8, rng.standard_normal(SHAPE)
+    for name, array in {"f": f, "k": k, "c": c, "mask": mask, "outside": outside}.items():
+        np.save(f"{name}.npy", array)
+    Image.fromarray((255 * mask).astype(np.uint8)).save("mask.png")
+    return f, k, c, mask, outside
+
+
+CASES = {
+    "coefficient": (["--coefficient", "k.npy"], lambda k, c, mask, outside: {"coefficient": k}),
+    "per axis": (["--coefficient", "2,0.5"], lambda k, c, mask, outside: {"coefficient": (2.0, 0.5)}),
+    "reaction": (["--reaction", "c.npy"], lambda k, c, mask, outside: {"reaction": c}),
+    "number": (["--reaction", "2.5"], lambda k, c, mask, outside: {"reaction": 2.5}),
+    "mask": (["--mask", "mask.npy", "--outside", "1.5"], lambda k, c, mask, outside: {"mask": mask, "outside": 1.5}),
+    "picture": (
+        ["--mask", "mask.png", "--outside", "outside.npy", "--coefficient", "k.npy", "--smoother", "lines"],
+        lambda k, c, mask, outside: {"mask": mask, "outside": outside, "coefficient": k, "smoother": "lines"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "arguments"), CASES.values(), ids=CASES)
+def test_it_writes_what_python_computes(files, capsys, options, arguments):
+    f, *others = files
+    assert main(["solve", "f.npy", *options, "-o", "u.npy", "--plot", "u.png", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    solution = unigrid.solve(f, **arguments(*others))
+    assert np.array_equal(np.load("u.npy"), solution.u)
+    assert facts["iterations"] == solution.iterations
+    assert facts["levels"][0]["shape"] == list(SHAPE)
+    assert facts["cycle"]["work_units"] > 1
+
+
+def test_the_report_names_the_method(files, capsys):
+    assert main(["solve", "f.npy", "--coefficient", "k.npy"]) == 0
+    assert "V(2,2), black box multigrid, smoothing by" in capsys.readouterr().out
+
+
+BAD = {
+    "slot": (["--coefficient", "k.npy", "--pre", "3"], "leave out --pre"),
+    "smoother": (["--coefficient", "k.npy", "--smoother", "jacobi"], "unknown smoother 'jacobi'; allowed: 'auto'"),
+    "mask": (["--mask", "k.npy"], "--mask k.npy: must hold 0 and 1"),
+    "outside": (["--outside", "2"], "give mask too"),
+    "text": (["--coefficient", "thick"], "'thick' is not a number, nor a file"),
+    "missing": (["--reaction", "no.npy"], "no.npy"),
+    "negative": (["--reaction", "outside.npy"], "reaction must be >= 0 everywhere"),
+    "hierarchy": (["--coefficient", "k.npy", "--plot-hierarchy", "h.png"], "leave it out"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD.values(), ids=BAD)
+def test_bad_options_are_one_line(files, capsys, options, message):
+    assert main(["solve", "f.npy", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
