@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from ..cycle import Operator
 from ..messages import checked_number, plain_number
+from . import kernels
 from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
-from .kernels.cpu import coupled
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
         seams[axis] = wraps and n > 1 and n % 2
     nothing = np.zeros_like(excess)
     unfinished = SymmetricStencil(offsets, couplings, excess, nothing, nothing, before, after, seams)
-    around = -coupled.apply(np.ones_like(excess), unfinished)
+    around = -kernels.of(excess).apply(np.ones_like(excess), unfinished)
     diagonal = excess + around
     inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
     return unfinished._replace(diagonal=diagonal, inverse=inverse)
@@ -291,14 +291,16 @@ class CoupledOperator(Operator):
         return self.stencil if dtype == np.float64 else self._single
 
     def __call__(self, u: Array) -> Array:
-        return self._divided(coupled.apply(u, self.tables(u.dtype)))
+        return self._divided(kernels.of(u).apply(u, self.tables(u.dtype)))
 
     def residual(self, f: Array, u: Array | None) -> Array:
-        return f if u is None else f - self(u) if self.volumes is not None else coupled.residual(f, u, self.tables(u.dtype))
+        return (
+            f if u is None else f - self(u) if self.volumes is not None else kernels.of(f).residual(f, u, self.tables(u.dtype))
+        )
 
     def residual_norm(self, f: Array, u: Array | None) -> float:
         """Return ||f - A u||, plain 2-norm."""
-        return coupled.norm(self.residual(f, u))
+        return kernels.of(f).norm(self.residual(f, u))
 
     def integrated(self, b: Array) -> Array:
         """Return b times the volumes: the right-hand side of the symmetric form."""
@@ -336,7 +338,7 @@ class CoupledOperator(Operator):
     def magnitude(self, u: Array) -> float:
         """Return a bound of the 2-norm of the terms that A u sums up, which rounding is relative to."""
         terms = self._divided(2.0 * self.stencil.diagonal.reshape(self.grid.shape) * u)
-        return coupled.norm(terms)
+        return kernels.of(u).norm(terms)
 
     @cached_property
     def norm_bound(self) -> float:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..cycle import MOST_STEPS, VISITS, Operator, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
+from . import kernels
 from .coupled import halves, in_precision, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .hierarchy import Frozen
@@ -56,14 +57,14 @@ class SymmetricOperator(Operator):
         return self._made[dtype]
 
     def __call__(self, u: Array) -> Array:
-        return coupled.apply(u, self.tables(u.dtype))
+        return kernels.of(u).apply(u, self.tables(u.dtype))
 
     def residual(self, f: Array, u: Array | None) -> Array:
-        return f if u is None else coupled.residual(f, u, self.tables(u.dtype))
+        return f if u is None else kernels.of(f).residual(f, u, self.tables(u.dtype))
 
     def residual_norm(self, f: Array, u: Array | None) -> float:
         """Return ||f - A u||."""
-        return coupled.norm(self.residual(f, u))
+        return kernels.of(f).norm(self.residual(f, u))
 
 
 @final

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import cpu
 from .cpu import ConstantStencil as ConstantStencil
 from .cpu import SeparableTables as SeparableTables
+from .cpu import SymmetricStencil as SymmetricStencil
 
 Array = NDArray[np.floating]
 Weights = Sequence[NDArray[np.float64]]  # one array per axis
@@ -31,10 +32,10 @@ class Backend(Protocol):
     def writable(self, array: Array, /) -> Array:
         """Return the array where kernels can overwrite it, else a copy in their memory layout."""
 
-    def apply(self, u: Array, stencil: ConstantStencil, /) -> Array:
+    def apply(self, u: Array, stencil: ConstantStencil | SymmetricStencil, /) -> Array:
         """Return A u."""
 
-    def residual(self, b: Array, u: Array, stencil: ConstantStencil, /) -> Array:
+    def residual(self, b: Array, u: Array, stencil: ConstantStencil | SymmetricStencil, /) -> Array:
         """Return b - A u."""
 
     def residual_norm(self, b: Array, u: Array, stencil: ConstantStencil, /) -> float:

@@ -2,6 +2,7 @@
 
 from .compiled.arguments import ConstantStencil as ConstantStencil
 from .compiled.arguments import SeparableTables as SeparableTables
+from .compiled.arguments import SymmetricStencil as SymmetricStencil
 from .primitives import add_separable as add_separable
 from .primitives import apply as apply
 from .primitives import convert as convert

@@ -1,36 +1,19 @@
-"""Symmetric stencils on NumPy arrays of any number of axes: relaxation, transfers, coarse operators, spread over threads."""
+"""Relaxation and transfers for symmetric stencils, on NumPy arrays of any number of axes, spread over threads."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..workspace import empty
 from .compiled import couplings as loops
-from .compiled import loops as plain
 from .compiled.arguments import CoupledTransfer, SymmetricStencil
 from .primitives import as_box, slab_count, writable
 from .threads import over_slabs
 
 Array = NDArray[np.floating]
-
-
-def apply(u: Array, stencil: SymmetricStencil) -> Array:
-    """Return A u."""
-    out, box = empty(u.shape, u.dtype), as_box(u)
-    over_slabs(lambda first, last: loops.apply(as_box(out), box, stencil, first, last), slab_count(box), u.size)
-    return out
-
-
-def residual(f: Array, u: Array, stencil: SymmetricStencil) -> Array:
-    """Return f - A u."""
-    out, box, data = empty(u.shape, u.dtype), as_box(u), as_box(f)
-    over_slabs(lambda first, last: loops.residual(as_box(out), data, box, stencil, first, last), slab_count(box), u.size)
-    return out
 
 
 def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil) -> None:
@@ -78,9 +61,3 @@ def add_interpolated(u: Array, e: Array, transfer: CoupledTransfer) -> Array:
     box, correction = as_box(u), e.reshape(transfer.weights.shape[1:])
     over_slabs(lambda first, last: loops.interpolate(box, correction, transfer, first, last), slab_count(box), u.size)
     return u
-
-
-def norm(u: Array) -> float:
-    """Return the 2-norm, summed in double precision."""
-    box = as_box(u)
-    return math.sqrt(sum(over_slabs(lambda first, last: plain.sum_of_squares(box, first, last), slab_count(box), u.size)))

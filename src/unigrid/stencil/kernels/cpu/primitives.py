@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..workspace import copy, empty
-from .compiled import loops
-from .compiled.arguments import ConstantStencil, SeparableTables
+from .compiled import couplings, loops
+from .compiled.arguments import ConstantStencil, SeparableTables, SymmetricStencil
 from .threads import over_parts, over_slabs, slab_parts
 
 Array = NDArray[np.floating]
@@ -33,17 +33,20 @@ def slab_count(box: Array) -> int:
     return box.shape[0] if box.shape[0] > 1 else box.shape[1]
 
 
-def apply(u: Array, stencil: ConstantStencil) -> Array:
+LOOPS = {ConstantStencil: loops, SymmetricStencil: couplings}  # the type of a stencil selects its kernels
+
+
+def apply(u: Array, stencil: ConstantStencil | SymmetricStencil) -> Array:
     """Return A u."""
-    out, box = empty(u.shape, u.dtype), as_box(u)
-    over_slabs(lambda first, last: loops.apply(as_box(out), box, stencil, first, last), slab_count(box), u.size)
+    out, box, own = empty(u.shape, u.dtype), as_box(u), LOOPS[type(stencil)]
+    over_slabs(lambda first, last: own.apply(as_box(out), box, stencil, first, last), slab_count(box), u.size)
     return out
 
 
-def residual(f: Array, u: Array, stencil: ConstantStencil) -> Array:
+def residual(f: Array, u: Array, stencil: ConstantStencil | SymmetricStencil) -> Array:
     """Return f - A u."""
-    out, box, data = empty(u.shape, u.dtype), as_box(u), as_box(f)
-    over_slabs(lambda first, last: loops.residual(as_box(out), data, box, stencil, first, last), slab_count(box), u.size)
+    out, box, data, own = empty(u.shape, u.dtype), as_box(u), as_box(f), LOOPS[type(stencil)]
+    over_slabs(lambda first, last: own.residual(as_box(out), data, box, stencil, first, last), slab_count(box), u.size)
     return out
 
 

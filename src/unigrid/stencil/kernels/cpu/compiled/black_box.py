@@ -15,6 +15,16 @@ allocating = compiled(**LOOPS)
 
 
 @inlined
+def _behind(stencil, half, i, j, k):
+    """Return the point from which a half-offset leads to (i, j, k)."""
+    d0, d1, d2 = stencil.offsets[half]
+    i0 = stencil.before[0, i] if d0 > 0 else i
+    j0 = stencil.before[1, j] if d1 > 0 else stencil.after[1, j] if d1 < 0 else j
+    k0 = stencil.before[2, k] if d2 > 0 else stencil.after[2, k] if d2 < 0 else k
+    return i0, j0, k0
+
+
+@inlined
 def _gather(local, stencil, i, j, k):
     """Write the couplings of a point to all of its neighbors into `local`, (3, 3, 3)."""
     lowest = 0 if stencil.excess.shape[0] > 1 else 1
@@ -25,9 +35,7 @@ def _gather(local, stencil, i, j, k):
     for half in range(stencil.offsets.shape[0]):
         d0, d1, d2 = stencil.offsets[half]
         local[1 + d0, 1 + d1, 1 + d2] += stencil.couplings[half, i, j, k]
-        i0 = stencil.before[0, i] if d0 > 0 else i
-        j0 = stencil.before[1, j] if d1 > 0 else stencil.after[1, j] if d1 < 0 else j
-        k0 = stencil.before[2, k] if d2 > 0 else stencil.after[2, k] if d2 < 0 else k
+        i0, j0, k0 = _behind(stencil, half, i, j, k)
         local[1 - d0, 1 - d1, 1 - d2] += stencil.couplings[half, i0, j0, k0]
 
 
@@ -81,9 +89,7 @@ def _summed_across(summed, stencil, i, j, k, between0, between1, between2):
     for half in range(stencil.offsets.shape[0]):
         d0, d1, d2 = stencil.offsets[half]
         here = stencil.couplings[half, i, j, k]
-        i0 = stencil.before[0, i] if d0 > 0 else i
-        j0 = stencil.before[1, j] if d1 > 0 else stencil.after[1, j] if d1 < 0 else j
-        k0 = stencil.before[2, k] if d2 > 0 else stencil.after[2, k] if d2 < 0 else k
+        i0, j0, k0 = _behind(stencil, half, i, j, k)
         there = stencil.couplings[half, i0, j0, k0]
         p, q, r = d0 if between0 else 0, d1 if between1 else 0, d2 if between2 else 0
         if p == 0 and q == 0 and r == 0:
@@ -150,9 +156,7 @@ def excess_of(out, v, stencil, first, last):
                     i1 = stencil.after[0, i] if d0 > 0 else i
                     j1 = stencil.after[1, j] if d1 > 0 else stencil.before[1, j] if d1 < 0 else j
                     k1 = stencil.after[2, k] if d2 > 0 else stencil.before[2, k] if d2 < 0 else k
-                    i0 = stencil.before[0, i] if d0 > 0 else i
-                    j0 = stencil.before[1, j] if d1 > 0 else stencil.after[1, j] if d1 < 0 else j
-                    k0 = stencil.before[2, k] if d2 > 0 else stencil.after[2, k] if d2 < 0 else k
+                    i0, j0, k0 = _behind(stencil, half, i, j, k)
                     total += stencil.couplings[half, i, j, k] * (own - v[i1, j1, k1])
                     total += stencil.couplings[half, i0, j0, k0] * (own - v[i0, j0, k0])
                 out[i, j, k] = total
@@ -275,9 +279,7 @@ def _strengths(stencil, i, j, k):
     for half in range(stencil.offsets.shape[0]):
         d0, d1, d2 = stencil.offsets[half]
         here = stencil.couplings[half, i, j, k]
-        i0 = stencil.before[0, i] if d0 > 0 else i
-        j0 = stencil.before[1, j] if d1 > 0 else stencil.after[1, j] if d1 < 0 else j
-        k0 = stencil.before[2, k] if d2 > 0 else stencil.after[2, k] if d2 < 0 else k
+        i0, j0, k0 = _behind(stencil, half, i, j, k)
         there = stencil.couplings[half, i0, j0, k0]
         if d0 > 0:
             up0 += here
