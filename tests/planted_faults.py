@@ -31,6 +31,7 @@ FUSED = (
     "tests/stencil/test_observed.py",
 )  # fmt: skip
 SIDES = ("tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py", "tests/stencil/test_boundary.py")
+COEFFICIENTS = ("tests/stencil/test_galerkin.py", "tests/stencil/test_coefficients.py", "tests/stencil/test_masks.py")
 TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
 
 
@@ -161,6 +162,29 @@ FAULTS = [
         ("_columns", "(distance - shift) * count + m, weight,", "(distance - shift) * count + m, -weight,"),
     ),
     *_in("kernels/cpu/fused.py", FUSED, ("_bands", "= row.even, row.odd", "= -row.even, row.odd")),
+    *_in(
+        "kernels/cpu/compiled/couplings.py", COEFFICIENTS,
+        ("_add_couplings", "+ there[k] * low[k]", "- there[k] * low[k]"),
+        ("_add_couplings", "ours[k] * right[k]", "-ours[k] * right[k]"),
+        ("_relax_row", "buffer[k] * inverse[k] - center[k]", "buffer[k] * inverse[k] + center[k]"),
+        ("_relax_row_line", "r[k] += link * r[k - 1]", "r[k] -= link * r[k - 1]"),
+        ("_relax_column_lines", "r[j, k] += upper[j, k] * r[j + 1, k]", "r[j, k] -= upper[j, k] * r[j + 1, k]"),
+        ("restrict", "row[k] += weights[k]", "row[k] -= weights[k]"),
+        ("interpolate", "row[places[k]] += weights[k]", "row[places[k]] -= weights[k]"),
+    ),
+    *_in(
+        "kernels/cpu/compiled/black_box.py", COEFFICIENTS,
+        ("_row_of", "+= coupling / divisor", "-= coupling / divisor"),
+        ("coarse_couplings", "out[half, i, j, k] = -total", "out[half, i, j, k] = total"),
+        ("_with_images", "s0 * images[0]", "0 * images[0]"),
+        ("excess_of", "* (own - v[i0, j0, k0])", "* (own + v[i0, j0, k0])"),
+    ),
+    *_in(
+        "coupled.py", COEFFICIENTS,
+        ("harmonic", "2.0 / (1.0 / a + 1.0 / b)", "(a + b) / 2"),
+        ("_on_side", "first + distance * (first - second)", "first - distance * (first - second)"),
+        ("_cut", "Rim(unknown[out], given[out], coupling[out])", "Rim(unknown[out], given[out], -coupling[out])"),
+    ),
     *_in("coarse.py", ("tests/stencil/test_coarse.py",), ("_dense_inverse", "1.0 / _eigen", "-1.0 / _eigen")),
 ]  # fmt: skip
 

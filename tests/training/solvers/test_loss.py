@@ -194,7 +194,15 @@ def test_a_factor_on_a_grid_of_another_shape_than_the_nets_own_problem(noisy):
     assert measured_factor(net, (31, 31), cycles=5) == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize(("cycles", "last"), [(3, 3), (5, 0), (0, 0), (2, -1)])
-def test_a_factor_needs_cycles_to_measure(cycles, last):
-    with pytest.raises(ValueError, match=f"cycles must be more than last, .*cycles={cycles}, last={last}"):
+@pytest.mark.parametrize(
+    ("cycles", "last", "message"),
+    [
+        (3, 3, "cycles must be more than last, .*cycles=3, last=3"),
+        (5, 0, "last must be an integer >= 1, got 0"),
+        (0, 0, "cycles must be an integer >= 1, got 0"),
+        (2, -1, "last must be an integer >= 1, got -1"),
+    ],
+)
+def test_a_factor_needs_cycles_to_measure(cycles, last, message):
+    with pytest.raises(ValueError, match=message):
         measured_factor(unigrid.StencilCycle(SMALL), cycles=cycles, last=last)
