@@ -389,7 +389,15 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Steps before the correction."""
         return self.steps
 
-    post, post_smoother = pre, property(lambda self: self.smoother)
+    @property
+    def post(self) -> int:
+        """Steps after the correction: as many."""
+        return self.steps
+
+    @property
+    def post_smoother(self) -> str:
+        """The smoother after the correction: the same."""
+        return self.smoother
 
     @property
     def name(self) -> str:
