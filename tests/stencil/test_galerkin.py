@@ -41,7 +41,28 @@ def random_problem(rng, ndim):
 def test_the_coarse_operator_is_that_of_galerkin(seed, monkeypatch):
     monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
     rng = np.random.default_rng(seed)
-    problem = random_problem(rng, 1 + seed % 3)
+    assert_galerkin(random_problem(rng, 1 + seed % 3), rng)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_periodic_axis_may_be_coarsened_to_one_point(axis, n, monkeypatch):
+    """That point is its own neighbor: what couples it to images of its other neighbors is one coupling."""
+    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    rng = np.random.default_rng(axis)
+    sides = ["periodic" if each == axis else "dirichlet" for each in range(3)]
+    ratios = [256.0 if each == axis else 1.0 for each in range(3)]
+    shape = [n if each == axis else 3 for each in range(3)]
+    wanted = [[*shape[:each], shape[each] + (each != axis), *shape[each + 1 :]] for each in range(3)]
+    faces = tuple(ratio * np.exp(0.3 * rng.standard_normal(each)) for ratio, each in zip(ratios, wanted, strict=True))
+    problem = unigrid.Poisson(tuple(shape), boundary=sides, centering="cell", coefficient=faces)
+    levels = levels_of(problem, "points", 2, None)
+    assert any(level.shape[axis] == 1 for level in levels[:-1])
+    assert_galerkin(problem, rng)
+
+
+def assert_galerkin(problem, rng):
+    """Compare every coarse operator, and R, with the matrices of P and A."""
     levels = levels_of(problem, "points", 2, None)
     for fine, coarse in itertools.pairwise(levels):
         P = transfer_matrix(fine, coarse.shape)
