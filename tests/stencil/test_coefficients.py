@@ -60,10 +60,11 @@ def assembled(a, c, spacing, sides, centering):
 
 def random_case(seed, ndim):
     rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(2, {1: 12, 2: 7, 3: 5}[ndim], ndim))
+    shape = tuple(int(n) for n in rng.integers(1, {1: 12, 2: 7, 3: 5}[ndim], ndim))
     sides = [SIDES[int(i)] for i in rng.integers(0, len(SIDES), ndim)]
-    shape = tuple(max(n, 3) if side == "periodic" else n for n, side in zip(shape, sides, strict=True))
     centering = ["vertex", "cell"][int(rng.integers(2))]
+    least = [2 if (side, centering) == ("neumann", "vertex") else 1 for side in sides]
+    shape = tuple(max(n, few) for n, few in zip(shape, least, strict=True))
     a = np.exp(rng.uniform(0, 2) * rng.standard_normal(shape))
     c = [np.zeros(shape), rng.random(shape)][int(rng.integers(2))]
     return rng, shape, sides, centering, a, c, tuple(rng.uniform(0.5, 2.0, ndim))

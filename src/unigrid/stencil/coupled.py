@@ -272,7 +272,8 @@ class CoupledOperator(Operator):
         """Add to b what the values outside of the mask contribute; outside, b becomes zero."""
         assert self.mask is not None
         rim = self._form[1]
-        added = np.bincount(rim.unknown, rim.weights * outside.ravel()[rim.given], b.size).reshape(b.shape)
+        added = np.zeros(b.shape)
+        np.add.at(added.reshape(-1), rim.unknown, rim.weights * outside.ravel()[rim.given])
         b += self._divided(added).astype(b.dtype)
         b[~self.mask] = 0.0
 
@@ -317,7 +318,8 @@ class CoupledOperator(Operator):
         at = np.moveaxis(b, number, 0)
         if (axis.low if end == 0 else axis.high) is Dirichlet:
             faces = np.moveaxis(self.faces[number], number, 0)[end]
-            at[end] += (_steps_to_side(axis) / axis.h**2 * faces * value).astype(b.dtype)
+            steps = _steps_to_side(axis) / (axis.h * axis.weights[end])  # one vertex may have a Neumann side beside it
+            at[end] += (steps * faces * value).astype(b.dtype)
         else:
             at[end] += (value / axis.weights[end]).astype(b.dtype)
 

@@ -301,7 +301,12 @@ class Poisson:
         return isinstance(self.operator, CoupledOperator)
 
     def coarsened(self) -> Poisson | None:
-        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left."""
+        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
+
+        Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
+        """
+        if self.varies:
+            raise TypeError("coefficients that vary have no coarser problem; unigrid.GalerkinCycle coarsens the operator")
         grid = self.grid.coarsened()
         if grid is None:
             return None
