@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch, Polygon
 from tiers import pack
 
-from unigrid import Poisson, StencilCycle, plots
+from unigrid import GalerkinCycle, Poisson, StencilCycle, plots
 
 pytestmark = pytest.mark.usefixtures("deep")
 
@@ -79,3 +79,8 @@ def test_nothing_in_the_hierarchy_overlaps(shape, kind, overlaps):
     assert not overlaps(boxes)
     full = figure.bbox
     assert all(full.x0 <= box.x0 and box.x1 <= full.x1 and full.y0 <= box.y0 and box.y1 <= full.y1 for box in boxes)
+
+
+def test_another_cycle_is_refused():
+    with pytest.raises(TypeError, match=r"of a unigrid\.StencilCycle, got GalerkinCycle"):
+        plots.plot_hierarchy(GalerkinCycle(Poisson((31, 31))))

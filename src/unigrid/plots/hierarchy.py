@@ -55,6 +55,8 @@ class _HierarchyLayout:
     grid_left, grid_width = 0.75, 1.2
 
     def __init__(self, cycle: StencilCycle) -> None:
+        if not hasattr(cycle, "own_levels"):
+            raise TypeError(f"a hierarchy is drawn of a unigrid.StencilCycle, got {type(cycle).__name__}")
         count, most = len(cycle.levels), MOST_LEVELS[cycle.kind]
         self.levels = list(range(count)) if count <= most else [*range(most - 1), count - 1]
         self.shortened = count > most
