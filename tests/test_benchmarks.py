@@ -115,7 +115,9 @@ def check_at_the_memory_limit(record: Record) -> None:
     assert record["copy_bytes_per_second"] > 0
     for row in record["rows"]:
         assert max(row["difference_to_dst"], row["difference_of_mixed"]) < 1e-6, row
-        assert min(row["seconds"].values()) > 0, row
+        # A cycle's time is a difference of two, which may come out below zero on small grids of a busy machine.
+        assert min(row["seconds"][name] for name in ("solve", "mixed", "tight", "FMG")) > 0, row
+        assert all(map(math.isfinite, row["seconds"].values())), row
         assert row["b_star"]["solve"] > 0 < row["peak_arrays"], row
         assert row["iterations_mixed"] <= row["iterations"] + 1, row
     assert 0.99 < record["fmg_error"] < 1.2
