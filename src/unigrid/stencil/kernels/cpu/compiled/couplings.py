@@ -233,8 +233,7 @@ def restrict(out, r, transfer, first, last):
     m0, m1, m2 = out.shape
     for i in range(m0):
         for j in range(m1):
-            slab = i if m0 > 1 else j
-            if slab < first or slab >= last:
+            if not in_slabs(i, j, out.shape, first, last):
                 continue
             row = out[i, j]
             row[:] = 0
@@ -254,8 +253,7 @@ def interpolate(u, e, transfer, first, last):
     n0, n1 = u.shape[:2]
     for i in range(n0):
         for j in range(n1):
-            slab = i if n0 > 1 else j
-            if slab < first or slab >= last:
+            if not in_slabs(i, j, u.shape, first, last):
                 continue
             row = u[i, j]
             for number in range(transfer.offsets.shape[0]):
