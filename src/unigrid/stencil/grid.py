@@ -299,6 +299,13 @@ class Grid:
         """The reflections beyond the ends of every axis."""
         return tuple(axis.reflections for axis in self.axes)
 
+    def smallest_eigenvalue(self, coefficients: Sequence[float], reaction: float) -> float:
+        """Return the smallest eigenvalue that is not zero, one coefficient per axis; infinity where there is none."""
+        pairs = list(zip(coefficients, self.axes, strict=True))
+        first = [a * float(axis.eigenvalues(np.array([0]))[0]) for a, axis in pairs]
+        second = [a * float(axis.eigenvalues(np.array([1]))[0]) for a, axis in pairs if axis.n > 1]
+        return sum(first) + reaction or min(second, default=math.inf)
+
     def has_constant_apart(self, reaction: float) -> bool:
         """Whether the constant part of the solution of -Laplace(u) + c u = f is to be found apart from the cycles.
 

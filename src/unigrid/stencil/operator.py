@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import final
 
@@ -103,9 +102,7 @@ class StencilOperator(Operator):
     @cached_property
     def smallest_eigenvalue(self) -> float:
         """The smallest eigenvalue of A that is not zero; infinity where there is none."""
-        first = [float(axis.eigenvalues(np.array([0]))[0]) for axis in self.grid.axes]
-        second = [float(axis.eigenvalues(np.array([1]))[0]) for axis in self.grid.axes if axis.n > 1]
-        return sum(first) + self.reaction or min(second, default=math.inf)
+        return self.grid.smallest_eigenvalue([1.0] * self.grid.ndim, self.reaction)
 
     @property
     def smoothing_interval(self) -> tuple[float, float]:
