@@ -332,3 +332,11 @@ def test_an_array_of_one_number_is_that_number():
         number = unigrid.solve(f, boundary="periodic", reaction=c, rtol=1e-11).u
         array = unigrid.solve(f, boundary="periodic", reaction=np.full(f.shape, c), rtol=1e-11).u
         assert np.abs(number - array).max() <= 1e-9 * np.abs(number).max()
+
+
+@pytest.mark.parametrize("boundary", ["dirichlet", "neumann", ["periodic", ("dirichlet", "neumann")]], ids=str)
+def test_the_cycle_takes_constant_coefficients_too(boundary):
+    f = np.random.default_rng(0).standard_normal((50, 41))
+    problem = unigrid.Poisson(f.shape, boundary=boundary, reaction=0.5)
+    wanted = unigrid.solve(f, boundary=boundary, reaction=0.5, rtol=1e-11).u
+    assert np.abs(unigrid.GalerkinCycle(problem).solve(f, rtol=1e-11).u - wanted).max() <= 1e-8 * np.abs(wanted).max()

@@ -11,7 +11,6 @@ Source: S. Patankar, Numerical heat transfer and fluid flow (1980), section 4.2.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -169,6 +168,31 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
     return unfinished._replace(diagonal=diagonal, inverse=inverse)
 
 
+@final
+class SymmetricOperator(Operator):
+    """The slot A of a level: a symmetric stencil, in either precision."""
+
+    def __init__(self, stencil: SymmetricStencil) -> None:
+        self.stencil = stencil
+        self._made = {np.dtype(np.float64): stencil}
+
+    def tables(self, dtype: np.dtype) -> SymmetricStencil:
+        """Return the stencil in the precision of the arrays."""
+        if dtype not in self._made:
+            self._made[dtype] = in_precision(self.stencil, dtype)
+        return self._made[dtype]
+
+    def __call__(self, u: Array) -> Array:
+        return kernels.of(u).apply(u, self.tables(u.dtype))
+
+    def residual(self, f: Array, u: Array | None) -> Array:
+        return f if u is None else kernels.of(f).residual(f, u, self.tables(u.dtype))
+
+    def residual_norm(self, f: Array, u: Array | None) -> float:
+        """Return ||f - A u||."""
+        return kernels.of(f).norm(self.residual(f, u))
+
+
 class Rim(NamedTuple):
     """Couplings of unknowns to points where u is given: the indices of both in raveled arrays, and the weights."""
 
@@ -227,6 +251,11 @@ class CoupledOperator(Operator):
         return self._form[0]
 
     @cached_property
+    def symmetric(self) -> SymmetricOperator:
+        """The symmetric form as an operator."""
+        return SymmetricOperator(self.stencil)
+
+    @cached_property
     def _form(self) -> tuple[SymmetricStencil, Rim]:
         """The symmetric form, and the couplings that lead out of the mask."""
         grid, ndim = self.grid, self.grid.ndim
@@ -283,21 +312,11 @@ class CoupledOperator(Operator):
         areas = _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
         return self.faces[number] * areas / axis.h**2
 
-    @cached_property
-    def _single(self) -> SymmetricStencil:
-        return in_precision(self.stencil, np.dtype(np.float32))
-
-    def tables(self, dtype: np.dtype) -> SymmetricStencil:
-        """Return the symmetric form in the precision of the arrays."""
-        return self.stencil if dtype == np.float64 else self._single
-
     def __call__(self, u: Array) -> Array:
-        return self._divided(kernels.of(u).apply(u, self.tables(u.dtype)))
+        return self._divided(self.symmetric(u))
 
     def residual(self, f: Array, u: Array | None) -> Array:
-        return (
-            f if u is None else f - self(u) if self.volumes is not None else kernels.of(f).residual(f, u, self.tables(u.dtype))
-        )
+        return self.symmetric.residual(f, u) if u is None or self.volumes is None else f - self(u)
 
     def residual_norm(self, f: Array, u: Array | None) -> float:
         """Return ||f - A u||, plain 2-norm."""
@@ -350,11 +369,7 @@ class CoupledOperator(Operator):
     @cached_property
     def smallest_eigenvalue(self) -> float:
         """Lower bound of the smallest eigenvalue of A that is not zero; infinity where there is none."""
-        least = [float(face.min()) for face in self.faces]
-        first = [a * float(axis.eigenvalues(np.array([0]))[0]) for a, axis in zip(least, self.grid.axes, strict=True)]
-        pairs = zip(least, self.grid.axes, strict=True)
-        second = [a * float(axis.eigenvalues(np.array([1]))[0]) for a, axis in pairs if axis.n > 1]
-        return sum(first) + self.reaction or min(second, default=math.inf)
+        return self.grid.smallest_eigenvalue([float(face.min()) for face in self.faces], self.reaction)
 
 
 def _steps_to_side(axis: Axis) -> float:

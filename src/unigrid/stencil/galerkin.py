@@ -16,10 +16,9 @@ from typing import Any, NamedTuple, NoReturn, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import MOST_STEPS, VISITS, Operator, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
-from . import kernels
-from .coupled import halves, in_precision, matrix_of, symmetric_stencil
+from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .hierarchy import Frozen
 from .kernels.cpu import coupled
@@ -27,8 +26,9 @@ from .kernels.cpu.compiled import black_box as loops
 from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
-from .kernels.workspace import copy, zeros
+from .kernels.workspace import zeros
 from .problem import Poisson
+from .smoothers import own_copy
 from .solving import ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
@@ -43,31 +43,6 @@ OMEGA = {1: 1.0, 2: 1.15, 3: 1.2}  # of point relaxation, by dimension: quadrant
 
 
 @final
-class SymmetricOperator(Operator):
-    """The slot A of a level: a symmetric stencil, in either precision."""
-
-    def __init__(self, stencil: SymmetricStencil) -> None:
-        self.stencil = stencil
-        self._made = {np.dtype(np.float64): stencil}
-
-    def tables(self, dtype: np.dtype) -> SymmetricStencil:
-        """Return the stencil in the precision of the arrays."""
-        if dtype not in self._made:
-            self._made[dtype] = in_precision(self.stencil, dtype)
-        return self._made[dtype]
-
-    def __call__(self, u: Array) -> Array:
-        return kernels.of(u).apply(u, self.tables(u.dtype))
-
-    def residual(self, f: Array, u: Array | None) -> Array:
-        return f if u is None else kernels.of(f).residual(f, u, self.tables(u.dtype))
-
-    def residual_norm(self, f: Array, u: Array | None) -> float:
-        """Return ||f - A u||."""
-        return kernels.of(f).norm(self.residual(f, u))
-
-
-@final
 @dataclass(frozen=True)
 class Points(Smoother):
     """Gauss-Seidel by colors, over-relaxed: two colors where points couple along axes alone, else 2^d."""
@@ -75,7 +50,7 @@ class Points(Smoother):
     omega: float
 
     def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, zeros(b.shape, b.dtype) if u is None else copy(u))
+        return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
         stencil = operator.tables(u.dtype)
@@ -98,7 +73,7 @@ class Lines(Smoother):
         return float(len(self.axes))
 
     def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, zeros(b.shape, b.dtype) if u is None else copy(u))
+        return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
         for axis in self.axes:
@@ -294,8 +269,8 @@ def _slabs(stencil: SymmetricStencil) -> int:
 
 def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:
     """Return the levels for a problem, finest first."""
-    operator = problem.coupled_operator()
-    stencil = operator.stencil
+    operator = problem.coupled_operator
+    fine, stencil = operator.symmetric, operator.stencil
     levels: list[CoupledLevel] = []
     sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
     while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
@@ -307,13 +282,9 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
-        levels.append(
-            CoupledLevel(
-                SymmetricOperator(stencil), _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)
-            )
-        )
-        stencil = coarse
-    return [*levels, CoupledLevel(SymmetricOperator(stencil), Coarsest(stencil, problem.has_constant_apart), None)]
+        levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
+        fine, stencil = SymmetricOperator(coarse), coarse
+    return [*levels, CoupledLevel(fine, Coarsest(stencil, problem.has_constant_apart), None)]
 
 
 def _smoother(shape: tuple[int, ...], by_lines: bool, steps: int) -> Smoother:
@@ -425,7 +396,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
-        operator = self.problem.operator
+        operator = self.problem.coupled_operator
         box = (1,) * (3 - b.ndim) + b.shape
         correction = self.cycle(operator.integrated(operator.residual(b, u)).reshape(box)).reshape(b.shape)
         return correction if u is None else u + correction

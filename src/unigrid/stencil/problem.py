@@ -136,8 +136,9 @@ class Poisson:
         problem.mask, problem.outside = None, np.zeros(())
         return problem
 
+    @cached_property
     def coupled_operator(self) -> CoupledOperator:
-        """Return the operator in the symmetric form of couplings, constant coefficients too."""
+        """The operator in the symmetric form of couplings, constant coefficients too."""
         if isinstance(self.operator, CoupledOperator):
             return self.operator
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
@@ -181,16 +182,19 @@ class Poisson:
     @cached_property
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
-        if self.mask is not None and not self.mask.all():
-            return False
-        return not np.any(self.operator.reaction_field) and all(axis.singular for axis in self.grid.axes)
+        ends = all(axis.singular for axis in self.grid.axes)
+        return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
 
     @cached_property
     def has_constant_apart(self) -> bool:
         """Whether the constant part of u is found apart from the cycles: where the problem is singular, or nearly so."""
-        if self.mask is not None and not self.mask.all():
-            return False
-        return self.operator.keeps_constants and self.grid.has_constant_apart(self.reaction / self.operator.least)
+        apart = self.operator.keeps_constants and self.grid.has_constant_apart(self.reaction / self.operator.least)
+        return apart and not self._has_given_values
+
+    @property
+    def _has_given_values(self) -> bool:
+        """Whether the mask leaves points out, at which u is given."""
+        return self.mask is not None and not self.mask.all()
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
         """Whether the constant is found apart, and c is lost in the rounding of A in this precision.

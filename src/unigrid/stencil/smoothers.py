@@ -32,7 +32,8 @@ def _check_omega(smoother: Jacobi | GaussSeidel) -> None:
     object.__setattr__(smoother, "omega", _positive("omega", smoother.omega))
 
 
-def _own_copy(b: Array, u: Array | None) -> Array:
+def own_copy(b: Array, u: Array | None) -> Array:
+    """Return a copy of u that a smoother may overwrite; zeros where u is None."""
     return zeros(b.shape, b.dtype) if u is None else copy(u)
 
 
@@ -91,7 +92,7 @@ class RedBlack(Smoother):
         return len(self.omegas) / 2
 
     def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, _own_copy(b, u))
+        return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: StencilOperator, b: Array, u: Array) -> Array:
         own = kernels.of(u)
@@ -119,7 +120,7 @@ class GaussSeidel(Smoother):
         _check_omega(self)
 
     def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, _own_copy(b, u))
+        return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: StencilOperator, b: Array, u: Array) -> Array:
         own = kernels.of(u)
