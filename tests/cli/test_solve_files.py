@@ -2,7 +2,6 @@
 
 import gzip
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,25 +9,14 @@ import scipy.io
 
 import unigrid
 from unigrid import Dirichlet, Neumann
-from unigrid.cli import main
 
 
-@pytest.fixture
-def f(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def f(place):
+    """A working directory with f.npy, of 12 x 17 unknowns: its values."""
     f = np.random.default_rng(1).standard_normal((12, 17))
     np.save("f.npy", f)
     return f
-
-
-@pytest.fixture
-def command(f, capsys):
-    def run(text):
-        code = main(text.split())
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
-
-    return run
 
 
 def solved(command, text):

@@ -4,33 +4,22 @@ import os
 import subprocess
 import sys
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import unigrid
 from unigrid import cli
-from unigrid.cli import main, monitor
+from unigrid.cli import monitor
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def folder(place):
+    """A working directory with f.npy, of 12 x 17 unknowns."""
     np.save("f.npy", np.random.default_rng(1).standard_normal((12, 17)))
-    return tmp_path
-
-
-@pytest.fixture
-def command(folder, capsys):
-    def run(*words):
-        code = main(list(words))
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
-
-    return run
+    return place
 
 
 def shell(line, **more):
@@ -105,11 +94,11 @@ def test_files_that_exist_are_replaced_by_force_alone(command, folder, line, kin
         if kind == "link":
             path.symlink_to(target)
     before = os.readlink(path) if path.is_symlink() else path.read_bytes()
-    printed = command(*words)
+    printed = command(line)
     assert printed.code == 2
     assert f"{words[-1]}: exists; --force replaces it" in printed.err
     assert (os.readlink(path) if path.is_symlink() else path.read_bytes()) == before
-    assert command(*words, "--force").code in (0, 1)
+    assert command(f"{line} --force").code in (0, 1)
     assert path.read_bytes()[:3] != b"old"
     assert path.is_symlink() == kind.startswith("link")
     if kind != "link to nothing":
@@ -117,12 +106,12 @@ def test_files_that_exist_are_replaced_by_force_alone(command, folder, line, kin
 
 
 def test_the_input_is_never_replaced(command):
-    assert "is the input, which is never written over" in command("solve", "f.npy", "-o", "f.npy", "--force").err
+    assert "is the input, which is never written over" in command("solve f.npy -o f.npy --force").err
 
 
 def test_the_picture_that_compare_names_itself_is_replaced(command):
     for _ in range(2):
-        assert command("compare", "f.npy", "--smoothers", "jacobi", "--cycles", "V", "--maxiter", "2").code == 0
+        assert command("compare f.npy --smoothers jacobi --cycles V --maxiter 2").code == 0
 
 
 @pytest.mark.parametrize(
@@ -168,7 +157,7 @@ def test_info_names_a_wrong_number_of_threads(folder):
 def test_pictures_of_networks_are_checked_before_any_work(command, folder, line, part):
     pytest.importorskip("torch")
     (folder / "old.png").write_bytes(b"old")
-    printed = command(*line.split())
+    printed = command(line)
     assert printed.code == 2
     assert part in printed.err
     assert (folder / "old.png").read_bytes() == b"old"
