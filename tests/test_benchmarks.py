@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib.util
 import json
@@ -16,22 +15,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_scripts import BENCHMARKS, NEED_TORCH, SCRIPTS, SOURCE, Record, load
+from benchmark_scripts import shared_modules as shared_modules
 
 import unigrid
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SOURCE = Path(unigrid.__file__).parents[1]
 PUBLIC = {"unigrid", "unigrid.analysis", "unigrid.conv", "unigrid.equivalence", "unigrid.plots", "unigrid.training"}
 INTERNALS = {"legs", "workspace", "exchange_legs", "twin"}  # attributes of cycles and levels that claims do not use
 OPTIONS = {"no_slower_than_before": ["--against", str(SOURCE)]}
-NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth"}
 NEED_PYAMG = {"robust_to_coefficients", "smoothers_and_cycles", "faster_than_algebraic_multigrid", "classical_against_learned"}
-Record = dict[str, Any]
 
 
 def check_converges_independently_of_h(record: Record) -> None:
@@ -280,26 +276,6 @@ def check_no_slower_than_before(record: Record) -> None:
 CHECKS: dict[str, Callable[[Record], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
-SCRIPTS = {path.stem: path for folder in ("claims", "tuning") for path in sorted((BENCHMARKS / folder).glob("*.py"))}
-
-
-@pytest.fixture(autouse=True)
-def shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
-def load(name: str) -> ModuleType:
-    """A benchmark as a module."""
-    if name in NEED_TORCH:
-        pytest.importorskip("torch", reason="needs torch: pip install 'unigrid[learn]'")
-    specification = importlib.util.spec_from_file_location(name, SCRIPTS[name])
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    path = list(sys.path)
-    specification.loader.exec_module(module)
-    sys.path[:] = path
-    return module
 
 
 def test_every_benchmark_is_checked() -> None:
@@ -431,244 +407,3 @@ def test_verdicts():
     assert all_hold([met, failed, open_]) is False
     assert all_hold([met, open_]) is None
     assert all_hold([missed]) is None
-
-
-# One call, and the comparison with an earlier version
-
-
-@pytest.mark.parametrize(
-    ("text", "shapes"), [("63^2,15^3", [(63, 63), (15, 15, 15)]), ("100x357", [(100, 357)]), ("7^1", [(7,)])]
-)
-def test_grids_of_the_command_line(text, shapes):
-    from grids import parse_shapes, title_of
-
-    assert parse_shapes(text) == shapes
-    assert [parse_shapes(title_of(shape).replace(" ", "")) for shape in shapes] == [[shape] for shape in shapes]
-
-
-@pytest.mark.parametrize("text", ["", "63^", "63^4", "0^2", "63^2,", "ax2", "1x2x3x4"])
-def test_what_is_no_grid(text):
-    from grids import parse_shapes
-
-    with pytest.raises(argparse.ArgumentTypeError, match="a grid is written as"):
-        parse_shapes(text)
-
-
-@pytest.mark.parametrize("text", ["", "0", "1,x"])
-def test_what_is_no_number_of_threads(text):
-    from grids import parse_threads
-
-    assert parse_threads("1,2") == [1, 2]
-    with pytest.raises(argparse.ArgumentTypeError, match="numbers of threads"):
-        parse_threads(text)
-
-
-@pytest.mark.parametrize("shape", [(15, 15), (16, 9), (7, 8, 9)])
-def test_rivals_solve_the_same_problem(rng, shape):
-    import rivals
-
-    problem, f = unigrid.Poisson(shape), rng.standard_normal(shape)
-    solves = [lambda f: rivals.scipy_dst(f, 1), rivals.prepared_scipy(shape, False, 1)]
-    if rivals.has_ducc0():
-        solves += [lambda f: rivals.ducc0_dst(f, 1), rivals.prepared_ducc0(shape, 1)]
-    for solve in solves:
-        given = f.copy()
-        assert rivals.relative_residual(problem, f, solve(given)) < 1e-11
-        assert np.array_equal(given, f)
-    periodic = unigrid.Poisson(shape, boundary="periodic")
-    f = periodic.compatible(f)
-    assert rivals.relative_residual(periodic, f, rivals.prepared_scipy(shape, True, 1)(f)) < 1e-11
-
-
-def one_call_row(shape: tuple[int, ...], threads: int, **ratios: float) -> Record:
-    row = {"shape": list(shape), "threads": threads, "seconds": {"set_up": 0.002}, "second_over_prepared": 1.0}
-    return {**row, "first_over_prepared": 1.5, "scipy_over_second": 1.0, "ducc0_over_second": 0.9, **ratios}
-
-
-def test_bars_of_one_call():
-    verdicts = load("one_call").verdicts(
-        [one_call_row((1023, 1023), 1), one_call_row((1023, 1023), 2, second_over_prepared=1.2)]
-    )
-    assert [(verdict.what, verdict.bar, verdict.holds, verdict.aim) for verdict in verdicts] == [
-        ("1023^2, 1 thread: second call / prepared", 1.15, True, False),
-        ("1023^2, 1 thread: first call / prepared", 1.6, True, False),
-        ("1023^2, 1 thread: ducc0 / second call", 1.0, False, True),
-        ("1023^2, 2 threads: second call / prepared", 1.15, False, False),
-        ("1023^2, 2 threads: first call / prepared", 1.6, True, False),
-        ("1023^2, 2 threads: scipy / second call", 1.1, False, False),
-        ("1023^2, 2 threads: ducc0 / second call", 1.0, False, True),
-        ("1023^2: set-up, ms", 3.0, True, False),
-    ]
-
-
-def test_bars_against_an_earlier_version():
-    rows = [
-        {"shape": [255, 255, 255], "threads": 2, "options": name, "ratio": ratio}
-        for name, ratio in (("default", 0.8), ("full", 1.04))
-    ]
-    found = [(verdict.measured, verdict.bar, verdict.holds) for verdict in load("no_slower_than_before").verdicts(rows)]
-    assert found == [(0.8, 1.03, True), (1.25, 1.3, False), (1.04, 1.03, False)]
-
-
-def test_source_folder_of_an_earlier_version(tmp_path):
-    source_folder = load("no_slower_than_before").source_folder
-    assert source_folder(str(SOURCE)) == SOURCE.resolve()
-    with pytest.raises(argparse.ArgumentTypeError, match="holds the package"):
-        source_folder(str(tmp_path))
-    (tmp_path / "src" / "unigrid").mkdir(parents=True)
-    (tmp_path / "src" / "unigrid" / "__init__.py").touch()
-    assert source_folder(str(tmp_path)) == (tmp_path / "src").resolve()
-
-
-def test_a_worker_that_fails_is_reported(tmp_path):
-    from solver_worker import Worker
-
-    with Worker(SOURCE) as worker:
-        assert Path(worker("origin")).resolve() == SOURCE.resolve()
-        assert worker("set_up", shape=[7, 7]) > 0
-        assert worker("first_call", shape=[7, 7], threads=1, rtol=1e-8) > 0
-        with pytest.raises(RuntimeError, match="the solver process ended during 'unknown'"):
-            worker("unknown")
-
-
-# The benchmark that waits for a GPU: what becomes of its record from call to call
-
-
-@pytest.fixture
-def on_a_gpu() -> ModuleType:
-    return load("trains_on_a_gpu")
-
-
-def run_row(dataset: str, seed: int, accuracy: float, **other: Any) -> Record:
-    row = {"dataset": dataset, "seed": seed, "test_accuracy": accuracy, "model": "m", "device": "GPU", "synthetic": False}
-    return {**row, "protocol": {"name": "fast", "epochs": 40}, "wall_seconds": 250.0, **other}
-
-
-def speed_row(model: str, of_sheet: float | None, of_matmul: float, device: str = "GPU") -> Record:
-    shares = {"utilization_of_data_sheet": of_sheet, "utilization_of_matmul": of_matmul}
-    return {"model": model, "device": device, "batch_size": 512, "images_per_second": 1e4, "flops_per_second": 2e14, **shares}
-
-
-def test_without_a_gpu_nothing_is_measured_and_nothing_measured_is_lost(on_a_gpu, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(on_a_gpu.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["trains_on_a_gpu.py", "--output", str(tmp_path)])
-    on_a_gpu.main()
-    printed = capsys.readouterr().out
-    assert printed.count("not measured") == 5  # two models, two data sets, and the line with the command
-    assert "python benchmarks/claims/trains_on_a_gpu.py" in printed.splitlines()[-1]
-    path = tmp_path / "trains_on_a_gpu.json"
-    record = json.loads(path.read_text())
-    assert len(record["not_measured"]) == 5
-    assert record["holds"] is None
-    assert not record["small"]
-    path.write_text(json.dumps({**record, "runs": [run_row("cifar10", seed, 0.97) for seed in range(3)]}))
-    on_a_gpu.main()
-    record = json.loads(path.read_text())
-    assert len(record["runs"]) == 3
-    assert record["not_measured"] == ["utilization", "cifar100: test accuracy", "cifar100: seconds of the longest run"]
-    assert "PASS   cifar10: test accuracy: 0.97" in capsys.readouterr().out
-    path.write_text(json.dumps({**record, "small": True}))
-    on_a_gpu.main()
-    assert json.loads(path.read_text())["runs"] == []  # those of a small run are worth nothing here
-
-
-def test_a_new_run_takes_the_place_of_what_it_cannot_be_compared_with(on_a_gpu):
-    rows = [run_row("cifar10", 0, 0.95), run_row("cifar10", 1, 0.96), run_row("cifar100", 0, 0.8)]
-    same = on_a_gpu.with_run(rows, run_row("cifar10", 1, 0.97))
-    assert [(row["dataset"], row["seed"], row["test_accuracy"]) for row in same] == [
-        ("cifar10", 0, 0.95), ("cifar10", 1, 0.97), ("cifar100", 0, 0.8),
-    ]  # fmt: skip
-    for other in ({"device": "other"}, {"protocol": {"name": "fast", "epochs": 41}}, {"model": "n"}):
-        left = on_a_gpu.with_run(rows, run_row("cifar10", 1, 0.97, **other))
-        assert [(row["dataset"], row["seed"]) for row in left] == [("cifar10", 1), ("cifar100", 0)]
-    speeds = on_a_gpu.with_speed([speed_row("a", 0.2, 0.3), speed_row("b", 0.2, 0.3)], speed_row("a", 0.4, 0.5))
-    assert [(row["model"], row["utilization_of_data_sheet"]) for row in speeds] == [("b", 0.2), ("a", 0.4)]
-    assert len(on_a_gpu.with_speed(speeds, speed_row("a", 0.4, 0.5, device="other"))) == 1
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "seconds", "verdict"),
-    [
-        ((0.959, 0.960, 0.961), 299.0, True),
-        ((0.959, 0.960, 0.960), 299.0, False),
-        ((0.97, 0.97, 0.97), 301.0, False),
-        ((0.97, 0.97), 299.0, None),
-    ],
-)
-def test_what_holds(on_a_gpu, accuracies, seconds, verdict):
-    runs = [run_row("cifar10", seed, accuracy) for seed, accuracy in enumerate(accuracies)]
-    runs[-1]["wall_seconds"] = seconds
-    utilization, accuracy, longest, *others = on_a_gpu.verdicts({"speeds": [], "runs": runs})
-    assert {each.holds for each in (utilization, *others)} == {None}
-    assert accuracy.holds == longest.holds if verdict is None else (accuracy.holds and longest.holds) is verdict
-    for of_sheet, of_matmul, reached in ((0.24, 0.3, False), (0.25, 0.3, True), (None, 0.26, True), (None, 0.2, False)):
-        speeds = [speed_row("mgnet-256-Bl", of_sheet, of_matmul), speed_row("resnet18", 0.25, 0.25)]
-        assert on_a_gpu.verdicts({"speeds": speeds, "runs": []})[0].holds is reached
-
-
-def test_peaks_of_data_sheets(on_a_gpu):
-    known = {
-        "NVIDIA H200": 989e12,
-        "NVIDIA H100 80GB HBM3": 989e12,
-        "NVIDIA H100 PCIe": 756e12,
-        "NVIDIA A100-SXM4-80GB": 312e12,
-    }
-    assert {name: on_a_gpu.data_sheet(name) for name in known} == known
-    assert on_a_gpu.data_sheet("NVIDIA H200 MIG 1g.18gb") is None
-    assert on_a_gpu.data_sheet("cpu") is None
-
-
-def test_options_of_the_gpu_benchmark(on_a_gpu):
-    options = on_a_gpu.options_of(["--only", "training", "--dataset", "cifar100", "--seed", "1", "2", "--epochs", "9"])
-    assert (options.only, options.dataset, options.seed, options.small) == ("training", "cifar100", [1, 2], False)
-    assert on_a_gpu.protocol_choices(options) == {"epochs": 9}
-    options = on_a_gpu.options_of(["--set", "batch_size=512", "nesterov=False", "schedule=steps", "--small"])
-    assert (options.seed, options.small) == ([0, 1, 2], True)
-    wanted = {"epochs": None, "batch_size": 512, "nesterov": False, "schedule": "steps"}
-    assert on_a_gpu.protocol_choices(options) == wanted
-
-
-def test_only_what_is_asked_for_is_measured(on_a_gpu, monkeypatch, tmp_path):
-    measured = []
-    monkeypatch.setattr(on_a_gpu, "measure_speed", lambda name, *_: measured.append(name) or speed_row(name, 0.3, 0.4))
-    monkeypatch.setattr(
-        on_a_gpu, "measure_training", lambda dataset, seed, *_: measured.append((dataset, seed)) or run_row(dataset, seed, 0.97)
-    )
-    for arguments, expected in (
-        (["--only", "speed"], ["mgnet-256-Bl", "resnet18"]),
-        (["--only", "training", "--dataset", "cifar100", "--seed", "2"], [("cifar100", 2)]),
-        (["--only", "training", "--seed", "1"], [("cifar10", 1), ("cifar100", 1)]),
-    ):
-        measured.clear()
-        options = on_a_gpu.options_of([*arguments, "--output", str(tmp_path)])
-        rows = on_a_gpu.earlier(options)
-        on_a_gpu.measure(options, rows)
-        assert measured == expected
-    record = json.loads((tmp_path / "trains_on_a_gpu.json").read_text())  # it has grown from call to call
-    assert [row["model"] for row in record["speeds"]] == ["mgnet-256-Bl", "resnet18"]
-    assert [(row["dataset"], row["seed"]) for row in record["runs"]] == [("cifar10", 1), ("cifar100", 1), ("cifar100", 2)]
-
-
-# What networks smooth: when the claim holds
-
-
-@pytest.mark.parametrize(
-    ("changed", "verdict"),
-    [
-        ({}, True),
-        ({("A", 0): {"after": 0.33}}, False),
-        ({("B", 1): {"after": 0.39, "kind": "mixed"}}, False),
-        ({("R", 0): {"after": 0.24}}, False),
-        ({("A", 1): {"kind": "low-pass", "after": 0.45}, ("Pi", 0): {"after": 0.26}}, True),
-    ],
-)
-def test_what_holds_of_a_network(changed, verdict):
-    module = load("what_networks_smooth")
-    places = [("A", 0), ("A", 1), ("B", 0), ("B", 1), ("R", 0), ("Pi", 0)]
-    kinds = {"A": (0.35, "mixed"), "B": (0.42, "low-pass"), "R": (0.3, "mixed"), "Pi": (0.3, "mixed")}
-    rows = [
-        {"slot": slot, "level": level, "before": 0.25, "after": kinds[slot][0], "kind": kinds[slot][1]}
-        | changed.get((slot, level), {})
-        for slot, level in places
-    ]
-    assert module.holds({"filters": rows}) is verdict
