@@ -33,7 +33,8 @@ def tried(pick, rng):
             warnings.simplefilter("error")
             solution = unigrid.solve(f, **case.options, **options, raise_on_failure=False)
     except (ValueError, TypeError) as error:
-        assert len(str(error).splitlines()) == 1, f"not one line: {error!r}; {what}"
+        if len(str(error).splitlines()) != 1:
+            raise AssertionError(f"not one line: {error!r}; {what}") from error
         return f"{type(error).__name__}: {error}"
     except Exception as error:
         raise AssertionError(f"{error!r}; {what}") from error
