@@ -178,7 +178,7 @@ class Points1D(NamedTuple):
     periodic: bool
 
 
-def _coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
+def coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
     """Return the coarse points of an axis of n points; `axis` is the finest grid's, for its sides."""
     periodic = axis is not None and axis.periodic
     if not coarsen:
@@ -279,7 +279,7 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             break
         by_lines = smoother == "lines" or (smoother == "auto" and needs_lines(stencil, strong))
         points = [
-            _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
+            coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
