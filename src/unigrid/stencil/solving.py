@@ -140,6 +140,18 @@ class ProblemCycle(MultigridCycle):
         return ""
 
 
+def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
+    """Raise TypeError or ValueError unless a cycle can be called with b and u: of one precision, and of the problem's shape."""
+    for name, array in (("b", b), ("u", u)):
+        if array is None and name == "u":
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype not in DEFAULT_RTOL or array.dtype != b.dtype:
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"b and u must be arrays, both float32 or float64; {name} is {kind}")
+        if array.shape != problem.shape:
+            raise ValueError(f"{name} must have the problem's shape {problem.shape}, got {array.shape}")
+
+
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
     f = _source(cycle.problem, f)
