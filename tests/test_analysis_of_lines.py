@@ -23,9 +23,9 @@ def anisotropic(eps):
 @pytest.mark.parametrize("eps", [1.0, 0.1, 0.01])
 def test_smoothing_factors_of_zebra_lines(eps):
     """Along the strong axis max(1/8, (eps / (1 + eps))^2), whatever the ratio; along the weak one 1 / (1 + eps)^2."""
-    strong, weak = (FourierAnalysis(anisotropic(eps), smoother=ALONG[axis]).smoothing_factor for axis in (0, 1))
-    assert strong == pytest.approx(max(1 / 8, (eps / (1 + eps)) ** 2), abs=1e-6)
-    assert weak == pytest.approx(1 / (1 + eps) ** 2, abs=1e-6)
+    strong, weak = (FourierAnalysis(anisotropic(eps), smoother=ALONG[axis], samples=64).smoothing_factor for axis in (0, 1))
+    assert strong == pytest.approx(max(1 / 8, (eps / (1 + eps)) ** 2), abs=5e-4)
+    assert weak == pytest.approx(1 / (1 + eps) ** 2, abs=5e-4)
 
 
 def test_alternating_zebra_written_out():
@@ -47,8 +47,8 @@ def test_alternating_zebra_written_out():
 
 
 EXACT = [
-    ((16, 16), (1.0, 1.0), 3, "V", "vertex"), ((16, 16), (1.0, 0.3), 3, "W", "vertex"), ((16, 16), (0.3, 1.0), 2, "V", "cell"),
-    ((16, 8), (1.0, 0.1), 3, "F", "vertex"), ((8, 16), (0.01, 1.0), 2, "V", "cell"),
+    ((8, 8), (1.0, 1.0), 2, "V", "vertex"), ((16, 8), (1.0, 0.3), 3, "W", "vertex"), ((8, 8), (0.3, 1.0), 2, "V", "cell"),
+    ((16, 8), (1.0, 0.1), 3, "F", "vertex"), ((8, 8), (0.01, 1.0), 2, "V", "cell"),
     ((8, 8, 4), (1.0, 0.5, 0.7), 2, "V", "vertex"), ((8, 4, 8), (1.0, 1.0, 0.1), 2, "V", "vertex"),
 ]  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_one_coefficient_per_axis_is_analyzed_as_it_runs(a):
 
 def test_points_take_two_colors_where_neighbors_lie_along_the_axes():
     stencil = anisotropic(0.5)
-    one, other = (FourierAnalysis(stencil, smoother=smoother) for smoother in (Points(1.1), unigrid.RedBlack(1.1)))
+    one, other = (FourierAnalysis(stencil, smoother=smoother, samples=32) for smoother in (Points(1.1), unigrid.RedBlack(1.1)))
     assert one.smoothing_factor == pytest.approx(other.smoothing_factor, rel=1e-12)
 
 

@@ -66,7 +66,7 @@ def check(case, f, rtol, u, what):
     assert error <= 3 * np.linalg.norm(inverse, 2) * allowed + 10 * eps * np.linalg.norm(wanted), ("error", error, what)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 def test_what_converged_is_right(data, seed):
     tried(
