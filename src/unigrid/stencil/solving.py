@@ -167,10 +167,11 @@ def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
     if f.dtype == np.float32 and not problem.fits(f.dtype):
-        spacing = ", ".join(f"{h:.3g}" for h in problem.spacing)
+        spacing = ", ".join(f"{h:.3g}" for h in problem.grid.spacing)
+        a = f"coefficients from {problem.operator.least:.3g} and " if problem.varies else ""
         raise ValueError(
-            f"1/h^2 leaves the range of {f.dtype} for spacings of {spacing}, here or on coarser grids; give f in float64, or "
-            "lengths in other units"
+            f"1/h^2 leaves the range of {f.dtype} for {a}spacings of {spacing}, here or on coarser grids; give f in float64, "
+            "or lengths in other units"
         )
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
@@ -359,7 +360,8 @@ class RightHandSide(NamedTuple):
 
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
     """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
-    b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
+    with np.errstate(over="ignore"):  # of values on sides, which makes the norm infinite
+        b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
     if with_blocks:
         b_norm, blocks = kernels.of(b).norm_and_blocks(b, block_counts(problem.grid))
     else:
