@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
+LEAST, MOST = 1e-100, 1e100  # of coefficients: products with 1/h^2, and squares in norms, neither vanish nor overflow
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
 
 
@@ -68,9 +69,12 @@ def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
 def positive(values: Any, name: str) -> Numbers:
     """Return values as float64. Raises ValueError with the first place where they are not finite and above zero."""
     array = finite_array(values, name).astype(np.float64, copy=False)
-    if not (array > 0.0).all():
-        index = tuple(int(i) for i in np.argwhere(~(array > 0.0))[0])
-        raise ValueError(f"{name} must be > 0 everywhere, but {name}{list(index) if index else ''} is {array[index]:.6g}")
+    if array.size and not (array.min() >= LEAST and array.max() <= MOST):
+        wrong, rule = array <= 0.0, "> 0"
+        if not wrong.any():
+            wrong, rule = (array < LEAST) | (array > MOST), f"from {LEAST:.0e} to {MOST:.0e}"
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} must be {rule} everywhere, but {name}{list(index) if index else ''} is {array[index]:.6g}")
     return array
 
 
