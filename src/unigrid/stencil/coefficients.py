@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..messages import entries_of, plain_number, shown
+from ..messages import checked_number, entries_of, plain_number, shown
 from .grid import real_array
 
 
@@ -34,6 +34,14 @@ def checked_coefficient(coefficient: Any, shape: tuple[int, ...]) -> Any:
             "the same kind for every axis, numpy.full(shape, number) in place of a number"
         )
     return tuple(entries)
+
+
+def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
+    """Return the coefficient of each axis, given as a number or as one per axis; None for what varies. Raises ValueError."""
+    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * ndim
+    if len(entries) != ndim or any(plain_number(each) is None for each in entries):
+        return None
+    return [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
 
 
 def _kind_of(entry: Any, name: str) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Operator
-from ..messages import checked_number, plain_number
 from . import kernels
+from .coefficients import constants_of
 from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 
@@ -56,14 +56,6 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
             f"of each axis, or a function of the coordinates; got an array of shape {a.shape}"
         )
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
-
-
-def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
-    """Return the coefficient of each axis, given as a number or as one per axis; None for what varies. Raises ValueError."""
-    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * ndim
-    if len(entries) != ndim or any(plain_number(each) is None for each in entries):
-        return None
-    return [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
 
 
 def positive(values: Any, name: str) -> Numbers:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coefficients import checked_coefficient
-from .coupled import CoupledOperator, constants_of, faces_of
+from .coefficients import checked_coefficient, constants_of
+from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
