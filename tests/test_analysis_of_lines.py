@@ -11,8 +11,8 @@ from unigrid.stencil import galerkin
 from unigrid.stencil.galerkin import Lines, Points
 
 Poisson, GalerkinCycle = unigrid.Poisson, unigrid.GalerkinCycle
-ALONG = {0: Lines((1,)), 1: Lines((2,))}  # of two axes
-BOTH = Lines((1, 2))
+ALONG = {0: Lines((-2,)), 1: Lines((-1,))}  # of two axes
+BOTH = Lines((-2, -1))
 
 
 def anisotropic(eps):

@@ -169,13 +169,15 @@ class FourierAnalysis:
 
     @classmethod
     def _of_galerkin(cls, cycle: GalerkinCycle, samples: int | None) -> FourierAnalysis:
-        smoothing = cycle.levels[0].smoother
-        if not isinstance(smoothing, Steps):
+        if len(cycle.levels) == 1:
             raise ValueError(f"this cycle solves its {cycle.problem.grid.size} unknowns directly: give a larger grid")
         if not cycle.problem.varies and cycle.problem.reaction:
             raise ValueError("the transfers of a GalerkinCycle depend on the reaction; give a problem with reaction=0")
-        steps = {"smoother": smoothing.step, "pre": smoothing.count, "post": smoothing.count}
-        analysis = cls(cycle.problem, coarse="galerkin", cycle=cycle.kind, samples=samples, **steps)  # type: ignore[arg-type]
+        before, after = (_counted(slot) for slot in (cycle.levels[0].smoother, cycle.levels[0].post_smoother))
+        analysis = cls(
+            cycle.problem, smoother=before[0], pre=before[1], post_smoother=after[0], post=after[1], coarse="galerkin",
+            cycle=cycle.kind, samples=samples,
+        )  # fmt: skip
         finest, axes = analysis._operators[0], cycle.problem.grid.axes
         analysis._operators = [replace(finest, grid=endless(finest.grid.spacing, "vertex"), coarsening=by_couplings)]
         analysis._odd = np.array([coarse_points(axis.n, axis, True).positions[0] for axis in axes])
@@ -380,6 +382,11 @@ def _smoothing(
         smoother = RedBlack()
     first = _smoother(smoother)
     return first, pre, first if post_smoother is None else _smoother(post_smoother), post
+
+
+def _counted(slot: Any) -> tuple[Any, int]:
+    """Return a smoother and its number of steps."""
+    return (slot.step, slot.count) if isinstance(slot, Steps) else (slot, int(slot is not None))
 
 
 def _smoother(smoother: Any) -> Any:
