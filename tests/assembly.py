@@ -20,8 +20,8 @@ PERIODIC = ("periodic", "periodic")
 SIDES = [PERIODIC, *itertools.product(["dirichlet", "neumann", "robin"], repeat=2)]
 LARGEST = {1: 14, 2: 7, 3: 5}
 COEFFICIENTS = ["none", "number", "per axis", "unknowns", "faces", "function", "functions"]
-HAS = {name: name in inspect.signature(unigrid.Poisson).parameters for name in ("fixed",)}
-HAS["robin"] = hasattr(unigrid, "Robin")
+HAS = {name: name in inspect.signature(unigrid.Poisson).parameters for name in ("fixed", "order")}
+HAS |= {"robin": hasattr(unigrid, "Robin"), "nonlinear": hasattr(unigrid, "Nonlinear")}
 Pick = Callable[[Sequence[Any]], Any]
 
 
@@ -150,7 +150,8 @@ def draw_case(pick: Pick, rng: np.random.Generator, largest: dict[int, int] = LA
     spread = pick([0.3, 1.0, *([] if any("robin" in pair for pair in kinds) else [4.0])])
     kind = pick([each for each in COEFFICIENTS if HAS["robin"] or each != "functions"])
     coefficient, face = _coefficient(kind, rng, shape, lines, spread)
-    reaction = pick([0.0, 0.0, 0.7, rng.random(shape) * pick([1e-3, 1.0, 1e3])])
+    below = [-1e-3] if HAS["order"] else []  # where waves are solved for, a few of them
+    reaction = pick([0.0, 0.0, 0.7, rng.random(shape) * pick([1e-3, 1.0, 1e3]), *below])
     region, unknown, given = _region(pick, rng, shape)
     boundary = [
         "periodic" if pair == PERIODIC else tuple(_condition(*each) for each in zip(pair, *two, strict=True))

@@ -5,11 +5,12 @@ A solve may refuse or fail, in one line; what it returns as converged must be ri
 
 import os
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse.csgraph
-from assembly import draw_case
+from assembly import HAS, draw_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiers import generator
@@ -27,6 +28,10 @@ def tried(pick, rng):
     rtol = pick([None, None, 1e-3, 1e-10 if dtype == np.float64 else 1e-5])
     options = {"rtol": rtol, "compatibility": "project", "accelerate": pick(["auto", "auto", "auto", None, "cg"])}
     options |= {"u0": pick([None, None, rng.standard_normal(case.shape)]), "cycle": pick(["V", "V", "W", "F"])}
+    cubic = HAS["nonlinear"] and np.ndim(case.reaction) == 0 and case.reaction > 0.0 and pick([False, True])
+    if cubic:  # g(u) = c u + u^3
+        g = unigrid.Nonlinear(lambda u: case.reaction * u + u**3, lambda u: case.reaction + 3 * u**2)
+        case, options = replace(case, options=case.options | {"reaction": g}), {"rtol": rtol}
     f = pick([rng.standard_normal(case.shape), np.ones(case.shape), np.zeros(case.shape)]).astype(dtype)
     what = f"{case}, {dtype}, {options}"
     try:
@@ -40,12 +45,12 @@ def tried(pick, rng):
     except Exception as error:
         raise AssertionError(f"{error!r}; {what}") from error
     if solution.converged:
-        check(case, f, rtol, solution.u, what)
+        check(case, f, rtol, solution.u, what, solution.u.astype(float) ** 3 if cubic else 0.0)
     return "converged" if solution.converged else solution.message
 
 
-def check(case, f, rtol, u, what):
-    """Hold u against the tolerance and, by the inverse of A, against the exact solution; both to rounding.
+def check(case, f, rtol, u, what, beyond):
+    """Hold u against the tolerance and, by the inverse of A, against the exact solution of A u = b - beyond; both to rounding.
 
     On components where constants solve the homogeneous equations, the mean of b that no u gives is taken off, and u has mean 0.
     """
@@ -53,14 +58,17 @@ def check(case, f, rtol, u, what):
     assert u.dtype == f.dtype
     elsewhere = np.nan_to_num(case.given).astype(f.dtype).ravel()[~inside]
     assert (u.ravel()[~inside] == elsewhere).all(), what
-    A, u, b = A[np.ix_(inside, inside)], u.astype(float).ravel()[inside], (f + added).ravel()[inside]
+    A, u, b, beyond = (
+        A[np.ix_(inside, inside)],
+        *(np.broadcast_to(each, case.shape).ravel()[inside] for each in (u.astype(float), f + added, beyond)),
+    )
     weights, size = case.volumes.ravel()[inside], np.linalg.norm(b)
     inverse, project = regular(A, weights)
     b = project(b)
     eps = float(np.finfo(f.dtype).eps)
     target = {None: 1e-8 if f.dtype == np.float64 else 1e-4}.get(rtol, rtol)
     rounding = 8 * eps * (np.abs(A).sum(axis=1).max() * np.linalg.norm(u) + size)
-    allowed = 1.01 * target * np.linalg.norm(b) + rounding
+    allowed, b = 1.01 * target * np.linalg.norm(b) + rounding, b - beyond
     assert np.linalg.norm(b - A @ u) <= allowed, ("residual", np.linalg.norm(b - A @ u), allowed, what)
     wanted = project(inverse @ b)
     error = np.linalg.norm(u - wanted)
