@@ -379,3 +379,14 @@ def test_constant_coefficients_keep_what_the_constant_case_has():
     assert "StencilCycle" in repr(unigrid.StencilCycle(unigrid.Poisson((63, 63), coefficient=(1.0, 1e-3))))
     with pytest.raises(ValueError, match=r"coefficient / spacing\^2 of axis 1 is 1e-200 / 0.0156\^2, too far from 1"):
         unigrid.solve(f, coefficient=(1.0, 1e-200))
+
+
+def test_the_problem_names_its_coefficients():
+    a, c = np.linspace(0.5, 3.0, 64).reshape(8, 8), np.linspace(0.0, 2.0, 64).reshape(8, 8)
+    end = "dirichlet:dirichlet, dirichlet:dirichlet"
+    varying = repr(unigrid.Poisson((8, 8), coefficient=a, reaction=c, boundary="periodic"))
+    assert "periodic, periodic, coefficient 0.51" in varying
+    assert varying.endswith(", reaction 0 to 2>")
+    assert repr(unigrid.Poisson((8, 8), reaction=c)).endswith(end + ", coefficient 1, reaction 0 to 2>")
+    assert repr(unigrid.Poisson((8, 8), coefficient=2.0, reaction=3.0)).endswith(end + ", coefficient 2 x 2, reaction 3>")
+    assert repr(unigrid.Poisson((8, 8))).endswith(end + ">")

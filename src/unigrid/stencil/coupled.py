@@ -227,9 +227,16 @@ class CoupledOperator(Operator):
         vars(self).update(state)
 
     def __repr__(self) -> str:
-        low, high = min(float(face.min()) for face in self.faces), max(float(face.max()) for face in self.faces)
         shape = " x ".join(map(str, self.grid.shape))
-        return f"<CoupledOperator: {shape} unknowns, coefficients from {low:.3g} to {high:.3g}>"
+        return f"<CoupledOperator: {shape} unknowns, {self.words}>"
+
+    @property
+    def words(self) -> str:
+        """The ranges of coefficient and reaction, for a representation."""
+        coefficient = self.least, max(float(face.max()) for face in self.faces)
+        reaction = self.reaction, float(np.max(self.reaction_field))
+        parts = [f"coefficient {_range(*coefficient)}", f"reaction {_range(*reaction)}" if any(reaction) else ""]
+        return ", ".join(filter(None, parts))
 
     @property
     def reaction(self) -> float:
@@ -382,6 +389,10 @@ class CoupledOperator(Operator):
 def _steps_to_side(axis: Axis) -> float:
     """Return by how much closer than a spacing a Dirichlet side is: twice, for cells."""
     return 2.0 if axis.centering == "cell" else 1.0
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
 def _outer(vectors: Sequence[Numbers]) -> Numbers:

@@ -163,6 +163,8 @@ class Poisson:
         reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
         a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
         coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
+        if self.varies:
+            coefficient, reaction = f", {self.coupled_operator.words}", ""
         shape = " x ".join(map(str, self.shape))
         centering = self.grid.axes[0].centering
         return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}>"
