@@ -114,11 +114,12 @@ ARGUMENTS = {
     "solve(pre)": (COUNT, lambda v: solved(pre=v)),
     "solve(post)": (COUNT, lambda v: solved(post=v)),
     **{
-        f"StencilCycle.{method}({name})": (
+        f"{kind.__name__}.{method}({name})": (
             value,
-            lambda v, m=method, n=name: type(getattr(unigrid.StencilCycle(PROBLEM), m)(F, raise_on_failure=False, **{n: v})),
+            lambda v, k=kind, m=method, n=name: type(getattr(k(PROBLEM), m)(F, raise_on_failure=False, **{n: v})),
         )
-        for method in ("solve", "profile")
+        for kind, methods in ((unigrid.StencilCycle, ("solve", "profile")), (unigrid.GalerkinCycle, ("solve",)))
+        for method in methods
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
