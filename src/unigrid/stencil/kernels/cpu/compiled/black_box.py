@@ -122,17 +122,19 @@ def interpolation(scratch, weights, defects, marks, stencil, columns, children, 
             if not in_slabs(i, j, stencil.excess.shape, first, last) or k2 < 0 or k2 > 1:
                 continue
             start, step, total = _points(2, children, k2 == 1, stencil.excess.shape[2], weights.shape[3])
+            bits = _reach(stencil, k0, k1, k2)
             for low in range(0, total, CHUNK):
                 size, place = min(CHUNK, total - low), start + step * low
-                _sum_across(block, size, stencil, i, j, place, step, k0, k1, k2)
-                _divide(rows, block, size, stencil.excess[i, j], place, step, k0, k1, k2)
-                inverse, defect = rows[0, :size], rows[1, :size]
-                if count > 1:
-                    added = rows[2, :size]
-                    _add_defects(added, block, defects, marks, stencil, i, j, low // CHUNK, place, step, k0, k1, k2)
+                _sum_across(block, size, bits, stencil, i, j, place, step, k0, k1, k2)
+                any_excess = _divide(rows, block, size, bits, stencil.excess[i, j], place, step, k0, k1, k2)
+                inverse, defect, added = rows[0, :size], rows[1, :size], rows[2, :size]
+                if not any_excess:
+                    defect[:] = 0.0
+                if count > 1 and _add_defects(added, block, bits, defects, marks, stencil, i, j, low // CHUNK, place, step):
+                    any_excess = True
                     for k in range(size):
                         defect[k] += added[k] * inverse[k]
-                if defect.any():
+                if any_excess and defect.any():
                     _mark(marks, i, j, k2, low // CHUNK, defect)
                     for k in range(size):
                         defects[i, j, place + step * k] = defect[k]
@@ -142,16 +144,27 @@ def interpolation(scratch, weights, defects, marks, stencil, columns, children, 
                         if a < 0 or b < 0:
                             continue
                         for s2 in range(-k2, k2 + 1, 2):
-                            _weigh(weights, columns, block, inverse, a, b, s0, s1, s2, start, low, parents)
+                            _weigh(weights, columns, block, bits, inverse, a, b, s0, s1, s2, start, low, parents)
 
 
 @inlined
-def _sum_across(block, size, stencil, i, j, place, step, k0, k1, k2):
+def _reach(stencil, k0, k1, k2):
+    """Return which entries of a block are not zero, as bits: offsets summed over the axes along which a point is coarse."""
+    bits = 0
+    for half in range(stencil.offsets.shape[0]):
+        d0, d1, d2 = stencil.offsets[half]
+        move = 9 * k0 * d0 + 3 * k1 * d1 + k2 * d2
+        if move != 0:
+            bits |= (1 << 13 + move) | (1 << 13 - move)
+    return bits
+
+
+@inlined
+def _sum_across(block, size, bits, stencil, i, j, place, step, k0, k1, k2):
     """Write the couplings of points of a row, summed over the axes along which they are coarse, into their blocks."""
-    for a in range(-k0, k0 + 1):
-        for b in range(-k1, k1 + 1):
-            for c in range(-k2, k2 + 1):
-                block[13 + 9 * a + 3 * b + c, :size] = 0.0
+    for entry in range(BLOCK):
+        if bits >> entry & 1:
+            block[entry, :size] = 0.0
     for half in range(stencil.offsets.shape[0]):
         d0, d1, d2 = stencil.offsets[half]
         move = 9 * k0 * d0 + 3 * k1 * d1 + k2 * d2
@@ -162,75 +175,85 @@ def _sum_across(block, size, stencil, i, j, place, step, k0, k1, k2):
 
 
 @inlined
-def _divide(rows, block, size, excess, place, step, k0, k1, k2):
+def _divide(rows, block, size, bits, excess, place, step, k0, k1, k2):
     """Write one over the divisors of points of a row, and what their weights lack to a sum of one by themselves.
 
-    The divisor contains the excess where that is large, or where a neighbor is missing on one side of an axis.
+    The divisor contains the excess where that is large, or where a neighbor is missing on one side of an axis. Return whether
+    there is any excess; if not, nothing is lacking.
     """
     total, missing, own = rows[0, :size], rows[1, :size], rows[2, :size]
-    low, high = rows[3, :size], rows[4, :size]
-    missing[:] = 0.0
-    own[:] = 0.0
-    add(own, excess, place, step)
-    for axis in range(3):
-        if (k0, k1, k2)[axis] == 0:
-            continue
-        low[:] = 0.0
-        high[:] = 0.0
-        for a in range(-k0, k0 + 1):
-            for b in range(-k1, k1 + 1):
-                for c in range(-k2, k2 + 1):
-                    step_here, entry = (a, b, c)[axis], block[13 + 9 * a + 3 * b + c, :size]
-                    if step_here != 0:
-                        side = high if step_here > 0 else low
-                        for k in range(side.shape[0]):
-                            side[k] += abs(entry[k])
-        for k in range(missing.shape[0]):  # on one side alone: the difference of both sides is as large as their sum
-            missing[k] += 1.0 if low[k] + high[k] == abs(low[k] - high[k]) else 0.0
     total[:] = 0.0
-    for a in range(-k0, k0 + 1):
-        for b in range(-k1, k1 + 1):
-            for c in range(-k2, k2 + 1):
-                if a != 0 or b != 0 or c != 0:
-                    add(total, block[13 + 9 * a + 3 * b + c, :size], 0, 1)
-    inverse, defect = total, missing
-    for k in range(total.shape[0]):
+    own[:] = 0.0
+    for entry in range(BLOCK):
+        if bits >> entry & 1:
+            add(total, block[entry, :size], 0, 1)
+    add(own, excess, place, step)
+    inverse, defect, any_excess = total, missing, False
+    for k in range(size):
+        any_excess |= own[k] != 0.0
+    if not any_excess:
+        for k in range(size):
+            inverse[k] = 1.0 / total[k] if total[k] != 0.0 else 0.0
+        return False
+    missing[:] = 0.0
+    for axis in range(3):
+        if (k0, k1, k2)[axis]:
+            _add_missing(missing, rows[3, :size], rows[4, :size], block, bits, 9 if axis == 0 else 3 if axis == 1 else 1)
+    for k in range(size):
         added = own[k] if missing[k] > 0.0 or own[k] > 0.5 * total[k] else 0.0
         divisor = total[k] + added
         inverse[k] = 1.0 / divisor if divisor != 0.0 else 0.0
         defect[k] = added * inverse[k] if divisor != 0.0 else 1.0
+    return True
 
 
 @inlined
-def _add_defects(total, block, defects, marks, stencil, i, j, chunk, place, step, k0, k1, k2):
-    """Write the defects of the neighbors that points of a row are interpolated from, times what couples them."""
-    total[:] = 0.0
-    for a in range(-k0, k0 + 1):
-        ia = stencil.before[0, i] if a < 0 else stencil.after[0, i] if a > 0 else i
-        for b in range(-k1, k1 + 1):
+def _add_missing(missing, low, high, block, bits, stride):
+    """Add one where the neighbors on one side of an axis are missing: the entries of a block with 0 or 2 as digit `stride`."""
+    low[:] = 0.0
+    high[:] = 0.0
+    for entry in range(BLOCK):
+        digit = entry // stride % 3
+        if bits >> entry & 1 and digit != 1:
+            side, own = low if digit == 0 else high, block[entry]
+            for k in range(low.shape[0]):
+                side[k] += abs(own[k])
+    for k in range(missing.shape[0]):  # on one side alone: the difference of both sides is as large as their sum
+        missing[k] += 1.0 if low[k] + high[k] == abs(low[k] - high[k]) else 0.0
+
+
+@inlined
+def _add_defects(total, block, bits, defects, marks, stencil, i, j, chunk, place, step):
+    """Write the defects of the neighbors that points of a row are interpolated from, times what couples them, if any."""
+    found = False
+    for entry in range(BLOCK):
+        if bits >> entry & 1:
+            a, b, c = entry // 9 - 1, entry // 3 % 3 - 1, entry % 3 - 1
+            ia = stencil.before[0, i] if a < 0 else stencil.after[0, i] if a > 0 else i
             jb = stencil.before[1, j] if b < 0 else stencil.after[1, j] if b > 0 else j
             if marks[ia, jb, 0, chunk] or marks[ia, jb, 1, chunk]:
-                for c in range(-k2, k2 + 1):
-                    if a != 0 or b != 0 or c != 0:
-                        factor = block[13 + 9 * a + 3 * b + c, : total.shape[0]]
-                        add_product(total, defects[ia, jb], place + c, step, factor)
+                if not found:
+                    total[:] = 0.0
+                    found = True
+                add_product(total, defects[ia, jb], place + c, step, block[entry, : total.shape[0]])
+    return found
 
 
 @inlined
-def _weigh(weights, columns, block, inverse, a, b, s0, s1, s2, start, low, parents):
+def _weigh(weights, columns, block, bits, inverse, a, b, s0, s1, s2, start, low, parents):
     """Write the weights of the parents at (s0, s1, s2), in coarse row (a, b), of points of a row."""
     m, size = weights.shape[3], inverse.shape[0]
     begin = low if s2 == 0 else low + start - (1 if s2 < 0 else 0)  # the parent of the first point
     inner_first, inner_last = max(0, -begin), min(size, m - begin)
-    _weigh_some(weights, columns, block, inverse, a, b, s0, s1, s2, begin, inner_first, inner_last)
+    _weigh_some(weights, columns, block, bits, inverse, a, b, s0, s1, s2, begin, inner_first, inner_last)
     if inner_last < size:
         around = parents[2, start + 2 * (low + inner_last), 1 - s2]
         if around >= 0:
-            _weigh_some(weights, columns, block, inverse, a, b, s0, s1, s2, around - inner_last, inner_last, size)
+            _weigh_some(weights, columns, block, bits, inverse, a, b, s0, s1, s2, around - inner_last, inner_last, size)
 
 
 @inlined
-def _weigh_some(weights, columns, block, inverse, a, b, s0, s1, s2, begin, first, last):
+def _weigh_some(weights, columns, block, bits, inverse, a, b, s0, s1, s2, begin, first, last):
     """Do so for the points from `first` to `last` of a chunk, whose parents begin at `begin`."""
     out = weights[columns[13 - 9 * s0 - 3 * s1 - s2], a, b, begin + first : begin + last]
     divisor = inverse[first:last]
@@ -238,12 +261,10 @@ def _weigh_some(weights, columns, block, inverse, a, b, s0, s1, s2, begin, first
     for t0 in range(min(s0, 0), max(s0, 0) + 1):
         for t1 in range(min(s1, 0), max(s1, 0) + 1):
             for t2 in range(min(s2, 0), max(s2, 0) + 1):
-                own = block[13 + 9 * t0 + 3 * t1 + t2, first:last]
-                if t0 == s0 and t1 == s1 and t2 == s2:
-                    add(out, own, 0, 1)
-                elif t0 != 0 or t1 != 0 or t2 != 0:
-                    rest = columns[13 - 9 * (s0 - t0) - 3 * (s1 - t1) - (s2 - t2)]
-                    add_product(out, own, 0, 1, weights[rest, a, b, begin + first : begin + last])
+                entry = 13 + 9 * t0 + 3 * t1 + t2
+                if bits >> entry & 1:
+                    rest = columns[13 - 9 * (s0 - t0) - 3 * (s1 - t1) - (s2 - t2)]  # of a coarse neighbor: all ones
+                    add_product(out, block[entry, first:last], 0, 1, weights[rest, a, b, begin + first : begin + last])
     for k in range(out.shape[0]):
         out[k] *= divisor[k]
 
@@ -467,6 +488,8 @@ def _write_strengths(scratch, size, stencil, i, j, low):
     for axis in range(3):
         total = scratch[axis, :size]
         total[:] = 0.0
+        if stencil.excess.shape[axis] == 1:
+            continue
         for direction in range(-1, 2, 2):
             side[:] = 0.0
             for half in range(stencil.offsets.shape[0]):
