@@ -62,6 +62,20 @@ def test_the_coarse_operator_of_long_rows_is_that_of_galerkin(seed):
     assert np.allclose(coarse.excess.ravel(), sums, rtol=1e-12, atol=1e-12 * stencil.couplings.max(initial=0.0))
 
 
+@pytest.mark.parametrize("place", [*range(252, 261), *range(508, 517)])
+def test_a_single_large_excess_is_part_of_the_coarse_ones_around(place):
+    """Also where a row is cut into chunks, of 128 coarse points: near 256 and 512."""
+    reaction = np.zeros((2, 700))
+    reaction[1, place] = 1e6
+    problem = unigrid.Poisson((2, 700), boundary="neumann", coefficient=np.ones((2, 700)), reaction=reaction)
+    stencil = problem.coupled_operator.stencil
+    points = [_coarse_points(n, axis, True) for n, axis in zip(stencil.excess.shape, [None, *problem.grid.axes], strict=True)]
+    transfer, coarse = coarsened(stencil, points)
+    P = matrix_of_transfer(transfer, points)
+    sums = P.T @ (matrix_of(stencil) @ (P @ np.ones(P.shape[1])))
+    assert np.allclose(coarse.excess.ravel(), sums, rtol=1e-12, atol=1e-12 * stencil.couplings.max())
+
+
 def neighbors_of(stencil, x):
     """Return the offsets of the neighbors of a point, and its couplings to them."""
     shape, found = np.array(stencil.excess.shape), []

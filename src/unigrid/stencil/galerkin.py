@@ -23,7 +23,7 @@ from .grid import Axis, Dirichlet
 from .hierarchy import Frozen
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
-from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
+from .kernels.cpu.compiled.arguments import Coarsening, CoupledTransfer, SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty, zeros
@@ -221,43 +221,39 @@ def coarsened(stencil: SymmetricStencil, axes: list[Points1D]) -> tuple[CoupledT
     transfer = CoupledTransfer(offsets, empty((len(offsets), *coarse_shape), np.float64), children, parents)
     chunks = math.ceil(max(coarse_shape[2], shape[2] - coarse_shape[2]) / loops.CHUNK)
     defects, marks = np.zeros(shape), np.zeros((*shape[:2], 2, chunks), np.bool_)
-    _interpolate(transfer, defects, marks, stencil)
     ndim = 3 - next((number for number, n in enumerate(shape) if n > 1), 2)
     half = halves(ndim, full=True)
     half = half[~np.any(half[:, np.array(coarse_shape) == 1], axis=1)]
     couplings, excess = empty((len(half), *coarse_shape), np.float64), empty(coarse_shape, np.float64)
     images = np.array([axis.n if axis.periodic and axis.n > 1 == len(axis.positions) else 0 for axis in axes], np.int64)
     wanted = _wanted(half, transfer, following, bool(images.any()))
-    tables = half, wanted, stencil, transfer, defects, marks, following, images
-    over_slabs(
-        lambda first, last: loops.coarse_couplings(loops.patches(), couplings, excess, *tables, first, last),
-        slab_count(excess), stencil.excess.size,
-    )  # fmt: skip
+    columns = _begun(transfer)
+    made = Coarsening(transfer, columns, defects, marks, half, couplings, excess, wanted, following, images)
+    for stage in range(4):
+        over_slabs(
+            lambda first, last, stage=stage: loops.set_up(loops.workspace(), stencil, made, stage, first, last),
+            _slabs(stencil), stencil.excess.size,
+        )  # fmt: skip
     return transfer, symmetric_stencil(half, couplings, excess)
 
 
-def _interpolate(transfer: CoupledTransfer, defects: Numbers, marks: NDArray[np.bool_], stencil: SymmetricStencil) -> None:
-    """Write the weights of P, and where and by how much P 1 differs from 1."""
-    offsets, weights, children, parents = transfer
+def _begun(transfer: CoupledTransfer) -> NDArray[np.int64]:
+    """Write the weights that depend on no coupling; return the number of each offset by its place in a block of 3^3."""
+    offsets, weights, children, _ = transfer
     columns = np.full(loops.BLOCK, -1)
     columns[offsets @ (9, 3, 1) + 13] = np.arange(len(offsets))
     weights[columns[13]] = 1.0
     for axis, m in enumerate(weights.shape[1:]):
         for step, end in itertools.product((-1, 1), (0, m - 1)):
-            if children[axis, end, step + 1] < 0:  # no child there, for which a weight would be written
+            if children[axis, end, step + 1] < 0:  # no fine point there, for which a weight would be written
                 weights[(offsets[:, axis] == step, *(slice(None),) * axis, end)] = 0.0
-    tables = weights, defects, marks, stencil, columns, children, parents
-    for count in range(1, 4):
-        over_slabs(
-            lambda first, last, c=count: loops.interpolation(loops.blocks(), *tables, c, first, last),
-            slab_count(stencil.excess), stencil.excess.size,
-        )  # fmt: skip
+    return columns
 
 
 def _wanted(
     half: NDArray[np.int64], transfer: CoupledTransfer, following: NDArray[np.int64], imaged: bool
 ) -> NDArray[np.int64]:
-    """Return which entries of a patch the couplings to other coarse points, and the defects, take; see `coarse_couplings`."""
+    """Return which entries of a patch the couplings to other coarse points, and the defects, take; see `Coarsening`."""
     wanted = np.full((4, 5, 5, 5), int(imaged))
     distances = [np.unique(each[each > 0]) for each in following]
     for offset in half:

@@ -14,21 +14,23 @@ Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 import numpy as np
 
 from .compiling import LOOPS, compiled, inlined, kernel
-from .couplings import in_slabs
 
 allocating = compiled(**LOOPS)
 CHUNK = 128  # points of a row at once: their patches, 25 numbers per point in 2-D, stay in the first cache
 PATCH, BLOCK = 125, 27
+SLABS = 8  # fine slabs whose weights are written before couplings follow: in 2-D, at 1023^2, they take half of the cache
+MARGIN = 5  # slabs beside a coarse one that its couplings depend on: 3 whose weights they take, which 2 more must precede
 
 
-def blocks():
-    """Return memory for the blocks of a chunk of points, and five rows more."""
-    return np.empty((BLOCK + 5, CHUNK))
-
-
-def patches():
-    """Return memory for the patches of a chunk of points."""
+def workspace():
+    """Return memory for the patches of a chunk of points, or their blocks and five rows more."""
     return np.empty((PATCH, CHUNK))
+
+
+@inlined
+def _rows(shape, first, last):
+    """Return the ranges of the first two indices in slabs `first` to `last`: planes in 3-D, rows in 2-D."""
+    return (first, last, 0, shape[1]) if shape[0] > 1 else (0, 1, first, last)
 
 
 @inlined
@@ -104,22 +106,55 @@ def _mark(marks, i, j, between, chunk, defect):
 
 
 @kernel
-def interpolation(scratch, weights, defects, marks, stencil, columns, children, parents, count, first, last):
-    """Write the weights of P of points that are between coarse ones along `count` axes, in slabs `first` to `last`.
+def set_up(scratch, stencil, made, stage, first, last):
+    """Write P and P^T A P in fine slabs `first` to `last`, in four stages, each of which needs the one before in all slabs.
+
+    The first does all but for a few slabs at either end, which need others' numbers: block by block, weights of points between
+    coarse ones along one axis, along two and three a slab behind, then couplings, from numbers that are in the cache still. At
+    the ends, stage 1 and 2 write the weights of points between coarse ones along two and three axes, stage 3 couplings.
+    """
+    axis = 0 if stencil.excess.shape[0] > 1 else 1
+    positions = made.transfer.children[axis, : made.excess.shape[axis], 1]
+    inner_first = np.searchsorted(positions, first + MARGIN)
+    inner_last = max(inner_first, np.searchsorted(positions, last - MARGIN))
+    if stage == 0:
+        done = inner_first
+        for begin in range(first, last, SLABS):
+            end = min(begin + SLABS, last)
+            for count in range(1, 4):
+                _interpolate(scratch, stencil, made, count, max(begin - count + 1, first + count - 1), end - count + 1)
+            reached = np.searchsorted(positions, end - MARGIN)
+            _couple_slabs(scratch, stencil, made, done, reached)
+            done = max(done, reached)
+    elif stage < 3:
+        begin, end = min(first + stage, last), max(last - stage, first + stage)
+        _interpolate(scratch, stencil, made, stage + 1, first, begin)
+        _interpolate(scratch, stencil, made, stage + 1, end, last)
+    else:
+        begin, end = np.searchsorted(positions, first), np.searchsorted(positions, last)
+        _couple_slabs(scratch, stencil, made, begin, min(inner_first, end))
+        _couple_slabs(scratch, stencil, made, max(inner_last, begin), end)
+
+
+@kernel
+def _interpolate(scratch, stencil, made, count, first, last):
+    """Write the weights of P of points that are between coarse ones along `count` axes, in fine slabs `first` to `last`.
 
     A point between coarse ones along axes K: its stencil, summed over the other axes, couples it to neighbors that are coarse
     along one of K at least, whose weights have been written before. Constants are interpolated exactly where the excess is
-    small beside the couplings; where not, 1 - P 1 is written to `defects`, zero elsewhere, and marked. `columns[o]` is the
-    number in `weights` of the offset o, an entry of a block.
+    small beside the couplings; where not, 1 - P 1 is written to `defects`, and marked.
 
     Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
     """
-    block, rows = scratch[:BLOCK], scratch[BLOCK:]  # as `blocks` returns it
-    for i in range(stencil.excess.shape[0]):
-        for j in range(stencil.excess.shape[1]):
+    block, rows = scratch[:BLOCK], scratch[BLOCK : BLOCK + 5]
+    weights, children, parents = made.transfer.weights, made.transfer.children, made.transfer.parents
+    columns, defects, marks = made.columns, made.defects, made.marks
+    low0, high0, low1, high1 = _rows(stencil.excess.shape, first, last)
+    for i in range(low0, high0):
+        for j in range(low1, high1):
             k0, k1 = int(parents[0, i, 1] < 0), int(parents[1, j, 1] < 0)
             k2 = count - k0 - k1
-            if not in_slabs(i, j, stencil.excess.shape, first, last) or k2 < 0 or k2 > 1:
+            if k2 < 0 or k2 > 1:
                 continue
             start, step, total = _points(2, children, k2 == 1, stencil.excess.shape[2], weights.shape[3])
             bits = _reach(stencil, k0, k1, k2)
@@ -270,21 +305,18 @@ def _weigh_some(weights, columns, block, bits, inverse, a, b, s0, s1, s2, begin,
 
 
 @kernel
-def coarse_couplings(patch, out, sums, halves, wanted, stencil, transfer, defects, marks, following, images, first, last):
+def _couple_slabs(patch, stencil, made, first, last):
     """Write the couplings and the excess of P^T A P, coarse slabs from `first` to `last`.
 
-    out[h, I] is the coupling at halves[h] from coarse point I, sums[I] the excess: P^T (s - A (1 - P 1)), s that of A.
-    `wanted[b]` are the entries of a patch that couplings are made of (bit 1), and those that may have defects (bit 2) where
-    points that are coarse along rows have some (b odd), or points between (b > 1). `following[axis, I]` is the distance from I
-    to the next coarse point along an axis, 0 where there is none. `images[axis]` is the length of a periodic axis with one
-    coarse point, which is its own neighbor, else 0.
+    The excess is P^T (s - A (1 - P 1)), s that of A.
     """
+    transfer, out, sums, halves, wanted = made.transfer, made.couplings, made.excess, made.halves, made.wanted
+    defects, marks, following, images = made.defects, made.marks, made.following, made.images
     _, m0, m1, m2 = out.shape
     start, step, _ = _points(2, transfer.children, False, stencil.excess.shape[2], m2)
-    for i in range(m0):
-        for j in range(m1):
-            if not in_slabs(i, j, (m0, m1, m2), first, last):
-                continue
+    low0, high0, low1, high1 = _rows((stencil.excess.shape[0], m1, m2), first, last)  # slabs are those of the fine grid
+    for i in range(low0, high0):
+        for j in range(low1, high1):
             for low in range(0, m2, CHUNK):
                 size, place = min(CHUNK, m2 - low), start + step * low
                 excess = sums[i, j, low : low + size]
@@ -424,10 +456,9 @@ def _neighbor(following, axis, i, m, step):
 @kernel
 def finish(diagonal, inverse, stencil, first, last):
     """Write the diagonal of A, and one over it, 0 where that is not above zero."""
-    for i in range(diagonal.shape[0]):
-        for j in range(diagonal.shape[1]):
-            if not in_slabs(i, j, diagonal.shape, first, last):
-                continue
+    low0, high0, low1, high1 = _rows(diagonal.shape, first, last)
+    for i in range(low0, high0):
+        for j in range(low1, high1):
             own, over, excess = diagonal[i, j], inverse[i, j], stencil.excess[i, j]
             own[:] = 0.0
             for half in range(stencil.offsets.shape[0]):
@@ -442,11 +473,12 @@ def finish(diagonal, inverse, stencil, first, last):
 @allocating
 def axis_strengths(stencil, first, last):
     """Return, over points in slabs `first` to `last`, sums of how strongly each axis couples beside the strongest there."""
-    n0, n1, n2 = stencil.excess.shape
+    n2 = stencil.excess.shape[2]
     scratch, sum0, sum1, sum2 = np.empty((4, CHUNK)), 0.0, 0.0, 0.0
-    for i in range(n0):
-        for j in range(n1):
-            if in_slabs(i, j, stencil.excess.shape, first, last):
+    low0, high0, low1, high1 = _rows(stencil.excess.shape, first, last)
+    for i in range(low0, high0):
+        for j in range(low1, high1):
+            if True:
                 for low in range(0, n2, CHUNK):
                     size = min(CHUNK, n2 - low)
                     _write_strengths(scratch, size, stencil, i, j, low)
@@ -463,11 +495,12 @@ def axis_strengths(stencil, first, last):
 @allocating
 def weak_points(stencil, strong0, strong1, strong2, ratio, first, last):
     """Return the number of points where one of the given axes couples `ratio` times weaker than another axis."""
-    n0, n1, n2 = stencil.excess.shape
+    n2 = stencil.excess.shape[2]
     scratch, count = np.empty((4, CHUNK)), 0
-    for i in range(n0):
-        for j in range(n1):
-            if in_slabs(i, j, stencil.excess.shape, first, last):
+    low0, high0, low1, high1 = _rows(stencil.excess.shape, first, last)
+    for i in range(low0, high0):
+        for j in range(low1, high1):
+            if True:
                 for low in range(0, n2, CHUNK):
                     size = min(CHUNK, n2 - low)
                     _write_strengths(scratch, size, stencil, i, j, low)
