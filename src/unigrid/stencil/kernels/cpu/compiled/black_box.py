@@ -59,21 +59,21 @@ def add(out, row, start, step):
 
 
 @inlined
-def add_product(out, row, start, step, factor):
+def add_product(out, row, start, step, factor, sign=1.0):
     """Add the products of row[start], row[start + step], .. with `factor` to `out`; the row is continued periodically."""
     n, count = row.shape[0], out.shape[0]
     low, high = _inner(n, start, step, count)
     if low > 0:
-        out[0] += row[start % n] * factor[0]
+        out[0] += sign * row[start % n] * factor[0]
     if high < count:
-        out[count - 1] += row[(start + step * (count - 1)) % n] * factor[count - 1]
+        out[count - 1] += sign * row[(start + step * (count - 1)) % n] * factor[count - 1]
     target, factors, source = out[low:high], factor[low:high], row[max(start + step * low, 0) :]
     if step == 2:
         for k in range(target.shape[0]):
-            target[k] += source[2 * k] * factors[k]
+            target[k] += sign * source[2 * k] * factors[k]
     else:
         for k in range(target.shape[0]):
-            target[k] += source[k] * factors[k]
+            target[k] += sign * source[k] * factors[k]
 
 
 @inlined
@@ -169,7 +169,7 @@ def _interpolate(scratch, stencil, made, count, first, last):
                     any_excess = True
                     for k in range(size):
                         defect[k] += added[k] * inverse[k]
-                if any_excess and defect.any():
+                if any_excess and _any(defect):
                     _mark(marks, i, j, k2, low // CHUNK, defect)
                     for k in range(size):
                         defects[i, j, place + step * k] = defect[k]
@@ -223,10 +223,8 @@ def _divide(rows, block, size, bits, excess, place, step, k0, k1, k2):
         if bits >> entry & 1:
             add(total, block[entry, :size], 0, 1)
     add(own, excess, place, step)
-    inverse, defect, any_excess = total, missing, False
-    for k in range(size):
-        any_excess |= own[k] != 0.0
-    if not any_excess:
+    inverse, defect = total, missing
+    if not _any(own):
         for k in range(size):
             inverse[k] = 1.0 / total[k] if total[k] != 0.0 else 0.0
         return False
@@ -292,6 +290,11 @@ def _weigh_some(weights, columns, block, bits, inverse, a, b, s0, s1, s2, begin,
     """Do so for the points from `first` to `last` of a chunk, whose parents begin at `begin`."""
     out = weights[columns[13 - 9 * s0 - 3 * s1 - s2], a, b, begin + first : begin + last]
     divisor = inverse[first:last]
+    if abs(s0) + abs(s1) + abs(s2) == 1:
+        own = block[13 + 9 * s0 + 3 * s1 + s2, first:last]
+        for k in range(out.shape[0]):
+            out[k] = own[k] * divisor[k]
+        return
     out[:] = 0.0
     for t0 in range(min(s0, 0), max(s0, 0) + 1):
         for t1 in range(min(s1, 0), max(s1, 0) + 1):
@@ -326,13 +329,28 @@ def _couple_slabs(patch, stencil, made, first, last):
                     row = out[half, i, j, low : low + size]
                     _couple(row, patch, halves[half], transfer.weights, transfer.offsets, following, images, i, j, low, step)
                 excess[:] = 0.0
+                any_excess = False
                 for number in range(transfer.offsets.shape[0]):
                     a, b, d2 = _child(transfer, number, i, j)
-                    if a >= 0 and b >= 0:
+                    if a < 0 or b < 0:
+                        continue
+                    if number == 0 or transfer.offsets[number, 2] <= transfer.offsets[number - 1, 2]:  # another fine row
+                        any_excess = _any(stencil.excess[a, b, max(place - 1, 0) : place + step * size])
+                        any_excess |= stencil.excess[a, b, (place - 1) % stencil.excess.shape[2]] != 0.0
+                    if any_excess:
                         own = transfer.weights[number, i, j, low : low + size]
                         add_product(excess, stencil.excess[a, b], place + d2, step, own)
                 if state > 0:
                     _add_patch_of_defects(excess, patch, wanted[state], defects, transfer, i, j, place, step)
+
+
+@inlined
+def _any(row):
+    """Whether there is anything but zero."""
+    found = False
+    for k in range(row.shape[0]):
+        found |= row[k] != 0.0
+    return found
 
 
 @inlined
@@ -381,12 +399,7 @@ def _fill_patch(patch, size, wanted, stencil, transfer, i, j, low, place, step):
         weights = transfer.weights[number, i, j, low : low + size]
         entry = 62 + 25 * transfer.offsets[number, 0] + 5 * transfer.offsets[number, 1] + d2
         if wanted[entry] > 0:
-            own = patch[entry, :size]
-            for k in range(size):
-                own[k] = -own[k]
-            add_product(own, stencil.diagonal[a, b], place + d2, step, weights)
-            for k in range(size):
-                own[k] = -own[k]
+            add_product(patch[entry, :size], stencil.diagonal[a, b], place + d2, step, weights, -1.0)
         for half in range(stencil.offsets.shape[0]):
             o0, o1, o2 = stencil.offsets[half]
             move = 25 * o0 + 5 * o1 + o2
