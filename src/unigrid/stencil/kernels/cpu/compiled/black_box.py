@@ -315,7 +315,7 @@ def _couple_slabs(patch, stencil, made, first, last):
     """
     transfer, out, sums, halves, wanted = made.transfer, made.couplings, made.excess, made.halves, made.wanted
     defects, marks, following, images = made.defects, made.marks, made.following, made.images
-    _, m0, m1, m2 = out.shape
+    _, _, m1, m2 = out.shape
     start, step, _ = _points(2, transfer.children, False, stencil.excess.shape[2], m2)
     low0, high0, low1, high1 = _rows((stencil.excess.shape[0], m1, m2), first, last)  # slabs are those of the fine grid
     for i in range(low0, high0):
