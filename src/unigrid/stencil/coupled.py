@@ -23,6 +23,9 @@ from . import kernels
 from .coefficients import constants_of
 from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
 from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .kernels.cpu.primitives import slab_count
+from .kernels.cpu.threads import over_slabs
+from .kernels.workspace import empty
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -158,6 +161,8 @@ def halves(ndim: int, full: bool) -> NDArray[np.int64]:
 
 def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> SymmetricStencil:
     """Return the stencil with these couplings and excess, boxes of three axes, in their precision."""
+    from .kernels.cpu.compiled import black_box as loops  # imported here: constant coefficients do without
+
     shape = excess.shape
     before, after = (np.zeros((3, max(shape)), np.int64) for _ in range(2))
     for axis, n in enumerate(shape):
@@ -165,14 +170,12 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
         before[axis, :n], after[axis, :n] = (np.arange(n) - 1) % n, (np.arange(n) + 1) % n
     seams = np.zeros(3, np.int64)
     for axis, n in enumerate(shape):
-        wraps = any(own.take(-step, axis).any() for own, step in zip(couplings, offsets[:, axis], strict=True) if step)
-        seams[axis] = wraps and n > 1 and n % 2
-    nothing = np.zeros_like(excess)
-    unfinished = SymmetricStencil(offsets, couplings, excess, nothing, nothing, before, after, seams)
-    around = -kernels.of(excess).apply(np.ones_like(excess), unfinished)
-    diagonal = excess + around
-    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
-    return unfinished._replace(diagonal=diagonal, inverse=inverse)
+        ends = [own.take(0 if step < 0 else -1, axis) for own, step in zip(couplings, offsets[:, axis], strict=True) if step]
+        seams[axis] = n > 1 and n % 2 and any(end.any() for end in ends)
+    diagonal, inverse = empty(shape, excess.dtype), empty(shape, excess.dtype)
+    stencil = SymmetricStencil(offsets, couplings, excess, diagonal, inverse, before, after, seams)
+    over_slabs(lambda first, last: loops.finish(diagonal, inverse, stencil, first, last), slab_count(excess), excess.size)
+    return stencil
 
 
 @final
