@@ -15,6 +15,7 @@ from . import kernels
 from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
+from .reaction import Nonlinear, NonlinearOperator
 from .transfers import lagrange
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Poisson:
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
-    reaction : float or array
-        c >= 0: a number, or an array of the shape of f.
+    reaction : float, array or Nonlinear
+        c >= 0: a number, or an array of the shape of f; or a function g(u) in place of c u, with its derivative.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
@@ -70,7 +71,7 @@ class Poisson:
     """
 
     grid: Grid
-    operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
+    operator: Any  # a StencilOperator; a CoupledOperator where coefficients vary, a NonlinearOperator where the reaction is such
     side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
     mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
     outside: NDArray[np.float64]  # values elsewhere
@@ -84,14 +85,15 @@ class Poisson:
         spacing: float | Sequence[float] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
-        reaction: float | ArrayLike = 0.0,
+        reaction: float | ArrayLike | Nonlinear = 0.0,
         coefficient: Any = None,
         mask: ArrayLike | None = None,
         outside: ArrayLike = 0.0,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        c = checked_number("reaction", reaction) if entries_of(reaction) is None else None
+        nonlinear, reaction = (reaction, np.zeros(())) if isinstance(reaction, Nonlinear) else (None, reaction)
+        c = checked_number("reaction", reaction) if entries_of(reaction) is None and nonlinear is None else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -115,6 +117,8 @@ class Poisson:
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
             self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+        if nonlinear is not None:
+            self.operator = NonlinearOperator(self.operator, nonlinear)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -139,8 +143,8 @@ class Poisson:
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
         """The operator in the symmetric form of couplings, constant coefficients too."""
-        if isinstance(self.operator, CoupledOperator):
-            return self.operator
+        if self.varies:
+            return self.operator.linear  # type: ignore[no-any-return]
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class Poisson:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
         lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
-        reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        reaction = f", reaction {self.nonlinear or format(self.reaction, '.4g')}" if self.nonlinear or self.reaction else ""
         shape = " x ".join(map(str, self.shape))
         return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
 
@@ -183,7 +187,7 @@ class Poisson:
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         ends = all(axis.singular for axis in self.grid.axes)
-        return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
+        return ends and not self._has_given_values and self.operator.keeps_constants and self.reaction == 0.0
 
     @cached_property
     def has_constant_apart(self) -> bool:
@@ -225,8 +229,8 @@ class Poisson:
         """
         from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
 
-        if isinstance(self.operator, CoupledOperator):
-            return self.operator.matrix()
+        if self.varies:
+            return self.operator.matrix()  # type: ignore[no-any-return]
         identities = [sparse.eye_array(n) for n in self.shape]
         matrix = self.reaction * sparse.eye_array(self.grid.size)
         for number, axis in enumerate(self.grid.axes):
@@ -255,12 +259,12 @@ class Poisson:
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
             for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
-                if value.any() and isinstance(self.operator, CoupledOperator):
-                    self.operator.fold(b, number, end, value)
+                if value.any() and self.varies:
+                    self.operator.linear.fold(b, number, end, value)
                 elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         if self.mask is not None:
-            self.operator.fold_outside(b, np.broadcast_to(self.outside, self.shape))
+            self.operator.linear.fold_outside(b, np.broadcast_to(self.outside, self.shape))
         return b
 
     @cached_property
@@ -302,7 +306,12 @@ class Poisson:
     @property
     def varies(self) -> bool:
         """Whether the operator has coefficients of its own at every point."""
-        return isinstance(self.operator, CoupledOperator)
+        return not isinstance(self.operator, StencilOperator)
+
+    @property
+    def nonlinear(self) -> Nonlinear | None:
+        """The reaction g(u), where it is not linear."""
+        return self.operator.nonlinear if isinstance(self.operator, NonlinearOperator) else None
 
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
+from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
 from ..messages import choose, lists_options
 from ..solution import Solution
@@ -22,6 +22,7 @@ from .galerkin import GalerkinCycle
 from .grid import Grid, real_array, refuse_picture
 from .kernels.workspace import pool
 from .problem import Poisson
+from .reaction import Nonlinear
 from .smoothers import SMOOTHERS, Smoothing
 from .solving import ProblemCycle, SolveOptions, solve_with
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
@@ -40,7 +41,7 @@ def solve(
     spacing: float | Sequence[float] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
-    reaction: float | ArrayLike = 0.0,
+    reaction: float | ArrayLike | Nonlinear = 0.0,
     coefficient: Any = None,
     mask: ArrayLike | None = None,
     outside: ArrayLike = 0.0,
@@ -136,7 +137,7 @@ def solve(
     }  # fmt: skip
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
-    if isinstance(cycle, (StencilCycle, GalerkinCycle)):
+    if isinstance(cycle, ProblemCycle):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
     given, f = f, real_array(f, "f")
@@ -149,13 +150,25 @@ def solve(
         _refuse_beside(
             "coefficients that vary bring their own slots", {name: slots[name] for name in slots if name != "smoother"}
         )
-        prepared = GalerkinCycle(problem, cycle=cycle, smoother="auto" if smoother is None else smoother)  # type: ignore[arg-type]
+        prepared = _coupled_cycle(problem, cycle, "auto" if smoother is None else smoother)
     elif all(isinstance(slot, VALUES) for slot in slots.values()):
         prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
         prepared = prepared if problem.homogeneous else prepared.rebound(problem)
     else:  # an object of the user's own may change, and may hold arrays
         prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
     return run(prepared, f, chosen)
+
+
+def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any) -> ProblemCycle:
+    """Return black box multigrid for a problem, or one of the cycles that are made of it for nonlinear ones."""
+    if problem.nonlinear is None:
+        return GalerkinCycle(problem, cycle=cycle, smoother=smoother)
+    from .nonlinear import FASCycle, NewtonCycle
+
+    choose(cycle, (*VISITS, "newton"), "cycle")
+    if cycle == "newton":
+        return NewtonCycle(problem, smoother=smoother)
+    return FASCycle(problem, cycle=cycle, smoother=smoother)
 
 
 def _solve_channels(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
