@@ -71,7 +71,9 @@ class Poisson:
     """
 
     grid: Grid
-    operator: Any  # a StencilOperator; a CoupledOperator where coefficients vary, a NonlinearOperator where the reaction is such
+    operator: (
+        Any  # a StencilOperator; a CoupledOperator where coefficients vary, a NonlinearOperator where the reaction is such
+    )
     side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
     mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
     outside: NDArray[np.float64]  # values elsewhere

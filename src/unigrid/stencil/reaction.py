@@ -17,7 +17,6 @@ from .coupled import CoupledOperator
 from .grid import finite_array, real_array
 
 Array = NDArray[np.floating]
-Numbers = NDArray[np.float64]
 Function = Callable[..., Any]
 SAMPLES = 33  # unknowns at which the derivative is checked
 AWAY = (0.0, -0.1, 0.1, -1.0, 1.0)  # how far from the start, in units of its size, or of 1
@@ -40,8 +39,8 @@ class Nonlinear:
         g(u) and g'(u): functions of an array of any shape, element by element, that return an array of that shape. They are
         called with coarse grids too. Both may take further arrays, those of `fields`.
     fields : sequence of array, optional
-        What g depends on besides u, such as coordinates or a coefficient: arrays that broadcast to the shape of f. The functions
-        are then g(u, *fields) and derivative(u, *fields); on coarse grids fields are means of their values.
+        What g depends on besides u, such as coordinates or a coefficient: arrays that broadcast to the shape of f. The
+        functions are then g(u, *fields) and derivative(u, *fields); on coarse grids fields are means of their values.
 
     Raises
     ------
@@ -135,9 +134,7 @@ def _as_array(values: Any, name: str, u: Array) -> Array:
     array = real_array(values, f"{name}(u)")
     if array.shape == () or array.shape == u.shape:
         return np.broadcast_to(array, u.shape).astype(u.dtype)
-    raise ValueError(
-        f"{name} {_ELEMENTWISE}; for an array of shape {u.shape} it returned one of shape {array.shape}"
-    )
+    raise ValueError(f"{name} {_ELEMENTWISE}; for an array of shape {u.shape} it returned one of shape {array.shape}")
 
 
 def _where_not_finite(values: Array, name: str, u: Array) -> str:
@@ -183,7 +180,9 @@ class NonlinearOperator(Operator):
 
     def matrix(self) -> NoReturn:
         """Refuse: it is not linear."""
-        raise TypeError("a problem with a Nonlinear reaction has no matrix; that of A alone is problem.operator.linear.matrix()")
+        raise TypeError(
+            "a problem with a Nonlinear reaction has no matrix; that of A alone is problem.operator.linear.matrix()"
+        )
 
     @property
     def norm_bound(self) -> float:
@@ -210,19 +209,24 @@ def check_at_start(operator: NonlinearOperator, u: Array) -> None:
     places = np.arange(u.size) if local.absent is None else np.flatnonzero(~local.absent)
     places = places[np.linspace(0, len(places) - 1, min(SAMPLES, len(places))).astype(int)]
     some = local.at(places)
-    if not np.allclose(some(u.ravel()[places]), whole.ravel()[places], rtol=WRONG, atol=0.0):
+    try:
+        same = np.allclose(some(u.ravel()[places]), whole.ravel()[places], rtol=WRONG, atol=0.0)
+    except Exception as error:
+        raise ValueError(f"g {_ELEMENTWISE}; of the values at {len(places)} unknowns alone it raised {error!r}") from error
+    if not same:
         raise ValueError(f"g {_ELEMENTWISE}; here its value at an unknown depends on what else is in the array")
     points = u.ravel()[places].astype(np.float64)
     scale = max(1.0, float(np.abs(points).max()))
     slopes = np.concatenate([_checked_slopes(some, points + away * scale) for away in AWAY])
-    if all(axis.singular for axis in operator.grid.axes) and local.absent is None and not ((slopes >= 0.0).all() and slopes.any()):
+    free = all(axis.singular for axis in operator.grid.axes) and local.absent is None
+    if free and not ((slopes >= 0.0).all() and slopes.any()):
         raise ValueError(
-            f"without Dirichlet sides A u + g(u) = f is sure to have a solution only where g' > 0, and here g' is {slopes.min():.3g} "
-            "near the start. Give a Dirichlet side, or add c u with c > 0 to g (c = 1/dt is a time step)"
+            f"without Dirichlet sides A u + g(u) = f is sure to have a solution only where g' > 0, and near the start g' is "
+            f"{slopes.min():.3g}. Give a Dirichlet side, or add c u with c > 0 to g (c = 1/dt is a time step)"
         )
 
 
-def _checked_slopes(local: LocalReaction, u: NDArray[np.float64]) -> NDArray[np.float64]:
+def _checked_slopes(local: LocalReaction, u: Array) -> Array:
     """Return g'(u), nothing where g is not finite around u. Raises ValueError where it is not the derivative of g."""
     step = STEP * np.maximum(1.0, np.abs(u))
     try:
@@ -241,7 +245,7 @@ def _checked_slopes(local: LocalReaction, u: NDArray[np.float64]) -> NDArray[np.
     return slope
 
 
-def _difference(local: LocalReaction, u: Numbers, here: Numbers, step: Numbers) -> tuple[Numbers, Numbers]:
+def _difference(local: LocalReaction, u: Array, here: Array, step: Array) -> tuple[Array, Array]:
     """Return the central difference of g, and how far the one-sided ones are from it: in a corner of g, any slope between
     those of its two sides is right.
     """
