@@ -35,7 +35,7 @@ from .smoothers import own_copy
 Array = NDArray[np.floating]
 LEAST_DIAGONAL = 0.1  # of that of A: what a falling g leaves of it at least in a linearization that smooths
 HALVINGS = 12  # of a Newton step
-SHIFTS = (0.0, 1e-2)  # of the diagonal for a Newton step, relative to that of A: the second where the first does not help
+SHIFT = 1e-2  # of g' for a Newton step, in units of A on the coarsest level, where a step without it does not help
 ENOUGH = 1e-4  # of the decrease that a Newton step promises
 COARSE_STEPS, COARSE_RTOL = 20, 1e-3  # of Newton's method on the coarsest level; 1e-8 saves no cycle
 
@@ -84,15 +84,17 @@ class LevelOperator(Operator):
         result -= self.weights(u.dtype) * self.local(u)
         return result
 
-    def slope(self, u: Array) -> Array:
-        """Return w g'(u): the diagonal matrix that linearization adds to A."""
-        return self.weights(u.dtype) * self.local.derivative(u)
+    def slope(self, u: Array, shift: float = 0.0) -> Array:
+        """Return w (g'(u) + shift): the diagonal matrix that linearization adds to A, and a reaction that damps."""
+        return self.weights(u.dtype) * (self.local.derivative(u) + u.dtype.type(shift))
 
-    def linearized(self, slope: Array, shift: float = 0.0) -> LinearizedOperator:
-        """Return A + S + shift D, D the diagonal of A."""
+    def shifts(self) -> tuple[float, float]:
+        """Return the shifts for a Newton step, one after the other: none, and a part of what A is on this level."""
+        return 0.0, SHIFT * float(self.linear.stencil.diagonal.mean() / self._weights[np.dtype(np.float64)].mean())
+
+    def linearized(self, slope: Array) -> LinearizedOperator:
+        """Return A + S."""
         stencil = self.linear.tables(slope.dtype)
-        if shift:
-            slope = slope + slope.dtype.type(shift) * stencil.diagonal
         diagonal = stencil.diagonal + slope
         inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal != 0.0)
         return LinearizedOperator(stencil._replace(excess=stencil.excess + slope, diagonal=diagonal, inverse=inverse))
@@ -138,14 +140,14 @@ class CoarsestNewton(Smoother):
         data = b.astype(np.float64)
         norm = first = norm_of(operator, data, u)
         for _ in range(COARSE_STEPS):
-            improved, norm = damped(operator, data, u, norm, partial(self._step, operator, data, u))
+            improved, norm = damped(operator, data, u, norm, partial(self._step, operator, data, u), operator.shifts())
             if improved is u or norm <= COARSE_RTOL * first:
                 return improved.astype(b.dtype)
             u = improved
         return u.astype(b.dtype)
 
     def _step(self, operator: LevelOperator, b: Array, u: Array, shift: float) -> Array:
-        linear = operator.linearized(operator.slope(u), shift)
+        linear = operator.linearized(operator.slope(u, shift))
         return _direct(linear)(linear, operator.residual(b, u), None)
 
 
@@ -166,13 +168,15 @@ def norm_of(operator: Operator, b: Array, u: Array) -> float:
     return norm if math.isfinite(norm) else math.inf
 
 
-def damped(operator: Operator, b: Array, u: Array, norm: float, step: Callable[[float], Array]) -> tuple[Array, float]:
+def damped(
+    operator: Operator, b: Array, u: Array, norm: float, step: Callable[[float], Array], shifts: tuple[float, ...]
+) -> tuple[Array, float]:
     """Return u + t step, t the first of 1, 1/2, 1/4, .. with which the residual falls, and its norm; u itself if none does.
 
-    `step` is the Newton step for a given shift of the diagonal: zero at first, more where no part of that step helps, as when
-    the linear problem is singular (all sides Neumann and g'(u) = 0, for example).
+    `step` is the Newton step for a shift: the first one, or the next where no part of that step helps, as when the linear
+    problem is singular (all sides Neumann and g'(u) = 0, for example).
     """
-    for shift in SHIFTS:
+    for shift in shifts:
         whole, part = step(shift), 1.0
         for _ in range(HALVINGS):
             trial = u + u.dtype.type(part) * whole
@@ -249,13 +253,13 @@ class FASLevel(SlotLevel, NestedLevel):
     def nested_prolongation(self, u: Array) -> Array:
         return self.prolongation(u)
 
-    def linearized(self, u: Array, shift: float) -> CoupledLevel:
-        """Return the level of the linear problem at u, fit for smoothing, its diagonal shifted."""
+    def linearized(self, slope: Array) -> CoupledLevel:
+        """Return the level of the linear problem A + S, fit for smoothing."""
         smoother = self.linear.smoother
         if not isinstance(smoother, Steps):
-            operator: Any = self.operator.linearized(self.operator.slope(u.astype(np.float64)), shift)
+            operator: Any = self.operator.linearized(slope.astype(np.float64))
             return CoupledLevel(operator, _direct(operator), None)
-        operator = self.operator.linearized(self.operator.limited(self.operator.slope(u)), shift)
+        operator = self.operator.linearized(self.operator.limited(slope))
         return CoupledLevel(operator, smoother, self.transfers)
 
 

@@ -61,7 +61,7 @@ class NonlinearCycle(Frozen, ProblemCycle):
         if problem.nonlinear is None:
             raise TypeError(
                 f"{type(self).__name__} is for a problem with reaction=unigrid.Nonlinear(g, derivative); for this one take "
-                f"unigrid.{'GalerkinCycle' if problem.varies else 'StencilCycle'}(problem)"
+                f"unigrid.{problem.cycle_name}(problem)"
             )
         choose(smoother, SMOOTHERS, "smoother")
         steps = checked_count("steps", steps, most=MOST_STEPS)
@@ -86,13 +86,13 @@ class NonlinearCycle(Frozen, ProblemCycle):
         return tuple(level.operator.shape[3 - self.problem.grid.ndim :] for level in self.levels)
 
     @abstractmethod
-    def improved(self, b: Array, u: Array | None, at: int = 0) -> Array:
+    def _improved(self, b: Array, u: Array | None, at: int = 0) -> Array:
         """Return u after one iteration on level `at`; boxes of three axes, b times the volumes."""
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one iteration for A u + g(u) = b; None is zero."""
         box = self.levels[0].operator.shape
-        return self.improved(self._integrated(b), None if u is None else u.reshape(box)).reshape(b.shape)
+        return self._improved(self._integrated(b), None if u is None else u.reshape(box)).reshape(b.shape)
 
     def _integrated(self, b: Array) -> Array:
         integrated: Array = self.problem.operator.linear.integrated(b)
@@ -240,7 +240,7 @@ class FASCycle(NonlinearCycle):
     ) -> None:
         self._set(problem, cycle, smoother, steps, max_levels)
 
-    def improved(self, b: Array, u: Array | None, at: int = 0) -> Array:
+    def _improved(self, b: Array, u: Array | None, at: int = 0) -> Array:
         return self.cycle(b, u, at=at)
 
 
@@ -281,24 +281,24 @@ class NewtonCycle(NonlinearCycle):
     ) -> None:
         self._set(problem, cycle, smoother, steps, max_levels)
 
-    def improved(self, b: Array, u: Array | None, at: int = 0) -> Array:
+    def _improved(self, b: Array, u: Array | None, at: int = 0) -> Array:
         u = np.zeros_like(b) if u is None else u
         operator = self.levels[at].operator
         residual = operator.residual(b, u)
         norm = kernels.of(b).norm(residual)
 
         def step(shift: float) -> Array:
-            linear = operator.linearized(operator.slope(u), shift)
-            return _conjugate_residuals(linear, self._linear(u, shift, at).cycle, residual, FORCING * norm)
+            slope = operator.slope(u, shift)
+            return _conjugate_residuals(operator.linearized(slope), self._linear(slope, at).cycle, residual, FORCING * norm)
 
-        return damped(operator, b, u, norm, step)[0]
+        return damped(operator, b, u, norm, step, self.levels[-1].operator.shifts())[0]
 
-    def _linear(self, u: Array, shift: float, at: int) -> LinearCycle:
-        """Return the cycle for the linear problem at u."""
+    def _linear(self, slope: Array, at: int) -> LinearCycle:
+        """Return the cycle for A + S from level `at` down; on coarser levels S is P^T S, its rows summed up."""
         levels = []
         for level in self.levels[at:]:
-            levels.append(level.linearized(u, shift))
-            u = u if level is self.levels[-1] else level.state_transfer(u)
+            levels.append(level.linearized(slope))
+            slope = slope if level is self.levels[-1] else level.restriction(slope)
         return LinearCycle(levels, self.kind)
 
     def nested(self, f: Array, at: int = 0) -> Array:
@@ -306,7 +306,7 @@ class NewtonCycle(NonlinearCycle):
         level = self.levels[at]
         if at + 1 == len(self.levels):
             return level.smoother(level.operator, f, None)
-        return self.improved(f, level.nested_prolongation(self.nested(level.nested_restriction(f), at + 1)), at)
+        return self._improved(f, level.nested_prolongation(self.nested(level.nested_restriction(f), at + 1)), at)
 
 
 def _conjugate_residuals(operator: Operator, cycle: Callable[[Array], Array], residual: Array, target: float) -> Array:

@@ -315,13 +315,18 @@ class Poisson:
         """The reaction g(u), where it is not linear."""
         return self.operator.nonlinear if isinstance(self.operator, NonlinearOperator) else None
 
+    @property
+    def cycle_name(self) -> str:
+        """The cycle that is made for problems of this kind."""
+        return "FASCycle" if self.nonlinear else "GalerkinCycle" if self.varies else "StencilCycle"
+
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
 
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
         if self.varies:
-            raise TypeError("coefficients that vary have no coarser problem; unigrid.GalerkinCycle coarsens the operator")
+            raise TypeError(f"this problem has no coarser one; unigrid.{self.cycle_name} coarsens its operator")
         grid = self.grid.coarsened()
         if grid is None:
             return None

@@ -55,7 +55,7 @@ def solve(
     prolongation: str | TransferRecipe | Prolongation = "linear",
     **options: Any,
 ) -> Solution:
-    """Solve -div(a grad u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
+    """Solve -div(a grad u) + c u = f, or + g(u) in place of c u, on a box in 1-D, 2-D or 3-D by multigrid.
 
     Parameters
     ----------
@@ -70,12 +70,14 @@ def solve(
         Where to begin; replaces `start`. Never changed.
     rtol, atol : float
         Stop when ||b - A u|| <= max(rtol ||b||, atol), plain 2-norm, b the right-hand side with boundary values folded in.
+        Where the reaction is `Nonlinear`, relative to the residual of u = 0, ||b - g(0)||, in place of ||b||.
         `rtol=None` is 1e-8 in float64 and 1e-4 in float32, or what rounding allows if that is larger.
         `rtol="discretization"` is one pass of full multigrid. Where f is smooth, more cycles bring u little nearer to the exact
         solution: the error is that of the discretization and at most 15 % more (measured, float64, default smoothing).
     maxiter : int
         Most iterations; a full-multigrid start is the first.
-    cycle : "V", "W", "F" or a MultigridCycle
+    cycle : "V", "W", "F", "newton" or a MultigridCycle
+        "newton" is for a reaction that is `Nonlinear`: steps of a `NewtonCycle` in place of cycles of a `FASCycle`.
         A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
         `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
         `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
