@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast, final
 
 import numpy as np
@@ -34,8 +34,7 @@ from .smoothers import own_copy
 
 Array = NDArray[np.floating]
 LEAST_DIAGONAL = 0.1  # of that of A: what a falling g leaves of it at least in a linearization that smooths
-HALVINGS = 12  # of a Newton step
-SHIFT = 1e-2  # of g' for a Newton step, in units of A on the coarsest level, where a step without it does not help
+SHIFT = 1e-6  # of g' for a Newton step, in units of A on the coarsest level, where a step without it does not help
 ENOUGH = 1e-4  # of the decrease that a Newton step promises
 COARSE_STEPS, COARSE_RTOL = 20, 1e-3  # of Newton's method on the coarsest level; 1e-8 saves no cycle
 
@@ -88,9 +87,10 @@ class LevelOperator(Operator):
         """Return w (g'(u) + shift): the diagonal matrix that linearization adds to A, and a reaction that damps."""
         return self.weights(u.dtype) * (self.local.derivative(u) + u.dtype.type(shift))
 
-    def shifts(self) -> tuple[float, float]:
-        """Return the shifts for a Newton step, one after the other: none, and a part of what A is on this level."""
-        return 0.0, SHIFT * float(self.linear.stencil.diagonal.mean() / self._weights[np.dtype(np.float64)].mean())
+    @cached_property
+    def shift(self) -> float:
+        """The shift of g' for Newton steps whose linear problem is singular: a small part of what A is on this level."""
+        return SHIFT * (float(self.linear.stencil.diagonal.mean() / self._weights[np.dtype(np.float64)].mean()) or 1.0)
 
     def linearized(self, slope: Array) -> LinearizedOperator:
         """Return A + S."""
@@ -140,7 +140,7 @@ class CoarsestNewton(Smoother):
         data = b.astype(np.float64)
         norm = first = norm_of(operator, data, u)
         for _ in range(COARSE_STEPS):
-            improved, norm = damped(operator, data, u, norm, partial(self._step, operator, data, u), operator.shifts())
+            improved, norm = damped(operator, data, u, norm, partial(self._step, operator, data, u), operator.shift)
             if improved is u or norm <= COARSE_RTOL * first:
                 return improved.astype(b.dtype)
             u = improved
@@ -169,21 +169,21 @@ def norm_of(operator: Operator, b: Array, u: Array) -> float:
 
 
 def damped(
-    operator: Operator, b: Array, u: Array, norm: float, step: Callable[[float], Array], shifts: tuple[float, ...]
+    operator: Operator, b: Array, u: Array, norm: float, step: Callable[[float], Array], shift: float
 ) -> tuple[Array, float]:
     """Return u + t step, t the first of 1, 1/2, 1/4, .. with which the residual falls, and its norm; u itself if none does.
 
-    `step` is the Newton step for a shift: the first one, or the next where no part of that step helps, as when the linear
-    problem is singular (all sides Neumann and g'(u) = 0, for example).
+    `step` is the Newton step for a shift of g'. Where no part of that without a shift helps, as when the linear problem is
+    singular (all sides Neumann and g'(u) = 0, for example), the shifted one may be far too long.
     """
-    for shift in shifts:
-        whole, part = step(shift), 1.0
-        for _ in range(HALVINGS):
+    for used, shrinking, trials in ((0.0, 0.5, 12), (shift, 0.25, 24)):
+        whole, part = step(used), 1.0
+        for _ in range(trials):
             trial = u + u.dtype.type(part) * whole
             reached = norm_of(operator, b, trial)
             if reached < (1.0 - ENOUGH * part) * norm:
                 return trial, reached
-            part /= 2.0
+            part *= shrinking
     return u, norm
 
 

@@ -291,7 +291,7 @@ class NewtonCycle(NonlinearCycle):
             slope = operator.slope(u, shift)
             return _conjugate_residuals(operator.linearized(slope), self._linear(slope, at).cycle, residual, FORCING * norm)
 
-        return damped(operator, b, u, norm, step, self.levels[-1].operator.shifts())[0]
+        return damped(operator, b, u, norm, step, self.levels[-1].operator.shift)[0]
 
     def _linear(self, slope: Array, at: int) -> LinearCycle:
         """Return the cycle for A + S from level `at` down; on coarser levels S is P^T S, its rows summed up."""
