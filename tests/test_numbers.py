@@ -35,9 +35,9 @@ EXEMPT = {
         "Row(", "KernelSymbol(", "OperatorSymbol(", "NamedModel(", "Claim(", "System(",
     ),
     "steps of the algorithm, which pass numbers to each other": (
-        "MultigridCycle.", "NewtonCycle.nested(", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
+        "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
-        "Smoothing.one_pass(",
+        "Smoothing.one_pass(", "NewtonCycle.nested(",
     ),
     "made with a Grid or modules, which checked their numbers": (
         "StencilOperator(", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
