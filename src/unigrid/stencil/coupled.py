@@ -37,11 +37,6 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
 
     Raises ValueError or TypeError, naming what is allowed.
     """
-    if hasattr(coefficient, "derivative"):
-        raise TypeError(
-            "coefficient cannot be a function of u; Nonlinear is for the reaction. Where -div(k(u) grad u) = f, the integral w "
-            "of k from 0 to u solves -Laplace(w) = f; else solve repeatedly, with coefficient=k(u) of the last u"
-        )
     if callable(coefficient):
         return tuple(_faces_of_function(coefficient, grid, number) for number in range(grid.ndim))
     constants = constants_of(coefficient, grid.ndim)

@@ -16,11 +16,12 @@ from . import kernels
 from .coupled import CoupledOperator, constants_of, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
-from .reaction import Nonlinear, NonlinearOperator
 from .transfers import lagrange
 
 if TYPE_CHECKING:
     from scipy import sparse
+
+    from .reaction import Nonlinear
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 MOST_UNKNOWNS = 2**48
@@ -95,7 +96,7 @@ class Poisson:
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        single = entries_of(reaction) is None and not isinstance(reaction, Nonlinear)
+        single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
         c = checked_number("reaction", reaction) if single else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
@@ -119,12 +120,13 @@ class Poisson:
         if c is not None and mask is None and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
+        elif any(type(each).__name__ == "Nonlinear" for each in (reaction, coefficient)):
+            from .reaction import operator_of  # imported here: few problems need it
+
+            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.mask)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
-            if isinstance(reaction, Nonlinear):
-                self.operator = NonlinearOperator(CoupledOperator(self.grid, faces, np.zeros(()), self.mask), reaction)
-            else:
-                self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -323,7 +325,7 @@ class Poisson:
     @property
     def nonlinear(self) -> Nonlinear | None:
         """The reaction g(u), where it is not linear."""
-        return self.operator.nonlinear if isinstance(self.operator, NonlinearOperator) else None
+        return getattr(self.operator, "nonlinear", None)
 
     @property
     def cycle_name(self) -> str:
@@ -398,7 +400,7 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
     return values
 
 
-def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _reaction_field(reaction: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
     field = finite_array(reaction, "reaction").astype(np.float64)
     if field.shape not in ((), shape):

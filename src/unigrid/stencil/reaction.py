@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import Operator
 from ..messages import shown
 from . import kernels
-from .coupled import CoupledOperator
-from .grid import finite_array, real_array
+from .coupled import CoupledOperator, faces_of
+from .grid import Grid, finite_array, real_array
 
 Array = NDArray[np.floating]
 Function = Callable[..., Any]
@@ -193,6 +193,16 @@ class NonlinearOperator(Operator):
     def least(self) -> float:
         """The least value of the coefficient a."""
         return self.linear.least
+
+
+def operator_of(grid: Grid, coefficient: Any, reaction: Any, mask: NDArray[np.bool_] | None) -> NonlinearOperator:
+    """Return A u + g(u). Raises TypeError where it is the coefficient that is a function of u."""
+    if isinstance(coefficient, Nonlinear):
+        raise TypeError(
+            "coefficient cannot be a function of u; Nonlinear is for the reaction. Where -div(k(u) grad u) = f, the integral w "
+            "of k from 0 to u solves -Laplace(w) = f; else solve repeatedly, with coefficient=k(u) of the last u"
+        )
+    return NonlinearOperator(CoupledOperator(grid, faces_of(coefficient, grid), np.zeros(()), mask), reaction)
 
 
 def check_at_start(operator: NonlinearOperator, u: Array) -> None:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +22,12 @@ from .galerkin import GalerkinCycle
 from .grid import Grid, real_array, refuse_picture
 from .kernels.workspace import pool
 from .problem import Poisson
-from .reaction import Nonlinear
 from .smoothers import SMOOTHERS, Smoothing
 from .solving import ProblemCycle, SolveOptions, solve_with
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
+
+if TYPE_CHECKING:
+    from .reaction import Nonlinear
 
 Array = NDArray[np.floating]
 KEPT = 16  # hierarchies
