@@ -33,7 +33,6 @@ from .reaction import LocalReaction, NonfiniteReactionError, NonlinearOperator
 from .smoothers import own_copy
 
 Array = NDArray[np.floating]
-LEAST_DIAGONAL = 0.1  # of that of A: what a falling g leaves of it at least in a linearization that smooths
 SHIFT = 1e-6  # of g' for a Newton step, in units of A on the coarsest level, where a step without it does not help
 ENOUGH = 1e-4  # of the decrease that a Newton step promises
 COARSE_STEPS, COARSE_RTOL = 20, 1e-3  # of Newton's method on the coarsest level; 1e-8 saves no cycle
@@ -84,8 +83,9 @@ class LevelOperator(Operator):
         return result
 
     def slope(self, u: Array, shift: float = 0.0) -> Array:
-        """Return w (g'(u) + shift): the diagonal matrix that linearization adds to A, and a reaction that damps."""
-        return self.weights(u.dtype) * (self.local.derivative(u) + u.dtype.type(shift))
+        """Return w (g'(u) + shift): the diagonal matrix that linearization adds to A."""
+        derivative = self.local.derivative(u)
+        return self.weights(u.dtype) * (derivative + u.dtype.type(shift) if shift else derivative)
 
     @cached_property
     def shift(self) -> float:
@@ -98,10 +98,6 @@ class LevelOperator(Operator):
         diagonal = stencil.diagonal + slope
         inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal != 0.0)
         return LinearizedOperator(stencil._replace(excess=stencil.excess + slope, diagonal=diagonal, inverse=inverse))
-
-    def limited(self, slope: Array) -> Array:
-        """Return w g', less of it where g falls so steeply that the diagonal of A + w g' would nearly vanish."""
-        return np.maximum(slope, (LEAST_DIAGONAL - 1.0) * self.linear.tables(slope.dtype).diagonal)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -125,7 +121,7 @@ class PointwiseNewton(Smoother):
         return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: LevelOperator, b: Array, u: Array) -> Array:
-        slope = operator.limited(operator.slope(u))
+        slope = operator.slope(u)
         right = b - operator.weights(u.dtype) * operator.local(u)
         right += slope * u
         return self.sweep.overwrite(operator.linearized(slope), right, u)
@@ -190,7 +186,9 @@ def damped(
 @final
 @dataclass(frozen=True, eq=False)
 class AtCoarsePoints(StateTransfer):
-    """The slot Pi: the values at the coarse points; means of their neighborhoods (the same counts) cost more."""
+    """The slot Pi: the values at the coarse points. Means of their neighborhoods save nothing for smooth u, and for rough ones,
+    10000 u^3 with random f at 63^2, take 27 cycles in place of 11.
+    """
 
     transfers: CoupledTransfers
 
@@ -254,17 +252,17 @@ class FASLevel(SlotLevel, NestedLevel):
         return self.prolongation(u)
 
     def linearized(self, slope: Array) -> CoupledLevel:
-        """Return the level of the linear problem A + S, fit for smoothing."""
+        """Return the level of the linear problem A + S."""
         smoother = self.linear.smoother
         if not isinstance(smoother, Steps):
             operator: Any = self.operator.linearized(slope.astype(np.float64))
             return CoupledLevel(operator, _direct(operator), None)
-        operator = self.operator.linearized(self.operator.limited(slope))
+        operator = self.operator.linearized(slope)
         return CoupledLevel(operator, smoother, self.transfers)
 
 
 def _not_relaxed(sweep: Smoother) -> Smoother:
-    """Return a sweep without over-relaxation, with which Newton steps for e^u diverge."""
+    """Return a sweep without over-relaxation, with which a Newton step is too long where g curves; it saves no cycle here."""
     return Points(1.0) if isinstance(sweep, Points) else sweep
 
 

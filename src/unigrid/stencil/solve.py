@@ -152,7 +152,8 @@ def solve(
         prepared = on_problem(cycle, problem)
     elif problem.varies:
         _refuse_beside(
-            "coefficients that vary bring their own slots", {name: slots[name] for name in slots if name != "smoother"}
+            "coefficients that vary, and nonlinear reactions, bring their own slots",
+            {name: slots[name] for name in slots if name != "smoother"},
         )
         prepared = _coupled_cycle(problem, cycle, "auto" if smoother is None else smoother)
     elif all(isinstance(slot, VALUES) for slot in slots.values()):
