@@ -1,5 +1,7 @@
 """-div(a grad u) + g(u) = f: against Newton's method with sparse direct solves, closed forms and published values."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -8,6 +10,7 @@ import scipy.sparse.linalg
 from tiers import pack
 
 import unigrid
+from unigrid.stencil import fas
 
 D, N = unigrid.Dirichlet, unigrid.Neumann
 REACTIONS = {  # g, g'
@@ -236,6 +239,21 @@ def test_a_mask_where_g_is_finite_for_positive_u_alone():
         assert (solution.u[~disc] == 5.0).all()
 
 
+def test_coarse_points_that_lie_outside_the_mask_get_means():
+    """Such a point stands for unknowns around it: on a coarse level it is one."""
+    mask = np.random.default_rng(0).random((90, 90)) < 0.8
+    levels = unigrid.FASCycle(unigrid.Poisson((90, 90), reaction=bratu(1.0), mask=mask)).levels
+    u, beside = np.where(mask, 2.0, 0.0)[None], 0
+    for level, coarser in itertools.pairwise(levels):
+        inside = (
+            ~np.zeros(coarser.operator.shape, bool) if coarser.operator.local.absent is None else ~coarser.operator.local.absent
+        )
+        beside += int((inside & (fas.AtCoarsePoints(level.transfers)(u) == 0.0)).sum())
+        u = level.state_transfer(u)
+        assert np.allclose(u[inside], 2.0, rtol=1e-12)
+    assert beside > 0
+
+
 @pytest.mark.parametrize("method", ["V", "newton"])
 def test_g_may_depend_on_the_place(method):
     n = 50
@@ -274,6 +292,19 @@ def test_g_is_called_for_all_points_of_a_grid_at_once():
     cycle(b, b)
     assert sizes.count(255**2) == 5
     assert set(sizes) <= {255**2, 127**2, 63**2, 31**2}
+
+
+@pytest.mark.parametrize("kind", [unigrid.FASCycle, unigrid.NewtonCycle])
+def test_another_reaction_on_the_same_hierarchy(kind):
+    problem = unigrid.Poisson((40, 41), reaction=bratu(1.0), boundary=["neumann", D(0.2)])
+    other = kind(problem, steps=1).with_reaction(bratu(2.0))
+    wanted = kind(unigrid.Poisson((40, 41), reaction=bratu(2.0), boundary=["neumann", D(0.2)]), steps=1)
+    f = np.zeros((40, 41))
+    assert type(other) is kind
+    assert np.array_equal(other.solve(f).u, wanted.solve(f).u)
+    assert other.problem.nonlinear is not problem.nonlinear
+    with pytest.raises(TypeError, match=r"reaction must be a unigrid.Nonlinear, got 3.0"):
+        other.with_reaction(3.0)
 
 
 def test_the_cycles_show_what_they_are():
@@ -362,9 +393,9 @@ def test_without_dirichlet_sides_a_rising_g_is_enough():
 
 
 @pack
-@pytest.mark.parametrize("strength", [6.85, 7.0, 20.0, 100.0])
+@pytest.mark.parametrize("strength", [6.85, 20.0, 100.0])
 @pytest.mark.parametrize("start", ["fmg", "zero"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["V", "F", "newton"])
 def test_beyond_the_fold_the_end_is_typed(method, start, strength):
     solution = unigrid.solve(np.zeros((33, 33)), reaction=bratu(strength), cycle=method, start=start, raise_on_failure=False)
     assert solution.reason in (unigrid.Reason.DIVERGED, unigrid.Reason.STAGNATED, unigrid.Reason.NONFINITE)

@@ -13,7 +13,7 @@ U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), section 5.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +26,6 @@ from ..cycle import NestedLevel, Operator, Prolongation, SlotLevel, Smoother, St
 from . import kernels
 from .coupled import SymmetricOperator
 from .galerkin import Coarsest, CoupledLevel, CoupledTransfers, Points, Transposed
-from .galerkin import levels_of as linear_levels
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .problem import Poisson
 from .reaction import LocalReaction, NonfiniteReactionError, NonlinearOperator
@@ -266,18 +265,24 @@ def _not_relaxed(sweep: Smoother) -> Smoother:
     return Points(1.0) if isinstance(sweep, Points) else sweep
 
 
-def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> tuple[FASLevel, ...]:
-    """Return the levels for a problem, finest first."""
-    operator: NonlinearOperator = problem.operator
+def linear_part(problem: Poisson) -> Poisson:
+    """Return the problem without g(u)."""
     linear = copy(problem)
-    linear.operator = operator.linear
+    linear.operator = problem.operator.linear
+    return linear
+
+
+def levels_of(problem: Poisson, linear: Iterable[CoupledLevel]) -> tuple[FASLevel, ...]:
+    """Return the levels for a problem, finest first, on those of its linear part."""
+    operator: NonlinearOperator = problem.operator
+    volumes = operator.linear.volumes
     shape = (1,) * (3 - problem.grid.ndim) + problem.shape
-    weights = np.ones(shape) if linear.operator.volumes is None else linear.operator.volumes.reshape(shape)
+    weights = np.ones(shape) if volumes is None else volumes.reshape(shape)
     if operator.local.absent is not None:
         weights = np.where(operator.local.absent.reshape(shape), 0.0, weights)
     fields = tuple(np.ascontiguousarray(field).reshape(shape) for field in operator.local.fields)
     levels = []
-    for level in linear_levels(linear, smoother, steps, max_levels):
+    for level in linear:
         absent = None if weights.all() else weights == 0.0
         local = LocalReaction(operator.nonlinear, fields, absent)
         levels.append(FASLevel(LevelOperator(level.operator, weights, local), level))

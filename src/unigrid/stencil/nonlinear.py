@@ -13,23 +13,24 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import MOST_STEPS, VISITS, MultigridCycle, Operator
 from ..iterate import Iteration, System, Tolerance, iterate
-from ..messages import checked_count, choose, reject_unknown_keywords
+from ..messages import checked_count, choose, reject_unknown_keywords, shown
 from ..solution import Reason, Solution
 from . import kernels
-from .fas import FASLevel, damped, levels_of, norm_of
+from .fas import FASLevel, damped, levels_of, linear_part, norm_of
 from .galerkin import SMOOTHERS, CoupledLevel
+from .galerkin import levels_of as linear_levels
 from .grid import finite_array
 from .hierarchy import Frozen
 from .iterations import QUIET
 from .problem import Poisson
-from .reaction import NonfiniteReactionError, check_at_start
+from .reaction import NonfiniteReactionError, Nonlinear, NonlinearOperator, check_at_start
 from .solving import ROUND_OFF, ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
@@ -68,7 +69,7 @@ class NonlinearCycle(Frozen, ProblemCycle):
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), smoother=smoother, steps=steps,
-            levels=levels_of(problem, smoother, steps, max_levels),
+            levels=levels_of(problem, linear_levels(linear_part(problem), smoother, steps, max_levels)),
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -101,6 +102,29 @@ class NonlinearCycle(Frozen, ProblemCycle):
     def solve(self, f: Any, **options: Any) -> Solution:
         """Return the Solution for a source f. Options as of `unigrid.solve`."""
         return solve_with(self, f, SolveOptions.of(options, type(self).solve, f"{type(self).__name__}.solve"))
+
+    def with_reaction(self, reaction: Nonlinear) -> Self:
+        """Return this cycle for another g: A, P and the coarse operators of A, most of the set-up, are kept.
+
+        Raises TypeError for what is no Nonlinear.
+
+        Examples
+        --------
+        >>> import numpy as np, unigrid
+        >>> bratu = lambda s: unigrid.Nonlinear(lambda u: -s * np.exp(u), lambda u: -s * np.exp(u))
+        >>> cycle, u = unigrid.FASCycle(unigrid.Poisson((63, 63), reaction=bratu(1.0))), None
+        >>> for strength in (2.0, 4.0, 6.0):
+        ...     u = cycle.with_reaction(bratu(strength)).solve(np.zeros((63, 63)), u0=u).u
+        >>> round(float(u.max()), 2)
+        0.8
+        """
+        if not isinstance(reaction, Nonlinear):
+            raise TypeError(f"reaction must be a unigrid.Nonlinear, got {shown(reaction)}")
+        problem, cycle = linear_part(self.problem), type(self).__new__(type(self))
+        problem.operator = NonlinearOperator(problem.operator, reaction)
+        levels = levels_of(problem, [level.linear for level in self.levels])
+        vars(cycle).update(vars(self), problem=problem, levels=levels)
+        return cycle
 
     def symmetric(self) -> NoReturn:
         """Refuse: it is not linear."""
