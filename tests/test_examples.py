@@ -101,6 +101,20 @@ def check_groundwater(example: ModuleType, numbers: dict[str, float]) -> None:
     np.testing.assert_allclose(right, 1.0 / (40 * h + (example.CELLS[1] - 40) * h / 1e3), rtol=1e-6)
 
 
+def check_bratu(example: ModuleType, numbers: dict[str, float]) -> None:
+    largest = [numbers[f"largest u, lambda {strength}"] for strength in ("1", "5", "6.8")]
+    np.testing.assert_allclose(largest, (0.0781, 0.557, 1.325), rtol=2e-3)
+    assert numbers["largest u, lambda 5, hot"] > 2 * numbers["largest u, lambda 5"]
+    assert max(numbers["cycles at 6.8"], numbers["Newton steps at 6.8"]) <= 8
+    assert numbers["residual left beyond the fold"] > 1e-3
+    h = 1 / (example.UNKNOWNS + 1)
+    bump = np.sin(np.pi * h * np.arange(1, example.UNKNOWNS + 1))
+    hot = example.follow((5.0,), "newton", 3 * np.outer(bump, bump))[0].u
+    rim = np.pad(hot, 1)
+    laplace = (4 * hot - rim[:-2, 1:-1] - rim[2:, 1:-1] - rim[1:-1, :-2] - rim[1:-1, 2:]) / h**2
+    np.testing.assert_allclose(laplace, 5 * np.exp(hot), atol=1e-4)
+
+
 def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> None:
     own, jacobi, chebyshev, red_black = numbers.values()
     assert own == pytest.approx(chebyshev, rel=1e-3)  # the same polynomial, written twice

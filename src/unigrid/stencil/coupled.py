@@ -235,6 +235,11 @@ class CoupledOperator(Operator):
         return f"<CoupledOperator: {shape} unknowns, coefficients from {low:.3g} to {high:.3g}>"
 
     @property
+    def linear(self) -> CoupledOperator:
+        """The part that is linear: all of it."""
+        return self
+
+    @property
     def reaction(self) -> float:
         """The least value of c."""
         return float(np.min(self.reaction_field))

@@ -357,6 +357,10 @@ class GalerkinCycle(Frozen, ProblemCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
+        if problem.nonlinear is not None:
+            raise TypeError(
+                "this problem is nonlinear; unigrid.FASCycle(problem) and unigrid.NewtonCycle(problem) are for those"
+            )
         choose(smoother, SMOOTHERS, "smoother")
         steps = checked_count("steps", steps, most=MOST_STEPS)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)

@@ -22,6 +22,8 @@ from .transfers import lagrange
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from .reaction import Nonlinear
+
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 MOST_UNKNOWNS = 2**48
 SideValues = tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
@@ -45,8 +47,8 @@ class Poisson:
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
-    reaction : float or array
-        c >= 0: a number, or an array of the shape of f.
+    reaction : float, array or Nonlinear
+        c >= 0: a number, or an array of the shape of f; or a function g(u) in place of c u, with its derivative.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
@@ -74,7 +76,7 @@ class Poisson:
 
     grid: Grid  # its operator is -Laplace + c: each axis in units of sqrt(a), where coefficients are constant
     box: Grid  # the same points in the user's lengths
-    operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
+    operator: Any  # a StencilOperator, CoupledOperator (coefficients vary) or NonlinearOperator (so is the reaction)
     side_values: SideValues
     mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
     outside: NDArray[np.float64]  # values elsewhere
@@ -88,14 +90,15 @@ class Poisson:
         spacing: float | Sequence[float] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
-        reaction: float | ArrayLike = 0.0,
+        reaction: float | ArrayLike | Nonlinear = 0.0,
         coefficient: Any = None,
         mask: ArrayLike | None = None,
         outside: ArrayLike = 0.0,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        c = checked_number("reaction", reaction) if entries_of(reaction) is None else None
+        single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
+        c = checked_number("reaction", reaction) if single else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -119,6 +122,10 @@ class Poisson:
         if c is not None and mask is None and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
+        elif any(type(each).__name__ == "Nonlinear" for each in (reaction, coefficient)):
+            from .reaction import operator_of  # imported here: few problems need it
+
+            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.mask)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
             self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
@@ -149,8 +156,8 @@ class Poisson:
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
         """The operator in the symmetric form of couplings, constant coefficients too."""
-        if isinstance(self.operator, CoupledOperator):
-            return self.operator
+        if self.varies:
+            return self.operator.linear  # type: ignore[no-any-return]
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -160,7 +167,7 @@ class Poisson:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
         lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
-        reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        reaction = f", reaction {self.nonlinear or format(self.reaction, '.4g')}" if self.nonlinear or self.reaction else ""
         a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
         coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
         shape = " x ".join(map(str, self.shape))
@@ -196,7 +203,7 @@ class Poisson:
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         ends = all(axis.singular for axis in self.grid.axes)
-        return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
+        return ends and not self._has_given_values and self.operator.keeps_constants and self.reaction == 0.0
 
     @cached_property
     def has_constant_apart(self) -> bool:
@@ -238,8 +245,8 @@ class Poisson:
         """
         from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
 
-        if isinstance(self.operator, CoupledOperator):
-            return self.operator.matrix()
+        if self.varies:
+            return self.operator.matrix()  # type: ignore[no-any-return]
         identities = [sparse.eye_array(n) for n in self.shape]
         matrix = self.reaction * sparse.eye_array(self.grid.size)
         for number, axis in enumerate(self.grid.axes):
@@ -268,12 +275,12 @@ class Poisson:
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
             for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
-                if value.any() and isinstance(self.operator, CoupledOperator):
-                    self.operator.fold(b, number, end, value)
+                if value.any() and self.varies:
+                    self.operator.linear.fold(b, number, end, value)
                 elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         if self.mask is not None:
-            self.operator.fold_outside(b, np.broadcast_to(self.outside, self.shape))
+            self.operator.linear.fold_outside(b, np.broadcast_to(self.outside, self.shape))
         return b
 
     @cached_property
@@ -315,7 +322,17 @@ class Poisson:
     @property
     def varies(self) -> bool:
         """Whether the operator has coefficients of its own at every point."""
-        return isinstance(self.operator, CoupledOperator)
+        return not isinstance(self.operator, StencilOperator)
+
+    @property
+    def nonlinear(self) -> Nonlinear | None:
+        """The reaction g(u), where it is not linear."""
+        return getattr(self.operator, "nonlinear", None)
+
+    @property
+    def cycle_name(self) -> str:
+        """The cycle that is made for problems of this kind."""
+        return "FASCycle" if self.nonlinear else "GalerkinCycle" if self.varies else "StencilCycle"
 
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
@@ -323,7 +340,7 @@ class Poisson:
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
         if self.varies:
-            raise TypeError("coefficients that vary have no coarser problem; unigrid.GalerkinCycle coarsens the operator")
+            raise TypeError(f"this problem has no coarser one; unigrid.{self.cycle_name} coarsens its operator")
         grid = self.grid.coarsened()
         if grid is None:
             return None
@@ -385,7 +402,7 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
     return values
 
 
-def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _reaction_field(reaction: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
     field = finite_array(reaction, "reaction").astype(np.float64)
     if field.shape not in ((), shape):

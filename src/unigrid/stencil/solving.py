@@ -118,6 +118,7 @@ class ProblemCycle(MultigridCycle):
     problem: Poisson
     is_stencil: bool  # whether its levels hold this backend's arrays, of any precision
     accelerated = False  # whether accelerate="auto" is conjugate gradients
+    solves_itself = False  # whether `solve_one` is the way to a solution
 
     @abstractmethod
     def __call__(self, b: Array, u: Array | None = None) -> Array:
@@ -126,6 +127,10 @@ class ProblemCycle(MultigridCycle):
     def once(self, b: Array) -> Array:
         """Return one cycle from zero for A u = b; the constant, where it is found apart, is left out."""
         return self.cycle(b)
+
+    def solve_one(self, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
+        """Solve for one source, where the iteration is not one for A u = b."""
+        raise NotImplementedError
 
     @abstractmethod
     def symmetric(self) -> ProblemCycle:
@@ -203,6 +208,8 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
 
 def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
     """Solve for one source."""
+    if cycle.solves_itself:
+        return cycle.solve_one(f, u, tolerance, options)
     problem, operator = cycle.problem, cycle.problem.operator
     may_mix = prefers_mixed(cycle, f.dtype, options)
     right = _right_hand_side(problem, f, options.compatibility, may_mix)
