@@ -115,11 +115,13 @@ ARGUMENTS = {
     "solve(pre)": (COUNT, lambda v: solved(pre=v)),
     "solve(post)": (COUNT, lambda v: solved(post=v)),
     **{
-        f"StencilCycle.{method}({name})": (
+        f"{cycle}.{method}({name})": (
             value,
-            lambda v, m=method, n=name: type(getattr(unigrid.StencilCycle(PROBLEM), m)(F, raise_on_failure=False, **{n: v})),
+            lambda v, c=cycle, m=method, n=name: type(
+                getattr(getattr(unigrid, c)(PROBLEM), m)(F, raise_on_failure=False, **{n: v})
+            ),
         )
-        for method in ("solve", "profile")
+        for cycle, method in (("StencilCycle", "solve"), ("StencilCycle", "profile"), ("GalerkinCycle", "solve"))
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
