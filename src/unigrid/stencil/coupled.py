@@ -201,13 +201,14 @@ class Rim(NamedTuple):
     weights: Numbers
 
 
-@final
 class CoupledOperator(Operator):
     """A u with coefficients of their own at every point; `volumes` relates the symmetric form to the discrete equation.
 
     A u = (couplings and excess) u / volumes. Outside of `mask`, A is a multiple of the identity, and no unknown is coupled to
     it: the couplings that lead outside are part of the excess, as at a Dirichlet side.
     """
+
+    order = 2
 
     def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None = None) -> None:
         """`reaction`: c at the unknowns, or a number. `mask`: where there are unknowns; None is everywhere."""

@@ -107,6 +107,8 @@ class StencilCycle(Frozen, ProblemCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
+        if problem.order == 4:
+            raise TypeError("this problem is of order 4, which unigrid.solve and unigrid.GalerkinCycle(problem) solve")
         if problem.varies:
             raise TypeError("this problem has coefficients that vary, for which unigrid.GalerkinCycle(problem) is the cycle")
         if max_levels is not None:

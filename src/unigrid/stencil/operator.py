@@ -35,6 +35,7 @@ class StencilOperator(Operator):
 
     keeps_constants = True  # A 1 = c 1 in the interior
     least = 1.0  # of the coefficient a
+    order = 2
 
     def __reduce__(self) -> tuple[type[StencilOperator], tuple[Grid, float]]:
         return StencilOperator, (self.grid, self.reaction)  # all else follows from them

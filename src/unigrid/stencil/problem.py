@@ -52,6 +52,9 @@ class Poisson:
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
         What u is where `mask` is False; an array has the shape of f.
+    order : 2 or 4
+        Of accuracy. 4: the compact stencil of 9 or 19 points, for smooth f, constant coefficients (a = 1, c a number) and at
+        least 5 unknowns along each axis that is not periodic; see `stencil.fourth_order`.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class Poisson:
         coefficient: Any = None,
         mask: ArrayLike | None = None,
         outside: ArrayLike = 0.0,
+        order: Literal[2, 4] = 2,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
@@ -110,7 +114,11 @@ class Poisson:
         self.grid = Grid(tuple(axes))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
-        if coefficient is None and c is not None and mask is None:
+        if order != 2:
+            from .fourth_order import operator_of_order
+
+            self.operator = operator_of_order(order, self.grid, c, coefficient, mask)
+        elif coefficient is None and c is not None and mask is None:
             self.operator = StencilOperator(self.grid, c)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
@@ -136,6 +144,10 @@ class Poisson:
         problem.mask, problem.outside = None, np.zeros(())
         return problem
 
+    def of_second_order(self) -> Poisson:
+        """Return the problem with the same constant coefficients and boundary values, discretized to second order."""
+        return Poisson._of(self.grid, self.reaction, self.side_values)
+
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
         """The operator in the symmetric form of couplings, constant coefficients too."""
@@ -151,8 +163,9 @@ class Poisson:
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
         lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
         reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        order = f", order {self.order}" if self.order != 2 else ""
         shape = " x ".join(map(str, self.shape))
-        return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
+        return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}{order}>"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -173,6 +186,11 @@ class Poisson:
     def reaction(self) -> float:
         """The coefficient c >= 0 of u."""
         return self.operator.reaction
+
+    @property
+    def order(self) -> int:
+        """The order of accuracy, 2 or 4."""
+        return self.operator.order  # type: ignore[no-any-return]
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -251,6 +269,8 @@ class Poisson:
         """Return `rhs(f)`, but f itself, not a copy, where every boundary value is zero."""
         if self.homogeneous:
             return f
+        if self.order == 4:
+            return self.operator.right_hand_side(f, self.side_values)  # type: ignore[no-any-return]
         b = np.array(f, order="C")
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
@@ -265,8 +285,8 @@ class Poisson:
 
     @cached_property
     def homogeneous(self) -> bool:
-        """Whether every boundary value is zero, and there are unknowns everywhere."""
-        return self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
+        """Whether b is f: every boundary value is zero, there are unknowns everywhere, and no order 4 averages f."""
+        return self.order == 2 and self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""

@@ -44,6 +44,7 @@ def solve(
     coefficient: Any = None,
     mask: ArrayLike | None = None,
     outside: ArrayLike = 0.0,
+    order: Literal[2, 4] = 2,
     channels: Literal["last"] | None = None,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
@@ -61,7 +62,7 @@ def solve(
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64. Colors of a
         picture are no third axis: see `channels`.
-    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside
+    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside, order
         The problem: as of `Poisson`.
     channels : None or "last"
         "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
@@ -128,7 +129,7 @@ def solve(
     run = solve_with if channels is None else _solve_channels
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
-        "coefficient": coefficient, "mask": mask, "outside": outside,
+        "coefficient": coefficient, "mask": mask, "outside": outside, "order": order,
     }  # fmt: skip
     slots = {
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
@@ -145,6 +146,10 @@ def solve(
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
         prepared = on_problem(cycle, problem)
+    elif problem.order == 4:
+        from .preconditioned import FourthOrderCycle
+
+        prepared = FourthOrderCycle(problem, StencilCycle(problem.of_second_order(), cycle=cycle, **slots))  # type: ignore[arg-type]
     elif problem.varies:
         _refuse_beside(
             "coefficients that vary bring their own slots", {name: slots[name] for name in slots if name != "smoother"}
