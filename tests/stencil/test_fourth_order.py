@@ -252,7 +252,7 @@ BAD = {
     "few": ({"shape": (4, 9)}, "at least 5 unknowns between sides, and axis 0 has 4"),
     "coefficient": ({"coefficient": 2.0}, "leave out coefficient, or order; divide f"),
     "mask": ({"mask": np.eye(9) == 0}, "leave out mask, or order"),
-    "reaction": ({"reaction": np.eye(9)}, "one number >= 0 for reaction"),
+    "reaction": ({"reaction": np.eye(9)}, "one number for reaction"),
     "layers": ({"shape": (9, 9, 9), "reaction": 1e5}, r"resolves layers of width 1/sqrt\(reaction\) = 0.00316; take spacings"),
     "one pass": ({"rtol": "discretization"}, "which is of order 2; give a number"),
     "mixed": ({"precision": "mixed"}, "precision='mixed'"),

@@ -151,7 +151,7 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
     group.add_argument(
-        "--reaction", default="0", metavar="c", help="c >= 0 in -div(a grad u) + c u = f: a number (default 0), or a file"
+        "--reaction", default="0", metavar="c", help="c in -div(a grad u) + c u = f: a number (default 0), or a file"
     )
     group.add_argument(
         "--compatibility", default="error", metavar="WHAT",
@@ -296,6 +296,7 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored:
         given["spacing"] = list(stored)
     with user_errors():
         boundary = boundary_of(arguments.boundary, len(unknowns), reading.format_of(arguments))
+        given["order"] = getattr(arguments, "order", 2)
         problem = Poisson(unknowns, boundary=boundary, **given, **reading.coefficients_of(arguments))
     for axis, (h, own) in enumerate(zip(problem.spacing, stored or (), strict=False)):
         if own is not None and abs(h - own) > SAME_SPACING * own:

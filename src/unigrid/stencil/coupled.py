@@ -369,7 +369,9 @@ class CoupledOperator(Operator):
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """Lower bound of the smallest eigenvalue of A that is not zero; infinity where there is none."""
+        """Lower bound of the smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
+        if self.reaction < 0.0:  # as near to zero as rounding allows
+            return float(np.finfo(np.float64).eps) * self.norm_bound
         return self.grid.smallest_eigenvalue([float(face.min()) for face in self.faces], self.reaction)
 
 

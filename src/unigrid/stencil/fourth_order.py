@@ -46,8 +46,8 @@ def operator_of_order(order: Any, grid: Grid, reaction: float | None, coefficien
     """Return the operator for `order=4`. Raises ValueError for another order, and where fourth order is not to be had."""
     if plain_number(order) != 4:
         raise ValueError(f"order must be 2 or 4, got {shown(order)}")
-    if reaction is None or reaction < 0.0:
-        raise ValueError("order=4 takes one number >= 0 for reaction; leave out order for others")
+    if reaction is None:
+        raise ValueError("order=4 takes one number for reaction; leave out order for an array")
     for name, given in (("coefficient", coefficient), ("mask", mask)):
         if given is not None:
             way_out = "; divide f, reaction and fluxes by a coefficient that is one number" if name == "coefficient" else ""
@@ -98,6 +98,8 @@ class FourthOrderOperator(CoupledOperator):
     @cached_property
     def smallest_eigenvalue(self) -> float:
         """About the smallest eigenvalue of A that is not zero: at least a third of that of second order."""
+        if self.reaction < 0.0:  # as near to zero as rounding allows
+            return float(np.finfo(np.float64).eps) * self.norm_bound
         return self.grid.smallest_eigenvalue([1.0 / 3.0] * self.grid.ndim, self.reaction)
 
     def averaged(self, f: Array) -> Numbers:

@@ -20,6 +20,7 @@ from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Sm
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
+from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
@@ -272,6 +273,8 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
     operator = problem.coupled_operator
     fine, stencil = operator.symmetric, operator.stencil
     levels: list[CoupledLevel] = []
+    if problem.has_waves:
+        check_waves(problem)
     sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
     while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
         strong = strong_axes(stencil)
@@ -282,8 +285,12 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
+        if problem.has_waves and is_unresolved(coarse):
+            break
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
         fine, stencil = SymmetricOperator(coarse), coarse
+    if problem.has_waves:
+        check_direct(stencil)
     return [*levels, CoupledLevel(fine, Coarsest(stencil, problem.has_constant_apart), None)]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..cycle import Descent, Level, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
 from .coarse import DirectSolver, FourierSolver
+from .helmholtz import check_waves
 from .kernels.cpu.fused import FusedSweeps
 from .kernels.cpu.fused_steps import FusedSteps
 from .operator import StencilOperator
@@ -159,9 +160,11 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
 
 def levels_of(problem: Poisson, configuration: Configuration) -> tuple[StencilLevel, ...]:
     """Return the levels for a problem, finest first."""
+    if problem.has_waves:
+        check_waves(problem)
     problems = _coarsened(problem, configuration.max_levels)
     levels = [_filled(fine, coarse, configuration) for fine, coarse in pairwise(problems)]
-    coarsest = configuration.coarsest
+    coarsest = "fft" if problem.has_waves and configuration.coarsest == "direct" else configuration.coarsest
     solver = COARSEST[coarsest](problems[-1], problem.operator.norm_bound) if isinstance(coarsest, str) else fitted(coarsest)
     return (*levels, StencilLevel(problems[-1], None, {"smoother": solver}))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..cycle import Operator
 from . import kernels
 from .grid import Grid
+from .waves import nearest_eigenvalue
 
 Array = NDArray[np.floating]
 PRECISIONS = {np.dtype(np.float32), np.dtype(np.float64)}
@@ -102,7 +103,9 @@ class StencilOperator(Operator):
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """The smallest eigenvalue of A that is not zero; infinity where there is none."""
+        """The smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
+        if self.reaction < 0.0:
+            return nearest_eigenvalue(self.grid, self.reaction)
         return self.grid.smallest_eigenvalue([1.0] * self.grid.ndim, self.reaction)
 
     @property

@@ -16,6 +16,7 @@ from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
+from .waves import resolves
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -43,7 +44,7 @@ class Poisson:
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
     reaction : float or array
-        c >= 0: a number, or an array of the shape of f.
+        c: a number, or an array of the shape of f. Below zero, -k^2, where the grid resolves the waves: k h <= 0.6.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
@@ -95,7 +96,7 @@ class Poisson:
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        c = checked_number("reaction", reaction) if entries_of(reaction) is None else None
+        c = checked_number("reaction", reaction, "a finite number", lambda c: True) if entries_of(reaction) is None else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -184,7 +185,7 @@ class Poisson:
 
     @property
     def reaction(self) -> float:
-        """The coefficient c >= 0 of u."""
+        """The coefficient c of u; the least one, where it varies."""
         return self.operator.reaction
 
     @property
@@ -202,6 +203,11 @@ class Poisson:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         ends = all(axis.singular for axis in self.grid.axes)
         return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
+
+    @cached_property
+    def has_waves(self) -> bool:
+        """Whether c is below zero somewhere, with which A may be indefinite."""
+        return self.reaction < 0.0
 
     @cached_property
     def has_constant_apart(self) -> bool:
@@ -325,7 +331,8 @@ class Poisson:
         return isinstance(self.operator, CoupledOperator)
 
     def coarsened(self) -> Poisson | None:
-        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
+        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left, or
+        where that grid does not resolve the waves of a reaction below zero.
 
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
@@ -333,6 +340,8 @@ class Poisson:
             raise TypeError("coefficients that vary have no coarser problem; unigrid.GalerkinCycle coarsens the operator")
         grid = self.grid.coarsened()
         if grid is None:
+            return None
+        if self.has_waves and not resolves(grid, self.reaction):
             return None
         values = tuple(
             tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
@@ -374,9 +383,6 @@ def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.f
     field = finite_array(reaction, "reaction").astype(np.float64)
     if field.shape not in ((), shape):
         raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
-    if (field < 0.0).any():
-        index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
-        raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
     return field.ravel()[0] if (field == field.ravel()[0]).all() else field
 
 
