@@ -168,6 +168,13 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
     return unfinished._replace(diagonal=diagonal, inverse=inverse)
 
 
+def shifted(stencil: SymmetricStencil, added: Numbers) -> SymmetricStencil:
+    """Return a stencil with more on the diagonal, a box of three axes."""
+    diagonal = stencil.diagonal + added
+    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
+    return stencil._replace(excess=stencil.excess + added, diagonal=diagonal, inverse=inverse)
+
+
 @final
 class SymmetricOperator(Operator):
     """The slot A of a level: a symmetric stencil, in either precision."""
@@ -219,6 +226,18 @@ class CoupledOperator(Operator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+
+    def with_reaction(self, reaction: Numbers) -> CoupledOperator:
+        """Return the operator with another c."""
+        return CoupledOperator(self.grid, self.faces, reaction, self.mask)
+
+    def share_form(self, other: CoupledOperator) -> Numbers:
+        """Take over the couplings of an operator that differs in c alone; return by how much the diagonals differ, a box."""
+        more: Any = np.broadcast_to(self.reaction_field - other.reaction_field, self.grid.shape)
+        more = self.integrated(more if self.mask is None else np.where(self.mask, more, 0.0))
+        added: Numbers = more.reshape(other.stencil.excess.shape)
+        vars(self)["_form"] = shifted(other.stencil, added), other._form[1]
+        return added
 
     def __repr__(self) -> str:
         low, high = min(float(face.min()) for face in self.faces), max(float(face.max()) for face in self.faces)

@@ -14,7 +14,7 @@ from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTra
 from ..messages import checked_count, choose, lists_options, plain_number, reject_unknown_keywords, shown
 from ..solution import Solution
 from .grid import real_array
-from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
+from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of, with_reaction
 from .learned import LearnedSmoother
 from .operator import PRECISIONS
 from .problem import Poisson
@@ -107,10 +107,9 @@ class StencilCycle(Frozen, ProblemCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
-        if problem.order == 4:
-            raise TypeError("this problem is of order 4, which unigrid.solve and unigrid.GalerkinCycle(problem) solve")
         if problem.varies:
-            raise TypeError("this problem has coefficients that vary, for which unigrid.GalerkinCycle(problem) is the cycle")
+            what = "has coefficients that vary" if problem.order == 2 else "is of order 4"
+            raise TypeError(f"this problem {what}, for which unigrid.GalerkinCycle(problem) is the cycle")
         if max_levels is not None:
             max_levels = checked_count("max_levels", max_levels, 1)
         configuration = Configuration(
@@ -250,6 +249,13 @@ class StencilCycle(Frozen, ProblemCycle):
         pairs = zip(self.own_levels, problems, [*problems[1:], None], strict=True)
         levels = [level.rebound(fine, coarse) for level, fine, coarse in pairs if fine is not None]
         return self._like_this(levels, problem=problem)
+
+    def with_reaction(self, reaction: float) -> StencilCycle:
+        """Return this cycle for another c, slots and transfers kept, for time steps: c = 1/dt. Raises TypeError for arrays."""
+        problem = self.problem.with_reaction(reaction)
+        if problem.varies or problem.has_waves or self.problem.has_waves:  # waves have levels of their own
+            return StencilCycle(problem, **{"cycle": self.kind, **self._keywords({})})
+        return self._like_this(with_reaction(self.own_levels, problem, self.configuration.coarsest), problem=problem)
 
     def symmetric(self) -> StencilCycle:
         """Return this cycle with the adjoint smoother after the correction, so that one cycle is a symmetric operator.

@@ -72,6 +72,11 @@ class FourthOrderOperator(CoupledOperator):
     def __init__(self, grid: Grid, reaction: float) -> None:
         super().__init__(grid, (), np.asarray(reaction))
 
+    def with_reaction(self, reaction: Numbers) -> FourthOrderOperator:
+        """Return the operator with another c. Raises ValueError if that is no number."""
+        number = None if np.ndim(reaction) else float(reaction)
+        return operator_of_order(4, self.grid, number, None, None)
+
     def __repr__(self) -> str:
         return f"<FourthOrderOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {3**self.grid.ndim}-point stencil>"
 

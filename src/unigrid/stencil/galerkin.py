@@ -11,14 +11,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
-from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
+from .coupled import SymmetricOperator, halves, matrix_of, shifted, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
@@ -336,6 +337,8 @@ class GalerkinCycle(Frozen, ProblemCycle):
     levels: tuple[CoupledLevel, ...]
     smoother: str
     steps: int
+    max_levels: int | None
+    origin: GalerkinCycle | None  # whose set-up `with_reaction` kept
 
     @reject_unknown_keywords
     def __init__(
@@ -349,7 +352,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
         levels = tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps,
+            steps=steps, max_levels=max_levels, origin=None,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -420,6 +423,31 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Return the Solution for a source f. Options as of `unigrid.solve`."""
         return solve_with(self, f, SolveOptions.of(options, GalerkinCycle.solve, "GalerkinCycle.solve"))
 
+    def with_reaction(self, reaction: float | ArrayLike) -> GalerkinCycle:
+        """Return the cycle for another c, with P and the couplings of all levels kept: for time steps, c = 1/dt.
+
+        On coarse levels the change of c is lumped, P^T V 1, as P^T V P is not diagonal; the finest operator is exact. P holds
+        for every c above the one that it was made for, so that where this c is smaller, a first set-up for c = 0 is made, and
+        kept by the cycle that is returned, for all that follow. A reaction below zero, and order 4, have set-ups of their own.
+
+        Examples
+        --------
+        >>> import numpy as np, unigrid
+        >>> problem = unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + 999 * (x > 0.5))
+        >>> step = unigrid.GalerkinCycle(problem).with_reaction(1 / 0.01)
+        >>> step.solve(np.ones((63, 63)) / 0.01).converged
+        True
+        """
+        origin, problem = self.origin or self, self.problem.with_reaction(reaction)
+        same = {"cycle": self.kind, "smoother": self.smoother, "steps": self.steps, "max_levels": self.max_levels}
+        if problem.has_waves or problem.order == 4:  # whose couplings depend on c
+            return GalerkinCycle(problem, **same)  # type: ignore[arg-type]
+        if np.any(problem.operator.reaction_field < origin.problem.operator.reaction_field):
+            origin = GalerkinCycle(problem.with_reaction(0.0), **same)  # type: ignore[arg-type]
+        cycle = GalerkinCycle.__new__(GalerkinCycle)
+        vars(cycle).update(vars(self), problem=problem, levels=_with_reaction(origin, problem), origin=origin)
+        return cycle
+
     def symmetric(self) -> GalerkinCycle:
         """Return this cycle: flexible conjugate gradients do without symmetry."""
         return self
@@ -429,3 +457,15 @@ class GalerkinCycle(Frozen, ProblemCycle):
         raise ValueError(
             "rtol='discretization' is one pass of full multigrid, which needs constant coefficients; give a number"
         )
+
+
+def _with_reaction(origin: GalerkinCycle, problem: Poisson) -> tuple[CoupledLevel, ...]:
+    """Return the levels of a cycle for a problem that has more reaction."""
+    added: Any = problem.coupled_operator.share_form(origin.problem.coupled_operator)
+    operator, levels = problem.coupled_operator.symmetric, []
+    for level, below in pairwise(origin.levels):
+        transfers = level.restriction.transfers  # type: ignore[attr-defined]
+        levels.append(CoupledLevel(operator, level.smoother, transfers))  # type: ignore[arg-type]
+        added = coupled.restrict(added, transfers.tables(added.dtype))
+        operator = SymmetricOperator(shifted(below.operator.stencil, added))
+    return (*levels, CoupledLevel(operator, Coarsest(operator.stencil, problem.has_constant_apart), None))

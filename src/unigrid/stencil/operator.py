@@ -38,6 +38,10 @@ class StencilOperator(Operator):
     least = 1.0  # of the coefficient a
     order = 2
 
+    def with_reaction(self, reaction: float) -> StencilOperator:
+        """Return the operator with another c."""
+        return StencilOperator(self.grid, reaction)
+
     def __reduce__(self) -> tuple[type[StencilOperator], tuple[Grid, float]]:
         return StencilOperator, (self.grid, self.reaction)  # all else follows from them
 

@@ -96,7 +96,7 @@ class Poisson:
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        c = checked_number("reaction", reaction, "a finite number", lambda c: True) if entries_of(reaction) is None else None
+        c = _checked_reaction(reaction) if entries_of(reaction) is None else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -143,6 +143,23 @@ class Poisson:
         problem = cls.__new__(cls)
         problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
         problem.mask, problem.outside = None, np.zeros(())
+        return problem
+
+    def with_reaction(self, reaction: float | ArrayLike) -> Poisson:
+        """Return the problem with another c, as of `Poisson`.
+
+        Examples
+        --------
+        >>> import unigrid
+        >>> unigrid.Poisson((9, 9)).with_reaction(2.0).reaction
+        2.0
+        """
+        problem = Poisson.__new__(Poisson)
+        vars(problem).update(self.__getstate__())
+        is_number = entries_of(reaction) is None
+        field: Any = _checked_reaction(reaction) if is_number else _reaction_field(reaction, self.shape)
+        varies = self.varies or np.ndim(field) > 0
+        problem.operator = (self.coupled_operator if varies else self.operator).with_reaction(field)
         return problem
 
     def of_second_order(self) -> Poisson:
@@ -376,6 +393,10 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
         result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
         values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
     return values
+
+
+def _checked_reaction(reaction: Any) -> float:
+    return checked_number("reaction", reaction, "a finite number", lambda c: True)
 
 
 def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
