@@ -179,6 +179,7 @@ LAYERS = [
     ("kernels",),
     (
         "waves.py",
+        "sums.py",
         "operator.py",
         "coupled.py",
         "fourth_order.py",

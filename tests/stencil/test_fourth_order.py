@@ -91,16 +91,16 @@ def cubic(sides, rng):
     return Polynomial({power: rng.standard_normal() for power in powers if sum(power) <= 3})
 
 
-def posed(u, shape, sides, centering, c, lengths):
-    """Return f and the boundary for a function with derivatives, and its values at the unknowns."""
+def posed(u, shape, sides, centering, c, lengths, a=(1.0, 1.0, 1.0)):
+    """Return f and the boundary for a function with derivatives, and its values at the unknowns; a: one per axis."""
     x = unigrid.Poisson(shape, boundary=[*sides], centering=centering, lengths=lengths).coordinates()
-    f = c * u(*x) - sum(u.derivative(axis, 2)(*x) for axis in range(len(shape)))
+    f = c * u(*x) - sum(a[axis] * u.derivative(axis, 2)(*x) for axis in range(len(shape)))
     boundary = []
     for axis, pair in enumerate(sides):
         values = []
         for end, side in zip((0.0, lengths[axis]), pair, strict=True):
             at = [xi if other != axis else np.full((1,) * len(x), end) for other, xi in enumerate(x)]
-            given = u(*at) if side == "dirichlet" else u.derivative(axis)(*at) * (1 if end else -1)
+            given = u(*at) if side == "dirichlet" else u.derivative(axis)(*at) * (a[axis] if end else -a[axis])
             given = given.squeeze(axis) if len(x) > 1 else given.item()
             values.append({"dirichlet": D, "neumann": N}[side](given) if side != "periodic" else unigrid.Periodic())
         boundary.append(tuple(values))
@@ -118,6 +118,14 @@ def test_cubics_are_reproduced_to_rounding(centering, c, sides, rng):
     problem = unigrid.Poisson(shape, boundary=boundary, centering=centering, lengths=lengths, reaction=c, order=4)
     b, scale = problem.rhs(f), np.abs(problem.matrix()).sum(axis=1).max() * max(1.0, np.abs(u).max())
     assert np.abs(problem.operator(u) - b).max() <= 1e-13 * scale
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+def test_a_coefficient_per_axis_is_taken(centering):
+    rng, sides, a, lengths = np.random.default_rng(0), (SIDES[2], SIDES[1]), (2.0, 0.3), (1.0, 0.7)
+    f, boundary, u = posed(cubic(sides, rng), (9, 11), sides, centering, 3.0, lengths, a)
+    options = {"boundary": boundary, "centering": centering, "lengths": lengths, "reaction": 3.0, "coefficient": a, "order": 4}
+    assert np.abs(unigrid.solve(f, rtol=1e-13, raise_on_failure=False, **options).u - u).max() <= 1e-10 * np.abs(u).max()
 
 
 class Waves:
@@ -250,10 +258,10 @@ BAD = {
     "order": ({"order": 3}, "order must be 2 or 4, got 3"),
     "no number": ({"order": "4"}, "order must be 2 or 4, got '4'"),
     "few": ({"shape": (4, 9)}, "at least 5 unknowns between sides, and axis 0 has 4"),
-    "coefficient": ({"coefficient": 2.0}, "leave out coefficient, or order; divide f"),
-    "mask": ({"mask": np.eye(9) == 0}, "leave out mask, or order"),
-    "reaction": ({"reaction": np.eye(9)}, "one number for reaction"),
-    "layers": ({"shape": (9, 9, 9), "reaction": 1e5}, r"resolves layers of width 1/sqrt\(reaction\) = 0.00316; take spacings"),
+    "coefficient": ({"coefficient": np.full((9, 9), 2.0)}, "a coefficient and a reaction that are numbers, on a whole box"),
+    "mask": ({"mask": np.eye(9) == 0}, "without a mask; leave out order"),
+    "reaction": ({"reaction": np.eye(9)}, "a coefficient and a reaction that are numbers"),
+    "layers": ({"shape": (9, 9, 9), "reaction": 1e5}, "in 3-D is for reactions up to 3e\\+03 on this grid, got 1e\\+05"),
     "one pass": ({"rtol": "discretization"}, "which is of order 2; give a number"),
     "mixed": ({"precision": "mixed"}, "precision='mixed'"),
 }

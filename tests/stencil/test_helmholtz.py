@@ -180,8 +180,8 @@ def test_bad_input_is_refused_in_one_line(options, message):
 def test_a_coarsest_grid_too_large_for_a_direct_solve_is_refused(monkeypatch):
     monkeypatch.setitem(helmholtz.MOST_DIRECT, 2, 500)
     with pytest.raises(ValueError, match="has 1024 unknowns, and a direct solve of it is limited to 500"):
-        unigrid.solve(np.ones((64, 64)), reaction=-400.0, coefficient=2.0)
-    assert unigrid.solve(np.ones((64, 64)), reaction=-400.0).converged
+        unigrid.solve(np.ones((64, 64)), reaction=-100.0, coefficient=varied((64, 64)) / 2)
+    assert unigrid.solve(np.ones((64, 64)), reaction=-400.0, coefficient=2.0).converged
 
 
 def test_small_grids_below_the_first_eigenvalue_need_no_points_per_wave():

@@ -26,6 +26,7 @@ from ..messages import plain_number, shown
 from .coupled import CoupledOperator, Rim, halves, symmetric_stencil
 from .grid import Axis, Dirichlet, Grid
 from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .operator import StencilOperator
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
@@ -42,23 +43,23 @@ SLOPE_HALF_BEYOND = np.array([93.0, -229.0, 225.0, -111.0, 22.0]) / 24
 SLOPE = np.array([25.0, -48.0, 36.0, -16.0, 3.0]) / 12
 
 
-def operator_of_order(order: Any, grid: Grid, reaction: float | None, coefficient: Any, mask: Any) -> FourthOrderOperator:
-    """Return the operator for `order=4`. Raises ValueError for another order, and where fourth order is not to be had."""
+def operator_of_order(order: Any, operator: StencilOperator | CoupledOperator) -> FourthOrderOperator:
+    """Return the operator for `order=4` to one of order 2. Raises ValueError where there is none, and for another order."""
     if plain_number(order) != 4:
         raise ValueError(f"order must be 2 or 4, got {shown(order)}")
-    if reaction is None:
-        raise ValueError("order=4 takes one number for reaction; leave out order for an array")
-    for name, given in (("coefficient", coefficient), ("mask", mask)):
-        if given is not None:
-            way_out = "; divide f, reaction and fluxes by a coefficient that is one number" if name == "coefficient" else ""
-            raise ValueError(f"order=4 is for a = 1 on a whole box; leave out {name}, or order{way_out}")
+    if not isinstance(operator, StencilOperator):
+        raise ValueError(
+            "order=4 is for a coefficient and a reaction that are numbers, on a whole box without a mask; leave out order"
+        )
+    grid, reaction = operator.grid, operator.reaction
     for number, axis in enumerate(grid.axes):
         if axis.n < FEWEST and not axis.periodic:
             raise ValueError(f"order=4 needs at least {FEWEST} unknowns between sides, and axis {number} has {axis.n}")
-    if grid.ndim == 3 and reaction > LARGEST_REACTION * sum(1.0 / h**2 for h in grid.spacing):
+    largest = LARGEST_REACTION * sum(1.0 / h**2 for h in grid.spacing)
+    if grid.ndim == 3 and reaction > largest:
         raise ValueError(
-            f"order=4 in 3-D needs a grid that resolves layers of width 1/sqrt(reaction) = {reaction**-0.5:.3g}; take spacings "
-            f"of at most {(3 * LARGEST_REACTION / reaction) ** 0.5:.3g}, or leave out order"
+            f"order=4 in 3-D is for reactions up to {largest:.3g} on this grid, got {reaction:.3g}, whose layers at the sides "
+            "it does not resolve; take more points, or leave out order"
         )
     return FourthOrderOperator(grid, reaction)
 
@@ -74,8 +75,9 @@ class FourthOrderOperator(CoupledOperator):
 
     def with_reaction(self, reaction: Numbers) -> FourthOrderOperator:
         """Return the operator with another c. Raises ValueError if that is no number."""
-        number = None if np.ndim(reaction) else float(reaction)
-        return operator_of_order(4, self.grid, number, None, None)
+        number = np.ndim(reaction) == 0
+        same = StencilOperator(self.grid, float(reaction)) if number else CoupledOperator(self.grid, (), reaction)
+        return operator_of_order(4, same)
 
     def __repr__(self) -> str:
         return f"<FourthOrderOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {3**self.grid.ndim}-point stencil>"

@@ -52,7 +52,7 @@ def _steepness(problem: Poisson) -> float:
     """Return the largest k h on the finest grid, with sqrt(a) of the neighborhood in k."""
     operator = problem.operator
     if np.ndim(operator.reaction_field) == 0 and (not problem.varies or problem.order == 4):
-        return math.sqrt(-problem.reaction) * max(problem.spacing)
+        return math.sqrt(-problem.reaction) * max(problem.grid.spacing)
     reaction = operator.integrated(np.broadcast_to(operator.reaction_field, problem.shape)).reshape(
         operator.stencil.excess.shape
     )
