@@ -46,9 +46,9 @@ KINDS = {
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("boundary", [*SIDES, ["periodic", ("neumann", "dirichlet")]], ids=str)
-@pytest.mark.parametrize("k", [2.0, 7.3, 18.1])
+@pytest.mark.parametrize("k", [4.0, 18.1])
 def test_solutions_are_those_of_a_sparse_direct_solve(centering, kind, boundary, k):
-    f = source((50, 45))
+    f = source((32, 29))
     boundary = boundary if isinstance(boundary, (str, list)) else [boundary, boundary]
     options = {"boundary": boundary, "centering": centering, **KINDS[kind](f.shape, k)}
     solution = unigrid.solve(f, rtol=1e-9, **options)
@@ -57,7 +57,7 @@ def test_solutions_are_those_of_a_sparse_direct_solve(centering, kind, boundary,
     assert solution.iterations <= (24 if kind == "order 4" else 17)
 
 
-@pytest.mark.parametrize(("shape", "k"), [((300,), 40.0), ((17, 15, 16), 7.0)], ids=["1-D", "3-D"])
+@pytest.mark.parametrize(("shape", "k"), [((300,), 40.0), ((10, 9, 11), 5.0)], ids=["1-D", "3-D"])
 @pytest.mark.parametrize("kind", ["constant", "order 4", "coefficient"])
 def test_one_and_three_dimensions(shape, k, kind):
     f, options = source(shape), KINDS[kind](shape, k)
@@ -158,7 +158,7 @@ def test_constants_resonate_without_dirichlet_sides():
 
 
 BAD = {
-    "coarse": ({"reaction": -900.0}, r"waves of k h = 1.43, and up to 0.6 is resolved, .* take 2.4 times as many points"),
+    "coarse": ({"reaction": -900.0}, r"waves of k h = 1.43, and up to 0.6 is resolved, .* take 2.38 times as many points"),
     "coarse somewhere": ({"reaction": np.where(np.eye(20) == 1, -900.0, 1.0)}, r"down to -900, makes waves of k h = 1.43"),
     "coarse with a": ({"reaction": -900.0, "coefficient": 2.0}, r"makes waves of k h = 1.01, and up to 0.6"),
     "coarse, order 4": ({"reaction": -900.0, "order": 4}, r"waves of k h = 1.43, and up to 0.6"),

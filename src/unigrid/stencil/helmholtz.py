@@ -31,7 +31,7 @@ def check_waves(problem: Poisson) -> None:
     if steepness > RESOLVED and not _is_definite(problem):
         raise ValueError(
             f"reaction = -k^2, down to {problem.reaction:.6g}, makes waves of k h = {steepness:.3g}, and up to {RESOLVED} is "
-            f"resolved, ten points per wave; take {steepness / RESOLVED:.2g} times as many points per axis, or a smaller k"
+            f"resolved, ten points per wave; take {steepness / RESOLVED:.3g} times as many points per axis, or a smaller k"
         )
     lost = RESONANT * float(np.finfo(np.float64).eps) * operator.norm_bound
     if not problem.varies and operator.smallest_eigenvalue <= lost:
@@ -49,15 +49,16 @@ def _is_definite(problem: Poisson) -> bool:
 
 
 def _steepness(problem: Poisson) -> float:
-    """Return the largest k h on the finest grid, with sqrt(a) of the neighborhood in k."""
+    """Return the largest k h on the finest grid, along any axis, by the larger a of the two faces of a point."""
     operator = problem.operator
-    if np.ndim(operator.reaction_field) == 0 and (not problem.varies or problem.order == 4):
+    if not problem.varies or problem.order == 4:
         return math.sqrt(-problem.reaction) * max(problem.grid.spacing)
-    reaction = operator.integrated(np.broadcast_to(operator.reaction_field, problem.shape)).reshape(
-        operator.stencil.excess.shape
-    )
-    ratio = float((-reaction / (operator.stencil.diagonal - reaction)).max())
-    return math.sqrt(max(0.0, 2.0 * problem.grid.ndim * ratio))
+    stencil, ratio = operator.stencil, 0.0
+    squares = -operator.integrated(np.broadcast_to(operator.reaction_field, problem.shape)).reshape(stencil.excess.shape)
+    for offset, couplings in zip(stencil.offsets, stencil.couplings, strict=True):
+        largest = np.maximum(couplings, np.roll(couplings, 1, axis=int(np.argmax(offset))))
+        ratio = max(ratio, float(np.divide(squares, largest, out=np.zeros_like(largest), where=largest > 0.0).max()))
+    return math.sqrt(ratio)
 
 
 def is_unresolved(coarse: SymmetricStencil) -> bool:
