@@ -70,7 +70,7 @@ BAD = {
     "missing": (["--reaction", "no.npy"], "no.npy"),
     "coarse waves": (["--reaction", "-1e4"], "take 3.4 times as many points per axis, or a smaller k"),
     "order": (["--order", "3"], "order must be 2 or 4, got 3"),
-    "order of c": (["--order", "4", "--reaction", "c.npy"], "order=4 takes one number for reaction"),
+    "order of c": (["--order", "4", "--reaction", "c.npy"], "order=4 is for a coefficient and a reaction that are numbers"),
     "grids of order 4": (["--order", "4", "--plot-hierarchy", "h.png"], "leave it out, or --order"),
     "hierarchy": (["--coefficient", "k.npy", "--plot-hierarchy", "h.png"], "leave it out"),
 }

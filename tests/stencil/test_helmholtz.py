@@ -74,6 +74,12 @@ def test_iterations_depend_on_the_waves_alone(k, most):
             assert unigrid.solve(source((n, n)), reaction=-(k**2)).iterations <= most
 
 
+@pytest.mark.parametrize("coefficient", [None, varied((90, 90))], ids=["constant", "varied"])
+def test_constants_are_waves_too_without_dirichlet_sides(coefficient):
+    solution = unigrid.solve(source((90, 90)), boundary="neumann", centering="cell", coefficient=coefficient, reaction=-25.0)
+    assert solution.iterations <= 6
+
+
 def test_a_wave_crosses_the_box():
     """-u'' - k^2 u = 0 with u = 1 at the left and 0 at the right: sin k (1 - x) / sin k."""
     n, k = 511, 30.0

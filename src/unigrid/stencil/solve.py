@@ -84,7 +84,8 @@ def solve(
     start : "fmg" or "zero"
         Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
     accelerate : "auto", "cg" or None
-        Conjugate gradients with one symmetric cycle as preconditioner.
+        Conjugate gradients with one symmetric cycle as preconditioner; "auto" takes them where coefficients vary and for order
+        4, and minimal residuals (GMRES) for a reaction below zero.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned.
