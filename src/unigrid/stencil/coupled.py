@@ -240,7 +240,9 @@ class CoupledOperator(Operator):
 
     def with_reaction(self, reaction: Numbers) -> CoupledOperator:
         """Return the operator with another c."""
-        return CoupledOperator(self.grid, self.faces, reaction, self.mask)
+        operator = CoupledOperator.__new__(CoupledOperator)
+        operator.__setstate__({**self.__getstate__(), "reaction_field": reaction})
+        return operator
 
     def share_form(self, other: CoupledOperator) -> Numbers:
         """Take over the couplings of an operator that differs in c alone; return by how much the diagonals differ, a box."""
