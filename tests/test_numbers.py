@@ -37,10 +37,10 @@ EXEMPT = {
     "steps of the algorithm, which pass numbers to each other": (
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
-        "Smoothing.one_pass(", "NewtonCycle.nested(",
+        "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(",
     ),
     "made with a Grid or modules, which checked their numbers": (
-        "StencilOperator(", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
+        "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
     ),
 }  # fmt: skip
 F, PROBLEM = np.ones((9, 9)), unigrid.Poisson((9, 9))
@@ -132,6 +132,9 @@ ARGUMENTS = {
     "Poisson(shape)": (COUNT, lambda v: (unigrid.Poisson(v).shape, unigrid.Poisson((v, 9)).shape)),
     "Poisson(lengths)": (REAL, several("lengths")),
     "Poisson(spacing)": (REAL, several("spacing")),
+    "Poisson.with_reaction(reaction)": (REAL, lambda v: PROBLEM.with_reaction(v).reaction),
+    "StencilCycle.with_reaction(reaction)": (REAL, lambda v: unigrid.StencilCycle(PROBLEM).with_reaction(v).problem.reaction),
+    "GalerkinCycle.with_reaction(reaction)": (REAL, lambda v: unigrid.GalerkinCycle(PROBLEM).with_reaction(v).problem.reaction),
     "Poisson(reaction)": (REAL, field(unigrid.Poisson, "reaction", (9, 9))),
     "Dirichlet(value)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Dirichlet(v)).side_values),
     "Neumann(flux)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Neumann(v)).side_values),

@@ -266,10 +266,6 @@ BAD = {
     "faces": ({"coefficient": (np.ones((8, 8)), np.ones((8, 9)))}, r"coefficient\[0\].*must have shape \(9, 8\), got \(8, 8\)"),
     "function": ({"coefficient": lambda x, y: np.ones(3)}, r"must return values that broadcast to \(9, 8\).*got shape \(3,\)"),
     "negative_number": ({"coefficient": -2.0}, r"must be a finite number > 0, got -2.0"),
-    "reaction": (
-        {"reaction": np.where(np.eye(8) == 1, -1.0, 1.0)},
-        r"reaction must be >= 0 everywhere, but reaction\[0, 0\] is -1",
-    ),
     "reaction_shape": ({"reaction": np.ones(8)}, r"array of f's shape \(8, 8\), got shape \(8,\)"),
     "slots": ({"coefficient": LAYERS, "restriction": "injection"}, r"bring their own slots; leave out restriction"),
     "smoother": (

@@ -17,7 +17,9 @@ from .coefficients import checked_coefficient, constants_of
 from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
+from .sums import exact_sum
 from .transfers import lagrange
+from .waves import resolves
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -48,7 +50,8 @@ class Poisson:
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
     reaction : float, array or Nonlinear
-        c >= 0: a number, or an array of the shape of f; or a function g(u) in place of c u, with its derivative.
+        c: a number, or an array of the shape of f; below zero, -k^2, where the grid resolves the waves: k h <= 0.6. Or a
+        function g(u) in place of c u, with its derivative.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
@@ -57,6 +60,9 @@ class Poisson:
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
         What u is where `mask` is False; an array has the shape of f.
+    order : 2 or 4
+        Of accuracy. 4: the compact stencil of 9 or 19 points, for smooth f, coefficients and reactions that are numbers, and
+        at least 5 unknowns along each axis that is not periodic; see `stencil.fourth_order`.
 
     Raises
     ------
@@ -94,11 +100,12 @@ class Poisson:
         coefficient: Any = None,
         mask: ArrayLike | None = None,
         outside: ArrayLike = 0.0,
+        order: Literal[2, 4] = 2,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
         single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
-        c = checked_number("reaction", reaction) if single else None
+        c = _checked_reaction(reaction) if single else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -129,6 +136,10 @@ class Poisson:
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
             self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+        if order != 2:
+            from .fourth_order import operator_of_order
+
+            self.operator = operator_of_order(order, self.operator)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -153,6 +164,27 @@ class Poisson:
         problem.mask, problem.outside = None, np.zeros(())
         return problem
 
+    def with_reaction(self, reaction: float | ArrayLike) -> Poisson:
+        """Return the problem with another c, as of `Poisson`.
+
+        Examples
+        --------
+        >>> import unigrid
+        >>> unigrid.Poisson((9, 9)).with_reaction(2.0).reaction
+        2.0
+        """
+        problem = Poisson.__new__(Poisson)
+        vars(problem).update(self.__getstate__())
+        is_number = entries_of(reaction) is None
+        field: Any = _checked_reaction(reaction) if is_number else _reaction_field(reaction, self.shape)
+        varies = self.varies or np.ndim(field) > 0
+        problem.operator = (self.coupled_operator if varies else self.operator).with_reaction(field)
+        return problem
+
+    def of_second_order(self) -> Poisson:
+        """Return the problem with the same constant coefficients and boundary values, discretized to second order."""
+        return Poisson._of(self.grid, self.reaction, self.side_values)
+
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
         """The operator in the symmetric form of couplings, constant coefficients too."""
@@ -170,9 +202,10 @@ class Poisson:
         reaction = f", reaction {self.nonlinear or format(self.reaction, '.4g')}" if self.nonlinear or self.reaction else ""
         a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
         coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
+        order = f", order {self.order}" if self.order != 2 else ""
         shape = " x ".join(map(str, self.shape))
         centering = self.grid.axes[0].centering
-        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}>"
+        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}{order}>"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -191,8 +224,13 @@ class Poisson:
 
     @property
     def reaction(self) -> float:
-        """The coefficient c >= 0 of u."""
+        """The coefficient c of u; the least one, where it varies."""
         return self.operator.reaction
+
+    @property
+    def order(self) -> int:
+        """The order of accuracy, 2 or 4."""
+        return self.operator.order  # type: ignore[no-any-return]
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -204,6 +242,11 @@ class Poisson:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         ends = all(axis.singular for axis in self.grid.axes)
         return ends and not self._has_given_values and self.operator.keeps_constants and self.reaction == 0.0
+
+    @cached_property
+    def has_waves(self) -> bool:
+        """Whether c is below zero somewhere, with which A may be indefinite."""
+        return self.reaction < 0.0
 
     @cached_property
     def has_constant_apart(self) -> bool:
@@ -271,6 +314,8 @@ class Poisson:
         """Return `rhs(f)`, but f itself, not a copy, where every boundary value is zero."""
         if self.homogeneous:
             return f
+        if self.order == 4:
+            return self.operator.right_hand_side(f, self.side_values)  # type: ignore[no-any-return]
         b = np.array(f, order="C")
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
@@ -285,8 +330,8 @@ class Poisson:
 
     @cached_property
     def homogeneous(self) -> bool:
-        """Whether every boundary value is zero, and there are unknowns everywhere."""
-        return self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
+        """Whether b is f: every boundary value is zero, there are unknowns everywhere, and no order 4 averages f."""
+        return self.order == 2 and self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""
@@ -335,7 +380,8 @@ class Poisson:
         return "FASCycle" if self.nonlinear else "GalerkinCycle" if self.varies else "StencilCycle"
 
     def coarsened(self) -> Poisson | None:
-        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
+        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left, or
+        where that grid does not resolve the waves of a reaction below zero.
 
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
@@ -343,6 +389,8 @@ class Poisson:
             raise TypeError(f"this problem has no coarser one; unigrid.{self.cycle_name} coarsens its operator")
         grid = self.grid.coarsened()
         if grid is None:
+            return None
+        if self.has_waves and not resolves(grid, self.reaction):
             return None
         values = tuple(
             tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
@@ -374,23 +422,6 @@ def _rescaled_fluxes(values: SideValues, box: Grid, grid: Grid) -> SideValues:
     )
 
 
-def exact_sum(values: NDArray[Any]) -> float:
-    """Return the sum of an array, rounded once.
-
-    Adding a large power of two and taking it off again splits off the leading bits of all values, whose sum is exact.
-
-    Source: S. Rump, T. Ogita, S. Oishi, Accurate floating-point summation, SIAM J. Sci. Comput. 31 (2008), algorithm 3.1.
-    """
-    rest = np.array(values, dtype=np.float64)
-    sums = []
-    while largest := float(np.abs(rest).max(initial=0.0)):
-        power = math.ldexp(1.0, math.frexp(largest)[1] + (rest.size + 2).bit_length())
-        leading = (rest + power) - power
-        sums.append(float(leading.sum()))
-        rest -= leading
-    return math.fsum(sums)
-
-
 def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:
     """Return the values of a side at the points of the coarse grid; a number stays a number."""
     if values.ndim == 0:
@@ -402,14 +433,15 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
     return values
 
 
+def _checked_reaction(reaction: Any) -> float:
+    return checked_number("reaction", reaction, "a finite number", lambda c: True)
+
+
 def _reaction_field(reaction: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
     field = finite_array(reaction, "reaction").astype(np.float64)
     if field.shape not in ((), shape):
         raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
-    if (field < 0.0).any():
-        index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
-        raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
     return field.ravel()[0] if (field == field.ravel()[0]).all() else field
 
 

@@ -47,6 +47,7 @@ def solve(
     coefficient: Any = None,
     mask: ArrayLike | None = None,
     outside: ArrayLike = 0.0,
+    order: Literal[2, 4] = 2,
     channels: Literal["last"] | None = None,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
@@ -64,7 +65,7 @@ def solve(
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64. Colors of a
         picture are no third axis: see `channels`.
-    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside
+    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside, order
         The problem: as of `Poisson`.
     channels : None or "last"
         "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
@@ -88,7 +89,8 @@ def solve(
     start : "fmg" or "zero"
         Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
     accelerate : "auto", "cg" or None
-        Conjugate gradients with one symmetric cycle as preconditioner.
+        Conjugate gradients with one symmetric cycle as preconditioner; "auto" takes them where coefficients vary and for order
+        4, and minimal residuals (GMRES) for a reaction below zero.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned.
@@ -133,7 +135,7 @@ def solve(
     run = solve_with if channels is None else _solve_channels
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
-        "coefficient": coefficient, "mask": mask, "outside": outside,
+        "coefficient": coefficient, "mask": mask, "outside": outside, "order": order,
     }  # fmt: skip
     slots = {
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
@@ -150,6 +152,10 @@ def solve(
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
         prepared = on_problem(cycle, problem)
+    elif problem.order == 4:
+        from .preconditioned import FourthOrderCycle
+
+        prepared = FourthOrderCycle(problem, StencilCycle(problem.of_second_order(), cycle=cycle, **slots))  # type: ignore[arg-type]
     elif problem.varies:
         _refuse_beside(
             "coefficients that vary, and nonlinear reactions, bring their own slots",
