@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 from matplotlib import image
+from PIL import Image
 
 import unigrid
 
@@ -101,6 +102,40 @@ def check_groundwater(example: ModuleType, numbers: dict[str, float]) -> None:
     np.testing.assert_allclose(right, 1.0 / (40 * h + (example.CELLS[1] - 40) * h / 1e3), rtol=1e-6)
 
 
+def check_bratu(example: ModuleType, numbers: dict[str, float]) -> None:
+    largest = [numbers[f"largest u, lambda {strength}"] for strength in ("1", "5", "6.8")]
+    np.testing.assert_allclose(largest, (0.0781, 0.557, 1.325), rtol=2e-3)
+    assert numbers["largest u, lambda 5, hot"] > 2 * numbers["largest u, lambda 5"]
+    assert max(numbers["cycles at 6.8"], numbers["Newton steps at 6.8"]) <= 8
+    assert numbers["residual left beyond the fold"] > 1e-3
+    h = 1 / (example.UNKNOWNS + 1)
+    bump = np.sin(np.pi * h * np.arange(1, example.UNKNOWNS + 1))
+    hot = example.follow((5.0,), "newton", 3 * np.outer(bump, bump))[0].u
+    rim = np.pad(hot, 1)
+    laplace = (4 * hot - rim[:-2, 1:-1] - rim[2:, 1:-1] - rim[1:-1, :-2] - rim[1:-1, 2:]) / h**2
+    np.testing.assert_allclose(laplace, 5 * np.exp(hot), atol=1e-4)
+
+
+def check_heat_equation_over_time(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["most iterations of a step"] <= 6
+    assert numbers["heat lost, of all"] < 1e-6
+    assert numbers["lowest temperature"] > -1e-6
+    assert 0.34 < numbers["highest temperature at the end"] < 1.0  # the mean is 0.32
+    assert numbers["error in the decay of a mode"] < 1e-4
+    assert example.error_of_a_mode(10) > 10 * numbers["error in the decay of a mode"]
+    example.CELLS = (20, 30)
+    a, start = np.where(example.walls(), example.WALL, 1.0), np.random.default_rng(0).random((20, 30))
+    problem = unigrid.Poisson((20, 30), boundary="neumann", centering="cell", lengths=example.LENGTHS, coefficient=a)
+    u, one, at, dt = start.ravel(), scipy.sparse.eye_array(600), 0.0, 1e-3
+    for number, (now, stepped, _) in enumerate(example.stepped(problem, start, 20, dt)):
+        A, at = problem.matrix(), at + dt
+        new, old = (one + dt * A, one) if number < 2 else (one + dt / 2 * A, one - dt / 2 * A)
+        u = scipy.sparse.linalg.spsolve(new.tocsc(), old @ u)
+        assert now == pytest.approx(at)
+        np.testing.assert_allclose(stepped.ravel(), u, atol=1e-6)
+        dt *= 2 if number % example.GROWTH_EVERY == example.GROWTH_EVERY - 1 else 1
+
+
 def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> None:
     own, jacobi, chebyshev, red_black = numbers.values()
     assert own == pytest.approx(chebyshev, rel=1e-3)  # the same polynomial, written twice
@@ -142,6 +177,14 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert_something_is_drawn(tmp_path / "figure.png")
     assert all(np.isfinite(value) for value in numbers.values())
     CHECKS[name](example, numbers)
+
+
+def test_the_animation_has_a_picture_for_each_step(tmp_path: Path) -> None:
+    example = load("heat_equation_over_time")
+    example.CELLS, example.STEPS = (32, 48), 6
+    example.main(tmp_path / "heat.png")
+    with Image.open(tmp_path / "heat.gif") as animation:
+        assert animation.n_frames == 6
 
 
 @needs_torch

@@ -37,13 +37,14 @@ EXEMPT = {
     "steps of the algorithm, which pass numbers to each other": (
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
-        "Smoothing.one_pass(",
+        "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(",
     ),
     "made with a Grid or modules, which checked their numbers": (
-        "StencilOperator(", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
+        "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
     ),
 }  # fmt: skip
 F, PROBLEM = np.ones((9, 9)), unigrid.Poisson((9, 9))
+NONLINEAR = unigrid.Poisson((63, 63), reaction=unigrid.Nonlinear(np.sinh, np.cosh))
 FIVE = [[0, -1, 0], [-1, 4, -1], [0, -1, 0]]
 IMAGES = torch.arange(24 * 64, dtype=torch.uint8).reshape(24, 1, 8, 8)
 DATA = ((IMAGES, torch.arange(24) % 2), (IMAGES, torch.arange(24) % 2))
@@ -114,12 +115,13 @@ ARGUMENTS = {
     "solve(pre)": (COUNT, lambda v: solved(pre=v)),
     "solve(post)": (COUNT, lambda v: solved(post=v)),
     **{
-        f"{kind.__name__}.{method}({name})": (
+        f"{cycle}.{method}({name})": (
             value,
-            lambda v, k=kind, m=method, n=name: type(getattr(k(PROBLEM), m)(F, raise_on_failure=False, **{n: v})),
+            lambda v, c=cycle, m=method, n=name: type(
+                getattr(getattr(unigrid, c)(PROBLEM), m)(F, raise_on_failure=False, **{n: v})
+            ),
         )
-        for kind, methods in ((unigrid.StencilCycle, ("solve", "profile")), (unigrid.GalerkinCycle, ("solve",)))
-        for method in methods
+        for cycle, method in (("StencilCycle", "solve"), ("StencilCycle", "profile"), ("GalerkinCycle", "solve"))
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
@@ -130,6 +132,9 @@ ARGUMENTS = {
     "Poisson(shape)": (COUNT, lambda v: (unigrid.Poisson(v).shape, unigrid.Poisson((v, 9)).shape)),
     "Poisson(lengths)": (REAL, several("lengths")),
     "Poisson(spacing)": (REAL, several("spacing")),
+    "Poisson.with_reaction(reaction)": (REAL, lambda v: PROBLEM.with_reaction(v).reaction),
+    "StencilCycle.with_reaction(reaction)": (REAL, lambda v: unigrid.StencilCycle(PROBLEM).with_reaction(v).problem.reaction),
+    "GalerkinCycle.with_reaction(reaction)": (REAL, lambda v: unigrid.GalerkinCycle(PROBLEM).with_reaction(v).problem.reaction),
     "Poisson(reaction)": (REAL, field(unigrid.Poisson, "reaction", (9, 9))),
     "Dirichlet(value)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Dirichlet(v)).side_values),
     "Neumann(flux)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Neumann(v)).side_values),
@@ -138,6 +143,11 @@ ARGUMENTS = {
     "StencilCycle(max_levels)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, max_levels=v).configuration.max_levels),
     "GalerkinCycle(steps)": (COUNT, lambda v: unigrid.GalerkinCycle(PROBLEM, steps=v).steps),
     "GalerkinCycle(max_levels)": (COUNT, lambda v: len(unigrid.GalerkinCycle(unigrid.Poisson((99, 99)), max_levels=v).levels)),
+    **{
+        f"{name}({argument})": (value, lambda v, name=name, a=argument: getattr(unigrid, name)(NONLINEAR, **{a: v}).shapes)
+        for name in ("FASCycle", "NewtonCycle")
+        for argument, value in {"steps": COUNT, "max_levels": 2}.items()
+    },
     "StencilCycle.replaced(level)": (0, lambda v: repr(unigrid.StencilCycle(PROBLEM).replaced(level=v, smoother="jacobi"))),
     "Smoothing(pre)": (COUNT, lambda v: unigrid.Smoothing(unigrid.Jacobi(), v, unigrid.Jacobi(), 1)),
     "Smoothing(post)": (COUNT, lambda v: unigrid.Smoothing(unigrid.Jacobi(), 1, unigrid.Jacobi(), v)),

@@ -20,7 +20,9 @@ _HOMES = {
     "stencil.galerkin": ["GalerkinCycle"],
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic"],
     "stencil.operator": ["StencilOperator"],
+    "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
     "stencil.problem": ["Poisson"],
+    "stencil.reaction": ["Nonlinear"],
     "stencil.cycle": ["StencilCycle"],
     "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack", "Smoothing"],
     "stencil.transfers": [
@@ -80,8 +82,11 @@ if TYPE_CHECKING:
     from .stencil.kernels.cpu.threads import get_num_threads as get_num_threads
     from .stencil.kernels.cpu.threads import set_num_threads as set_num_threads
     from .stencil.learned import LearnedSmoother as LearnedSmoother
+    from .stencil.nonlinear import FASCycle as FASCycle
+    from .stencil.nonlinear import NewtonCycle as NewtonCycle
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
+    from .stencil.reaction import Nonlinear as Nonlinear
     from .stencil.smoothers import Chebyshev as Chebyshev
     from .stencil.smoothers import GaussSeidel as GaussSeidel
     from .stencil.smoothers import Jacobi as Jacobi

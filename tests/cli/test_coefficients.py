@@ -30,6 +30,12 @@ CASES = {
     "per axis": (["--coefficient", "2,0.5"], lambda k, c, mask, outside: {"coefficient": (2.0, 0.5)}),
     "reaction": (["--reaction", "c.npy"], lambda k, c, mask, outside: {"reaction": c}),
     "number": (["--reaction", "2.5"], lambda k, c, mask, outside: {"reaction": 2.5}),
+    "waves": (["--reaction", "-200"], lambda k, c, mask, outside: {"reaction": -200.0}),
+    "order": (["--order", "4"], lambda k, c, mask, outside: {"order": 4}),
+    "waves of order 4": (
+        ["--order", "4", "--reaction", "-90", "--smoother", "jacobi", "--cycle", "W"],
+        lambda k, c, mask, outside: {"order": 4, "reaction": -90.0, "smoother": "jacobi", "cycle": "W"},
+    ),
     "mask": (["--mask", "mask.npy", "--outside", "1.5"], lambda k, c, mask, outside: {"mask": mask, "outside": 1.5}),
     "picture": (
         ["--mask", "mask.png", "--outside", "outside.npy", "--coefficient", "k.npy", "--smoother", "lines"],
@@ -62,7 +68,10 @@ BAD = {
     "outside": (["--outside", "2"], "give mask too"),
     "text": (["--coefficient", "thick"], "'thick' is not a number, nor a file"),
     "missing": (["--reaction", "no.npy"], "no.npy"),
-    "negative": (["--reaction", "outside.npy"], "reaction must be >= 0 everywhere"),
+    "coarse waves": (["--reaction", "-1e4"], "take 3.4 times as many points per axis, or a smaller k"),
+    "order": (["--order", "3"], "order must be 2 or 4, got 3"),
+    "order of c": (["--order", "4", "--reaction", "c.npy"], "order=4 is for a coefficient and a reaction that are numbers"),
+    "grids of order 4": (["--order", "4", "--plot-hierarchy", "h.png"], "leave it out, or --order"),
     "hierarchy": (["--coefficient", "k.npy", "--plot-hierarchy", "h.png"], "leave it out"),
 }
 

@@ -177,11 +177,22 @@ def test_no_imports_go_round_in_a_circle():
 LAYERS = [
     ("grid.py",),
     ("kernels",),
-    ("operator.py", "coefficients.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
-    ("smoothers.py", "learned.py", "coarse.py"),
+    (
+        "waves.py",
+        "sums.py",
+        "operator.py",
+        "coefficients.py",
+        "coupled.py",
+        "reaction.py",
+        "fourth_order.py",
+        "transfers.py",
+        "problem.py",
+        "convolution.py",
+    ),
+    ("smoothers.py", "learned.py", "coarse.py", "helmholtz.py"),
     ("slots.py", "hierarchy.py"),
-    ("iterations.py", "solving.py", "profile.py"),
-    ("cycle.py", "galerkin.py", "external.py", "solve.py"),
+    ("minimal_residuals.py", "iterations.py", "solving.py", "profile.py"),
+    ("cycle.py", "galerkin.py", "fas.py", "nonlinear.py", "external.py", "preconditioned.py", "solve.py"),
 ]
 
 

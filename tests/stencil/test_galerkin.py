@@ -84,3 +84,25 @@ def test_constants_are_interpolated_exactly_away_from_dirichlet_sides(seed, monk
     for fine, coarse in itertools.pairwise(levels_of(problem, "points", 2, None)):
         assert np.allclose(fine.prolongation(np.ones(coarse.shape)), 1.0, rtol=1e-12)
         assert not coarse.operator.stencil.excess.any()
+
+
+@pytest.mark.parametrize(
+    "boundary", ["dirichlet", "neumann", [(unigrid.Dirichlet(1.0), unigrid.Neumann(2.0)), "periodic"]], ids=str
+)
+def test_full_multigrid_is_the_start(boundary):
+    """Coarse right-hand sides are P^T b; from the coarsest level up, a solution interpolated by P is improved by one cycle."""
+    x, y = np.meshgrid(np.linspace(0, 1, 63), np.linspace(0, 1, 70), indexing="ij")
+    problem = unigrid.Poisson(x.shape, boundary=boundary, coefficient=1.5 + np.sin(5 * x + y))
+    f = problem.compatible(np.sin(2 * np.pi * x) + y**2)
+    cycle = unigrid.GalerkinCycle(problem)
+    b = [problem.operator.integrated(problem.compatible(problem.rhs(f)))[None]]
+    for level in cycle.levels[:-1]:
+        b.append(level.restriction(b[-1]))
+    u = cycle.levels[-1].smoother(None, b[-1], None)
+    for number in reversed(range(len(b) - 1)):
+        u = cycle.cycle(b[number], cycle.levels[number].prolongation(u), at=number)
+    assert np.abs(cycle.nested(f) - u[0]).max() <= 1e-12 * np.abs(u).max()
+    started, from_zero = cycle.solve(f), cycle.solve(f, start="zero")
+    assert started.nested_start
+    assert started.iterations <= from_zero.iterations - (boundary == "dirichlet")
+    assert np.abs(started.u - from_zero.u).max() <= 1e-6 * np.abs(started.u).max()

@@ -58,5 +58,5 @@ def test_its_attributes_are_fixed_and_the_advice_is_one_that_it_can_follow(cycle
 def test_what_takes_no_coefficients_that_vary_says_why(cycle):
     with pytest.raises(TypeError, match="Fourier analysis is of constant coefficients"):
         FourierAnalysis.of(cycle)
-    with pytest.raises(TypeError, match="GalerkinCycle coarsens the operator"):
+    with pytest.raises(TypeError, match="GalerkinCycle coarsens its operator"):
         PROBLEM.coarsened()

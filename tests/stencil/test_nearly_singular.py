@@ -7,7 +7,7 @@ import pytest
 from tiers import pack
 
 import unigrid
-from unigrid.stencil.problem import exact_sum
+from unigrid.stencil.sums import exact_sum
 
 WIDE = np.longdouble
 TINY = [1e-300, 1e-200, 1e-100, 1e-30, 1e-16, 1e-12, 1e-10, 1e-8, 1e-6, 1e-3]

@@ -360,8 +360,8 @@ def _finest(operator: Any, spacing: Any, centering: str | None) -> StencilOnGrid
         raise TypeError("operator must be a problem or a stencil; a StencilCycle goes to FourierAnalysis.of()")
     if isinstance(operator, Poisson) and operator.varies:
         raise TypeError(
-            "Fourier analysis is of constant coefficients, and this problem's are given at every point; "
-            "unigrid.analysis.measured_factor(unigrid.GalerkinCycle(problem)) measures the factor"
+            "Fourier analysis is of constant coefficients, linear and of second order; unigrid.analysis.measured_factor(cycle) "
+            "measures the factor of a cycle for this problem"
         )
     if not isinstance(operator, Poisson):
         return StencilOnGrid.of_bare(operator, spacing, centering)

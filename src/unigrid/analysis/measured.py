@@ -35,8 +35,8 @@ def measured_factor(
 
     Raises
     ------
-    ValueError
-        For counts that are not as above, or if neither a shape nor a cycle with a problem is given.
+    ValueError, TypeError
+        For counts that are not as above, for a nonlinear problem, or if neither a shape nor a cycle with a problem is given.
 
     Examples
     --------
@@ -56,6 +56,8 @@ def measured_factor(
     if not cycles > last:
         raise ValueError(f"cycles must be more than last, and last at least 1; got cycles={shown(cycles)}, last={shown(last)}")
     problem: Any = getattr(cycle, "problem", None)
+    if getattr(problem, "nonlinear", None) is not None:
+        raise TypeError("the factor of a nonlinear cycle depends on u; Solution.rate is that of a solve")
     if shape is None:
         if problem is None:
             raise ValueError(f"a {type(cycle).__name__} has no problem of its own: give the shape of its grid")

@@ -153,7 +153,7 @@ def add_problem_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
     group.add_argument(
-        "--reaction", default="0", metavar="c", help="c >= 0 in -div(a grad u) + c u = f: a number (default 0), or a file"
+        "--reaction", default="0", metavar="c", help="c in -div(a grad u) + c u = f: a number (default 0), or a file"
     )
     group.add_argument(
         "--compatibility", default="error", metavar="WHAT",
@@ -189,7 +189,8 @@ def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
     group.add_argument("--start", default=start, help=f"fmg (full multigrid) or zero; default {start}")
 
 
-def add_coefficient_options(parser: argparse.ArgumentParser) -> None:
+def add_coefficient_options(parser: argparse.ArgumentParser) -> Any:
+    """Add the options, and return their group."""
     group = parser.add_argument_group("coefficients and domains of any shape")
     group.add_argument(
         "--coefficient", metavar="a",
@@ -198,6 +199,7 @@ def add_coefficient_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--mask", metavar="FILE", help="where u is unknown: an array of 0 and 1, or a picture, light there")
     group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
+    return group
 
 
 def add_transfer_options(group: Any) -> None:
@@ -309,6 +311,7 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored:
         given["spacing"] = list(stored)
     with user_errors():
         boundary = boundary_of(arguments.boundary, len(unknowns), reading.format_of(arguments))
+        given["order"] = getattr(arguments, "order", 2)
         problem = Poisson(unknowns, boundary=boundary, **given, **reading.coefficients_of(arguments))
     for axis, (h, own) in enumerate(zip(problem.spacing, stored or (), strict=False)):
         if own is not None and abs(h - own) > SAME_SPACING * own:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..solution import Solution
     from ..stencil.cycle import StencilCycle
     from ..stencil.galerkin import GalerkinCycle
+    from ..stencil.preconditioned import FourthOrderCycle
     from ..stencil.problem import Poisson
 
 SUMMARY = "solve -div(a grad u) + c u = f for an f from a file"
@@ -41,6 +42,7 @@ examples:
   unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1.5:neumann=-2,periodic --centering cell
   unigrid solve f.npz --array source --cycle W --smoother jacobi --omega 0.7 --monitor
   unigrid solve f.csv --boundary neumann --compatibility project --json
+  unigrid solve f.npy --reaction -900 --order 4 -o wave.npy
   unigrid solve points.csv --columns x,y,f --boundary dirichlet=left.npy:dirichlet,periodic -o u.vti
   unigrid solve f.npy --coefficient k.npy --boundary neumann,dirichlet=1:dirichlet=0 --centering cell --plot head.png
   gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
@@ -57,7 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file with the first iterate, of the shape of f; FILE#NAME chooses an array; leaves out full multigrid",
     )
     options.add_problem_options(parser)
-    options.add_coefficient_options(parser)
+    options.add_coefficient_options(parser).add_argument(
+        "--order",
+        type=int,
+        default=2,
+        metavar="N",
+        help="of accuracy: 2 (default), or 4, for smooth f and constant a and c",
+    )
     group = parser.add_argument_group("cycle")
     group.add_argument(
         "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
@@ -89,7 +97,7 @@ class Run:
 
     arguments: argparse.Namespace
     f: NDArray[Any]
-    cycle: StencilCycle | GalerkinCycle
+    cycle: StencilCycle | GalerkinCycle | FourthOrderCycle
     solution: Solution
     seconds: dict[str, float]
 
@@ -128,19 +136,25 @@ def _report_stream(arguments: argparse.Namespace) -> IO[str]:
     return sys.stderr if arguments.output == STREAM else sys.stdout
 
 
-def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | GalerkinCycle:
+def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | GalerkinCycle | FourthOrderCycle:
     """Return the cycle that the options describe, or the one of a trained solver. Raises UsageError."""
     kind = arguments.cycle
     if len(kind) > 1 and (os.path.exists(kind) or os.path.splitext(kind)[1] or os.sep in kind):
         return _trained_cycle(arguments, problem)
-    if problem.varies:
+    if problem.varies and problem.order == 2:
         if arguments.plot_hierarchy:
             raise UsageError("--plot-hierarchy draws the grids of constant coefficients; leave it out")
         smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
         return options.galerkin_cycle_of(problem, kind, smoother, arguments)
     with user_errors():
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
-    return options.cycle_of(problem, kind, smoother, arguments)
+    if problem.order == 2:
+        return options.cycle_of(problem, kind, smoother, arguments)
+    from ..stencil.preconditioned import FourthOrderCycle
+
+    if arguments.plot_hierarchy:
+        raise UsageError("--plot-hierarchy draws the grids of order 2; leave it out, or --order")
+    return FourthOrderCycle(problem, options.cycle_of(problem.of_second_order(), kind, smoother, arguments))
 
 
 def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:
@@ -160,7 +174,9 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
-def _solve(cycle: StencilCycle | GalerkinCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any) -> Solution:
+def _solve(
+    cycle: StencilCycle | GalerkinCycle | FourthOrderCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any
+) -> Solution:
     from ..stencil.solving import SolveOptions
 
     names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads"}  # which holds for the whole process

@@ -178,6 +178,13 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
     return stencil
 
 
+def shifted(stencil: SymmetricStencil, added: Numbers) -> SymmetricStencil:
+    """Return a stencil with more on the diagonal, a box of three axes."""
+    diagonal = stencil.diagonal + added
+    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
+    return stencil._replace(excess=stencil.excess + added, diagonal=diagonal, inverse=inverse)
+
+
 @final
 class SymmetricOperator(Operator):
     """The slot A of a level: a symmetric stencil, in either precision."""
@@ -211,13 +218,14 @@ class Rim(NamedTuple):
     weights: Numbers
 
 
-@final
 class CoupledOperator(Operator):
     """A u with coefficients of their own at every point; `volumes` relates the symmetric form to the discrete equation.
 
     A u = (couplings and excess) u / volumes. Outside of `mask`, A is a multiple of the identity, and no unknown is coupled to
     it: the couplings that lead outside are part of the excess, as at a Dirichlet side.
     """
+
+    order = 2
 
     def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None = None) -> None:
         """`reaction`: c at the unknowns, or a number. `mask`: where there are unknowns; None is everywhere."""
@@ -228,6 +236,20 @@ class CoupledOperator(Operator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+
+    def with_reaction(self, reaction: Numbers) -> CoupledOperator:
+        """Return the operator with another c."""
+        operator = CoupledOperator.__new__(CoupledOperator)
+        operator.__setstate__({**self.__getstate__(), "reaction_field": reaction})
+        return operator
+
+    def share_form(self, other: CoupledOperator) -> Numbers:
+        """Take over the couplings of an operator that differs in c alone; return by how much the diagonals differ, a box."""
+        more: Any = np.broadcast_to(self.reaction_field - other.reaction_field, self.grid.shape)
+        more = self.integrated(more if self.mask is None else np.where(self.mask, more, 0.0))
+        added: Numbers = more.reshape(other.stencil.excess.shape)
+        vars(self)["_form"] = shifted(other.stencil, added), other._form[1]
+        return added
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.grid.shape))
@@ -240,6 +262,11 @@ class CoupledOperator(Operator):
         reaction = self.reaction, float(np.max(self.reaction_field))
         parts = [f"coefficient {_range(*coefficient)}", f"reaction {_range(*reaction)}" if any(reaction) else ""]
         return ", ".join(filter(None, parts))
+
+    @property
+    def linear(self) -> CoupledOperator:
+        """The part that is linear: all of it."""
+        return self
 
     @property
     def reaction(self) -> float:
@@ -385,7 +412,9 @@ class CoupledOperator(Operator):
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """Lower bound of the smallest eigenvalue of A that is not zero; infinity where there is none."""
+        """Lower bound of the smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
+        if self.reaction < 0.0:  # as near to zero as rounding allows
+            return float(np.finfo(np.float64).eps) * self.norm_bound
         return self.grid.smallest_eigenvalue([float(face.min()) for face in self.faces], self.reaction)
 
 

@@ -14,7 +14,7 @@ from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTra
 from ..messages import checked_count, choose, lists_options, plain_number, reject_unknown_keywords, shown
 from ..solution import Solution
 from .grid import real_array
-from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
+from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of, with_reaction
 from .learned import LearnedSmoother
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
@@ -106,8 +106,13 @@ class StencilCycle(Frozen, ProblemCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
+        if problem.order != 2:
+            raise TypeError(f"this problem is of order {problem.order}; unigrid.solve(f, order={problem.order}) has its cycle")
         if problem.varies:
-            raise TypeError("this problem has coefficients that vary, for which unigrid.GalerkinCycle(problem) is the cycle")
+            raise TypeError(
+                "StencilCycle is for linear problems of order 2 with constant coefficients; for this one: "
+                f"unigrid.{problem.cycle_name}(problem)"
+            )
         if max_levels is not None:
             max_levels = checked_count("max_levels", max_levels, 1)
         configuration = Configuration(
@@ -240,6 +245,13 @@ class StencilCycle(Frozen, ProblemCycle):
         pairs = zip(self.own_levels, problems, [*problems[1:], None], strict=True)
         levels = [level.rebound(fine, coarse) for level, fine, coarse in pairs if fine is not None]
         return self._like_this(levels, problem=problem)
+
+    def with_reaction(self, reaction: float) -> StencilCycle:
+        """Return this cycle for another c, slots and transfers kept, for time steps: c = 1/dt. Raises TypeError for arrays."""
+        problem = self.problem.with_reaction(reaction)
+        if problem.varies or problem.has_waves or self.problem.has_waves:  # waves have levels of their own
+            return StencilCycle(problem, **{"cycle": self.kind, **self._keywords({})})
+        return self._like_this(with_reaction(self.own_levels, problem, self.configuration.coarsest), problem=problem)
 
     def symmetric(self) -> StencilCycle:
         """Return this cycle with the adjoint smoother after the correction, so that one cycle is a symmetric operator.

@@ -81,6 +81,10 @@ class ExternalCycle(ProblemCycle):
 
 def on_problem(cycle: MultigridCycle, problem: Poisson) -> ProblemCycle:
     """Return the cycle on a problem, for `solve`: its own hierarchy for the problem where it makes one, else itself."""
+    if problem.nonlinear is not None:
+        raise TypeError(
+            f"a {type(cycle).__name__} is for linear problems; a Nonlinear reaction takes 'V', 'W', 'F' or 'newton'"
+        )
     if isinstance(cycle, SlotsForAnyGrid):
         return cycle.on(problem)
     if not callable(cycle):

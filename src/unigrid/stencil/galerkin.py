@@ -12,16 +12,18 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import MOST_STEPS, VISITS, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
-from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
+from .coupled import SymmetricOperator, halves, matrix_of, shifted, symmetric_stencil
 from .grid import Axis, Dirichlet
+from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
@@ -146,7 +148,7 @@ class Coarsest(Smoother):
 
 
 @final
-class CoupledLevel(SlotLevel):
+class CoupledLevel(SlotLevel, NestedLevel):
     """One level: a symmetric operator, P and R made of it, and its smoothing.
 
     Post-smoothing repeats pre-smoothing, not its adjoint: the cycle is then no symmetric operator, which flexible conjugate
@@ -165,6 +167,15 @@ class CoupledLevel(SlotLevel):
     def shape(self) -> tuple[int, ...]:
         """The grid, as a box of three axes."""
         return self.operator.stencil.excess.shape
+
+    def right_hand_side(self, f: Array) -> Array:
+        return f
+
+    def nested_restriction(self, f: Array) -> Array:
+        return self.restriction(f)
+
+    def nested_prolongation(self, u: Array) -> Array:
+        return self.prolongation(u)  # type: ignore[misc, no-any-return]
 
     def __repr__(self) -> str:
         shape = " x ".join(str(n) for n in self.shape if n > 1) or "1"
@@ -292,6 +303,8 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
     operator = problem.coupled_operator
     fine, stencil = operator.symmetric, operator.stencil
     levels: list[CoupledLevel] = []
+    if problem.has_waves:
+        check_waves(problem)
     sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
     while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
         strong = strong_axes(stencil)
@@ -302,8 +315,12 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
+        if problem.has_waves and is_unresolved(coarse):
+            break
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
         fine, stencil = SymmetricOperator(coarse), coarse
+    if problem.has_waves:
+        check_direct(stencil)
     return [*levels, CoupledLevel(fine, Coarsest(stencil, problem.has_constant_apart), None)]
 
 
@@ -350,6 +367,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
     smoother: str
     steps: int
     max_levels: int | None
+    origin: GalerkinCycle | None  # whose set-up `with_reaction` kept
 
     @reject_unknown_keywords
     def __init__(
@@ -357,13 +375,17 @@ class GalerkinCycle(Frozen, ProblemCycle):
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
+        if problem.nonlinear is not None:
+            raise TypeError(
+                "this problem is nonlinear; unigrid.FASCycle(problem) and unigrid.NewtonCycle(problem) are for those"
+            )
         choose(smoother, SMOOTHERS, "smoother")
         steps = checked_count("steps", steps, most=MOST_STEPS)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
         levels = tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps, max_levels=max_levels,
+            steps=steps, max_levels=max_levels, origin=None,
         )  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -427,18 +449,26 @@ class GalerkinCycle(Frozen, ProblemCycle):
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
         check_arrays(self.problem, b, u)
-        operator = self.problem.coupled_operator
-        box = (1,) * (3 - b.ndim) + b.shape
-        correction = self.cycle(operator.integrated(operator.residual(b, u)).reshape(box)).reshape(b.shape)
+        correction = self.cycle(self._boxed(self.problem.coupled_operator.residual(b, u))).reshape(b.shape)
         return correction if u is None else u + correction
+
+    def _boxed(self, b: Array) -> Array:
+        """Return the right-hand side of the symmetric form, a box of three axes."""
+        return self.problem.coupled_operator.integrated(b).reshape((1,) * (3 - b.ndim) + b.shape)
 
     def once(self, b: Array) -> Array:
         return self(b)
 
-    @property
-    def nests(self) -> bool:
-        """Never: a full multigrid start needs boundary values on coarse levels."""
-        return False
+    def nested(self, f: Array, at: int = 0) -> Array:
+        """Return full multigrid for a source f; right-hand sides, boundary values folded in, are restricted by P^T.
+
+        It is a start that saves up to two iterations of conjugate gradients. It is less exact than the discretization where
+        values on a side are not zero, as P takes them for zero.
+        """
+        if at > 0:
+            return super().nested(f, at)  # type: ignore[no-any-return]
+        b = self.problem.compatible(self.problem.folded(f))
+        return super().nested(self._boxed(b)).reshape(f.shape)  # type: ignore[no-any-return]
 
     @lists_options(SolveOptions)
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
@@ -448,12 +478,49 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """
         return solve_with(self, f, SolveOptions.of(options, GalerkinCycle.solve, "GalerkinCycle.solve"))
 
+    def with_reaction(self, reaction: float | ArrayLike) -> GalerkinCycle:
+        """Return the cycle for another c, with P and the couplings of all levels kept: for time steps, c = 1/dt.
+
+        On coarse levels the change of c is lumped, P^T V 1, as P^T V P is not diagonal; the finest operator is exact. P holds
+        for every c above the one that it was made for, so that where this c is smaller, a first set-up for c = 0 is made, and
+        kept by the cycle that is returned, for all that follow. A reaction below zero, and order 4, have set-ups of their own.
+
+        Examples
+        --------
+        >>> import numpy as np, unigrid
+        >>> problem = unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + 999 * (x > 0.5))
+        >>> step = unigrid.GalerkinCycle(problem).with_reaction(1 / 0.01)
+        >>> step.solve(np.ones((63, 63)) / 0.01).converged
+        True
+        """
+        origin, problem = self.origin or self, self.problem.with_reaction(reaction)
+        same = {"cycle": self.kind, "smoother": self.smoother, "steps": self.steps, "max_levels": self.max_levels}
+        if problem.has_waves or problem.order == 4:  # whose couplings depend on c
+            return GalerkinCycle(problem, **same)  # type: ignore[arg-type]
+        if np.any(problem.operator.reaction_field < origin.problem.operator.reaction_field):
+            origin = GalerkinCycle(problem.with_reaction(0.0), **same)  # type: ignore[arg-type]
+        cycle = GalerkinCycle.__new__(GalerkinCycle)
+        vars(cycle).update(vars(self), problem=problem, levels=_with_reaction(origin, problem), origin=origin)
+        return cycle
+
     def symmetric(self) -> GalerkinCycle:
         """Return this cycle: flexible conjugate gradients do without symmetry."""
         return self
 
     def for_one_pass(self) -> NoReturn:
-        """Refuse: there is no full multigrid here."""
+        """Refuse: a pass of full multigrid is less exact than the discretization here."""
         raise ValueError(
             "rtol='discretization' is one pass of full multigrid, which needs constant coefficients; give a number"
         )
+
+
+def _with_reaction(origin: GalerkinCycle, problem: Poisson) -> tuple[CoupledLevel, ...]:
+    """Return the levels of a cycle for a problem that has more reaction."""
+    added: Any = problem.coupled_operator.share_form(origin.problem.coupled_operator)
+    operator, levels = problem.coupled_operator.symmetric, []
+    for level, below in pairwise(origin.levels):
+        transfers = level.restriction.transfers  # type: ignore[attr-defined]
+        levels.append(CoupledLevel(operator, level.smoother, transfers))  # type: ignore[arg-type]
+        added = coupled.restrict(added, transfers.tables(added.dtype))
+        operator = SymmetricOperator(shifted(below.operator.stencil, added))
+    return (*levels, CoupledLevel(operator, Coarsest(operator.stencil, problem.has_constant_apart), None))

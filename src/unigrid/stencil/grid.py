@@ -315,7 +315,7 @@ class Grid:
         """
         turns = ((2.0 if axis.periodic else 1.0) / axis.length for axis in self.axes if axis.n > 1)
         following = min(((math.pi * turn) ** 2 for turn in turns), default=math.inf)
-        return reaction <= following and all(axis.singular for axis in self.axes)
+        return 0.0 <= reaction <= following and all(axis.singular for axis in self.axes)
 
     def without(self, axis: int) -> tuple[Axis, ...]:
         """Return the other axes: those of the sides at the ends of axis `axis`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..cycle import Descent, Level, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
 from .coarse import DirectSolver, FourierSolver
+from .helmholtz import check_waves
 from .kernels.cpu.fused import FusedSweeps
 from .kernels.cpu.fused_steps import FusedSteps
 from .operator import StencilOperator
@@ -161,11 +162,25 @@ class StencilLevel(Frozen, SlotLevel, NestedLevel):
 
 def levels_of(problem: Poisson, configuration: Configuration) -> tuple[StencilLevel, ...]:
     """Return the levels for a problem, finest first."""
+    if problem.has_waves:
+        check_waves(problem)
     problems = _coarsened(problem, configuration.max_levels)
     levels = [_filled(fine, coarse, configuration) for fine, coarse in pairwise(problems)]
-    coarsest = configuration.coarsest
-    solver = COARSEST[coarsest](problems[-1], problem.operator.norm_bound) if isinstance(coarsest, str) else fitted(coarsest)
-    return (*levels, StencilLevel(problems[-1], None, {"smoother": solver}))
+    coarsest = "fft" if problem.has_waves and configuration.coarsest == "direct" else configuration.coarsest
+    return (*levels, _coarsest(problems[-1], coarsest, problem.operator.norm_bound))
+
+
+def _coarsest(problem: Poisson, solver: str | Smoother, largest: float) -> StencilLevel:
+    smoother = COARSEST[solver](problem, largest) if isinstance(solver, str) else fitted(solver)
+    return StencilLevel(problem, None, {"smoother": smoother})
+
+
+def with_reaction(levels: Sequence[StencilLevel], problem: Poisson, solver: str | Smoother) -> list[StencilLevel]:
+    """Return levels for a problem that differs in c alone, slots kept but for the solver of the coarsest."""
+    problems = [problem, *(level.problem.with_reaction(problem.reaction) for level in levels[1:])]
+    pairs = zip(levels, pairwise(problems), strict=False)
+    finer = [level.replaced(problem=fine, coarser=coarse) for level, (fine, coarse) in pairs]
+    return [*finer, _coarsest(problems[-1], solver, problem.operator.norm_bound)]
 
 
 def _coarsened(problem: Poisson, max_levels: int | None) -> list[Poisson]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..cycle import Operator
 from . import kernels
 from .grid import Grid
+from .waves import nearest_eigenvalue
 
 Array = NDArray[np.floating]
 PRECISIONS = {np.dtype(np.float32), np.dtype(np.float64)}
@@ -35,6 +36,11 @@ class StencilOperator(Operator):
 
     keeps_constants = True  # A 1 = c 1 in the interior
     least = 1.0  # of the coefficient a
+    order = 2
+
+    def with_reaction(self, reaction: float) -> StencilOperator:
+        """Return the operator with another c."""
+        return StencilOperator(self.grid, reaction)
 
     def __reduce__(self) -> tuple[type[StencilOperator], tuple[Grid, float]]:
         return StencilOperator, (self.grid, self.reaction)  # all else follows from them
@@ -101,7 +107,9 @@ class StencilOperator(Operator):
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """The smallest eigenvalue of A that is not zero; infinity where there is none."""
+        """The smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
+        if self.reaction < 0.0:
+            return nearest_eigenvalue(self.grid, self.reaction)
         return self.grid.smallest_eigenvalue([1.0] * self.grid.ndim, self.reaction)
 
     @property

@@ -17,10 +17,14 @@ from .coefficients import checked_coefficient, constants_of
 from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
+from .sums import exact_sum
 from .transfers import lagrange
+from .waves import resolves
 
 if TYPE_CHECKING:
     from scipy import sparse
+
+    from .reaction import Nonlinear
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 MOST_UNKNOWNS = 2**48
@@ -45,8 +49,9 @@ class Poisson:
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
-    reaction : float or array
-        c >= 0: a number, or an array of the shape of f.
+    reaction : float, array or Nonlinear
+        c: a number, or an array of the shape of f; below zero, -k^2, where the grid resolves the waves: k h <= 0.6. Or a
+        function g(u) in place of c u, with its derivative.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
@@ -55,6 +60,9 @@ class Poisson:
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
         What u is where `mask` is False; an array has the shape of f.
+    order : 2 or 4
+        Of accuracy. 4: the compact stencil of 9 or 19 points, for smooth f, coefficients and reactions that are numbers, and
+        at least 5 unknowns along each axis that is not periodic; see `stencil.fourth_order`.
 
     Raises
     ------
@@ -74,7 +82,7 @@ class Poisson:
 
     grid: Grid  # its operator is -Laplace + c: each axis in units of sqrt(a), where coefficients are constant
     box: Grid  # the same points in the user's lengths
-    operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
+    operator: Any  # a StencilOperator, CoupledOperator (coefficients vary) or NonlinearOperator (so is the reaction)
     side_values: SideValues
     mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
     outside: NDArray[np.float64]  # values elsewhere
@@ -88,14 +96,16 @@ class Poisson:
         spacing: float | Sequence[float] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
-        reaction: float | ArrayLike = 0.0,
+        reaction: float | ArrayLike | Nonlinear = 0.0,
         coefficient: Any = None,
         mask: ArrayLike | None = None,
         outside: ArrayLike = 0.0,
+        order: Literal[2, 4] = 2,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
-        c = checked_number("reaction", reaction) if entries_of(reaction) is None else None
+        single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
+        c = _checked_reaction(reaction) if single else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -119,9 +129,17 @@ class Poisson:
         if c is not None and mask is None and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
+        elif any(type(each).__name__ == "Nonlinear" for each in (reaction, coefficient)):
+            from .reaction import operator_of  # imported here: few problems need it
+
+            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.mask)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
             self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+        if order != 2:
+            from .fourth_order import operator_of_order
+
+            self.operator = operator_of_order(order, self.operator)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -146,11 +164,32 @@ class Poisson:
         problem.mask, problem.outside = None, np.zeros(())
         return problem
 
+    def with_reaction(self, reaction: float | ArrayLike) -> Poisson:
+        """Return the problem with another c, as of `Poisson`.
+
+        Examples
+        --------
+        >>> import unigrid
+        >>> unigrid.Poisson((9, 9)).with_reaction(2.0).reaction
+        2.0
+        """
+        problem = Poisson.__new__(Poisson)
+        vars(problem).update(self.__getstate__())
+        is_number = entries_of(reaction) is None
+        field: Any = _checked_reaction(reaction) if is_number else _reaction_field(reaction, self.shape)
+        varies = self.varies or np.ndim(field) > 0
+        problem.operator = (self.coupled_operator if varies else self.operator).with_reaction(field)
+        return problem
+
+    def of_second_order(self) -> Poisson:
+        """Return the problem with the same constant coefficients and boundary values, discretized to second order."""
+        return Poisson._of(self.grid, self.reaction, self.side_values)
+
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
         """The operator in the symmetric form of couplings, constant coefficients too."""
-        if isinstance(self.operator, CoupledOperator):
-            return self.operator
+        if self.varies:
+            return self.operator.linear  # type: ignore[no-any-return]
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -160,14 +199,16 @@ class Poisson:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
         lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
-        reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        reaction = f", reaction {self.nonlinear or format(self.reaction, '.4g')}" if self.nonlinear or self.reaction else ""
         a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
         coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
-        if self.varies:
-            coefficient, reaction = f", {self.coupled_operator.words}", ""
+        if self.varies and self.order == 2:
+            coefficient = f", {self.coupled_operator.words}"
+            reaction = f", reaction {self.nonlinear}" if self.nonlinear else ""
+        order = f", order {self.order}" if self.order != 2 else ""
         shape = " x ".join(map(str, self.shape))
         centering = self.grid.axes[0].centering
-        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}>"
+        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}{order}>"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -186,8 +227,13 @@ class Poisson:
 
     @property
     def reaction(self) -> float:
-        """The coefficient c >= 0 of u."""
+        """The coefficient c of u; the least one, where it varies."""
         return self.operator.reaction
+
+    @property
+    def order(self) -> int:
+        """The order of accuracy, 2 or 4."""
+        return self.operator.order  # type: ignore[no-any-return]
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -198,7 +244,12 @@ class Poisson:
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
         ends = all(axis.singular for axis in self.grid.axes)
-        return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
+        return ends and not self._has_given_values and self.operator.keeps_constants and self.reaction == 0.0
+
+    @cached_property
+    def has_waves(self) -> bool:
+        """Whether c is below zero somewhere, with which A may be indefinite."""
+        return self.reaction < 0.0
 
     @cached_property
     def has_constant_apart(self) -> bool:
@@ -240,8 +291,8 @@ class Poisson:
         """
         from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
 
-        if isinstance(self.operator, CoupledOperator):
-            return self.operator.matrix()
+        if self.varies:
+            return self.operator.matrix()  # type: ignore[no-any-return]
         identities = [sparse.eye_array(n) for n in self.shape]
         matrix = self.reaction * sparse.eye_array(self.grid.size)
         for number, axis in enumerate(self.grid.axes):
@@ -266,22 +317,24 @@ class Poisson:
         """Return `rhs(f)`, but f itself, not a copy, where every boundary value is zero."""
         if self.homogeneous:
             return f
+        if self.order == 4:
+            return self.operator.right_hand_side(f, self.side_values)  # type: ignore[no-any-return]
         b = np.array(f, order="C")
         for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
             along = np.moveaxis(b, number, 0)
             for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
-                if value.any() and isinstance(self.operator, CoupledOperator):
-                    self.operator.fold(b, number, end, value)
+                if value.any() and self.varies:
+                    self.operator.linear.fold(b, number, end, value)
                 elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         if self.mask is not None:
-            self.operator.fold_outside(b, np.broadcast_to(self.outside, self.shape))
+            self.operator.linear.fold_outside(b, np.broadcast_to(self.outside, self.shape))
         return b
 
     @cached_property
     def homogeneous(self) -> bool:
-        """Whether every boundary value is zero, and there are unknowns everywhere."""
-        return self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
+        """Whether b is f: every boundary value is zero, there are unknowns everywhere, and no order 4 averages f."""
+        return self.order == 2 and self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""
@@ -317,17 +370,30 @@ class Poisson:
     @property
     def varies(self) -> bool:
         """Whether the operator has coefficients of its own at every point."""
-        return isinstance(self.operator, CoupledOperator)
+        return not isinstance(self.operator, StencilOperator)
+
+    @property
+    def nonlinear(self) -> Nonlinear | None:
+        """The reaction g(u), where it is not linear."""
+        return getattr(self.operator, "nonlinear", None)
+
+    @property
+    def cycle_name(self) -> str:
+        """The cycle that is made for problems of this kind."""
+        return "FASCycle" if self.nonlinear else "GalerkinCycle" if self.varies else "StencilCycle"
 
     def coarsened(self) -> Poisson | None:
-        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
+        """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left, or
+        where that grid does not resolve the waves of a reaction below zero.
 
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
         if self.varies:
-            raise TypeError("coefficients that vary have no coarser problem; unigrid.GalerkinCycle coarsens the operator")
+            raise TypeError(f"this problem has no coarser one; unigrid.{self.cycle_name} coarsens its operator")
         grid = self.grid.coarsened()
         if grid is None:
+            return None
+        if self.has_waves and not resolves(grid, self.reaction):
             return None
         values = tuple(
             tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
@@ -359,23 +425,6 @@ def _rescaled_fluxes(values: SideValues, box: Grid, grid: Grid) -> SideValues:
     )
 
 
-def exact_sum(values: NDArray[Any]) -> float:
-    """Return the sum of an array, rounded once.
-
-    Adding a large power of two and taking it off again splits off the leading bits of all values, whose sum is exact.
-
-    Source: S. Rump, T. Ogita, S. Oishi, Accurate floating-point summation, SIAM J. Sci. Comput. 31 (2008), algorithm 3.1.
-    """
-    rest = np.array(values, dtype=np.float64)
-    sums = []
-    while largest := float(np.abs(rest).max(initial=0.0)):
-        power = math.ldexp(1.0, math.frexp(largest)[1] + (rest.size + 2).bit_length())
-        leading = (rest + power) - power
-        sums.append(float(leading.sum()))
-        rest -= leading
-    return math.fsum(sums)
-
-
 def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:
     """Return the values of a side at the points of the coarse grid; a number stays a number."""
     if values.ndim == 0:
@@ -387,14 +436,15 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
     return values
 
 
-def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _checked_reaction(reaction: Any) -> float:
+    return checked_number("reaction", reaction, "a finite number", lambda c: True)
+
+
+def _reaction_field(reaction: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
     field = finite_array(reaction, "reaction").astype(np.float64)
     if field.shape not in ((), shape):
         raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
-    if (field < 0.0).any():
-        index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
-        raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
     return field.ravel()[0] if (field == field.ravel()[0]).all() else field
 
 

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import MultigridCycle, Prolongation, Restriction, Smoother
+from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
 from ..messages import choose, lists_options
 from ..solution import Solution
@@ -25,6 +25,9 @@ from .problem import Poisson
 from .smoothers import SMOOTHERS, Smoothing
 from .solving import ProblemCycle, SolveOptions, solve_with
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
+
+if TYPE_CHECKING:
+    from .reaction import Nonlinear
 
 Array = NDArray[np.floating]
 KEPT = 16  # hierarchies
@@ -40,10 +43,11 @@ def solve(
     spacing: float | Sequence[float] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
-    reaction: float | ArrayLike = 0.0,
+    reaction: float | ArrayLike | Nonlinear = 0.0,
     coefficient: Any = None,
     mask: ArrayLike | None = None,
     outside: ArrayLike = 0.0,
+    order: Literal[2, 4] = 2,
     channels: Literal["last"] | None = None,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
@@ -54,14 +58,14 @@ def solve(
     prolongation: str | TransferRecipe | Prolongation = "linear",
     **options: Any,
 ) -> Solution:
-    """Solve -div(a grad u) + c u = f on a box in 1-D, 2-D or 3-D by multigrid.
+    """Solve -div(a grad u) + c u = f, or + g(u) in place of c u, on a box in 1-D, 2-D or 3-D by multigrid.
 
     Parameters
     ----------
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64. Colors of a
         picture are no third axis: see `channels`.
-    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside
+    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside, order
         The problem: as of `Poisson`.
     channels : None or "last"
         "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
@@ -69,12 +73,14 @@ def solve(
         Where to begin; replaces `start`. Never changed.
     rtol, atol : float
         Stop when ||b - A u|| <= max(rtol ||b||, atol), plain 2-norm, b the right-hand side with boundary values folded in.
+        Where the reaction is `Nonlinear`, relative to the residual of u = 0, ||b - g(0)||, in place of ||b||.
         `rtol=None` is 1e-8 in float64 and 1e-4 in float32, or what rounding allows if that is larger.
         `rtol="discretization"` is one pass of full multigrid. Where f is smooth, more cycles bring u little nearer to the exact
         solution: the error is that of the discretization and at most 15 % more (measured, float64, default smoothing).
     maxiter : int
         Most iterations; a full-multigrid start is the first.
-    cycle : "V", "W", "F" or a MultigridCycle
+    cycle : "V", "W", "F", "newton" or a MultigridCycle
+        "newton" is for a reaction that is `Nonlinear`: steps of a `NewtonCycle` in place of cycles of a `FASCycle`.
         A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
         `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
         `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
@@ -83,7 +89,8 @@ def solve(
     start : "fmg" or "zero"
         Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
     accelerate : "auto", "cg" or None
-        Conjugate gradients with one symmetric cycle as preconditioner.
+        Conjugate gradients with one symmetric cycle as preconditioner; "auto" takes them where coefficients vary and for order
+        4, and minimal residuals (GMRES) for a reaction below zero.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned.
@@ -128,7 +135,7 @@ def solve(
     run = solve_with if channels is None else _solve_channels
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
-        "coefficient": coefficient, "mask": mask, "outside": outside,
+        "coefficient": coefficient, "mask": mask, "outside": outside, "order": order,
     }  # fmt: skip
     slots = {
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
@@ -136,7 +143,7 @@ def solve(
     }  # fmt: skip
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
-    if isinstance(cycle, (StencilCycle, GalerkinCycle)):
+    if isinstance(cycle, ProblemCycle):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
     given, f = f, real_array(f, "f")
@@ -145,17 +152,34 @@ def solve(
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
         prepared = on_problem(cycle, problem)
+    elif problem.order == 4:
+        from .preconditioned import FourthOrderCycle
+
+        prepared = FourthOrderCycle(problem, StencilCycle(problem.of_second_order(), cycle=cycle, **slots))  # type: ignore[arg-type]
     elif problem.varies:
         _refuse_beside(
-            "coefficients that vary bring their own slots", {name: slots[name] for name in slots if name != "smoother"}
+            "coefficients that vary, and nonlinear reactions, bring their own slots",
+            {name: slots[name] for name in slots if name != "smoother"},
         )
-        prepared = GalerkinCycle(problem, cycle=cycle, smoother="auto" if smoother is None else smoother)  # type: ignore[arg-type]
+        prepared = _coupled_cycle(problem, cycle, "auto" if smoother is None else smoother)
     elif all(isinstance(slot, VALUES) for slot in slots.values()):
         prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
         prepared = prepared if problem.homogeneous else prepared.rebound(problem)
     else:  # an object of the user's own may change, and may hold arrays
         prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
     return run(prepared, f, chosen)
+
+
+def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any) -> ProblemCycle:
+    """Return black box multigrid for a problem, or one of the cycles that are made of it for nonlinear ones."""
+    if problem.nonlinear is None:
+        return GalerkinCycle(problem, cycle=cycle, smoother=smoother)
+    from .nonlinear import FASCycle, NewtonCycle
+
+    choose(cycle, (*VISITS, "newton"), "cycle")
+    if cycle == "newton":
+        return NewtonCycle(problem, smoother=smoother)
+    return FASCycle(problem, cycle=cycle, smoother=smoother)
 
 
 def _solve_channels(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:

@@ -31,6 +31,8 @@ ROUND_OFF = 0.5
 # part of the mean of what they add to |b|, over the intervals of an axis. Measured 2.9e-3 at n = 8 for smooth fluxes, falling
 # as h^2; of fluxes that jump it falls as h. A source alone has no such defect: its mean is zero but for rounding.
 FLUX_DEFECT = 0.25
+# Beside an eigenvalue u is so large that its rounding leaves a residual as large as b: of that at most this part is excused.
+EXCUSED_BESIDE_EIGENVALUES = 1e-4
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 # Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, full multigrid in
 # any precision leaves 2e-3, and rounding 1.4e-5 (1023^2) to 5.6e-5 (4095^2); of a smooth source, rounding leaves 6e-3 (1023^2).
@@ -118,6 +120,7 @@ class ProblemCycle(MultigridCycle):
     problem: Poisson
     is_stencil: bool  # whether its levels hold this backend's arrays, of any precision
     accelerated = False  # whether accelerate="auto" is conjugate gradients
+    solves_itself = False  # whether `solve_one` is the way to a solution
 
     @abstractmethod
     def __call__(self, b: Array, u: Array | None = None) -> Array:
@@ -126,6 +129,10 @@ class ProblemCycle(MultigridCycle):
     def once(self, b: Array) -> Array:
         """Return one cycle from zero for A u = b; the constant, where it is found apart, is left out."""
         return self.cycle(b)
+
+    def solve_one(self, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
+        """Solve for one source, where the iteration is not one for A u = b."""
+        raise NotImplementedError
 
     @abstractmethod
     def symmetric(self) -> ProblemCycle:
@@ -157,6 +164,8 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
     f = _source(cycle.problem, f)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)
+    if options.is_one_pass and cycle.problem.has_waves:
+        raise ValueError("rtol='discretization' is one pass of full multigrid, for reactions >= 0; give a number for rtol")
     cycle = cycle.for_one_pass() if options.is_one_pass else cycle
     solve = _solve_one if f.shape == cycle.problem.shape else _solve_stack
     solution = limited_to(options.threads).run(solve, cycle, f, u0, tolerance, options)
@@ -203,6 +212,8 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
 
 def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
     """Solve for one source."""
+    if cycle.solves_itself:
+        return cycle.solve_one(f, u, tolerance, options)
     problem, operator = cycle.problem, cycle.problem.operator
     may_mix = prefers_mixed(cycle, f.dtype, options)
     right = _right_hand_side(problem, f, options.compatibility, may_mix)
@@ -227,9 +238,19 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     if problem.mask is not None:
         solution = replace(solution, u=problem.filled(solution.u))
     failed = not solution.converged and solution.reason is not Reason.STOPPED
-    parts = solution.message, "Precision: mixed." if mixed else "", right.note, cycle.failure_note() if failed else ""
+    parts = solution.message, "Precision: mixed." if mixed else "", right.note, _failure_note(cycle) if failed else ""
     notes = " ".join(each for each in parts if each)
     return replace(solution, message=notes)
+
+
+def _failure_note(cycle: ProblemCycle) -> str:
+    """Return what the user should know where the iteration fails: of the cycle, and of the problem."""
+    if cycle.problem.has_waves:
+        return (
+            "With a reaction below zero, -k^2, there is no unique solution where k^2 is an eigenvalue: change k a little, or "
+            "take a finer grid where waves cross the box many times."
+        )
+    return cycle.failure_note()
 
 
 def _with_constant(solution: Solution, problem: Poisson, right: RightHandSide, tolerance: Tolerance) -> Solution:
@@ -271,13 +292,12 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -
 
 def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteration:
     """Return the iteration in the precision of the run's arrays."""
-    by_gradients = options.accelerate == "cg" or (options.accelerate == "auto" and cycle.accelerated)
-    if cycle.is_stencil and not by_gradients:
-        return Cycles(cycle, run)
     problem = run.problem
-    step: Callable[[Array, Array | None], Array] = cycle
-    if by_gradients:
-        step = ConjugateGradients(problem.operator, cycle.symmetric().once, problem.centered)
+    by_default = options.accelerate == "auto" and (cycle.accelerated or problem.has_waves)
+    accelerated = options.accelerate == "cg" or by_default
+    if cycle.is_stencil and not accelerated:
+        return Cycles(cycle, run)
+    step = _accelerated(cycle, options) if accelerated else cycle
 
     @np.errstate(**QUIET)
     def iteration(b: Array, u: Array | None) -> Array:
@@ -291,12 +311,28 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteratio
     return Repeated(iteration, system, nested if run.nested else None)
 
 
+def _accelerated(cycle: ProblemCycle, options: SolveOptions) -> Callable[[Array, Array | None], Array]:
+    """Return one iteration with a cycle as preconditioner: of conjugate gradients, or where A may be indefinite, of GMRES."""
+    problem = cycle.problem
+    if problem.has_waves:
+        if options.accelerate == "cg":
+            raise ValueError(
+                "accelerate='cg' needs a positive definite problem, which a reaction below zero need not leave; leave it out"
+            )
+        from .minimal_residuals import MinimalResiduals
+
+        return MinimalResiduals(problem.operator, cycle)
+    return ConjugateGradients(problem.operator, cycle.symmetric().once, problem.centered)
+
+
 def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
     """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
     if b.dtype != np.float64:
         raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
     if problem.varies:
         raise ValueError("precision='mixed' is for constant coefficients; leave it out")
+    if problem.has_waves:
+        raise ValueError("precision='mixed' is for reactions >= 0; leave it out")
     size = b_norm / math.sqrt(b.size)
     if not holds_in_single(problem, size):
         raise ValueError(
@@ -330,6 +366,7 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
         and options.accelerate != "cg"
         and not options.is_one_pass
         and options.maxiter > 1
+        and not cycle.problem.has_waves
         and dtype == np.float64
         and grid.size >= MIXED_FROM.get(grid.ndim, math.inf)
         and cycle.is_stencil
@@ -419,7 +456,8 @@ def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
     """Return the residual that remains when u and b are exact but for rounding."""
-    return _round_off_of(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
+    level = _round_off_of(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
+    return min(level, EXCUSED_BESIDE_EIGENVALUES * b_norm) if problem.has_waves else level
 
 
 def _round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
@@ -433,6 +471,8 @@ def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None
     allowed = rounding * problem.mean(np.abs(b))
     if not problem.homogeneous:
         allowed += FLUX_DEFECT / min(axis.intervals for axis in axes) * problem.mean(np.abs(b - f))
+    if problem.order == 4:  # whose b has the mean of f to a higher order than f has it itself
+        allowed += problem.mean(np.abs(problem.operator.averaged(f) - f))
     if abs(mean) <= allowed:
         return
     halved = any(axis.centering == "vertex" and not axis.periodic for axis in axes)

@@ -1,0 +1,70 @@
+"""The cycle of second order as a preconditioner for the discretization of fourth order."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..solution import Solution
+from .cycle import StencilCycle
+from .hierarchy import Frozen
+from .problem import Poisson
+from .solving import ProblemCycle, SolveOptions, solve_with
+
+Array = NDArray[np.floating]
+SHARED = ("name", "title", "shapes", "pre", "post", "smoother", "post_smoother", "work_units", "operator_complexity")
+
+
+@final
+class FourthOrderCycle(Frozen, ProblemCycle):
+    """u <- u + M (b - A u), with A of fourth order and M one cycle for the same problem of second order.
+
+    The eigenvalues of A are 2/3 to 1 of those of second order, in 3-D 1/3 to 1. So conjugate gradients take 9 iterations to
+    1e-8 in 2-D and 14 in 3-D. Black box multigrid of the stencil itself takes 5 iterations and, at 1023^2, 3.6 times as long
+    (3-D: 2.3).
+    """
+
+    is_stencil = False
+    accelerated = True
+    cycled: StencilCycle
+
+    def __init__(self, problem: Poisson, cycled: StencilCycle) -> None:
+        """`cycled`: of `problem.of_second_order()`."""
+        vars(self).update(problem=problem, cycled=cycled, levels=cycled.levels, kind=cycled.kind)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what this cycle has in common with that of second order."""
+        if name not in SHARED:
+            raise AttributeError(f"a FourthOrderCycle has no {name!r}")
+        return getattr(self.cycled, name)
+
+    def __call__(self, b: Array, u: Array | None = None) -> Array:
+        """Return u after one cycle for A u = b."""
+        correction = self.once(self.problem.operator.residual(b, u))
+        return correction if u is None else u + correction
+
+    def once(self, b: Array) -> Array:
+        return self.cycled.once(b)
+
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+        """Return the Solution for a source f. Options as of `unigrid.solve`."""
+        return solve_with(self, f, SolveOptions.of(options, StencilCycle.solve, "StencilCycle.solve"))
+
+    def symmetric(self) -> FourthOrderCycle:
+        """Return this cycle: flexible conjugate gradients do without symmetry."""
+        return self
+
+    @property
+    def nests(self) -> bool:
+        """Whether full multigrid of second order gives the start."""
+        return self.cycled.nests
+
+    def nested(self, f: Array, at: int = 0) -> Array:
+        """Return full multigrid of second order."""
+        return self.cycled.nested(f, at)
+
+    def for_one_pass(self) -> NoReturn:
+        """Refuse: one pass of full multigrid is of second order."""
+        raise ValueError("rtol='discretization' is one pass of full multigrid, which is of order 2; give a number for rtol")
