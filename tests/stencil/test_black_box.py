@@ -76,6 +76,24 @@ def test_a_single_large_excess_is_part_of_the_coarse_ones_around(place):
     assert np.allclose(coarse.excess.ravel(), sums, rtol=1e-12, atol=1e-12 * stencil.couplings.max())
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_number_of_threads_changes_nothing(seed, monkeypatch):
+    """Each thread has slabs of its own, however few, and those at their ends need the weights of others."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(4, 50))
+    stencil, points = drawn_level(rng, [(n, 19), (n, 5, 7)][seed % 2], seed // 2 % 2)
+    transfer, coarse = coarsened(stencil, points)
+    monkeypatch.setattr("unigrid.stencil.kernels.cpu.threads.PARALLEL_FROM", 1)
+    threads = unigrid.get_num_threads()
+    try:
+        unigrid.set_num_threads(3)
+        same_transfer, same_coarse = coarsened(stencil, points)
+    finally:
+        unigrid.set_num_threads(threads)
+    for one, other in zip([*transfer, *coarse], [*same_transfer, *same_coarse], strict=True):
+        assert np.array_equal(one, other)
+
+
 def neighbors_of(stencil, x):
     """Return the offsets of the neighbors of a point, and its couplings to them."""
     shape, found = np.array(stencil.excess.shape), []
