@@ -176,10 +176,10 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
     for axis, n in enumerate(shape):
         ends = [own.take(0 if step < 0 else -1, axis) for own, step in zip(couplings, offsets[:, axis], strict=True) if step]
         seams[axis] = n > 1 and n % 2 and any(end.any() for end in ends)
-    diagonal, inverse = empty(shape, excess.dtype), empty(shape, excess.dtype)
-    stencil = SymmetricStencil(offsets, couplings, excess, diagonal, inverse, before, after, seams)
-    over_slabs(lambda first, last: loops.finish(diagonal, inverse, stencil, first, last), slab_count(excess), excess.size)
-    return stencil
+    made = empty(shape, excess.dtype), empty(shape, excess.dtype)
+    stencil = SymmetricStencil(offsets, couplings, excess, *made, before, after, seams, np.zeros(4))
+    parts = over_slabs(lambda first, last: loops.finish(*made, stencil, first, last), slab_count(excess), excess.size)
+    return stencil._replace(shares=np.append(np.sum(parts, axis=0)[:3], np.min(parts, axis=0)[3]))
 
 
 @final
