@@ -8,7 +8,7 @@ from scipy import sparse
 
 import unigrid
 from unigrid.stencil.coupled import matrix_of
-from unigrid.stencil.galerkin import _coarse_points, coarsened
+from unigrid.stencil.galerkin import coarse_points, coarsened
 
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet")]
 
@@ -26,7 +26,7 @@ def drawn_level(rng, shape, levels):
     axes = [None] * (3 - len(shape)) + list(problem.grid.axes)
     for number in range(levels + 1):
         chosen = rng.random(3) < 0.8
-        points = [_coarse_points(n, axis, each) for n, axis, each in zip(stencil.excess.shape, axes, chosen, strict=True)]
+        points = [coarse_points(n, axis, each) for n, axis, each in zip(stencil.excess.shape, axes, chosen, strict=True)]
         if number == levels:
             return stencil, points
         stencil = coarsened(stencil, points)[1]
@@ -69,7 +69,7 @@ def test_a_single_large_excess_is_part_of_the_coarse_ones_around(place):
     reaction[1, place] = 1e6
     problem = unigrid.Poisson((2, 700), boundary="neumann", coefficient=np.ones((2, 700)), reaction=reaction)
     stencil = problem.coupled_operator.stencil
-    points = [_coarse_points(n, axis, True) for n, axis in zip(stencil.excess.shape, [None, *problem.grid.axes], strict=True)]
+    points = [coarse_points(n, axis, True) for n, axis in zip(stencil.excess.shape, [None, *problem.grid.axes], strict=True)]
     transfer, coarse = coarsened(stencil, points)
     P = matrix_of_transfer(transfer, points)
     sums = P.T @ (matrix_of(stencil) @ (P @ np.ones(P.shape[1])))

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Operator
-from ..messages import checked_number, plain_number
 from . import kernels
+from .coefficients import constants_of
 from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .kernels.cpu.primitives import slab_count
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
+LEAST, MOST = 1e-100, 1e100  # of coefficients: products with 1/h^2, and squares in norms, neither vanish nor overflow
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
 
 
@@ -60,20 +61,15 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
 
 
-def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
-    """Return the coefficient of each axis, given as a number or as one per axis; None for what varies. Raises ValueError."""
-    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * ndim
-    if len(entries) != ndim or any(plain_number(each) is None for each in entries):
-        return None
-    return [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
-
-
 def positive(values: Any, name: str) -> Numbers:
     """Return values as float64. Raises ValueError with the first place where they are not finite and above zero."""
     array = finite_array(values, name).astype(np.float64, copy=False)
-    if not (array > 0.0).all():
-        index = tuple(int(i) for i in np.argwhere(~(array > 0.0))[0])
-        raise ValueError(f"{name} must be > 0 everywhere, but {name}{list(index) if index else ''} is {array[index]:.6g}")
+    if array.size and not (array.min() >= LEAST and array.max() <= MOST):
+        wrong, rule = array <= 0.0, "> 0"
+        if not wrong.any():
+            wrong, rule = (array < LEAST) | (array > MOST), f"from {LEAST:.0e} to {MOST:.0e}"
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} must be {rule} everywhere, but {name}{list(index) if index else ''} is {array[index]:.6g}")
     return array
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
-from ..messages import checked_count, choose, reject_unknown_keywords
+from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
+from ..solution import Solution
 from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .hierarchy import Frozen
@@ -29,7 +31,7 @@ from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty, zeros
 from .problem import Poisson
 from .smoothers import own_copy
-from .solving import ProblemCycle, SolveOptions, solve_with
+from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
@@ -178,7 +180,7 @@ class Points1D(NamedTuple):
     periodic: bool
 
 
-def _coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
+def coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
     """Return the coarse points of an axis of n points; `axis` is the finest grid's, for its sides."""
     periodic = axis is not None and axis.periodic
     if not coarsen:
@@ -298,7 +300,7 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             break
         by_lines = smoother == "lines" or (smoother == "auto" and needs_lines(stencil, strong))
         points = [
-            _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
+            coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
@@ -348,6 +350,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
     levels: tuple[CoupledLevel, ...]
     smoother: str
     steps: int
+    max_levels: int | None
 
     @reject_unknown_keywords
     def __init__(
@@ -361,8 +364,17 @@ class GalerkinCycle(Frozen, ProblemCycle):
         levels = tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps,
+            steps=steps, max_levels=max_levels,
         )  # fmt: skip
+
+    def __reduce__(self) -> Any:
+        options: dict[str, Any] = {
+            "cycle": self.kind,
+            "smoother": self.smoother,
+            "steps": self.steps,
+            "max_levels": self.max_levels,
+        }
+        return partial(GalerkinCycle, **options), (self.problem,)  # the factors of the coarsest level cannot be pickled
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {level!r}" for level in self.levels)
@@ -415,6 +427,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
+        check_arrays(self.problem, b, u)
         operator = self.problem.coupled_operator
         box = (1,) * (3 - b.ndim) + b.shape
         correction = self.cycle(operator.integrated(operator.residual(b, u)).reshape(box)).reshape(b.shape)
@@ -428,8 +441,12 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Never: a full multigrid start needs boundary values on coarse levels."""
         return False
 
-    def solve(self, f: Any, **options: Any) -> Any:
-        """Return the Solution for a source f. Options as of `unigrid.solve`."""
+    @lists_options(SolveOptions)
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+        """Return the Solution for a source f; leading axes of f are independent right-hand sides.
+
+        Options as of `unigrid.solve`.
+        """
         return solve_with(self, f, SolveOptions.of(options, GalerkinCycle.solve, "GalerkinCycle.solve"))
 
     def symmetric(self) -> GalerkinCycle:
