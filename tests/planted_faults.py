@@ -178,7 +178,9 @@ FAULTS = [
     *_in(
         "kernels/cpu/compiled/black_box.py", COEFFICIENTS,
         ("_sum_across", "place - d2", "place + d2"),
-        ("_divide", "low[k] + high[k] == abs", "low[k] - high[k] == abs"),
+        ("_add_missing", "low[k] + high[k] == abs", "low[k] - high[k] == abs"),
+        ("set_up", "first + MARGIN", "first"),
+        ("set_up", "begin - count + 1", "begin"),
         ("_divide", "0.5 * total[k]", "5.0 * total[k]"),
         ("_add_defects", "place + c", "place - c"),
         ("_mark", "(chunk - 1) % chunks", "chunk"),

@@ -76,6 +76,45 @@ def test_a_single_large_excess_is_part_of_the_coarse_ones_around(place):
     assert np.allclose(coarse.excess.ravel(), sums, rtol=1e-12, atol=1e-12 * stencil.couplings.max())
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_number_of_threads_changes_nothing(seed, monkeypatch):
+    """Each thread has slabs of its own, however few, and those at their ends need the weights of others."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(4, 50))
+    stencil, points = drawn_level(rng, [(n, 19), (n, 5, 7)][seed % 2], seed // 2 % 2)
+    transfer, coarse = coarsened(stencil, points)
+    monkeypatch.setattr("unigrid.stencil.kernels.cpu.threads.PARALLEL_FROM", 1)
+    threads = unigrid.get_num_threads()
+    try:
+        unigrid.set_num_threads(3)
+        same_transfer, same_coarse = coarsened(stencil, points)
+    finally:
+        unigrid.set_num_threads(threads)
+    for one, other in zip([*transfer, *coarse[:-1]], [*same_transfer, *same_coarse[:-1]], strict=True):
+        assert np.array_equal(one, other)
+    assert np.allclose(coarse.shares, same_coarse.shares, rtol=1e-13)  # sums over other parts
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shares_are_strengths_of_axes_beside_the_strongest(seed):
+    rng = np.random.default_rng(seed)
+    shape = [(150,), (4, 140), (5, 3, 9)][seed % 3]
+    stencil, _ = drawn_level(rng, shape, seed // 3 % 2)
+    strengths = np.zeros((3, *stencil.excess.shape))
+    for axis in range(3):
+        for side in (1, -1):
+            total = np.zeros(stencil.excess.shape)
+            for offset, couplings in zip(stencil.offsets, stencil.couplings, strict=True):
+                if offset[axis]:
+                    total += couplings if offset[axis] == side else np.roll(couplings, offset, axis=(0, 1, 2))
+            strengths[axis] += np.abs(total)
+    with np.errstate(invalid="ignore"):
+        shares = np.nan_to_num(strengths / strengths.max(axis=0))
+    several = np.array(stencil.excess.shape) > 1
+    least = np.where(strengths.max(axis=0) > 0, shares[several].min(axis=0), 1.0).min()
+    assert np.allclose(stencil.shares, [*shares.sum(axis=(1, 2, 3)), least], rtol=1e-12)
+
+
 def neighbors_of(stencil, x):
     """Return the offsets of the neighbors of a point, and its couplings to them."""
     shape, found = np.array(stencil.excess.shape), []

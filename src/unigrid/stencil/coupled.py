@@ -85,20 +85,20 @@ def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
 
 
 def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
-    a = np.moveaxis(a, number, 0)
-    inner = harmonic(a[:-1], a[1:])
+    faces = empty((*a.shape[:number], axis.n + 1, *a.shape[number + 1 :]), np.float64)
+    halved = np.moveaxis(np.divide(0.5, a, out=empty(a.shape, np.float64)), number, 0)
+    a, along = np.moveaxis(a, number, 0), np.moveaxis(faces, number, 0)
+    inner = np.add(halved[:-1], halved[1:], out=along[1:-1])
+    np.divide(1.0, inner, out=inner)  # the harmonic mean of both, in place: new memory takes longer than the arithmetic
     if axis.periodic:
-        around = harmonic(a[-1:], a[:1])
-        faces = np.concatenate([around, inner, around])
+        along[0] = along[-1] = harmonic(a[-1], a[0])
     else:
-        ends = []
         for end, beside in ((0, min(1, axis.n - 1)), (-1, -min(2, axis.n))):
             if axis.centering == "cell":
-                ends.append(_on_side(a[end], a[beside], 0.5)[None])
+                along[end] = _on_side(a[end], a[beside], 0.5)
             else:
-                ends.append(harmonic(a[end], _on_side(a[end], a[beside], 1.0))[None])
-        faces = np.concatenate([ends[0], inner, ends[1]])
-    return np.moveaxis(faces, 0, number)
+                along[end] = harmonic(a[end], _on_side(a[end], a[beside], 1.0))
+    return faces
 
 
 def _faces_of_function(function: Callable[..., Any], grid: Grid, number: int) -> Numbers:
@@ -172,10 +172,10 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
     for axis, n in enumerate(shape):
         ends = [own.take(0 if step < 0 else -1, axis) for own, step in zip(couplings, offsets[:, axis], strict=True) if step]
         seams[axis] = n > 1 and n % 2 and any(end.any() for end in ends)
-    diagonal, inverse = empty(shape, excess.dtype), empty(shape, excess.dtype)
-    stencil = SymmetricStencil(offsets, couplings, excess, diagonal, inverse, before, after, seams)
-    over_slabs(lambda first, last: loops.finish(diagonal, inverse, stencil, first, last), slab_count(excess), excess.size)
-    return stencil
+    made = empty(shape, excess.dtype), empty(shape, excess.dtype)
+    stencil = SymmetricStencil(offsets, couplings, excess, *made, before, after, seams, np.zeros(4))
+    parts = over_slabs(lambda first, last: loops.finish(*made, stencil, first, last), slab_count(excess), excess.size)
+    return stencil._replace(shares=np.append(np.sum(parts, axis=0)[:3], np.min(parts, axis=0)[3]))
 
 
 def shifted(stencil: SymmetricStencil, added: Numbers) -> SymmetricStencil:
@@ -303,22 +303,22 @@ class CoupledOperator(Operator):
     def _form(self) -> tuple[SymmetricStencil, Rim]:
         """The symmetric form, and the couplings that lead out of the mask."""
         grid, ndim = self.grid, self.grid.ndim
-        excess = np.broadcast_to(np.asarray(self.reaction_field, np.float64), grid.shape).copy()
+        excess = empty(grid.shape, np.float64)
+        excess[...] = self.reaction_field
         if self.volumes is not None:
             excess *= self.volumes
         offsets = halves(ndim, full=False)
-        couplings = np.zeros((len(offsets), *grid.shape))
+        couplings = empty((len(offsets), *grid.shape), np.float64)
         for half, offset in enumerate(offsets):
             number = int(np.argmax(offset)) - (3 - ndim)
-            axis, faces = grid.axes[number], np.moveaxis(self._conductances(number), number, 0)
-            own = np.moveaxis(couplings[half], number, 0)
-            own[: axis.n - 1] = faces[1:-1]
-            if axis.periodic:
-                own[-1] = faces[-1] if axis.n > 1 else 0.0
-            at = np.moveaxis(excess, number, 0)
+            axis, faces = grid.axes[number], np.moveaxis(self.faces[number], number, 0)
+            per_face = np.moveaxis(self._areas(number), number, 0) / axis.h**2
+            own, at = np.moveaxis(couplings[half], number, 0), np.moveaxis(excess, number, 0)
+            np.multiply(faces[1:-1], per_face, out=own[:-1])
+            own[-1] = faces[-1] * per_face[-1] if axis.periodic and axis.n > 1 else 0.0
             for end, side in ((0, axis.low), (-1, axis.high)):
                 if side is Dirichlet:
-                    at[end] += _steps_to_side(axis) * faces[end]
+                    at[end] += _steps_to_side(axis) * faces[end] * per_face[end]
         rim = self._cut(offsets, couplings, excess)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
@@ -350,11 +350,9 @@ class CoupledOperator(Operator):
         b += self._divided(added).astype(b.dtype)
         b[~self.mask] = 0.0
 
-    def _conductances(self, number: int) -> Numbers:
-        """Return a area / h at the faces of an axis, in units of the volume inside."""
-        axis = self.grid.axes[number]
-        areas = _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
-        return self.faces[number] * areas / axis.h**2
+    def _areas(self, number: int) -> Numbers:
+        """Return the areas of the faces of an axis, in units of that inside, of shape 1 along the axis."""
+        return _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
 
     def __call__(self, u: Array) -> Array:
         return self._divided(self.symmetric(u))

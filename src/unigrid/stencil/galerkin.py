@@ -282,13 +282,14 @@ def _wanted(
 
 def strong_axes(stencil: SymmetricStencil) -> list[bool]:
     """Return which axes are to be coarsened: those that couple about as strongly as the strongest, in the mean."""
-    parts = over_slabs(lambda first, last: loops.axis_strengths(stencil, first, last), _slabs(stencil), stencil.excess.size)
-    sums = [sum(axis) for axis in zip(*parts, strict=True)]
-    return [total > STRONG * max(sums) and n > 1 for total, n in zip(sums, stencil.excess.shape, strict=True)]
+    sums = stencil.shares[:3]
+    return [bool(total > STRONG * max(sums)) and n > 1 for total, n in zip(sums, stencil.excess.shape, strict=True)]
 
 
 def needs_lines(stencil: SymmetricStencil, strong: list[bool]) -> bool:
     """Whether some coarsened axis couples much weaker than another one, at more than a few points."""
+    if stencil.shares[3] > 1.001 / WEAK:  # nowhere
+        return False
     size = stencil.excess.size
     parts = over_slabs(lambda first, last: loops.weak_points(stencil, *strong, WEAK, first, last), _slabs(stencil), size)
     return bool(sum(parts) > WEAK_POINTS * size)

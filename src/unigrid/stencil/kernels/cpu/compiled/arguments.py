@@ -203,6 +203,8 @@ class SymmetricStencil(NamedTuple):
     excess, diagonal, inverse : (n0, n1, n2), the sum of a row of A; the diagonal of A; one over that, 0 for a row of zeros
     before, after : (3, length), the index of both neighbors along each axis
     seams : (3,), along which axes the first and the last point are neighbors of one color: 1, else 0
+    shares : (4,), in float64: sums over points of |sum of the couplings upward| + |sum of those downward| of each axis,
+        relative to the axis that couples most strongly there; and the least of these shares, of axes of more than one point
     """
 
     offsets: Indices
@@ -213,6 +215,7 @@ class SymmetricStencil(NamedTuple):
     before: Indices
     after: Indices
     seams: Indices
+    shares: Array
 
 
 class CoupledTransfer(NamedTuple):

@@ -466,9 +466,15 @@ def _neighbor(following, axis, i, m, step):
     return (previous if distance > 0 else -1), -distance
 
 
-@kernel
+@allocating
 def finish(diagonal, inverse, stencil, first, last):
-    """Write the diagonal of A, and one over it, 0 where that is not above zero."""
+    """Write the diagonal of A, and one over it, 0 where that is not above zero, slabs `first` to `last`.
+
+    Return sums of how strongly each axis couples beside the strongest at each point, and the least of these shares, of axes of
+    more than one point.
+    """
+    scratch, lowest, sum0, sum1, sum2 = np.empty((4, CHUNK)), np.ones(CHUNK), 0.0, 0.0, 0.0
+    n0, n1, n2 = stencil.excess.shape
     low0, high0, low1, high1 = _rows(diagonal.shape, first, last)
     for i in range(low0, high0):
         for j in range(low1, high1):
@@ -478,31 +484,23 @@ def finish(diagonal, inverse, stencil, first, last):
                 a, b = _behind(stencil, half, i, j)
                 add(own, stencil.couplings[half, i, j], 0, 1)
                 add(own, stencil.couplings[half, a, b], -stencil.offsets[half, 2], 1)
-            for k in range(own.shape[0]):
+            for k in range(n2):
                 own[k] += excess[k]
                 over[k] = 1.0 / own[k] if own[k] > 0.0 else 0.0 * own[k]
-
-
-@allocating
-def axis_strengths(stencil, first, last):
-    """Return, over points in slabs `first` to `last`, sums of how strongly each axis couples beside the strongest there."""
-    n2 = stencil.excess.shape[2]
-    scratch, sum0, sum1, sum2 = np.empty((4, CHUNK)), 0.0, 0.0, 0.0
-    low0, high0, low1, high1 = _rows(stencil.excess.shape, first, last)
-    for i in range(low0, high0):
-        for j in range(low1, high1):
-            if True:
-                for low in range(0, n2, CHUNK):
-                    size = min(CHUNK, n2 - low)
-                    _write_strengths(scratch, size, stencil, i, j, low)
-                    t0, t1, t2 = scratch[0, :size], scratch[1, :size], scratch[2, :size]
-                    for k in range(size):
-                        largest = max(t0[k], t1[k], t2[k])
-                        share = 1.0 / largest if largest > 0.0 else 0.0
-                        sum0 += t0[k] * share
-                        sum1 += t1[k] * share
-                        sum2 += t2[k] * share
-    return sum0, sum1, sum2
+            for low in range(0, n2, CHUNK):
+                size = min(CHUNK, n2 - low)
+                _write_strengths(scratch, size, stencil, i, j, low)
+                t0, t1, t2 = scratch[0, :size], scratch[1, :size], scratch[2, :size]
+                for k in range(size):
+                    largest = max(t0[k], t1[k], t2[k])
+                    share = 1.0 / largest if largest > 0.0 else 0.0
+                    sum0 += t0[k] * share
+                    sum1 += t1[k] * share
+                    sum2 += t2[k] * share
+                    weakest = min(t0[k] if n0 > 1 else largest, t1[k] if n1 > 1 else largest, t2[k] if n2 > 1 else largest)
+                    weakest = weakest * share if largest > 0.0 else 1.0
+                    lowest[k] = weakest if weakest < lowest[k] else lowest[k]  # a number per lane: this loop is vectorized
+    return sum0, sum1, sum2, lowest.min()
 
 
 @allocating
@@ -513,17 +511,14 @@ def weak_points(stencil, strong0, strong1, strong2, ratio, first, last):
     low0, high0, low1, high1 = _rows(stencil.excess.shape, first, last)
     for i in range(low0, high0):
         for j in range(low1, high1):
-            if True:
-                for low in range(0, n2, CHUNK):
-                    size = min(CHUNK, n2 - low)
-                    _write_strengths(scratch, size, stencil, i, j, low)
-                    t0, t1, t2 = scratch[0, :size], scratch[1, :size], scratch[2, :size]
-                    for k in range(size):
-                        largest = max(t0[k], t1[k], t2[k])
-                        weakest = min(
-                            t0[k] if strong0 else largest, t1[k] if strong1 else largest, t2[k] if strong2 else largest
-                        )
-                        count += largest > ratio * weakest
+            for low in range(0, n2, CHUNK):
+                size = min(CHUNK, n2 - low)
+                _write_strengths(scratch, size, stencil, i, j, low)
+                t0, t1, t2 = scratch[0, :size], scratch[1, :size], scratch[2, :size]
+                for k in range(size):
+                    largest = max(t0[k], t1[k], t2[k])
+                    weakest = min(t0[k] if strong0 else largest, t1[k] if strong1 else largest, t2[k] if strong2 else largest)
+                    count += largest > ratio * weakest
     return count
 
 
