@@ -190,6 +190,9 @@ FAULTS = [
         ("_couple", "low + o2 + inner_first", "low - o2 + inner_first"),
         ("_with_images", "s0 * images[0]", "0 * images[0]"),
         ("_add_patch_of_defects", "place + r", "place - r"),
+    ),
+    *_in(
+        "kernels/cpu/compiled/strengths.py", COEFFICIENTS,
         ("finish", "own[k] += excess[k]", "own[k] -= excess[k]"),
         ("_write_strengths", "low - d2", "low + d2"),
     ),

@@ -8,7 +8,7 @@ from tiers import pack
 import unigrid
 from unigrid.analysis import FourierAnalysis
 from unigrid.stencil import galerkin
-from unigrid.stencil.galerkin import Lines, Points
+from unigrid.stencil.relaxation import Lines, Points
 
 Poisson, GalerkinCycle = unigrid.Poisson, unigrid.GalerkinCycle
 ALONG = {0: Lines((-2,)), 1: Lines((-1,))}  # of two axes

@@ -189,7 +189,7 @@ LAYERS = [
         "problem.py",
         "convolution.py",
     ),
-    ("smoothers.py", "learned.py", "coarse.py", "helmholtz.py"),
+    ("smoothers.py", "relaxation.py", "learned.py", "coarse.py", "helmholtz.py"),
     ("slots.py", "hierarchy.py"),
     ("minimal_residuals.py", "iterations.py", "solving.py", "profile.py"),
     ("cycle.py", "galerkin.py", "fas.py", "nonlinear.py", "external.py", "preconditioned.py", "solve.py"),

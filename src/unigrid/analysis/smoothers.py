@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Steps
-from ..stencil.galerkin import Lines, Points
 from ..stencil.learned import LearnedSmoother
+from ..stencil.relaxation import Lines, Points
 from ..stencil.slots import FittedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
 from .symbols import OperatorSymbol, Symbols, entries

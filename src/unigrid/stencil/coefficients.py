@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..messages import checked_number, entries_of, plain_number, shown
-from .grid import real_array
+from .grid import finite_array, real_array
 
 
 def checked_coefficient(coefficient: Any, shape: tuple[int, ...]) -> Any:
@@ -93,3 +94,11 @@ def _guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return array
 
     return checked
+
+
+def reaction_field(reaction: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
+    field = finite_array(reaction, "reaction").astype(np.float64)
+    if field.shape not in ((), shape):
+        raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
+    return field.ravel()[0] if (field == field.ravel()[0]).all() else field

@@ -161,7 +161,7 @@ def halves(ndim: int, full: bool) -> NDArray[np.int64]:
 
 def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> SymmetricStencil:
     """Return the stencil with these couplings and excess, boxes of three axes, in their precision."""
-    from .kernels.cpu.compiled import black_box as loops  # imported here: constant coefficients do without
+    from .kernels.cpu.compiled import strengths as loops  # imported here: constant coefficients do without
 
     shape = excess.shape
     before, after = (np.zeros((3, max(shape)), np.int64) for _ in range(2))

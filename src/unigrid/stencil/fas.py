@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from ..cycle import NestedLevel, Operator, Prolongation, SlotLevel, Smoother, StateTransfer, Steps
 from . import kernels
 from .coupled import SymmetricOperator
-from .galerkin import Coarsest, CoupledLevel, CoupledTransfers, Points, Transposed
+from .galerkin import Coarsest, CoupledLevel, CoupledTransfers, Transposed
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .problem import Poisson
 from .reaction import LocalReaction, NonfiniteReactionError, NonlinearOperator
+from .relaxation import Points
 from .smoothers import own_copy
 
 Array = NDArray[np.floating]

@@ -27,12 +27,13 @@ from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
+from .kernels.cpu.compiled import strengths
 from .kernels.cpu.compiled.arguments import Coarsening, CoupledTransfer, SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty, zeros
 from .problem import Poisson
-from .smoothers import own_copy
+from .relaxation import OMEGA, Lines, Points
 from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
 
 Array = NDArray[np.floating]
@@ -43,46 +44,6 @@ COARSEST_UNKNOWNS = 1000
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
 # Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 WEAK_POINTS, WEAK = 1e-3, 10.0
-OMEGA = {1: 1.0, 2: 1.15, 3: 1.2}  # of point relaxation, by dimension: quadrant 1e6 at 127^2 .068 -> .023 a cycle
-
-
-@final
-@dataclass(frozen=True)
-class Points(Smoother):
-    """Gauss-Seidel by colors, over-relaxed: two colors where points couple along axes alone, else 2^d."""
-
-    omega: float
-
-    def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, own_copy(b, u))
-
-    def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
-        stencil = operator.tables(u.dtype)
-        ndim = sum(n > 1 for n in u.shape)
-        colors = 2 if len(stencil.offsets) <= ndim else 8
-        coupled.relax_colors(u, b, self.omega, colors, stencil)
-        return u
-
-
-@final
-@dataclass(frozen=True)
-class Lines(Smoother):
-    """Zebra line relaxation, along one axis after the other: whole lines at once, every other one first."""
-
-    axes: tuple[int, ...]  # of three
-
-    @property
-    def cost(self) -> float:
-        """Sweeps per step."""
-        return float(len(self.axes))
-
-    def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, own_copy(b, u))
-
-    def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
-        for axis in self.axes:
-            coupled.relax_lines(u, b, axis, operator.tables(u.dtype))
-        return u
 
 
 @final
@@ -291,7 +252,7 @@ def needs_lines(stencil: SymmetricStencil, strong: list[bool]) -> bool:
     if stencil.shares[3] > 1.001 / WEAK:  # nowhere
         return False
     size = stencil.excess.size
-    parts = over_slabs(lambda first, last: loops.weak_points(stencil, *strong, WEAK, first, last), _slabs(stencil), size)
+    parts = over_slabs(lambda first, last: strengths.weak_points(stencil, *strong, WEAK, first, last), _slabs(stencil), size)
     return bool(sum(parts) > WEAK_POINTS * size)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coefficients import checked_coefficient, constants_of
+from .coefficients import checked_coefficient, constants_of, reaction_field
 from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
@@ -105,7 +105,7 @@ class Poisson:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
         single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
-        c = _checked_reaction(reaction) if single else None
+        c = checked_number("reaction", reaction, "a finite number", math.isfinite) if single else None
         conditions = parse_boundary(boundary, len(shape))
         kinds = [(type(low), type(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
@@ -135,7 +135,7 @@ class Poisson:
             self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.mask)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
-            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+            self.operator = CoupledOperator(self.grid, faces, reaction_field(reaction, shape), self.mask)
         if order != 2:
             from .fourth_order import operator_of_order
 
@@ -176,7 +176,11 @@ class Poisson:
         problem = Poisson.__new__(Poisson)
         vars(problem).update(self.__getstate__())
         is_number = entries_of(reaction) is None
-        field: Any = _checked_reaction(reaction) if is_number else _reaction_field(reaction, self.shape)
+        field: Any = (
+            checked_number("reaction", reaction, "a finite number", math.isfinite)
+            if is_number
+            else reaction_field(reaction, self.shape)
+        )
         varies = self.varies or np.ndim(field) > 0
         problem.operator = (self.coupled_operator if varies else self.operator).with_reaction(field)
         return problem
@@ -434,18 +438,6 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
         result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
         values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
     return values
-
-
-def _checked_reaction(reaction: Any) -> float:
-    return checked_number("reaction", reaction, "a finite number", lambda c: True)
-
-
-def _reaction_field(reaction: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return c as float64: a number, also for an array that holds one everywhere, or an array. Raises ValueError otherwise."""
-    field = finite_array(reaction, "reaction").astype(np.float64)
-    if field.shape not in ((), shape):
-        raise ValueError(f"reaction must be a number, or an array of f's shape {shape}, got shape {field.shape}")
-    return field.ravel()[0] if (field == field.ravel()[0]).all() else field
 
 
 def _checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -32,7 +32,7 @@ ROUND_OFF = 0.5
 # as h^2; of fluxes that jump it falls as h. A source alone has no such defect: its mean is zero but for rounding.
 FLUX_DEFECT = 0.25
 # Beside an eigenvalue u is so large that its rounding leaves a residual as large as b: of that at most this part is excused.
-EXCUSED_BESIDE_EIGENVALUES = 1e-4
+EXCUSED_BESIDE_EIGENVALUES = 1e-6
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 # Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, full multigrid in
 # any precision leaves 2e-3, and rounding 1.4e-5 (1023^2) to 5.6e-5 (4095^2); of a smooth source, rounding leaves 6e-3 (1023^2).
