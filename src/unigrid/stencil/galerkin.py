@@ -124,13 +124,21 @@ class Interpolation(Prolongation):
 
 @final
 class Coarsest(Smoother):
-    """The direct solve of the coarsest level, without the constant part of the solution where that is found apart."""
+    """The direct solve of the coarsest level, without the constant part of the solution where that is found apart.
 
-    def __init__(self, stencil: SymmetricStencil, apart: bool) -> None:
+    `pinned` points, one on each singular component, are held by a spring: it stays at rest where the component has a solution,
+    and determines the constant.
+    """
+
+    def __init__(self, stencil: SymmetricStencil, apart: bool, pinned: NDArray[np.intp] | None = None) -> None:
         from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
         from scipy.sparse.linalg import splu
 
         matrix: Any = matrix_of(stencil)
+        if pinned is not None:
+            springs = np.zeros(matrix.shape[0])
+            springs[pinned] = stencil.diagonal.max() or 1.0
+            matrix = matrix + sparse.diags_array(springs)
         if apart:  # bordered with the constant, the matrix is regular however small c is
             ones = np.ones((matrix.shape[0], 1))
             matrix = sparse.block_array([[matrix, ones], [ones.T, None]])
@@ -249,6 +257,15 @@ def coarsened(stencil: SymmetricStencil, axes: list[Points1D]) -> tuple[CoupledT
     return transfer, symmetric_stencil(positive_half, couplings, excess)
 
 
+def without_rows(transfer: CoupledTransfer, void: NDArray[np.bool_]) -> CoupledTransfer:
+    """Return P without corrections where there is nothing."""
+    weights, box = transfer.weights.copy(), void.reshape((1,) * (3 - void.ndim) + void.shape)
+    for own, offset in zip(weights, transfer.offsets, strict=True):
+        fine = [children[:n, step + 1] for children, n, step in zip(transfer.children, own.shape, offset, strict=True)]
+        own[box[np.ix_(*fine)]] = 0.0  # an index of -1 stands for no point, whose weight is zero
+    return transfer._replace(weights=weights)
+
+
 def strong_axes(stencil: SymmetricStencil) -> list[bool]:
     """Return which axes are to be coarsened: those that couple about as strongly as the strongest, in the mean."""
     parts = over_slabs(lambda first, last: loops.axis_strengths(stencil, first, last), _slabs(stencil), stencil.excess.size)
@@ -270,7 +287,8 @@ def _slabs(stencil: SymmetricStencil) -> int:
 def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:
     """Return the levels for a problem, finest first."""
     operator = problem.coupled_operator
-    fine, stencil = operator.symmetric, operator.stencil
+    fine, stencil = operator.symmetric, operator.conducting.stencil
+    void = None if problem.domain is None else problem.domain.void
     levels: list[CoupledLevel] = []
     sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
     while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
@@ -282,9 +300,17 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
+        if not levels and void is not None:
+            transfer = without_rows(transfer, void)
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
         fine, stencil = SymmetricOperator(coarse), coarse
-    return [*levels, CoupledLevel(fine, Coarsest(stencil, problem.has_constant_apart), None)]
+    if void is None:
+        coarsest = Coarsest(stencil, problem.has_constant_apart)
+    elif levels:
+        coarsest = Coarsest(stencil, not stencil.excess.any())
+    else:
+        coarsest = Coarsest(fine.stencil, False, None if problem.parts is None else problem.parts.first_points)
+    return [*levels, CoupledLevel(fine, coarsest, None)]
 
 
 def _smoother(shape: tuple[int, ...], by_lines: bool, steps: int) -> Smoother:

@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
+from .components import SingularParts, singular_parts
 from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
+from .masks import Domain
 from .operator import StencilOperator
 from .transfers import lagrange
 
@@ -49,9 +51,15 @@ class Poisson:
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
         `Neumann` are then a du/dn. None is 1.
     mask : array of bool, optional
-        The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
-    outside : float or array
-        What u is where `mask` is False; an array has the shape of f.
+        The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape, or there is
+        nothing.
+    outside : float, array or "natural"
+        What u is where `mask` is False; an array has the shape of f, and may be NaN where no unknown is beside it. "natural":
+        no flux crosses the rim of the mask, and u is 0 outside. What is connected to no given value is then singular, as a box
+        without Dirichlet sides is: f must have mean zero on each such component, and so has u.
+    fixed : (where, values), optional
+        Points inside at which u is given, such as electrodes: `where` an array of bool of the shape of f, `values` a number or
+        an array of that shape.
 
     Raises
     ------
@@ -72,8 +80,7 @@ class Poisson:
     grid: Grid
     operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
     side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
-    mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
-    outside: NDArray[np.float64]  # values elsewhere
+    domain: Domain | None  # where there are unknowns, and what u is elsewhere; None: unknowns everywhere
 
     @reject_unknown_keywords
     def __init__(
@@ -87,7 +94,8 @@ class Poisson:
         reaction: float | ArrayLike = 0.0,
         coefficient: Any = None,
         mask: ArrayLike | None = None,
-        outside: ArrayLike = 0.0,
+        outside: Any = 0.0,
+        fixed: Any = None,
     ) -> None:
         shape = _checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
@@ -108,13 +116,13 @@ class Poisson:
             if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
                 raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
         self.grid = Grid(tuple(axes))
-        self.mask = None if mask is None else _checked_mask(mask, shape)
-        self.outside = _checked_outside(outside, self.mask, shape)
-        if coefficient is None and c is not None and mask is None:
+        is_box = mask is None and fixed is None and plain_number(outside) == 0
+        self.domain = None if is_box else Domain.of(self.grid, mask, outside, fixed)
+        if coefficient is None and c is not None and self.domain is None:
             self.operator = StencilOperator(self.grid, c)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
-            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.domain)
         self.side_values = tuple(
             tuple(
                 side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
@@ -133,7 +141,7 @@ class Poisson:
     def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
         problem = cls.__new__(cls)
         problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
-        problem.mask, problem.outside = None, np.zeros(())
+        problem.domain = None
         return problem
 
     @cached_property
@@ -144,7 +152,7 @@ class Poisson:
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "mask", "outside")}
+        return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "domain")}
 
     def __repr__(self) -> str:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
@@ -181,20 +189,30 @@ class Poisson:
 
     @cached_property
     def singular(self) -> bool:
-        """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
+        """Whether constants solve the homogeneous problem, or what is constant on a component of the mask."""
+        if self.parts is not None:
+            return True
         ends = all(axis.singular for axis in self.grid.axes)
-        return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
+        return ends and self._is_whole and not np.any(self.operator.reaction_field)
 
     @cached_property
     def has_constant_apart(self) -> bool:
         """Whether the constant part of u is found apart from the cycles: where the problem is singular, or nearly so."""
         apart = self.operator.keeps_constants and self.grid.has_constant_apart(self.reaction / self.operator.least)
-        return apart and not self._has_given_values
+        return apart and self._is_whole
 
     @property
-    def _has_given_values(self) -> bool:
-        """Whether the mask leaves points out, at which u is given."""
-        return self.mask is not None and not self.mask.all()
+    def _is_whole(self) -> bool:
+        """Whether there are unknowns everywhere in the box."""
+        return self.domain is None or self.domain.is_whole
+
+    @cached_property
+    def parts(self) -> SingularParts | None:
+        """The components of a domain on which constants solve the homogeneous problem; None in a whole box."""
+        if self.domain is None or self.domain.void is None:  # elsewhere, every component has a given value beside it
+            return None
+        operator = self.coupled_operator
+        return singular_parts(self.domain.unknown, self.grid, operator.stencil.excess, operator.volumes)
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
         """Whether the constant is found apart, and c is lost in the rounding of A in this precision.
@@ -259,14 +277,14 @@ class Poisson:
                     self.operator.fold(b, number, end, value)
                 elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
-        if self.mask is not None:
-            self.operator.fold_outside(b, np.broadcast_to(self.outside, self.shape))
+        if self.domain is not None:
+            self.operator.fold_given(b, self.domain)
         return b
 
     @cached_property
     def homogeneous(self) -> bool:
         """Whether every boundary value is zero, and there are unknowns everywhere."""
-        return self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
+        return self.domain is None and not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""
@@ -288,16 +306,18 @@ class Poisson:
         return self.centered(b) if self.singular else b
 
     def centered(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u without its mean where the constant part is found apart, else u."""
+        """Return u without its mean where the constant part is found apart, and on each singular component; else u."""
+        if self.parts is not None:
+            return self.parts.centered(u)
         return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u
 
     def filled(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u with the values outside of the mask."""
-        return u if self.mask is None else np.where(self.mask, u, self.outside).astype(u.dtype)
+        """Return u with the given values, which are no unknowns."""
+        return u if self.domain is None else np.where(self.domain.unknown, u, self.domain.values).astype(u.dtype)
 
     def emptied(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u with zero outside of the mask, where A u = b has no unknowns."""
-        return u if self.mask is None else np.where(self.mask, u, 0).astype(u.dtype)
+        """Return u with zero where A u = b has no unknowns."""
+        return u if self.domain is None else np.where(self.domain.unknown, u, 0).astype(u.dtype)
 
     @property
     def varies(self) -> bool:
@@ -358,31 +378,6 @@ def _reaction_field(reaction: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.f
         index = tuple(int(i) for i in np.argwhere(field < 0.0)[0])
         raise ValueError(f"reaction must be >= 0 everywhere, but reaction{list(index)} is {field[index]:.6g}")
     return field.ravel()[0] if (field == field.ravel()[0]).all() else field
-
-
-def _checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a copy of a mask. Raises TypeError or ValueError if it is not of bool, not of `shape`, or False everywhere."""
-    array = np.array(mask)
-    if array.dtype != np.bool_:
-        raise TypeError(f"mask must be an array of bool, True where there is an unknown; got dtype {array.dtype}")
-    if array.shape != shape:
-        raise ValueError(f"mask must have the shape of f, {shape}, got {array.shape}")
-    if not array.any():
-        raise ValueError("mask is False everywhere: there is no unknown")
-    return array
-
-
-def _checked_outside(outside: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the values outside of a mask, finite there and zero inside, whatever was given there."""
-    values = np.array(real_array(outside, "outside"), dtype=np.float64)
-    if values.shape not in ((), shape):
-        raise ValueError(f"outside must be a number or an array of f's shape {shape}, got shape {values.shape}")
-    if mask is None:
-        if values.any():
-            raise ValueError("outside gives u where mask is False; give mask too")
-        return np.zeros(())
-    given = np.where(mask, 0.0, values)
-    return finite_array(given, "outside").astype(np.float64)
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -43,7 +43,8 @@ def solve(
     reaction: float | ArrayLike = 0.0,
     coefficient: Any = None,
     mask: ArrayLike | None = None,
-    outside: ArrayLike = 0.0,
+    outside: Any = 0.0,
+    fixed: Any = None,
     channels: Literal["last"] | None = None,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
@@ -61,7 +62,7 @@ def solve(
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64. Colors of a
         picture are no third axis: see `channels`.
-    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside
+    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside, fixed
         The problem: as of `Poisson`.
     channels : None or "last"
         "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
@@ -128,7 +129,7 @@ def solve(
     run = solve_with if channels is None else _solve_channels
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
-        "coefficient": coefficient, "mask": mask, "outside": outside,
+        "coefficient": coefficient, "mask": mask, "outside": outside, "fixed": fixed,
     }  # fmt: skip
     slots = {
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,

@@ -18,6 +18,7 @@ from ..messages import checked_count, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
+from .components import SingularParts, allowance
 from .grid import finite_array, real_array
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.cpu.threads import limited_to
@@ -211,7 +212,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
         solution = replace(solution, u=problem.centered(solution.u))
     if right.mean_of_u:
         solution = _with_constant(solution, problem, right, tolerance)
-    if problem.mask is not None:
+    if problem.domain is not None:
         solution = replace(solution, u=problem.filled(solution.u))
     failed = not solution.converged and solution.reason is not Reason.STOPPED
     parts = solution.message, "Precision: mixed." if mixed else "", right.note, cycle.failure_note() if failed else ""
@@ -362,6 +363,8 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
     if 0.0 < size < lost:  # the last digits of u, times A, are as large as f
         raise ValueError(f"f, of size {size:.1e}, or u is too small for {b.dtype}; scale f up, and u down after it")
     right = RightHandSide(b, f, b_norm, blocks, b)
+    if problem.parts is not None:
+        return _without_means(problem, problem.parts, right, compatibility)
     return _without_constant(problem, right, compatibility) if problem.has_constant_apart else right
 
 
@@ -389,6 +392,22 @@ def _without_constant(problem: Poisson, right: RightHandSide, compatibility: str
     if problem.reaction <= math.sqrt(eps) * problem.operator.norm_bound:  # rounding of mean_of_u is as eps / c ||A|| to b
         f = centered if f is b else f - f.dtype.type(mean)
     return right._replace(b=centered, f=f, norm=norm, mean_of_u=mean_of_u, note=note)
+
+
+def _without_means(problem: Poisson, parts: SingularParts, right: RightHandSide, compatibility: str) -> RightHandSide:
+    """Return the right-hand side without its mean on each singular component of a domain."""
+    b, eps = right.whole, float(np.finfo(right.whole.dtype).eps)
+    if compatibility == "error":
+        defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
+        parts.refuse_incompatible(b, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
+    centered = parts.centered(parts.centered(b))  # once more, for the rounding of large means
+    norm = kernels.of(b).norm(centered)
+    if not norm > 4.0 * eps * right.norm:  # constant sources leave rounding alone, which is no source
+        centered, norm = np.zeros_like(b), 0.0
+    largest = float(np.abs(parts.means(b)).max())
+    noticeable = largest > 10.0 * eps * float(np.abs(b).max())
+    note = f"Means of up to {largest:.3g} were taken out of the right-hand side, component by component." if noticeable else ""
+    return right._replace(b=centered, norm=norm, note=note)
 
 
 def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:

@@ -1,0 +1,214 @@
+"""Domains of any shape in a box: where there are unknowns, where u is given, and where there is nothing at all.
+
+A coupling of an unknown to a given value is Dirichlet data: part of the excess, its value part of b. A coupling to where there
+is nothing is dropped: no flux crosses there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..messages import choose, plain_number, shown
+from .grid import Grid, real_array
+
+Array = NDArray[np.floating]
+Numbers = NDArray[np.float64]
+Truth = NDArray[np.bool_]
+NATURAL = "natural"
+# What voids conduct where coarse levels are made of the operator, as a part of what the domain conducts: without it, P is
+# constant across steps of a rim (disc .57 a cycle, slits .78). 1e-3 to 1e-8 give the same factors.
+WEAK = 1e-5
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Which points of a grid are unknowns, and what u is elsewhere; arrays of the grid's shape.
+
+    unknown, given : where there are unknowns, and where u is given
+    values : u where it is given; 0 elsewhere. NaN may stand where no unknown is coupled to it.
+    """
+
+    unknown: Truth
+    given: Truth
+    values: Numbers
+
+    @staticmethod
+    def of(grid: Grid, mask: Any, outside: Any, fixed: Any) -> Domain:
+        """Return the domain that a user describes; see `Poisson`. Raises ValueError or TypeError."""
+        inside = np.ones(grid.shape, bool) if mask is None else _truth(mask, grid.shape, "mask", "there is an unknown")
+        if mask is None and plain_number(outside) != 0:
+            raise ValueError(f"outside is what u is where mask is False, got {shown(outside)}; give mask too")
+        where, inner = _fixed(fixed, inside)
+        natural = isinstance(outside, str) and choose(outside, (NATURAL,), "outside, which is a number, an array or") == NATURAL
+        unknown = inside & ~where
+        if not unknown.any():
+            reason = "mask is False everywhere" if not inside.any() else "fixed gives u wherever mask is True"
+            raise ValueError(f"{reason}: there is no unknown")
+        given = where if natural else where | ~inside
+        values = _outside(0.0 if natural else outside, given & ~where)
+        values[where] = np.broadcast_to(inner, grid.shape)[where]
+        domain = Domain(unknown, given, values)
+        domain._refuse_missing(grid)
+        return domain
+
+    def with_values(self, grid: Grid, outside: Any, fixed: Any) -> Domain:
+        """Return the same domain with other values; arguments as they made this one."""
+        where = None if fixed is None else np.asarray(fixed[0])
+        return Domain.of(grid, self.unknown if where is None else self.unknown | where, outside, fixed)
+
+    @cached_property
+    def void(self) -> Truth | None:
+        """Where there is neither an unknown nor a value; None where there is no such point."""
+        void = ~(self.unknown | self.given)
+        return void if void.any() else None
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether there are unknowns everywhere."""
+        return bool(self.unknown.all())
+
+    def _refuse_missing(self, grid: Grid) -> None:
+        """Raise ValueError where a value that an unknown is coupled to is NaN."""
+        missing = np.isnan(self.values)
+        if not missing.any():
+            return
+        needed = np.zeros_like(missing)
+        for number, axis in enumerate(grid.axes):
+            along, unknown = np.moveaxis(needed, number, 0), np.moveaxis(self.unknown, number, 0)
+            along[1:] |= unknown[:-1]
+            along[:-1] |= unknown[1:]
+            if axis.periodic:
+                along[0] |= unknown[-1]
+                along[-1] |= unknown[0]
+        if (missing & needed).any():
+            place = first_place(missing & needed)
+            raise ValueError(
+                f"Dirichlet data missing: outside{place} is NaN, and an unknown is beside it ({(missing & needed).sum()} such "
+                f"in all); give a value there, or outside='natural' for no flux through the rim of the mask"
+            )
+
+
+class Rim(NamedTuple):
+    """Couplings of unknowns to points where u is given: the indices of both in raveled arrays, and the weights."""
+
+    unknown: NDArray[np.int64]
+    given: NDArray[np.int64]
+    weights: Numbers
+
+    def gathered(self, values: Numbers, shape: tuple[int, ...]) -> Numbers:
+        """Return, at each unknown, the sum of its weights times the values; of nothing else."""
+        size = int(np.prod(shape))
+        gathered: Numbers = np.bincount(self.unknown, self.weights * values, size).astype(np.float64, copy=False)
+        return gathered.reshape(shape)
+
+
+def cut(domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> Rim:
+    """Make the couplings that lead to given values part of the excess, and return them; drop those that lead to nothing.
+
+    Elsewhere a row becomes a multiple of the identity, about as large as those of the unknowns.
+    """
+    nothing = np.zeros(0, np.int64)
+    if domain is None:
+        return Rim(nothing, nothing, np.zeros(0))
+    unknown, given, parts = domain.unknown, domain.given, []
+    size = excess.max() + couplings.max(initial=0.0) or 1.0
+    for offset, coupling in zip(offsets, couplings, strict=True):
+        step = offset[3 - unknown.ndim :]
+        unknown_there, given_there = (_shifted(each, step) for each in (unknown, given))
+        for out, inward in ((unknown & given_there, False), (given & unknown_there, True)):
+            here = np.flatnonzero(out & (coupling != 0.0))
+            places = np.unravel_index(here, unknown.shape)
+            moved = [(place + by) % n for place, by, n in zip(places, step, unknown.shape, strict=True)]
+            there = np.ravel_multi_index(moved, unknown.shape)
+            parts.append(Rim(there if inward else here, here if inward else there, coupling.ravel()[here]))
+        coupling[~(unknown & unknown_there)] = 0.0
+    rim = Rim(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    excess += rim.gathered(np.ones(()), excess.shape)
+    excess[~unknown] = size
+    return rim
+
+
+def _shifted(array: Truth, step: Sequence[int]) -> Truth:
+    return np.roll(array, tuple(-int(by) for by in step), axis=tuple(range(array.ndim)))
+
+
+def conducting(domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction: Numbers) -> tuple[Any, ...]:
+    """Return faces, reaction and domain with voids that conduct weakly: what coarse levels of natural sides are made of."""
+    void = domain.void
+    assert void is not None
+    filled = []
+    for number, (axis, own) in enumerate(zip(grid.axes, faces, strict=True)):
+        beside = np.moveaxis(np.zeros(own.shape, bool), number, 0)
+        along = np.moveaxis(void, number, 0)
+        beside[:-1] |= along
+        beside[1:] |= along
+        if axis.periodic:
+            beside[0] |= along[-1]
+            beside[-1] |= along[0]
+        beside = np.moveaxis(beside, 0, number)
+        inside = own[~beside]
+        typical = np.exp(np.log(inside).mean()) if inside.size else 1.0
+        filled.append(np.where(beside, WEAK * typical, own))
+    field = reaction if not np.any(reaction) else np.where(void, 0.0, reaction)
+    return tuple(filled), field, Domain(domain.unknown | void, domain.given, domain.values)
+
+
+def first_place(where: Truth) -> list[int]:
+    """Return the first index at which an array is True."""
+    return [int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape)]
+
+
+def _truth(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> Truth:
+    """Return a copy of an array of bool. Raises TypeError or ValueError if it is not, or not of `shape`."""
+    array = np.array(array)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{name} must be an array of bool, True where {meaning}; got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape of f, {shape}, got {array.shape}")
+    return array
+
+
+def _fixed(fixed: Any, inside: Truth) -> tuple[Truth, Numbers]:
+    """Return where u is given inside of the mask, and what it is."""
+    if fixed is None:
+        return np.zeros_like(inside), np.zeros(())
+    if not isinstance(fixed, tuple | list) or len(fixed) != 2:
+        raise TypeError(
+            f"fixed must be a pair (where, values): an array of bool of f's shape, and u there, a number or an array; got "
+            f"{shown(fixed)}"
+        )
+    where = _truth(fixed[0], inside.shape, "the first of fixed", "u is given")
+    if (where & ~inside).any():
+        place = first_place(where & ~inside)
+        raise ValueError(f"fixed gives u at {place}, where mask is False; take the mask's outside out of it: where & mask")
+    values = _values(fixed[1], inside.shape, "the values of fixed")
+    wrong = where & ~np.isfinite(values)
+    if wrong.any():
+        at = first_place(wrong)
+        raise ValueError(f"the values of fixed must be finite, but at {at} u is {np.broadcast_to(values, wrong.shape)[*at]}")
+    return where, values
+
+
+def _outside(outside: ArrayLike, where: Truth) -> Numbers:
+    """Return the values outside of a mask, and zero elsewhere, whatever was given there. Infinity is refused."""
+    values = _values(outside, where.shape, "outside")
+    given = np.where(where, values, 0.0)
+    if np.isinf(given).any():
+        place = first_place(np.isinf(given))
+        raise ValueError(f"outside must be finite, but outside{place} is {given[*place]}")
+    return given
+
+
+def _values(values: ArrayLike, shape: tuple[int, ...], name: str) -> Numbers:
+    """Return a number, or an array of `shape`, as float64."""
+    array = np.array(real_array(values, name), dtype=np.float64)
+    if array.shape not in ((), shape):
+        raise ValueError(f"{name} must be a number or an array of f's shape {shape}, got shape {array.shape}")
+    return array
