@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .grid import Grid
+from .masks import Domain
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
@@ -30,12 +31,14 @@ class SingularParts:
     numbers : of each part, its number among all components of the mask, as `scipy.ndimage.label` counts them
     components : how many of them there are
     volumes : of the unknowns' cells; None where all are 1
+    origin : where the first point lies in the user's box
     """
 
     labels: NDArray[np.intp]
     numbers: NDArray[np.intp]
     components: int
     volumes: Numbers | None
+    origin: tuple[int, ...]
 
     @cached_property
     def _sizes(self) -> Numbers:
@@ -69,21 +72,21 @@ class SingularParts:
         named = "; ".join(self._description(int(part), float(means[part])) for part in bad[:MOST_NAMED])
         more = f"; and {bad.size - MOST_NAMED} more" if bad.size > MOST_NAMED else ""
         raise ValueError(
-            f"where no value of u is given and the reaction is 0, there is a solution only if f has mean zero, boundary fluxes "
-            f"included, on each component of the mask; of {self.components}, {bad.size} {'has' if bad.size == 1 else 'have'} "
-            f"not: {named}{more}. compatibility='project' takes the mean out of each"
+            f"a component of the mask without Dirichlet data and with reaction 0 has a solution only if f has mean zero on it, "
+            f"boundary fluxes included, which fails on {bad.size} of {self.components}: {named}{more}. compatibility='project' "
+            f"takes the means out"
         )
 
     def _description(self, part: int, mean: float) -> str:
         places = np.nonzero(self.labels == part)
         size = len(places[0])
-        where = ", ".join(f"{axis.min()}:{axis.max() + 1}" for axis in places)
+        where = ", ".join(f"{at + axis.min()}:{at + axis.max() + 1}" for at, axis in zip(self.origin, places, strict=True))
         return f"component {self.numbers[part - 1]} ({size} unknown{'s' * (size != 1)} in [{where}]) has mean {mean:.6g}"
 
 
-def singular_parts(unknown: NDArray[np.bool_], grid: Grid, excess: Array, volumes: Numbers | None) -> SingularParts | None:
+def singular_parts(domain: Domain, grid: Grid, excess: Array, volumes: Numbers | None) -> SingularParts | None:
     """Return the parts on which the operator is singular, its row sums being `excess`; None where there is none."""
-    labels, count = _components(unknown, grid)
+    labels, count = _components(domain.unknown, grid)
     held = np.zeros(count + 1, bool)
     held[0] = True
     held[labels[excess.reshape(grid.shape) != 0.0]] = True
@@ -92,7 +95,7 @@ def singular_parts(unknown: NDArray[np.bool_], grid: Grid, excess: Array, volume
         return None
     relabelled = np.zeros(count + 1, np.intp)
     relabelled[numbers] = np.arange(1, numbers.size + 1)
-    return SingularParts(relabelled[labels], numbers, count, volumes)
+    return SingularParts(relabelled[labels], numbers, count, volumes, domain.origin)
 
 
 def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, final
 
@@ -30,6 +31,7 @@ from .kernels.workspace import zeros
 from .problem import Poisson
 from .smoothers import own_copy
 from .solving import ProblemCycle, SolveOptions, solve_with
+from .windows import Window
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
@@ -365,11 +367,22 @@ class GalerkinCycle(Frozen, ProblemCycle):
         choose(smoother, SMOOTHERS, "smoother")
         steps = checked_count("steps", steps, most=MOST_STEPS)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
-        levels = tuple(levels_of(problem, smoother, steps, max_levels))
+        window = Window.of(problem)
+        inner = window and GalerkinCycle(window.inner, cycle=cycle, smoother=smoother, steps=steps, max_levels=max_levels)
+        levels = inner.levels if inner else tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps,
+            steps=steps, window=window and (window, inner),
         )  # fmt: skip
+
+    def rebound(self, problem: Poisson) -> GalerkinCycle:
+        """Return this cycle for a problem that differs in its boundary values alone."""
+        other = copy(self)
+        vars(other)["problem"] = problem
+        if self.window is not None:
+            window = self.window[0].rebound(problem)
+            vars(other)["window"] = window, self.window[1].rebound(window.inner)
+        return other
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {level!r}" for level in self.levels)
@@ -422,6 +435,9 @@ class GalerkinCycle(Frozen, ProblemCycle):
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
+        if self.window is not None:
+            window, inner = self.window
+            return window.embedded(inner(window.source(b), None if u is None else window.cut_out(u)))
         operator = self.problem.coupled_operator
         box = (1,) * (3 - b.ndim) + b.shape
         correction = self.cycle(operator.integrated(operator.residual(b, u)).reshape(box)).reshape(b.shape)

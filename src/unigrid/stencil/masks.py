@@ -7,7 +7,7 @@ is nothing is dropped: no flux crosses there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, final
 
@@ -33,11 +33,13 @@ class Domain:
 
     unknown, given : where there are unknowns, and where u is given
     values : u where it is given; 0 elsewhere. NaN may stand where no unknown is coupled to it.
+    origin : where the first point lies in the user's box
     """
 
     unknown: Truth
     given: Truth
     values: Numbers
+    origin: tuple[int, ...]
 
     @staticmethod
     def of(grid: Grid, mask: Any, outside: Any, fixed: Any) -> Domain:
@@ -54,14 +56,9 @@ class Domain:
         given = where if natural else where | ~inside
         values = _outside(0.0 if natural else outside, given & ~where)
         values[where] = np.broadcast_to(inner, grid.shape)[where]
-        domain = Domain(unknown, given, values)
+        domain = Domain(unknown, given, values, (0,) * grid.ndim)
         domain._refuse_missing(grid)
         return domain
-
-    def with_values(self, grid: Grid, outside: Any, fixed: Any) -> Domain:
-        """Return the same domain with other values; arguments as they made this one."""
-        where = None if fixed is None else np.asarray(fixed[0])
-        return Domain.of(grid, self.unknown if where is None else self.unknown | where, outside, fixed)
 
     @cached_property
     def void(self) -> Truth | None:
@@ -157,7 +154,7 @@ def conducting(domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction:
         typical = np.exp(np.log(inside).mean()) if inside.size else 1.0
         filled.append(np.where(beside, WEAK * typical, own))
     field = reaction if not np.any(reaction) else np.where(void, 0.0, reaction)
-    return tuple(filled), field, Domain(domain.unknown | void, domain.given, domain.values)
+    return tuple(filled), field, replace(domain, unknown=domain.unknown | void)
 
 
 def first_place(where: Truth) -> list[int]:
@@ -212,3 +209,19 @@ def _values(values: ArrayLike, shape: tuple[int, ...], name: str) -> Numbers:
     if array.shape not in ((), shape):
         raise ValueError(f"{name} must be a number or an array of f's shape {shape}, got shape {array.shape}")
     return array
+
+
+def per_channel(outside: Any, fixed: Any, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return `outside` and `fixed` of each channel, where one of them has f's `shape`, channels last; else nothing."""
+    inner = fixed[1] if isinstance(fixed, tuple | list) and len(fixed) == 2 else None
+    several = [each is not None and np.shape(each) == shape for each in (outside, inner)]
+    if not any(several):
+        return []
+    beyond, held = (np.asarray(each) if own else each for each, own in zip((outside, inner), several, strict=True))
+    return [
+        {
+            "outside": beyond[..., channel] if several[0] else beyond,
+            "fixed": (fixed[0], held[..., channel]) if several[1] else fixed,
+        }
+        for channel in range(shape[-1])
+    ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 MOST_UNKNOWNS = 2**48
+SideValues = tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
@@ -79,7 +80,7 @@ class Poisson:
 
     grid: Grid
     operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
-    side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
+    side_values: SideValues
     domain: Domain | None  # where there are unknowns, and what u is elsewhere; None: unknowns everywhere
 
     @reject_unknown_keywords
@@ -135,13 +136,26 @@ class Poisson:
     def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
         """Return the problem on a grid with all boundary values zero."""
         zero = np.zeros(())
-        return cls._of(grid, reaction, ((zero, zero),) * grid.ndim)
+        return cls.of_parts(grid, StencilOperator(grid, reaction), ((zero, zero),) * grid.ndim)
 
     @classmethod
-    def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
+    def of_parts(cls, grid: Grid, operator: Any, values: SideValues, domain: Domain | None = None) -> Poisson:
+        """Return the problem made of these."""
         problem = cls.__new__(cls)
-        problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
-        problem.domain = None
+        problem.grid, problem.operator, problem.side_values, problem.domain = grid, operator, values, domain
+        return problem
+
+    def with_values(self, outside: Any, fixed: Any) -> Poisson:
+        """Return this problem with other values where it has no unknowns; arguments as at construction."""
+        if self.domain is None:
+            return self
+        mask = self.domain.unknown if fixed is None else self.domain.unknown | fixed[0]
+        return self.with_domain(Domain.of(self.grid, mask, outside, fixed))
+
+    def with_domain(self, domain: Domain) -> Poisson:
+        """Return this problem with other values on its domain: all that is derived is shared."""
+        problem = Poisson.__new__(Poisson)
+        vars(problem).update(vars(self), domain=domain)
         return problem
 
     @cached_property
@@ -212,7 +226,7 @@ class Poisson:
         if self.domain is None or self.domain.void is None:  # elsewhere, every component has a given value beside it
             return None
         operator = self.coupled_operator
-        return singular_parts(self.domain.unknown, self.grid, operator.stencil.excess, operator.volumes)
+        return singular_parts(self.domain, self.grid, operator.stencil.excess, operator.volumes)
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
         """Whether the constant is found apart, and c is lost in the rounding of A in this precision.
@@ -338,7 +352,7 @@ class Poisson:
             tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
             for axis, pair in enumerate(self.side_values)
         )
-        return Poisson._of(grid, self.reaction, values)
+        return Poisson.of_parts(grid, StencilOperator(grid, self.reaction), values)
 
 
 def exact_sum(values: NDArray[Any]) -> float:

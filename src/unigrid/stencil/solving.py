@@ -23,6 +23,7 @@ from .grid import finite_array, real_array
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.cpu.threads import limited_to
 from .problem import Poisson
+from .windows import Window
 
 Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
@@ -119,6 +120,7 @@ class ProblemCycle(MultigridCycle):
     problem: Poisson
     is_stencil: bool  # whether its levels hold this backend's arrays, of any precision
     accelerated = False  # whether accelerate="auto" is conjugate gradients
+    window: tuple[Window, ProblemCycle] | None = None  # that of a mask, and the cycle in it
 
     @abstractmethod
     def __call__(self, b: Array, u: Array | None = None) -> Array:
@@ -127,6 +129,10 @@ class ProblemCycle(MultigridCycle):
     def once(self, b: Array) -> Array:
         """Return one cycle from zero for A u = b; the constant, where it is found apart, is left out."""
         return self.cycle(b)
+
+    @abstractmethod
+    def rebound(self, problem: Poisson) -> ProblemCycle:
+        """Return this cycle for a problem that differs in its boundary values alone."""
 
     @abstractmethod
     def symmetric(self) -> ProblemCycle:
@@ -181,7 +187,9 @@ def _start(u0: ArrayLike, f: Array) -> Array:
 
 def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
     """Solve for every source in a stack, one after the other."""
-    sources = finite_array(f, "f").reshape(-1, *cycle.problem.shape)  # all of them, before the first is solved
+    sources = finite_array(cycle.problem.emptied(f), "f").reshape(
+        -1, *cycle.problem.shape
+    )  # all of them, before the first is solved
     starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *cycle.problem.shape)
     parts = [_solve_one(cycle, source, first, tolerance, options) for source, first in zip(sources, starts, strict=True)]
     u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
@@ -190,7 +198,12 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
 
 
 def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
-    """Solve for one source."""
+    """Solve for one source: in the window of its mask, where that is smaller than the box."""
+    if cycle.window is not None:
+        window, inner = cycle.window
+        options = replace(options, callback=window.watching(options.callback))
+        u = None if u is None else window.cut_out(u)
+        return window.embedding(_solve_one(inner, window.source(f), u, tolerance, options))
     problem, operator = cycle.problem, cycle.problem.operator
     may_mix = prefers_mixed(cycle, f.dtype, options)
     right = _right_hand_side(problem, f, options.compatibility, may_mix)
@@ -354,7 +367,7 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
     else:
         b_norm = kernels.of(b).norm(b)
     if not math.isfinite(b_norm):
-        finite_array(f, "f")
+        finite_array(problem.emptied(f), "f")
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
         raise ValueError(
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
