@@ -46,6 +46,7 @@ examples:
   unigrid solve f.npz --array source --cycle W --smoother jacobi --omega 0.7 --monitor
   unigrid solve f.csv --boundary neumann --compatibility project --json
   unigrid solve points.csv --columns x,y,f --boundary dirichlet=left.npy:dirichlet,periodic -o u.vti
+  unigrid solve f.npy --mask tank.png --outside natural --fixed electrodes.npy --boundary neumann --plot potential.png
   unigrid solve f.npy --coefficient k.npy --boundary neumann,dirichlet=1:dirichlet=0 --centering cell --plot head.png
   gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
 
@@ -66,7 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coefficient", metavar="a", help="a > 0: a number, one per axis (2,0.1), or a file with a at the unknowns; default 1"
     )
     group.add_argument("--mask", metavar="FILE", help="where u is unknown: an array of 0 and 1, or a picture, light there")
-    group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
+    group.add_argument(
+        "--outside", metavar="u",
+        help="u outside of --mask: a number (default 0), or a file; or natural: no flux crosses the rim, and u is 0 outside",
+    )  # fmt: skip
+    group.add_argument("--fixed", metavar="FILE", help="u at points inside, such as electrodes: an array, NaN elsewhere")
     group = parser.add_argument_group("cycle")
     group.add_argument(
         "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
@@ -245,12 +250,18 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
         "iterations": solution.iterations,
         "residuals": list(solution.residuals),
         "rate": solution.rate,
-        "range": None if u is None else [float(u.min()), float(u.max())],
+        "range": None if u is None else _range(u),
         "seconds": {name: round(seconds, 6) for name, seconds in ended.seconds.items()},
         "threads": get_num_threads(),
         "written": written,
         "output": ended.arguments.output,
     }  # fmt: skip
+
+
+def _range(u: NDArray[Any]) -> list[float]:
+    """Return the extremes of u; NaN may stand where --outside gives nothing, and no unknown needs it."""
+    finite = u[u == u]
+    return [float(finite.min()), float(finite.max())]
 
 
 def report(facts: Facts) -> list[str]:

@@ -89,7 +89,7 @@ def solve(
         Conjugate gradients with one symmetric cycle as preconditioner.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
-        or projected out. The mean-zero solution is returned.
+        or projected out. The mean-zero solution is returned. The same for each component of a mask that no value holds.
     callback : Solution -> None, optional
         Called after each iteration with the Solution so far, whose `u` is read-only. StopIteration ends the run. It costs a
         copy of u per iteration and changes nothing.
