@@ -21,8 +21,9 @@ Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 Truth = NDArray[np.bool_]
 NATURAL = "natural"
-# What voids conduct where coarse levels are made of the operator, as a part of what the domain conducts: without it, P is
-# constant across steps of a rim (disc .57 a cycle, slits .78). 1e-3 to 1e-8 give the same factors.
+# What voids conduct where coarse levels are made of the operator, as a part of the least that the domain conducts. Without it, P
+# is constant across steps of a rim (disc .57 a cycle, slits .78). With 1e-3, slits take 7 iterations at 255^2, 9 at 511^2; with
+# 1e-5 5 and 5. The mean in place of the least is no better where coefficients jump, and fails for noise in both of two phases.
 WEAK = 1e-5
 
 
@@ -150,9 +151,8 @@ def conducting(domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction:
             beside[0] |= along[-1]
             beside[-1] |= along[0]
         beside = np.moveaxis(beside, 0, number)
-        inside = own[~beside]
-        typical = np.exp(np.log(inside).mean()) if inside.size else 1.0
-        filled.append(np.where(beside, WEAK * typical, own))
+        least = own[~beside].min(initial=float(own.max()))
+        filled.append(np.where(beside, WEAK * least, own))
     field = reaction if not np.any(reaction) else np.where(void, 0.0, reaction)
     return tuple(filled), field, replace(domain, unknown=domain.unknown | void)
 
