@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
 from .components import SingularParts, singular_parts
-from .coupled import CoupledOperator, faces_of
+from .coupled import CoupledOperator, constants_of, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .masks import Domain
 from .operator import StencilOperator
@@ -50,7 +51,7 @@ class Poisson:
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
-        `Neumann` are then a du/dn. None is 1.
+        `Neumann` are then a du/dn. None is 1. Numbers keep the speed of the constant case.
     mask : array of bool, optional
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape, or there is
         nothing.
@@ -78,7 +79,8 @@ class Poisson:
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), sections 1.3, 2.8 and 5.6.
     """
 
-    grid: Grid
+    grid: Grid  # its operator is -Laplace + c: each axis in units of sqrt(a), where coefficients are constant
+    box: Grid  # the same points in the user's lengths
     operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
     side_values: SideValues
     domain: Domain | None  # where there are unknowns, and what u is elsewhere; None: unknowns everywhere
@@ -116,10 +118,12 @@ class Poisson:
         for number, each in enumerate(axes):
             if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
                 raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
-        self.grid = Grid(tuple(axes))
-        is_box = mask is None and fixed is None and plain_number(outside) == 0
-        self.domain = None if is_box else Domain.of(self.grid, mask, outside, fixed)
-        if coefficient is None and c is not None and self.domain is None:
+        self.box = self.grid = Grid(tuple(axes))
+        is_whole = mask is None and fixed is None and plain_number(outside) == 0
+        self.domain = None if is_whole else Domain.of(self.grid, mask, outside, fixed)
+        constants = None if coefficient is None else constants_of(coefficient, len(shape))
+        if c is not None and self.domain is None and (coefficient is None or constants is not None):
+            self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
@@ -131,6 +135,8 @@ class Poisson:
             )
             for axis, pair in enumerate(conditions)
         )
+        if self.grid is not self.box:
+            self.side_values = _rescaled_fluxes(self.side_values, self.box, self.grid)
 
     @classmethod
     def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
@@ -142,7 +148,8 @@ class Poisson:
     def of_parts(cls, grid: Grid, operator: Any, values: SideValues, domain: Domain | None = None) -> Poisson:
         """Return the problem made of these."""
         problem = cls.__new__(cls)
-        problem.grid, problem.operator, problem.side_values, problem.domain = grid, operator, values, domain
+        problem.box = problem.grid = grid
+        problem.operator, problem.side_values, problem.domain = operator, values, domain
         return problem
 
     def with_values(self, outside: Any, fixed: Any) -> Poisson:
@@ -166,15 +173,18 @@ class Poisson:
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "domain")}
+        return {name: getattr(self, name) for name in ("grid", "box", "operator", "side_values", "domain")}
 
     def __repr__(self) -> str:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
         lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
         reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
+        coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
         shape = " x ".join(map(str, self.shape))
-        return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
+        centering = self.grid.axes[0].centering
+        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}>"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -184,12 +194,12 @@ class Poisson:
     @property
     def lengths(self) -> tuple[float, ...]:
         """Length of the box along each axis."""
-        return tuple(axis.length for axis in self.grid.axes)
+        return tuple(axis.length for axis in self.box.axes)
 
     @property
     def spacing(self) -> tuple[float, ...]:
         """Distance h of the unknowns along each axis."""
-        return self.grid.spacing
+        return self.box.spacing
 
     @property
     def reaction(self) -> float:
@@ -199,7 +209,7 @@ class Poisson:
     @property
     def weights(self) -> NDArray[np.float64]:
         """Cell volumes, shape `shape`, halved at each vertex-Neumann side: the inner product in which A is symmetric."""
-        return self.grid.weights
+        return self.box.weights
 
     @cached_property
     def singular(self) -> bool:
@@ -248,7 +258,7 @@ class Poisson:
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
-        return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))
+        return tuple(np.meshgrid(*(axis.positions for axis in self.box.axes), indexing="ij", sparse=True))
 
     def matrix(self) -> sparse.csr_array:
         """Return A, the operator as a sparse matrix that acts on f.ravel(), boundary values homogeneous.
@@ -353,6 +363,29 @@ class Poisson:
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson.of_parts(grid, StencilOperator(grid, self.reaction), values)
+
+
+def _rescaled(box: Grid, constants: Sequence[float]) -> Grid:
+    """Return the grid on which -Laplace is -sum of a u'' over the axes: lengths in units of sqrt(a). Raises ValueError."""
+    axes = [replace(axis, h=axis.h / math.sqrt(a)) for axis, a in zip(box.axes, constants, strict=True)]
+    for number, (axis, a) in enumerate(zip(axes, constants, strict=True)):
+        if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
+            h = box.axes[number].h
+            raise ValueError(
+                f"coefficient / spacing^2 of axis {number} is {a:.3g} / {h:.3g}^2, too far from 1; choose other units"
+            )
+    return Grid(tuple(axes))
+
+
+def _rescaled_fluxes(values: SideValues, box: Grid, grid: Grid) -> SideValues:
+    """Return side values, fluxes a du/dn as those du/dn of the rescaled grid."""
+    return tuple(
+        tuple(
+            value * (own.h / axis.h) if side is Neumann else value
+            for value, side in zip(pair, (axis.low, axis.high), strict=True)
+        )
+        for pair, axis, own in zip(values, box.axes, grid.axes, strict=True)
+    )
 
 
 def exact_sum(values: NDArray[Any]) -> float:
