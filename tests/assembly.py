@@ -36,8 +36,9 @@ class Case:
     values: tuple[tuple[Any, Any], ...]
     face: Callable[[int, tuple[int, ...], int], float]  # (axis, unknown, step): a at the face on that side
     reaction: Any
-    mask: Any
-    outside: Any
+    unknown: Any  # where there are unknowns
+    given: Any  # where u is given; there is nothing where neither is
+    outside: Any  # u there
 
     @property
     def problem(self) -> unigrid.Poisson:
@@ -54,11 +55,11 @@ class Case:
         return not any("dirichlet" in pair for pair in self.kinds)
 
     def assembled(self) -> tuple[Any, Any, Any]:
-        """Return A, what the sides and the values outside of the mask add to f, and where there are unknowns (raveled).
+        """Return A, what the sides and the given values add to f, and where there are unknowns (raveled).
 
         Rows and columns of points that are no unknowns are zero.
         """
-        mask = np.ones(self.shape, bool) if self.mask is None else self.mask
+        mask = self.unknown
         number = np.arange(mask.size).reshape(self.shape)
         A, added = np.zeros((mask.size, mask.size)), np.zeros(self.shape)
         for point in itertools.product(*map(range, self.shape)):
@@ -83,11 +84,12 @@ class Case:
                         added[point] += value * (2 if self.halved else 1) / h
                     else:
                         there = (*point[:axis], place % n, *point[axis + 1 :])
-                        A[own, own] += weight
                         if mask[there]:
+                            A[own, own] += weight
                             A[own, number[there]] -= weight
-                        else:
-                            added[point] += weight * np.broadcast_to(self.outside, self.shape)[there]
+                        elif self.given[there]:
+                            A[own, own] += weight
+                            added[point] += weight * self.outside[there]
         return A, added, mask.ravel()
 
 
@@ -102,25 +104,41 @@ def draw_case(pick: Pick, rng: np.random.Generator, largest: dict[int, int] = LA
     spread = pick([0.3, 1.0, 4.0])
     coefficient, face = _coefficient(pick(COEFFICIENTS), rng, shape, spacing, kinds, centering, spread)
     reaction = pick([0.0, 0.0, 0.7, rng.random(shape) * pick([1e-3, 1.0, 1e3])])
-    mask = pick([None, None, _mask(rng, shape)])
-    outside = 0.0 if mask is None else pick([1.5, np.where(mask, np.nan, rng.standard_normal(shape))])
+    domain, (unknown, given, outside) = _domain(pick, rng, shape)
     boundary = [
         "periodic" if pair[0] == "periodic" else tuple(CONDITIONS[kind](v) for kind, v in zip(pair, two, strict=True))
         for pair, two in zip(kinds, values, strict=True)
     ]
     options = {
         "spacing": spacing, "boundary": boundary, "centering": centering, "coefficient": coefficient, "reaction": reaction,
-        "mask": mask, "outside": outside,
+        **domain,
     }  # fmt: skip
-    return Case(options, shape, spacing, kinds, values, face, reaction, mask, outside)
+    return Case(options, shape, spacing, kinds, values, face, reaction, unknown, given, outside)
 
 
 def _side_value(pick: Pick, rng: np.random.Generator, shape: tuple[int, ...], axis: int) -> Any:
     return pick([0.0, float(rng.standard_normal()), rng.standard_normal(shape[:axis] + shape[axis + 1 :])])
 
 
-def _mask(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    mask = rng.random(shape) < rng.uniform(0.2, 1.0)
+def _domain(pick: Pick, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
+    """Return a domain as `Poisson` takes it; and where there are unknowns, where u is given, and what it is there."""
+    mask = pick([None, None, _some(rng, shape, 0.2, 1.0)])
+    inside = np.ones(shape, bool) if mask is None else mask
+    outside = 0.0 if mask is None else pick([1.5, np.where(mask, np.nan, rng.standard_normal(shape)), "natural"])
+    where = pick([None, None, inside & _some(rng, shape, 0.0, 0.3)])
+    domain: dict[str, Any] = {"mask": mask, "outside": outside}
+    natural = isinstance(outside, str)
+    values = np.where(inside, 0.0, 0.0 if natural else outside)
+    given = ~inside & (not natural)
+    if where is not None and not where[inside].all():
+        held = pick([-0.5, np.where(where, rng.standard_normal(shape), np.nan)])
+        domain["fixed"] = where, held
+        given, values, inside = given | where, np.where(where, held, values), inside & ~where
+    return domain, (inside, given, values)
+
+
+def _some(rng: np.random.Generator, shape: tuple[int, ...], least: float, most: float) -> Any:
+    mask = rng.random(shape) < rng.uniform(least, most)
     mask.flat[rng.integers(mask.size)] = True
     return mask
 
