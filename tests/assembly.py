@@ -84,6 +84,8 @@ class Case:
                         added[point] += value * (2 if self.halved else 1) / h
                     else:
                         there = (*point[:axis], place % n, *point[axis + 1 :])
+                        if there == point:  # around a periodic axis of one point
+                            continue
                         if mask[there]:
                             A[own, own] += weight
                             A[own, number[there]] -= weight
