@@ -1,7 +1,8 @@
-"""Parts of a domain on which the problem is singular: connected, without a given value beside them, and with c = 0.
+"""Free parts of a domain: connected, held by no given value, with one reaction c everywhere.
 
-A constant on such a part, 0 elsewhere, solves the homogeneous problem. So f must have mean zero on each of them, and u is
-determined but for a constant on each: the one of mean zero is meant.
+A constant on such a part, 0 elsewhere, is an eigenvector, A 1 = c 1. With c = 0 the problem is singular there: f must have
+mean zero on each of them, and u is meant to have. With c > 0 the mean of u is that of f over c. Cycles leave it out, as coarse
+levels tie the parts together, and conjugate gradients would take an iteration for each of them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ MOST_NAMED = 3  # components in one message
 
 @final
 @dataclass(frozen=True, eq=False)
-class SingularParts:
-    """The singular components, numbered from 1.
+class FreeParts:
+    """The free components, numbered from 1.
 
     labels : shape of the grid, which part a point belongs to; 0 for none
     numbers : of each part, its number among all components of the mask, as `scipy.ndimage.label` counts them
@@ -58,10 +59,14 @@ class SingularParts:
         sums = np.bincount(self.labels.ravel(), weighted.ravel(), len(self._sizes))
         return np.asarray(sums / self._sizes, np.float64)
 
+    def spread(self, values: Numbers, dtype: np.dtype) -> Array:
+        """Return the array that has one value on each part; values[0] where there is none."""
+        spread: Array = values.astype(dtype)[self.labels]
+        return spread
+
     def centered(self, u: Array) -> Array:
         """Return u with mean zero on each part."""
-        centered: Array = u - self.means(u).astype(u.dtype)[self.labels]
-        return centered
+        return u - self.spread(self.means(u), u.dtype)
 
     def refuse_incompatible(self, b: Array, allowed: Numbers) -> None:
         """Raise ValueError, naming the parts on which the mean of b is larger than allowed."""
@@ -84,18 +89,18 @@ class SingularParts:
         return f"component {self.numbers[part - 1]} ({size} unknown{'s' * (size != 1)} in [{where}]) has mean {mean:.6g}"
 
 
-def singular_parts(domain: Domain, grid: Grid, excess: Array, volumes: Numbers | None) -> SingularParts | None:
-    """Return the parts on which the operator is singular, its row sums being `excess`; None where there is none."""
+def free_parts(domain: Domain, grid: Grid, excess: Array, reaction: float, volumes: Numbers | None) -> FreeParts | None:
+    """Return the parts on which the row sums `excess` are the reaction, and nothing else; None where there is none."""
     labels, count = _components(domain.unknown, grid)
     held = np.zeros(count + 1, bool)
     held[0] = True
-    held[labels[excess.reshape(grid.shape) != 0.0]] = True
+    held[labels[excess.reshape(grid.shape) != (reaction if volumes is None else reaction * volumes)]] = True
     numbers = np.flatnonzero(~held)
     if not numbers.size:
         return None
     relabelled = np.zeros(count + 1, np.intp)
     relabelled[numbers] = np.arange(1, numbers.size + 1)
-    return SingularParts(relabelled[labels], numbers, count, volumes, domain.origin)
+    return FreeParts(relabelled[labels], numbers, count, volumes, domain.origin)
 
 
 def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], int]:
@@ -119,7 +124,7 @@ def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], i
     return order[numbers][labels], len(firsts) - 1
 
 
-def allowance(parts: SingularParts, b: Array, added: Array | None, defect: float) -> Numbers:
+def allowance(parts: FreeParts, b: Array, added: Array | None, defect: float) -> Numbers:
     """Return how large a mean on each part may be: rounding, and the part `defect` of what sides add, which is inexact."""
     allowed = math.sqrt(float(np.finfo(b.dtype).eps)) * parts.means(np.abs(b))
     return allowed if added is None else allowed + defect * parts.means(np.abs(added))

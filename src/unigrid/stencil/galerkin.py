@@ -311,7 +311,8 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
     elif levels:
         coarsest = Coarsest(stencil, not stencil.excess.any())
     else:
-        coarsest = Coarsest(fine.stencil, False, None if problem.parts is None else problem.parts.first_points)
+        pinned = problem.parts.first_points if problem.parts is not None and problem.singular else None
+        coarsest = Coarsest(fine.stencil, False, pinned)
     return [*levels, CoupledLevel(fine, coarsest, None)]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .components import SingularParts, singular_parts
+from .components import FreeParts, free_parts
 from .coupled import CoupledOperator, constants_of, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .masks import Domain
@@ -215,7 +215,7 @@ class Poisson:
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem, or what is constant on a component of the mask."""
         if self.parts is not None:
-            return True
+            return self.reaction == 0.0
         ends = all(axis.singular for axis in self.grid.axes)
         return ends and self._is_whole and not np.any(self.operator.reaction_field)
 
@@ -231,12 +231,13 @@ class Poisson:
         return self.domain is None or self.domain.is_whole
 
     @cached_property
-    def parts(self) -> SingularParts | None:
-        """The components of a domain on which constants solve the homogeneous problem; None in a whole box."""
+    def parts(self) -> FreeParts | None:
+        """The components of a domain on which constants are eigenvectors, found apart from the cycles; None in a whole box."""
         if self.domain is None or self.domain.void is None:  # elsewhere, every component has a given value beside it
             return None
         operator = self.coupled_operator
-        return singular_parts(self.domain, self.grid, operator.stencil.excess, operator.volumes)
+        c = self.reaction if operator.keeps_constants else 0.0
+        return free_parts(self.domain, self.grid, operator.stencil.excess, c, operator.volumes)
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
         """Whether the constant is found apart, and c is lost in the rounding of A in this precision.
@@ -330,7 +331,7 @@ class Poisson:
         return self.centered(b) if self.singular else b
 
     def centered(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u without its mean where the constant part is found apart, and on each singular component; else u."""
+        """Return u without its mean where the constant part is found apart, and on each free component; else u."""
         if self.parts is not None:
             return self.parts.centered(u)
         return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u

@@ -18,7 +18,7 @@ from ..messages import checked_count, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
-from .components import SingularParts, allowance
+from .components import FreeParts, allowance
 from .grid import finite_array, real_array
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.cpu.threads import limited_to
@@ -223,7 +223,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     solution = iterate(iteration, u, system, tolerance, options.callback)
     if problem.has_constant_apart and not problem.singular:  # once more: cycles leave means of up to 1e9 times the rest
         solution = replace(solution, u=problem.centered(solution.u))
-    if right.mean_of_u:
+    if right.has_constant:
         solution = _with_constant(solution, problem, right, tolerance)
     if problem.domain is not None:
         solution = replace(solution, u=problem.filled(solution.u))
@@ -247,17 +247,19 @@ def _with_constant(solution: Solution, problem: Poisson, right: RightHandSide, t
     if not solution.converged or norm <= reached:
         return solution
     message = (
-        f"stagnated: the mean of u, mean(f) / reaction, is {right.mean_of_u:.1e}, and rounding it leaves a residual of "
+        f"stagnated: the mean of u, mean(f) / reaction, is {right.largest_mean:.1e}, and rounding it leaves a residual of "
         f"{norm / whole_norm:.1e} ||b||. Take the mean out of f, or give reaction=0 for the solution of mean zero."
     )
     return replace(solution, converged=False, reason=Reason.STAGNATED, message=message)
 
 
-def _plus(u: Array, mean: float) -> Array:
+def _plus(u: Array, mean: float | Array) -> Array:
+    if isinstance(mean, np.ndarray):  # one per part of a domain
+        return u + mean
     return u + u.dtype.type(mean) if mean else u
 
 
-def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -> System:
+def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array = 0.0) -> System:
     """Return A u = b as the driver needs it; what a callback receives has the constant part that was found apart."""
     return System(
         b,
@@ -346,7 +348,7 @@ class RightHandSide(NamedTuple):
     norm : of b
     blocks : sums of b over blocks, for `solution_norm`, where they are needed
     whole : b with its mean
-    mean_of_u : which was found apart, and is to be added to the solution of b; 0 where there is none
+    mean_of_u : which was found apart, and is to be added to the solution of b: a number, 0 where there is none, or an array
     note : for the user
     """
 
@@ -355,8 +357,19 @@ class RightHandSide(NamedTuple):
     norm: float
     blocks: NDArray[np.float64]
     whole: Array
-    mean_of_u: float = 0.0
+    mean_of_u: float | Array = 0.0
     note: str = ""
+
+    @property
+    def has_constant(self) -> bool:
+        """Whether there is a mean of u to be added."""
+        return isinstance(self.mean_of_u, np.ndarray) or self.mean_of_u != 0.0
+
+    @property
+    def largest_mean(self) -> float:
+        """The mean of u; of several parts, the one farthest from zero."""
+        means = np.ravel(self.mean_of_u)
+        return float(means[np.abs(means).argmax()])
 
 
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
@@ -407,20 +420,24 @@ def _without_constant(problem: Poisson, right: RightHandSide, compatibility: str
     return right._replace(b=centered, f=f, norm=norm, mean_of_u=mean_of_u, note=note)
 
 
-def _without_means(problem: Poisson, parts: SingularParts, right: RightHandSide, compatibility: str) -> RightHandSide:
-    """Return the right-hand side without its mean on each singular component of a domain."""
-    b, eps = right.whole, float(np.finfo(right.whole.dtype).eps)
-    if compatibility == "error":
+def _without_means(problem: Poisson, parts: FreeParts, right: RightHandSide, compatibility: str) -> RightHandSide:
+    """Return the right-hand side without its mean on each free component of a domain, and the means of u that belong to it."""
+    b, eps, means = right.whole, float(np.finfo(right.whole.dtype).eps), parts.means(right.whole)
+    mean_of_u: float | Array = 0.0
+    if not problem.singular:
+        _mean_of_solution(problem, float(means[np.abs(means).argmax()]), b.dtype)  # whether numbers hold it
+        mean_of_u = parts.spread(means / problem.reaction, b.dtype)
+    elif compatibility == "error":
         defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
         parts.refuse_incompatible(b, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
     centered = parts.centered(parts.centered(b))  # once more, for the rounding of large means
     norm = kernels.of(b).norm(centered)
     if not norm > 4.0 * eps * right.norm:  # constant sources leave rounding alone, which is no source
         centered, norm = np.zeros_like(b), 0.0
-    largest = float(np.abs(parts.means(b)).max())
-    noticeable = largest > 10.0 * eps * float(np.abs(b).max())
+    largest = float(np.abs(means).max())
+    noticeable = problem.singular and largest > 10.0 * eps * float(np.abs(b).max())
     note = f"Means of up to {largest:.3g} were taken out of the right-hand side, component by component." if noticeable else ""
-    return right._replace(b=centered, norm=norm, note=note)
+    return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, note=note)
 
 
 def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
