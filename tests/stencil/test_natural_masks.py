@@ -117,7 +117,10 @@ def test_the_matrix_and_the_right_hand_side_are_those_of_the_iteration(shape):
 
 
 BAD = {
-    "word": ({"mask": disc(8), "outside": "neumann"}, r"outside.*'neumann'; allowed: 'natural'"),
+    "word": (
+        {"mask": disc(8), "outside": "neumann"},
+        "outside must be a number, an array of f's shape or 'natural', got 'neumann'",
+    ),
     "alone": ({"outside": "natural"}, "give mask too"),
 }
 

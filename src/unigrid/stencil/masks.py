@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import choose, plain_number, shown
+from ..messages import plain_number, shown
 from .grid import Axis, Grid, real_array
 
 Array = NDArray[np.floating]
@@ -46,21 +46,21 @@ class Domain:
     @staticmethod
     def of(grid: Grid, mask: Any, outside: Any, fixed: Any) -> Domain:
         """Return the domain that a user describes; see `Poisson`. Raises ValueError or TypeError."""
-        inside = np.ones(grid.shape, bool) if mask is None else _truth(mask, grid.shape, "mask", "there is an unknown")
         if mask is None and plain_number(outside) != 0:
             raise ValueError(f"outside is what u is where mask is False, got {shown(outside)}; give mask too")
-        where, inner = _fixed(fixed, inside)
-        natural = isinstance(outside, str) and choose(outside, (NATURAL,), "outside, which is a number, an array or") == NATURAL
+        inside = np.ones(grid.shape, bool) if mask is None else _truth(mask, grid.shape, "mask", "there is an unknown")
+        where, held = _fixed(fixed, inside)
         unknown = inside & ~where
         if not unknown.any():
             reason = "mask is False everywhere" if not inside.any() else "fixed gives u wherever mask is True"
             raise ValueError(f"{reason}: there is no unknown")
-        given = where if natural else where | ~inside
-        values = _outside(0.0 if natural else outside, given & ~where)
-        values[where] = np.broadcast_to(inner, grid.shape)[where]
-        domain = Domain(unknown, given, values, (0,) * grid.ndim)
-        domain._refuse_missing(grid)
-        return domain
+        if isinstance(outside, str):
+            if outside != NATURAL:
+                raise ValueError(f"outside must be a number, an array of f's shape or {NATURAL!r}, got {shown(outside)}")
+            return Domain(unknown, where, np.where(where, held, 0.0), (0,) * grid.ndim)
+        values = np.where(where, held, np.where(inside, 0.0, _values(outside, grid.shape, "outside")))
+        _refuse_unusable(values, unknown, grid)
+        return Domain(unknown, ~unknown, values, (0,) * grid.ndim)
 
     @cached_property
     def void(self) -> Truth | None:
@@ -72,26 +72,6 @@ class Domain:
     def is_whole(self) -> bool:
         """Whether there are unknowns everywhere."""
         return bool(self.unknown.all())
-
-    def _refuse_missing(self, grid: Grid) -> None:
-        """Raise ValueError where a value that an unknown is coupled to is NaN."""
-        missing = np.isnan(self.values)
-        if not missing.any():
-            return
-        needed = np.zeros_like(missing)
-        for number, axis in enumerate(grid.axes):
-            along, unknown = np.moveaxis(needed, number, 0), np.moveaxis(self.unknown, number, 0)
-            along[1:] |= unknown[:-1]
-            along[:-1] |= unknown[1:]
-            if axis.periodic:
-                along[0] |= unknown[-1]
-                along[-1] |= unknown[0]
-        if (missing & needed).any():
-            place = first_place(missing & needed)
-            raise ValueError(
-                f"Dirichlet data missing: outside{place} is NaN, and an unknown is beside it ({(missing & needed).sum()} such "
-                f"in all); give a value there, or outside='natural' for no flux through the rim of the mask"
-            )
 
 
 class Rim(NamedTuple):
@@ -197,14 +177,32 @@ def _fixed(fixed: Any, inside: Truth) -> tuple[Truth, Numbers]:
     return where, values
 
 
-def _outside(outside: ArrayLike, where: Truth) -> Numbers:
-    """Return the values outside of a mask, and zero elsewhere, whatever was given there. Infinity is refused."""
-    values = _values(outside, where.shape, "outside")
-    given = np.where(where, values, 0.0)
-    if np.isinf(given).any():
-        place = first_place(np.isinf(given))
-        raise ValueError(f"outside must be finite, but outside{place} is {given[*place]}")
-    return given
+def _refuse_unusable(values: Numbers, unknown: Truth, grid: Grid) -> None:
+    """Raise ValueError where a given value is infinite, or NaN beside an unknown."""
+    if np.isinf(values).any():
+        place = first_place(np.isinf(values))
+        raise ValueError(f"outside must be finite, but outside{place} is {values[*place]}")
+    missing = np.isnan(values)
+    if missing.any():
+        missing &= _neighbors(unknown, grid)
+    if missing.any():
+        raise ValueError(
+            f"Dirichlet data missing: outside{first_place(missing)} is NaN, and an unknown is beside it ({missing.sum()} such "
+            f"in all); give a value there, or outside='natural' for no flux through the rim of the mask"
+        )
+
+
+def _neighbors(unknown: Truth, grid: Grid) -> Truth:
+    """Return where a point is beside an unknown."""
+    beside = np.zeros_like(unknown)
+    for number, axis in enumerate(grid.axes):
+        along, there = np.moveaxis(beside, number, 0), np.moveaxis(unknown, number, 0)
+        along[1:] |= there[:-1]
+        along[:-1] |= there[1:]
+        if axis.periodic:
+            along[0] |= there[-1]
+            along[-1] |= there[0]
+    return beside
 
 
 def _values(values: ArrayLike, shape: tuple[int, ...], name: str) -> Numbers:
