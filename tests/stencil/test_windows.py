@@ -51,6 +51,25 @@ def test_values_of_sides_are_cut_to_the_window():
     assert np.abs(u - wanted).max() <= 1e-9 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("first", [0, 3, 13])
+def test_what_lies_across_a_periodic_seam_counts(first):
+    """A region at the low end, inside, and at the high end of 16 rows."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((16, 9), bool)
+    mask[first : first + 3, 2:6] = True
+    f, values = rng.standard_normal((2, 16, 9))
+    options = {"boundary": ["periodic", "dirichlet"], "spacing": 1}
+    wanted, _ = direct(unigrid.Poisson((16, 9), **options), f, mask, ~mask, values)
+    u = unigrid.solve(f, mask=mask, outside=values, rtol=1e-12, **options).u
+    assert np.abs(u - wanted).max() <= 1e-9
+    away = {0: 15, 3: 6, 13: 0}[first]  # a row beside the region, across the seam
+    values[away, 3] = np.nan
+    with pytest.raises(ValueError, match=rf"Dirichlet data missing: outside\[{away}, 3\] is NaN"):
+        unigrid.solve(f, mask=mask, outside=values, **options)
+    values[away, 3], values[(first + 8) % 16] = 0.0, np.nan
+    assert unigrid.solve(f, mask=mask, outside=values, **options).converged
+
+
 def corner(n, shape=disc):
     mask = np.zeros((n, n), bool)
     mask[3:43, 5:45] = shape(40)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..solution import Solution
 from .coupled import CoupledOperator
-from .grid import Axis, Condition, Dirichlet, Grid, Neumann, finite_array
+from .grid import Axis, Dirichlet, Grid, finite_array
 from .masks import Domain
 from .problem import Poisson
 
@@ -92,10 +92,8 @@ def _cropped(problem: Poisson, slices: Slices) -> Poisson:
     """Return the problem in a window of its box."""
     domain, operator = problem.domain, problem.coupled_operator
     assert domain is not None
-    # A side that is cut off lies behind points without unknowns. Where these conduct on coarse levels, nothing may hold them.
-    side = Dirichlet if domain.void is None else Neumann
     pairs = list(zip(problem.grid.axes, slices, strict=True))
-    grid = Grid(tuple(_cropped_axis(axis, part, side) for axis, part in pairs))
+    grid = Grid(tuple(_cropped_axis(axis, part) for axis, part in pairs))
     faces = tuple(
         np.ascontiguousarray(own[(*slices[:number], slice(part.start, part.stop + 1), *slices[number + 1 :])])
         for number, (own, part) in enumerate(zip(operator.faces, slices, strict=True))
@@ -113,10 +111,11 @@ def _cropped(problem: Poisson, slices: Slices) -> Poisson:
     return Poisson.of_parts(grid, inner, values, inside)
 
 
-def _cropped_axis(axis: Axis, part: slice, side: type[Condition]) -> Axis:
-    low, high = axis.low if part.start == 0 else side, axis.high if part.stop == axis.n else side
+def _cropped_axis(axis: Axis, part: slice) -> Axis:
+    """Return a part of an axis. A side that is cut off is beside points without unknowns, so its kind has no effect."""
+    low, high = axis.low if part.start == 0 else Dirichlet, axis.high if part.stop == axis.n else Dirichlet
     if axis.periodic and part.stop - part.start < axis.n:
-        low = high = side
+        low = high = Dirichlet
     return replace(axis, n=part.stop - part.start, low=low, high=high)
 
 
