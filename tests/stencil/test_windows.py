@@ -118,6 +118,14 @@ def test_errors_name_places_of_the_box():
     assert unigrid.solve(np.where(corner(100), 1.0, np.nan), mask=corner(100)).converged
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outside", [1.0, "natural"])
+def test_the_operator_of_the_whole_box_is_never_assembled(outside, dtype):
+    problem = unigrid.Poisson((200, 200), mask=corner(200), outside=outside, boundary="neumann")
+    unigrid.GalerkinCycle(problem).solve(np.ones((2, 200, 200), dtype), compatibility="project")
+    assert "_form" not in vars(problem.operator)
+
+
 def test_a_small_region_costs_what_is_in_it():
     """Allocated memory stands for time: the arrays of the levels."""
     small, large = (unigrid.GalerkinCycle(unigrid.Poisson((n, n), mask=corner(n, noise))) for n in (50, 1000))

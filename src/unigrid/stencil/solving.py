@@ -149,7 +149,7 @@ class ProblemCycle(MultigridCycle):
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    f = _source(cycle.problem, f)
+    f = _source(cycle.problem, f, cycle.problem if cycle.window is None else cycle.window[0].inner)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)
     cycle = cycle.for_one_pass() if options.is_one_pass else cycle
@@ -158,10 +158,13 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
     return raise_unless_converged(solution) if options.raise_on_failure else solution
 
 
-def _source(problem: Poisson, f: ArrayLike) -> Array:
-    """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
+def _source(problem: Poisson, f: ArrayLike, solved: Poisson) -> Array:
+    """Return f as an array that kernels can read, checked but for NaN: that is found by its norm.
+
+    `solved` is the problem, or the part of it that is solved.
+    """
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
-    if f.dtype == np.float32 and not problem.fits(f.dtype):
+    if f.dtype == np.float32 and not solved.fits(f.dtype):
         spacing = ", ".join(f"{h:.3g}" for h in problem.spacing)
         raise ValueError(
             f"1/h^2 leaves the range of {f.dtype} for spacings of {spacing}, here or on coarser grids; give f in float64, or "
