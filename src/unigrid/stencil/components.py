@@ -31,6 +31,7 @@ class FreeParts:
     labels : shape of the grid, which part a point belongs to; 0 for none
     numbers : of each part, its number among all components of the mask, as `scipy.ndimage.label` counts them
     components : how many of them there are
+    reaction : c on the parts
     volumes : of the unknowns' cells; None where all are 1
     origin : where the first point lies in the user's box
     """
@@ -38,6 +39,7 @@ class FreeParts:
     labels: NDArray[np.intp]
     numbers: NDArray[np.intp]
     components: int
+    reaction: float
     volumes: Numbers | None
     origin: tuple[int, ...]
 
@@ -100,7 +102,7 @@ def free_parts(domain: Domain, grid: Grid, excess: Array, reaction: float, volum
         return None
     relabelled = np.zeros(count + 1, np.intp)
     relabelled[numbers] = np.arange(1, numbers.size + 1)
-    return FreeParts(relabelled[labels], numbers, count, volumes, domain.origin)
+    return FreeParts(relabelled[labels], numbers, count, reaction, volumes, domain.origin)
 
 
 def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], int]:

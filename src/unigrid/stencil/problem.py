@@ -215,7 +215,7 @@ class Poisson:
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem, or what is constant on a component of the mask."""
         if self.parts is not None:
-            return self.reaction == 0.0
+            return self.parts.reaction == 0.0
         ends = all(axis.singular for axis in self.grid.axes)
         return ends and self._is_whole and not np.any(self.operator.reaction_field)
 

@@ -190,9 +190,8 @@ def _start(u0: ArrayLike, f: Array) -> Array:
 
 def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
     """Solve for every source in a stack, one after the other."""
-    sources = finite_array(cycle.problem.emptied(f), "f").reshape(
-        -1, *cycle.problem.shape
-    )  # all of them, before the first is solved
+    checked = finite_array(cycle.problem.emptied(f), "f")  # all of them, before the first is solved
+    sources = checked.reshape(-1, *cycle.problem.shape)
     starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *cycle.problem.shape)
     parts = [_solve_one(cycle, source, first, tolerance, options) for source, first in zip(sources, starts, strict=True)]
     u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
@@ -429,7 +428,7 @@ def _without_means(problem: Poisson, parts: FreeParts, right: RightHandSide, com
     mean_of_u: float | Array = 0.0
     if not problem.singular:
         _mean_of_solution(problem, float(means[np.abs(means).argmax()]), b.dtype)  # whether numbers hold it
-        mean_of_u = parts.spread(means / problem.reaction, b.dtype)
+        mean_of_u = parts.spread(means / parts.reaction, b.dtype)
     elif compatibility == "error":
         defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
         parts.refuse_incompatible(b, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
