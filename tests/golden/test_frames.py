@@ -177,7 +177,17 @@ def test_no_imports_go_round_in_a_circle():
 LAYERS = [
     ("grid.py",),
     ("kernels",),
-    ("operator.py", "masks.py", "components.py", "coupled.py", "transfers.py", "problem.py", "windows.py", "convolution.py"),
+    (
+        "operator.py",
+        "masks.py",
+        "components.py",
+        "coefficients.py",
+        "coupled.py",
+        "transfers.py",
+        "problem.py",
+        "windows.py",
+        "convolution.py",
+    ),
     ("smoothers.py", "learned.py", "coarse.py"),
     ("slots.py", "hierarchy.py"),
     ("iterations.py", "solving.py", "profile.py"),

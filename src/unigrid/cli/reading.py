@@ -76,16 +76,16 @@ def coefficients_of(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises ValueError and FileError.
     """
     form = dataclasses.replace(format_of(arguments), columns=None)  # those of f
-    found: dict[str, Any] = {"reaction": boundary_value(arguments.reaction, "reaction", form)}
+    found: dict[str, Any] = {"reaction": number_or_array(arguments.reaction, "--reaction ", form)}
     names = "coefficient", "mask", "outside", "fixed"
     coefficient, mask, outside, fixed = (getattr(arguments, name, None) for name in names)
     if coefficient is not None:
-        parts = [boundary_value(part, "coefficient", form) for part in coefficient.split(",")]
+        parts = [number_or_array(part, "--coefficient ", form) for part in coefficient.split(",")]
         found["coefficient"] = parts[0] if len(parts) == 1 else tuple(parts)
     if mask is not None:
         found["mask"] = mask_in(mask, form)
     if outside is not None:
-        found["outside"] = outside if outside == NATURAL else boundary_value(outside, "outside", form)
+        found["outside"] = outside if outside == NATURAL else number_or_array(outside, "--outside ", form)
     if fixed is not None:
         found["fixed"] = fixed_in(fixed, form)
     return found
@@ -110,11 +110,11 @@ def fixed_in(text: str, form: TableFormat) -> tuple[NDArray[Any], NDArray[Any]]:
     return where, values
 
 
-def boundary_value(text: str, kind: str, form: TableFormat) -> float | NDArray[Any]:
-    """Return a number, or the array in a file. Raises ValueError for what is neither, and FileError."""
+def number_or_array(text: str, option: str, form: TableFormat) -> float | NDArray[Any]:
+    """Return a number, or the array in a file, given after `option`. Raises ValueError for what is neither, and FileError."""
     try:
         return float(text)
     except ValueError:
         if Path(text.partition("#")[0].lower().removesuffix(".gz")).suffix in READABLE:
             return array_in(text, form)
-        raise ValueError(f"{text!r} is not a number, nor a file; write for example {kind}=1.5 or {kind}=left.npy") from None
+        raise ValueError(f"{text!r} is not a number, nor a file; write for example {option}1.5 or {option}left.npy") from None

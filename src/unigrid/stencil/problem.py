@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
+from .coefficients import checked_coefficient, constants_of
 from .components import FreeParts, free_parts
-from .coupled import CoupledOperator, constants_of, faces_of
+from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .masks import Domain
 from .operator import StencilOperator
@@ -121,6 +122,7 @@ class Poisson:
         self.box = self.grid = Grid(tuple(axes))
         is_whole = mask is None and fixed is None and plain_number(outside) == 0
         self.domain = None if is_whole else Domain.of(self.grid, mask, outside, fixed)
+        coefficient = None if coefficient is None else checked_coefficient(coefficient, shape)
         constants = None if coefficient is None else constants_of(coefficient, len(shape))
         if c is not None and self.domain is None and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)
