@@ -1,8 +1,8 @@
 """Seamless cloning: a drawn moth settles on a photograph, and no edge of the patch shows.
 
-Inside a rectangular patch the result u has the Laplacian of the drawing, on the rim it has the colors of the photograph:
+Inside an outline drawn by hand the result u has the Laplacian of the drawing, around it the colors of the photograph:
 
-    Laplace u = Laplace source   in the patch,        u = photograph   on its rim,
+    Laplace u = Laplace source   inside the outline,        u = photograph   elsewhere,
 
 once for each of the channels red, green and blue.
 
@@ -10,16 +10,22 @@ Source: P. Perez, M. Gangnet, A. Blake, Poisson image editing, ACM Trans. Graph.
 Photograph: Grace Hopper, from matplotlib's sample data; a moth was the first computer bug her team found.
 """
 
+import pathlib
 import sys
-from pathlib import Path
 
 import numpy as np
 from matplotlib import cbook, image
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 
 import unigrid
 
-TOP, LEFT, HEIGHT, WIDTH = 80, 381, 140, 128  # the patch, rim included
+TOP, LEFT, HEIGHT, WIDTH = 80, 381, 140, 128  # the drawing, in the photograph
+# The outline around the moth, as drawn: (down, right) in parts of the drawing, clockwise.
+OUTLINE = [
+    (0.10, 0.30), (0.16, 0.42), (0.14, 0.58), (0.10, 0.70), (0.20, 0.93), (0.42, 0.96), (0.58, 0.88), (0.78, 0.80),
+    (0.86, 0.62), (0.84, 0.50), (0.87, 0.36), (0.78, 0.20), (0.58, 0.10), (0.44, 0.03), (0.20, 0.07),
+]  # fmt: skip
 
 
 def draw_moth(height: int, width: int) -> np.ndarray:
@@ -43,45 +49,52 @@ def draw_moth(height: int, width: int) -> np.ndarray:
     return picture
 
 
-def clone(source: np.ndarray, target: np.ndarray) -> unigrid.Solution:
-    """Solve for the inside of a patch; `source` and `target` have shape (height, width, channels), rim included."""
-    shape = (source.shape[0] - 2, source.shape[1] - 2)
-    folded = []
-    for drawn, photo in zip(np.moveaxis(source, 2, 0), np.moveaxis(target, 2, 0), strict=True):
-        f = 4 * drawn[1:-1, 1:-1] - drawn[:-2, 1:-1] - drawn[2:, 1:-1] - drawn[1:-1, :-2] - drawn[1:-1, 2:]
-        rows = unigrid.Dirichlet(photo[0, 1:-1]), unigrid.Dirichlet(photo[-1, 1:-1])
-        columns = unigrid.Dirichlet(photo[1:-1, 0]), unigrid.Dirichlet(photo[1:-1, -1])
-        folded.append(unigrid.Poisson(shape, spacing=1, boundary=[rows, columns]).rhs(f))
-    # With its colors folded in, each channel is a right-hand side of one and the same problem: u = 0 on the rim. Its coarser
-    # grids no longer know the colors that full multigrid would need there, so the start is zero.
-    return unigrid.StencilCycle(unigrid.Poisson(shape, spacing=1)).solve(np.stack(folded), start="zero")
+def inside(outline: list[tuple[float, float]], shape: tuple[int, int]) -> np.ndarray:
+    """Return the mask of a closed outline: True where it runs around a pixel."""
+    pixels = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
+    corners = np.array([(TOP + HEIGHT * down, LEFT + WIDTH * right) for down, right in outline])
+    return Path(corners).contains_points(pixels).reshape(shape)
 
 
-def main(output: Path) -> dict[str, float]:
+def clone(source: np.ndarray, target: np.ndarray, mask: np.ndarray) -> unigrid.Solution:
+    """Return the target with the source cloned into it where the mask is True; pictures of shape (height, width, channels)."""
+    around = np.pad(source, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    f = 4 * source - around[:-2, 1:-1] - around[2:, 1:-1] - around[1:-1, :-2] - around[1:-1, 2:]
+    return unigrid.solve(f, mask=mask, outside=target, spacing=1, boundary="neumann", centering="cell", channels="last")
+
+
+def largest_step(picture: np.ndarray, mask: np.ndarray) -> float:
+    """Return the largest difference of two pixels side by side, one inside of the mask, one outside."""
+    return max(float(np.abs(np.diff(picture, axis=axis))[np.diff(mask, axis=axis)].max()) for axis in (0, 1))
+
+
+def main(output: pathlib.Path) -> dict[str, float]:
     """Clone, save the figure, return what was measured."""
     photograph = image.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) / 255
-    patch = slice(TOP, TOP + HEIGHT), slice(LEFT, LEFT + WIDTH)
-    source, pasted, cloned = draw_moth(HEIGHT, WIDTH), photograph.copy(), photograph.copy()
-    pasted[patch] = source
-    solution = clone(source, photograph[patch])
-    cloned[patch][1:-1, 1:-1] = np.moveaxis(solution.u, 0, 2)
+    source, mask = photograph.copy(), inside(OUTLINE, photograph.shape[:2])
+    source[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = draw_moth(HEIGHT, WIDTH)
+    pasted = np.where(mask[..., None], source, photograph)
+    solution = clone(source, photograph, mask)
 
     figure = Figure(figsize=(9, 3.3), layout="constrained")
     panels = figure.subplots(1, 3, width_ratios=[0.86, 1, 1])
-    titles = "source: a drawing", "pasted", "cloned seamlessly"
-    for axes, title, picture in zip(panels, titles, (source, pasted[:360, 140:], cloned[:360, 140:]), strict=True):
+    card, region = (slice(TOP, TOP + HEIGHT), slice(LEFT, LEFT + WIDTH)), (slice(None, 360), slice(140, None))
+    titles = "source: a drawing, and an outline", "pasted", "cloned seamlessly"
+    for axes, title, picture in zip(panels, titles, (source[card], pasted[region], solution.u[region]), strict=True):
         axes.imshow(np.clip(picture, 0, 1))
         axes.set_title(title)
         axes.set_axis_off()
+    panels[0].contour(mask[card], levels=[0.5], colors="white", linestyles="dashed")
     figure.savefig(output, dpi=150, bbox_inches="tight")
     return {
-        "unknowns": solution.u.size,
-        "cycles": solution.iterations,
-        "largest step at the rim, pasted": float(np.abs(source[0] - photograph[patch][0]).max()),
-        "largest step at the rim, cloned": float(np.abs(cloned[patch][0] - cloned[patch][1]).max()),
+        "unknowns": solution.u.shape[-1] * int(mask.sum()),
+        "iterations": solution.iterations,
+        "largest step at the rim, photograph": largest_step(photograph, mask),
+        "largest step at the rim, pasted": largest_step(pasted, mask),
+        "largest step at the rim, cloned": largest_step(solution.u, mask),
     }
 
 
 if __name__ == "__main__":
-    for name, value in main(Path(sys.argv[1] if len(sys.argv) > 1 else "seamless_cloning.png")).items():
+    for name, value in main(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "seamless_cloning.png")).items():
         print(f"{name}: {value:.4g}")

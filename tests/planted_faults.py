@@ -35,6 +35,10 @@ COEFFICIENTS = (
     "tests/stencil/test_galerkin.py", "tests/stencil/test_black_box.py", "tests/stencil/test_coefficients.py",
     "tests/stencil/test_masks.py",
 )  # fmt: skip
+DOMAINS = (
+    "tests/stencil/test_masks.py", "tests/stencil/test_natural_masks.py", "tests/stencil/test_components.py",
+    "tests/stencil/test_windows.py",
+)  # fmt: skip
 TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
 
 
@@ -200,8 +204,20 @@ FAULTS = [
         "coupled.py", COEFFICIENTS,
         ("harmonic", "2.0 / (1.0 / a + 1.0 / b)", "(a + b) / 2"),
         ("_on_side", "first + distance * (first - second)", "first - distance * (first - second)"),
-        ("_cut", "Rim(unknown[out], given[out], coupling[out])", "Rim(unknown[out], given[out], -coupling[out])"),
     ),
+    *_in(
+        "masks.py", DOMAINS,
+        ("cut", "coupling.ravel()[here]", "-coupling.ravel()[here]"),
+        ("cut", "(place + by) % n", "(place - by) % n"),
+        ("conducting", "WEAK * least", "least"),
+        ("_beside", "np.maximum", "np.minimum"),
+    ),
+    *_in(
+        "components.py", DOMAINS,
+        ("centered", "u - self", "u + self"),
+        ("_components", "if axis.periodic", "if not axis.periodic"),
+    ),
+    *_in("windows.py", DOMAINS, ("_range", "int(places[0]) - 1", "int(places[0])")),
     *_in("coarse.py", ("tests/stencil/test_coarse.py",), ("_dense_inverse", "1.0 / _eigen", "-1.0 / _eigen")),
 ]  # fmt: skip
 

@@ -124,6 +124,12 @@ ARGUMENTS = {
         for cycle, method in (("StencilCycle", "solve"), ("StencilCycle", "profile"), ("GalerkinCycle", "solve"))
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
     },
+    **{
+        f"GalerkinCycle.solve({name})": (
+            value, lambda v, n=name: type(unigrid.GalerkinCycle(PROBLEM).solve(F, raise_on_failure=False, **{n: v})),
+        )
+        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
+    },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
        for name, v in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()},
     "Tolerance(rtol)": (REAL, field(unigrid.iterate.Tolerance, "rtol", atol=0.0, maxiter=9, default_rtol=0.1)),

@@ -12,6 +12,17 @@ from unigrid.cli import main
 SHAPE = (48, 60)
 
 
+def electrodes(mask):
+    """Two points of other values inside of the mask, and NaN elsewhere."""
+    values = np.full(SHAPE, np.nan)
+    values[20, 20:24], values[30, 40] = 1.0, -2.0
+    return values
+
+
+def fixed(mask):
+    return np.isfinite(electrodes(mask)), electrodes(mask)
+
+
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -19,6 +30,11 @@ def files(tmp_path, monkeypatch):
     f, k, c = rng.standard_normal(SHAPE), np.exp(rng.standard_normal(SHAPE)), rng.random(SHAPE)
     x, y = np.ogrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
     mask, outside = x**2 + y**2 < 0.8, rng.standard_normal(SHAPE)
+    np.save("fixed.npy", electrodes(mask))
+    np.savetxt("fixed.csv", electrodes(mask), delimiter=",")
+    np.save("partly.npy", np.where(x**2 + y**2 < 0.9, outside, np.nan))
+    np.save("far.npy", y > x)
+    np.save("nothing.npy", np.full(SHAPE, np.nan))
     for name, array in {"f": f, "k": k, "c": c, "mask": mask, "outside": outside}.items():
         np.save(f"{name}.npy", array)
     Image.fromarray((255 * mask).astype(np.uint8)).save("mask.png")
@@ -41,6 +57,15 @@ CASES = {
         ["--mask", "mask.png", "--outside", "outside.npy", "--coefficient", "k.npy", "--smoother", "lines"],
         lambda k, c, mask, outside: {"mask": mask, "outside": outside, "coefficient": k, "smoother": "lines"},
     ),
+    "natural": (
+        ["--mask", "mask.npy", "--outside", "natural", "--compatibility", "project"],
+        lambda k, c, mask, outside: {"mask": mask, "outside": "natural", "compatibility": "project"},
+    ),
+    "electrodes": (
+        ["--mask", "mask.png", "--outside", "natural", "--fixed", "fixed.npy", "--boundary", "neumann"],
+        lambda k, c, mask, outside: {"mask": mask, "outside": "natural", "fixed": fixed(mask), "boundary": "neumann"},
+    ),
+    "fixed": (["--fixed", "fixed.csv"], lambda k, c, mask, outside: {"fixed": fixed(mask)}),
 }
 
 
@@ -52,8 +77,15 @@ def test_it_writes_what_python_computes(files, capsys, options, arguments):
     solution = unigrid.solve(f, **arguments(*others))
     assert np.array_equal(np.load("u.npy"), solution.u)
     assert facts["iterations"] == solution.iterations
-    assert facts["levels"][0]["shape"] == list(SHAPE)
+    assert facts["levels"][0]["shape"][0] in range(43, 49)  # the window of the mask
     assert facts["cycle"]["work_units"] > 1
+
+
+def test_the_range_is_that_of_numbers(files, capsys):
+    assert main(["solve", "f.npy", "--mask", "mask.npy", "--outside", "partly.npy", "-o", "u.npy", "--json"]) == 0
+    u = np.load("u.npy")
+    assert np.isnan(u).any()
+    assert json.loads(capsys.readouterr().out)["range"] == [np.nanmin(u), np.nanmax(u)]
 
 
 def test_the_report_names_the_method(files, capsys):
@@ -66,6 +98,12 @@ BAD = {
     "smoother": (["--coefficient", "k.npy", "--smoother", "jacobi"], "unknown smoother 'jacobi'; allowed: 'auto'"),
     "mask": (["--mask", "k.npy"], "--mask k.npy: must hold 0 and 1"),
     "outside": (["--outside", "2"], "give mask too"),
+    "word": (["--mask", "mask.npy", "--outside", "neumann"], "'neumann' is not a number, nor a file"),
+    "natural alone": (["--outside", "natural"], "outside is what u is where mask is False, got 'natural'; give mask too"),
+    "nothing fixed": (["--fixed", "nothing.npy"], "--fixed nothing.npy: is NaN everywhere"),
+    "all fixed": (["--fixed", "k.npy"], "fixed gives u wherever mask is True: there is no unknown"),
+    "fixed outside": (["--fixed", "fixed.npy", "--mask", "far.npy"], "fixed gives u at [20, 20], where mask is False"),
+    "component": (["--mask", "mask.npy", "--outside", "natural"], "which fails on 1 of 1: component 1 ("),
     "text": (["--coefficient", "thick"], "'thick' is not a number, nor a file"),
     "missing": (["--reaction", "no.npy"], "no.npy"),
     "coarse waves": (["--reaction", "-1e4"], "take 3.4 times as many points per axis, or a smaller k"),

@@ -90,3 +90,42 @@ def test_a_failure_carries_u_as_f_came():
 def test_other_channels_are_refused(f, channels, text):
     with pytest.raises(ValueError, match=text):
         unigrid.solve(f, channels=channels)
+
+
+def ring(shape):
+    mask = np.zeros(shape, bool)
+    mask[2:-3, 1:-2] = True
+    mask[4:6, 5:9] = False
+    return mask
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_values_outside_and_fixed_ones_may_have_channels(dtype):
+    shape, rng = (18, 23), np.random.default_rng(0)
+    mask, (f, outside, values) = ring(shape), rng.standard_normal((3, *shape, 4)).astype(dtype)
+    where = mask & (rng.random(shape) < 0.05)
+    u0 = rng.standard_normal((*shape, 4))
+    cases = [(outside, None), ("natural", (where, values)), (outside, (where, 2.0)), (1.5, (where, values))]
+    for beyond, fixed in cases:
+        found = unigrid.solve(f, mask=mask, outside=beyond, fixed=fixed, channels="last", u0=u0)
+        assert found.u.shape == f.shape
+        assert found.u.dtype == dtype
+        for k in range(4):
+            own = beyond[..., k] if np.ndim(beyond) else beyond
+            held = (where, fixed[1][..., k]) if fixed is not None and np.ndim(fixed[1]) else fixed
+            alone = unigrid.solve(f[..., k], mask=mask, outside=own, fixed=held, u0=u0[..., k])
+            assert np.array_equal(found.u[..., k], alone.u)
+            assert found.parts[k].residuals == alone.residuals
+
+
+def test_bad_values_of_a_channel_are_refused():
+    f, mask = np.ones((8, 9, 3)), np.zeros((8, 9), bool)
+    mask[3, 4] = True
+    outside = np.ones((8, 9, 3))
+    outside[2, 4, 1] = np.nan
+    with pytest.raises(ValueError, match=r"Dirichlet data missing: outside\[2, 4\] is NaN"):
+        unigrid.solve(f, mask=mask, outside=outside, channels="last")
+    with pytest.raises(ValueError, match=r"outside must be a number or an array of f's shape \(8, 9\), got shape \(8, 9, 4\)"):
+        unigrid.solve(f, mask=mask, outside=np.ones((8, 9, 4)), channels="last")
+    with pytest.raises(ValueError, match=r"got shape \(8, 9, 3\)"):
+        unigrid.solve(f[..., 0], mask=mask, outside=outside)

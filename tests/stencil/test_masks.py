@@ -4,45 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from domains import annulus, disc, everywhere, half, noise, one, slits
 from tiers import pack
 
 import unigrid
-
-
-def disc(n):
-    x, y = np.meshgrid(*[(np.arange(n) + 0.5) / n] * 2, indexing="ij")
-    return (x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.16
-
-
-def annulus(n):
-    x, y = np.meshgrid(*[(np.arange(n) + 0.5) / n] * 2, indexing="ij")
-    r = (x - 0.5) ** 2 + (y - 0.5) ** 2
-    return (r < 0.2) & (r > 0.03)
-
-
-def slits(n):
-    mask = np.ones((n, n), bool)
-    mask[n // 4, : 3 * n // 4] = mask[n // 2, n // 4 :] = mask[3 * n // 4, : 3 * n // 4] = False
-    return mask
-
-
-def noise(n):
-    return np.random.default_rng(n).random((n, n)) < 0.8
-
-
-def half(n):
-    return np.random.default_rng(n).random((n, n)) < 0.5
-
-
-def one(n):
-    mask = np.zeros((n, n), bool)
-    mask[n // 2, n // 3] = True
-    return mask
-
-
-def everywhere(n):
-    return np.ones((n, n), bool)
-
 
 SHAPES = [disc, annulus, slits, noise, half, one, everywhere]
 
@@ -136,7 +101,9 @@ BAD = {
     "empty": ({"mask": np.zeros((8, 8), bool)}, ValueError, "there is no unknown"),
     "alone": ({"outside": 2.0}, ValueError, "give mask too"),
     "outside": ({"mask": disc(8), "outside": np.ones(8)}, ValueError, r"outside must be a number or an array of f's shape"),
-    "nan": ({"mask": disc(8), "outside": np.full((8, 8), np.nan)}, ValueError, r"outside must be finite, but outside\[0, 0\]"),
+    "infinite": ({"mask": disc(8), "outside": np.full((8, 8), np.inf)}, ValueError, r"finite, but outside\[0, 0\] is inf"),
+    "missing": ({"mask": disc(8), "outside": np.full((8, 8), np.nan)}, ValueError, r"data missing: outside\[0, 2\] is NaN"),
+    "number": ({"mask": disc(8), "outside": np.nan}, ValueError, r"Dirichlet data missing: outside\[0, 2\] is NaN"),
 }
 
 

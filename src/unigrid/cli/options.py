@@ -198,7 +198,11 @@ def add_coefficient_options(parser: argparse.ArgumentParser) -> Any:
         "default 1",
     )  # fmt: skip
     group.add_argument("--mask", metavar="FILE", help="where u is unknown: an array of 0 and 1, or a picture, light there")
-    group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
+    group.add_argument(
+        "--outside", metavar="u",
+        help="u outside of --mask: a number (default 0), or a file; or natural: no flux crosses the rim, and u is 0 outside",
+    )  # fmt: skip
+    group.add_argument("--fixed", metavar="FILE", help="u at points inside, such as electrodes: an array, NaN elsewhere")
     return group
 
 

@@ -13,6 +13,7 @@ from ..tables import TableFormat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NATURAL = "natural"  # a word that --outside takes
 CHARACTERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "space": " "}
 
 
@@ -70,17 +71,23 @@ def array_in(text: str, form: TableFormat) -> NDArray[Any]:
 
 
 def coefficients_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return reaction, coefficient, mask and outside, as far as the command has these options. Raises ValueError, FileError."""
+    """Return reaction, coefficient, mask, outside and fixed, as far as the command has these options.
+
+    Raises ValueError and FileError.
+    """
     form = dataclasses.replace(format_of(arguments), columns=None)  # those of f
     found: dict[str, Any] = {"reaction": number_or_array(arguments.reaction, "--reaction ", form)}
-    coefficient, mask, outside = (getattr(arguments, name, None) for name in ("coefficient", "mask", "outside"))
+    names = "coefficient", "mask", "outside", "fixed"
+    coefficient, mask, outside, fixed = (getattr(arguments, name, None) for name in names)
     if coefficient is not None:
         parts = [number_or_array(part, "--coefficient ", form) for part in coefficient.split(",")]
         found["coefficient"] = parts[0] if len(parts) == 1 else tuple(parts)
     if mask is not None:
         found["mask"] = mask_in(mask, form)
     if outside is not None:
-        found["outside"] = number_or_array(outside, "--outside ", form)
+        found["outside"] = outside if outside == NATURAL else number_or_array(outside, "--outside ", form)
+    if fixed is not None:
+        found["fixed"] = fixed_in(fixed, form)
     return found
 
 
@@ -92,6 +99,15 @@ def mask_in(text: str, form: TableFormat) -> NDArray[Any]:
     if not ((values == 0) | (values == 1)).all():
         raise ValueError(f"--mask {text}: must hold 0 and 1, or True where u is unknown; or be a picture, light there")
     return values == 1  # type: ignore[no-any-return]
+
+
+def fixed_in(text: str, form: TableFormat) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return where u is given, and what it is: the file's array, where that is not NaN. Raises ValueError, FileError."""
+    values = array_in(text, form)
+    where = values == values
+    if not where.any():
+        raise ValueError(f"--fixed {text}: is NaN everywhere; it must hold u where that is given, and NaN elsewhere")
+    return where, values
 
 
 def number_or_array(text: str, option: str, form: TableFormat) -> float | NDArray[Any]:

@@ -44,6 +44,7 @@ examples:
   unigrid solve f.csv --boundary neumann --compatibility project --json
   unigrid solve f.npy --reaction -900 --order 4 -o wave.npy
   unigrid solve points.csv --columns x,y,f --boundary dirichlet=left.npy:dirichlet,periodic -o u.vti
+  unigrid solve f.npy --mask tank.png --outside natural --fixed electrodes.npy --boundary neumann --plot potential.png
   unigrid solve f.npy --coefficient k.npy --boundary neumann,dirichlet=1:dirichlet=0 --centering cell --plot head.png
   gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
 
@@ -243,12 +244,18 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
         "iterations": solution.iterations,
         "residuals": list(solution.residuals),
         "rate": solution.rate,
-        "range": None if u is None else [float(u.min()), float(u.max())],
+        "range": None if u is None else _range(u),
         "seconds": {name: round(seconds, 6) for name, seconds in ended.seconds.items()},
         "threads": get_num_threads(),
         "written": written,
         "output": ended.arguments.output,
     }  # fmt: skip
+
+
+def _range(u: NDArray[Any]) -> list[float]:
+    """Return the extremes of u; NaN may stand where --outside gives nothing, and no unknown needs it."""
+    finite = u[u == u]
+    return [float(finite.min()), float(finite.max())]
 
 
 def report(facts: Facts) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty
+from .masks import Domain, Rim, conducting, cut
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -210,29 +211,21 @@ class SymmetricOperator(Operator):
         return kernels.of(f).norm(self.residual(f, u))
 
 
-class Rim(NamedTuple):
-    """Couplings of unknowns to points where u is given: the indices of both in raveled arrays, and the weights."""
-
-    unknown: NDArray[np.int64]
-    given: NDArray[np.int64]
-    weights: Numbers
-
-
 class CoupledOperator(Operator):
     """A u with coefficients of their own at every point; `volumes` relates the symmetric form to the discrete equation.
 
-    A u = (couplings and excess) u / volumes. Outside of `mask`, A is a multiple of the identity, and no unknown is coupled to
-    it: the couplings that lead outside are part of the excess, as at a Dirichlet side.
+    A u = (couplings and excess) u / volumes. Where a domain has no unknowns, A is a multiple of the identity, and no unknown is
+    coupled to it: couplings to given values are part of the excess, as at a Dirichlet side.
     """
 
     order = 2
 
-    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None = None) -> None:
-        """`reaction`: c at the unknowns, or a number. `mask`: where there are unknowns; None is everywhere."""
-        self.grid, self.faces, self.reaction_field, self.mask = grid, faces, reaction, mask
+    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, domain: Domain | None = None) -> None:
+        """`reaction`: c at the unknowns, or a number. `domain`: where there are unknowns; None is everywhere."""
+        self.grid, self.faces, self.reaction_field, self.domain = grid, faces, reaction, domain
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "mask")}
+        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "domain")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -246,7 +239,7 @@ class CoupledOperator(Operator):
     def share_form(self, other: CoupledOperator) -> Numbers:
         """Take over the couplings of an operator that differs in c alone; return by how much the diagonals differ, a box."""
         more: Any = np.broadcast_to(self.reaction_field - other.reaction_field, self.grid.shape)
-        more = self.integrated(more if self.mask is None else np.where(self.mask, more, 0.0))
+        more = self.integrated(more if self.domain is None else np.where(self.domain.unknown, more, 0.0))
         added: Numbers = more.reshape(other.stencil.excess.shape)
         vars(self)["_form"] = shifted(other.stencil, added), other._form[1]
         return added
@@ -301,7 +294,7 @@ class CoupledOperator(Operator):
 
     @cached_property
     def _form(self) -> tuple[SymmetricStencil, Rim]:
-        """The symmetric form, and the couplings that lead out of the mask."""
+        """The symmetric form, and the couplings to given values."""
         grid, ndim = self.grid, self.grid.ndim
         excess = empty(grid.shape, np.float64)
         excess[...] = self.reaction_field
@@ -319,36 +312,22 @@ class CoupledOperator(Operator):
             for end, side in ((0, axis.low), (-1, axis.high)):
                 if side is Dirichlet:
                     at[end] += _steps_to_side(axis) * faces[end] * per_face[end]
-        rim = self._cut(offsets, couplings, excess)
+        rim = cut(self.domain, offsets, couplings, excess)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
 
-    def _cut(self, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> Rim:
-        """Make the couplings that lead out of the mask part of the excess; return them."""
-        nothing = np.zeros(0, np.int64)
-        if self.mask is None:
-            return Rim(nothing, nothing, np.zeros(0))
-        mask, parts = self.mask, []
-        numbers = np.arange(mask.size).reshape(mask.shape)
-        for offset, coupling in zip(offsets, couplings, strict=True):
-            there = np.roll(numbers, tuple(-int(step) for step in offset[3 - mask.ndim :]), axis=tuple(range(mask.ndim)))
-            beyond = mask.ravel()[there]
-            for out, unknown, given in ((mask & ~beyond, numbers, there), (~mask & beyond, there, numbers)):
-                parts.append(Rim(unknown[out], given[out], coupling[out]))
-            coupling[~(mask & beyond)] = 0.0
-        rim = Rim(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-        np.add.at(excess.reshape(-1), rim.unknown, rim.weights)
-        excess[~mask] = excess.max() + couplings.max(initial=0.0)
-        return rim
-
-    def fold_outside(self, b: Array, outside: Numbers) -> None:
-        """Add to b what the values outside of the mask contribute; outside, b becomes zero."""
-        assert self.mask is not None
+    def fold_given(self, b: Array, domain: Domain) -> None:
+        """Add to b what the given values of a domain, this one but for its values, contribute; elsewhere b becomes zero."""
         rim = self._form[1]
-        added = np.zeros(b.shape)
-        np.add.at(added.reshape(-1), rim.unknown, rim.weights * outside.ravel()[rim.given])
-        b += self._divided(added).astype(b.dtype)
-        b[~self.mask] = 0.0
+        b += self._divided(rim.gathered(domain.values.ravel()[rim.given], b.shape)).astype(b.dtype)
+        b[~domain.unknown] = 0.0
+
+    @cached_property
+    def conducting(self) -> CoupledOperator:
+        """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
+        if self.domain is None or self.domain.void is None:
+            return self
+        return CoupledOperator(self.grid, *conducting(self.domain, self.grid, self.faces, self.reaction_field))
 
     def _areas(self, number: int) -> Numbers:
         """Return the areas of the faces of an axis, in units of that inside, of shape 1 along the axis."""
@@ -413,6 +392,8 @@ class CoupledOperator(Operator):
         """Lower bound of the smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
         if self.reaction < 0.0:  # as near to zero as rounding allows
             return float(np.finfo(np.float64).eps) * self.norm_bound
+        if self.domain is not None and self.domain.void is not None:
+            return float(np.finfo(np.float64).tiny)  # of a maze, it is that of a path through all of its points
         return self.grid.smallest_eigenvalue([float(face.min()) for face in self.faces], self.reaction)
 
 

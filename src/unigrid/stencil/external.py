@@ -65,6 +65,9 @@ class ExternalCycle(ProblemCycle):
             "spacing, boundary, coefficient or reaction, or computes in a lower precision."
         )
 
+    def rebound(self, problem: Poisson) -> ExternalCycle:
+        return ExternalCycle(self.cycled, problem)
+
     def symmetric(self) -> NoReturn:
         """Refuse: whether it is symmetric is not known."""
         raise ValueError(

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import plain_number, shown
-from .coupled import CoupledOperator, Rim, halves, symmetric_stencil
+from .coupled import CoupledOperator, halves, symmetric_stencil
 from .grid import Axis, Dirichlet, Grid
 from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .masks import Rim
 from .operator import StencilOperator
 
 Array = NDArray[np.floating]

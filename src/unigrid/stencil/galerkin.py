@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -35,6 +36,7 @@ from .kernels.workspace import empty, zeros
 from .problem import Poisson
 from .relaxation import OMEGA, Lines, Points
 from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
+from .windows import Window
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
@@ -89,13 +91,21 @@ class Interpolation(Prolongation):
 
 @final
 class Coarsest(Smoother):
-    """The direct solve of the coarsest level, without the constant part of the solution where that is found apart."""
+    """The direct solve of the coarsest level, without the constant part of the solution where that is found apart.
 
-    def __init__(self, stencil: SymmetricStencil, apart: bool) -> None:
+    `pinned` points, one on each singular component, are held by a spring: it stays at rest where the component has a solution,
+    and determines the constant.
+    """
+
+    def __init__(self, stencil: SymmetricStencil, apart: bool, pinned: NDArray[np.intp] | None = None) -> None:
         from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
         from scipy.sparse.linalg import splu
 
         matrix: Any = matrix_of(stencil)
+        if pinned is not None:
+            springs = np.zeros(matrix.shape[0])
+            springs[pinned] = stencil.diagonal.max() or 1.0
+            matrix = matrix + sparse.diags_array(springs)
         if apart:  # bordered with the constant, the matrix is regular however small c is
             ones = np.ones((matrix.shape[0], 1))
             matrix = sparse.block_array([[matrix, ones], [ones.T, None]])
@@ -241,6 +251,15 @@ def _wanted(
     return wanted.reshape(4, -1)
 
 
+def without_rows(transfer: CoupledTransfer, void: NDArray[np.bool_]) -> CoupledTransfer:
+    """Return P without corrections where there is nothing."""
+    weights, box = transfer.weights.copy(), void.reshape((1,) * (3 - void.ndim) + void.shape)
+    for own, offset in zip(weights, transfer.offsets, strict=True):
+        fine = [children[:n, step + 1] for children, n, step in zip(transfer.children, own.shape, offset, strict=True)]
+        own[box[np.ix_(*fine)]] = 0.0  # an index of -1 stands for no point, whose weight is zero
+    return transfer._replace(weights=weights)
+
+
 def strong_axes(stencil: SymmetricStencil) -> list[bool]:
     """Return which axes are to be coarsened: those that couple about as strongly as the strongest, in the mean."""
     sums = stencil.shares[:3]
@@ -263,7 +282,8 @@ def _slabs(stencil: SymmetricStencil) -> int:
 def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:
     """Return the levels for a problem, finest first."""
     operator = problem.coupled_operator
-    fine, stencil = operator.symmetric, operator.stencil
+    fine, stencil = operator.symmetric, operator.conducting.stencil
+    void = None if problem.domain is None else problem.domain.void
     levels: list[CoupledLevel] = []
     if problem.has_waves:
         check_waves(problem)
@@ -277,13 +297,22 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
+        if not levels and void is not None:
+            transfer = without_rows(transfer, void)
         if problem.has_waves and is_unresolved(coarse):
             break
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
         fine, stencil = SymmetricOperator(coarse), coarse
     if problem.has_waves:
         check_direct(stencil)
-    return [*levels, CoupledLevel(fine, Coarsest(stencil, problem.has_constant_apart), None)]
+    if void is None:
+        coarsest = Coarsest(stencil, problem.has_constant_apart)
+    elif levels:
+        coarsest = Coarsest(stencil, not stencil.excess.any())
+    else:
+        pinned = problem.parts.first_points if problem.parts is not None and problem.singular else None
+        coarsest = Coarsest(fine.stencil, False, pinned)
+    return [*levels, CoupledLevel(fine, coarsest, None)]
 
 
 def _smoother(shape: tuple[int, ...], by_lines: bool, steps: int) -> Smoother:
@@ -344,10 +373,12 @@ class GalerkinCycle(Frozen, ProblemCycle):
         choose(smoother, SMOOTHERS, "smoother")
         steps = checked_count("steps", steps, most=MOST_STEPS)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
-        levels = tuple(levels_of(problem, smoother, steps, max_levels))
+        window = Window.of(problem)
+        inner = window and GalerkinCycle(window.inner, cycle=cycle, smoother=smoother, steps=steps, max_levels=max_levels)
+        levels = inner.levels if inner else tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps, max_levels=max_levels, origin=None,
+            steps=steps, max_levels=max_levels, origin=None, window=window and (window, inner),
         )  # fmt: skip
 
     def __reduce__(self) -> Any:
@@ -358,6 +389,15 @@ class GalerkinCycle(Frozen, ProblemCycle):
             "max_levels": self.max_levels,
         }
         return partial(GalerkinCycle, **options), (self.problem,)  # the factors of the coarsest level cannot be pickled
+
+    def rebound(self, problem: Poisson) -> GalerkinCycle:
+        """Return this cycle for a problem that differs in its boundary values alone."""
+        other = copy(self)
+        vars(other)["problem"] = problem
+        if self.window is not None:
+            window = self.window[0].rebound(problem)
+            vars(other)["window"] = window, self.window[1].rebound(window.inner)
+        return other
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {level!r}" for level in self.levels)
@@ -411,6 +451,9 @@ class GalerkinCycle(Frozen, ProblemCycle):
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
         check_arrays(self.problem, b, u)
+        if self.window is not None:
+            window, inner = self.window
+            return window.embedded(inner(window.source(b), None if u is None else window.cut_out(u)))
         correction = self.cycle(self._boxed(self.problem.coupled_operator.residual(b, u))).reshape(b.shape)
         return correction if u is None else u + correction
 
@@ -445,7 +488,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
 
         On coarse levels the change of c is lumped, P^T V 1, as P^T V P is not diagonal; the finest operator is exact. P holds
         for every c above the one that it was made for, so that where this c is smaller, a first set-up for c = 0 is made, and
-        kept by the cycle that is returned, for all that follow. A reaction below zero, and order 4, have set-ups of their own.
+        kept by the cycle that is returned, for all that follow. Reactions below zero, order 4 and masks have their own set-ups.
 
         Examples
         --------
@@ -457,7 +500,8 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """
         origin, problem = self.origin or self, self.problem.with_reaction(reaction)
         same = {"cycle": self.kind, "smoother": self.smoother, "steps": self.steps, "max_levels": self.max_levels}
-        if problem.has_waves or problem.order == 4:  # whose couplings depend on c
+        if problem.has_waves or problem.order == 4 or problem.domain is not None:
+            # Couplings depend on c, or levels on a window of the mask.
             return GalerkinCycle(problem, **same)  # type: ignore[arg-type]
         if np.any(problem.operator.reaction_field < origin.problem.operator.reaction_field):
             origin = GalerkinCycle(problem.with_reaction(0.0), **same)  # type: ignore[arg-type]

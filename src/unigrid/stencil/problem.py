@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
 from .coefficients import checked_coefficient, constants_of, reaction_field
+from .components import FreeParts, free_parts
 from .coupled import CoupledOperator, faces_of
-from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
+from .grid import CENTERINGS, Axis, Grid, Neumann, parse_boundary, real_array, side_values
+from .masks import Domain
 from .operator import StencilOperator
 from .sums import exact_sum
 from .transfers import lagrange
@@ -57,9 +59,15 @@ class Poisson:
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
         `Neumann` are then a du/dn. None is 1. Numbers keep the speed of the constant case.
     mask : array of bool, optional
-        The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
-    outside : float or array
-        What u is where `mask` is False; an array has the shape of f.
+        The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape, or there is
+        nothing.
+    outside : float, array or "natural"
+        What u is where `mask` is False; an array has the shape of f, and may be NaN where no unknown is beside it. "natural":
+        no flux crosses the rim of the mask, and u is 0 outside. What is connected to no given value is then singular, as a box
+        without Dirichlet sides is: f must have mean zero on each such component, and so has u.
+    fixed : (where, values), optional
+        Points inside at which u is given, such as electrodes: `where` an array of bool of the shape of f, `values` a number or
+        an array of that shape.
     order : 2 or 4
         Of accuracy. 4: the compact stencil of 9 or 19 points, for smooth f, coefficients and reactions that are numbers, and
         at least 5 unknowns along each axis that is not periodic; see `stencil.fourth_order`.
@@ -84,8 +92,7 @@ class Poisson:
     box: Grid  # the same points in the user's lengths
     operator: Any  # a StencilOperator, CoupledOperator (coefficients vary) or NonlinearOperator (so is the reaction)
     side_values: SideValues
-    mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
-    outside: NDArray[np.float64]  # values elsewhere
+    domain: Domain | None  # where there are unknowns, and what u is elsewhere; None: unknowns everywhere
 
     @reject_unknown_keywords
     def __init__(
@@ -99,7 +106,8 @@ class Poisson:
         reaction: float | ArrayLike | Nonlinear = 0.0,
         coefficient: Any = None,
         mask: ArrayLike | None = None,
-        outside: ArrayLike = 0.0,
+        outside: Any = 0.0,
+        fixed: Any = None,
         order: Literal[2, 4] = 2,
     ) -> None:
         shape = _checked_shape(shape)
@@ -122,20 +130,20 @@ class Poisson:
             if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
                 raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
         self.box = self.grid = Grid(tuple(axes))
-        self.mask = None if mask is None else _checked_mask(mask, shape)
-        self.outside = _checked_outside(outside, self.mask, shape)
+        is_whole = mask is None and fixed is None and plain_number(outside) == 0
+        self.domain = None if is_whole else Domain.of(self.grid, mask, outside, fixed)
         coefficient = None if coefficient is None else checked_coefficient(coefficient, shape)
         constants = None if coefficient is None else constants_of(coefficient, len(shape))
-        if c is not None and mask is None and (coefficient is None or constants is not None):
+        if c is not None and self.domain is None and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
         elif any(type(each).__name__ == "Nonlinear" for each in (reaction, coefficient)):
             from .reaction import operator_of  # imported here: few problems need it
 
-            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.mask)
+            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.domain)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
-            self.operator = CoupledOperator(self.grid, faces, reaction_field(reaction, shape), self.mask)
+            self.operator = CoupledOperator(self.grid, faces, reaction_field(reaction, shape), self.domain)
         if order != 2:
             from .fourth_order import operator_of_order
 
@@ -154,14 +162,27 @@ class Poisson:
     def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
         """Return the problem on a grid with all boundary values zero."""
         zero = np.zeros(())
-        return cls._of(grid, reaction, ((zero, zero),) * grid.ndim)
+        return cls.of_parts(grid, StencilOperator(grid, reaction), ((zero, zero),) * grid.ndim)
 
     @classmethod
-    def _of(cls, grid: Grid, reaction: float, values: SideValues) -> Poisson:
+    def of_parts(cls, grid: Grid, operator: Any, values: SideValues, domain: Domain | None = None) -> Poisson:
+        """Return the problem made of these."""
         problem = cls.__new__(cls)
         problem.box = problem.grid = grid
-        problem.operator, problem.side_values = StencilOperator(grid, reaction), values
-        problem.mask, problem.outside = None, np.zeros(())
+        problem.operator, problem.side_values, problem.domain = operator, values, domain
+        return problem
+
+    def with_values(self, outside: Any, fixed: Any) -> Poisson:
+        """Return this problem with other values where it has no unknowns; arguments as at construction."""
+        if self.domain is None:
+            return self
+        mask = self.domain.unknown if fixed is None else self.domain.unknown | fixed[0]
+        return self.with_domain(Domain.of(self.grid, mask, outside, fixed))
+
+    def with_domain(self, domain: Domain) -> Poisson:
+        """Return this problem with other values on its domain: all that is derived is shared."""
+        problem = Poisson.__new__(Poisson)
+        vars(problem).update(vars(self), domain=domain)
         return problem
 
     def with_reaction(self, reaction: float | ArrayLike) -> Poisson:
@@ -187,7 +208,7 @@ class Poisson:
 
     def of_second_order(self) -> Poisson:
         """Return the problem with the same constant coefficients and boundary values, discretized to second order."""
-        return Poisson._of(self.grid, self.reaction, self.side_values)
+        return Poisson.of_parts(self.grid, StencilOperator(self.grid, self.reaction), self.side_values)
 
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
@@ -197,7 +218,7 @@ class Poisson:
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "box", "operator", "side_values", "mask", "outside")}
+        return {name: getattr(self, name) for name in ("grid", "box", "operator", "side_values", "domain")}
 
     def __repr__(self) -> str:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
@@ -246,9 +267,11 @@ class Poisson:
 
     @cached_property
     def singular(self) -> bool:
-        """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
+        """Whether constants solve the homogeneous problem, or what is constant on a component of the mask."""
+        if self.parts is not None:
+            return self.parts.reaction == 0.0
         ends = all(axis.singular for axis in self.grid.axes)
-        return ends and not self._has_given_values and self.operator.keeps_constants and self.reaction == 0.0
+        return ends and self._is_whole and self.operator.keeps_constants and self.reaction == 0.0
 
     @cached_property
     def has_waves(self) -> bool:
@@ -259,12 +282,21 @@ class Poisson:
     def has_constant_apart(self) -> bool:
         """Whether the constant part of u is found apart from the cycles: where the problem is singular, or nearly so."""
         apart = self.operator.keeps_constants and self.grid.has_constant_apart(self.reaction / self.operator.least)
-        return apart and not self._has_given_values
+        return apart and self._is_whole
 
     @property
-    def _has_given_values(self) -> bool:
-        """Whether the mask leaves points out, at which u is given."""
-        return self.mask is not None and not self.mask.all()
+    def _is_whole(self) -> bool:
+        """Whether there are unknowns everywhere in the box."""
+        return self.domain is None or self.domain.is_whole
+
+    @cached_property
+    def parts(self) -> FreeParts | None:
+        """The components of a domain on which constants are eigenvectors, found apart from the cycles; None in a whole box."""
+        if self.domain is None or self.domain.void is None:  # elsewhere, every component has a given value beside it
+            return None
+        operator = self.coupled_operator
+        c = self.reaction if operator.keeps_constants else 0.0
+        return free_parts(self.domain, self.grid, operator.stencil.excess, c, operator.volumes)
 
     def loses_reaction(self, dtype: np.dtype, largest: float | None = None) -> bool:
         """Whether the constant is found apart, and c is lost in the rounding of A in this precision.
@@ -331,14 +363,14 @@ class Poisson:
                     self.operator.linear.fold(b, number, end, value)
                 elif value.any():
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
-        if self.mask is not None:
-            self.operator.linear.fold_outside(b, np.broadcast_to(self.outside, self.shape))
+        if self.domain is not None:
+            self.operator.linear.fold_given(b, self.domain)
         return b
 
     @cached_property
     def homogeneous(self) -> bool:
         """Whether b is f: every boundary value is zero, there are unknowns everywhere, and no order 4 averages f."""
-        return self.order == 2 and self.mask is None and not any(value.any() for pair in self.side_values for value in pair)
+        return self.order == 2 and self.domain is None and not any(value.any() for pair in self.side_values for value in pair)
 
     def mean(self, array: NDArray[Any]) -> float:
         """Return the mean of a grid array in the inner product of `weights`."""
@@ -360,16 +392,18 @@ class Poisson:
         return self.centered(b) if self.singular else b
 
     def centered(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u without its mean where the constant part is found apart, else u."""
+        """Return u without its mean where the constant part is found apart, and on each free component; else u."""
+        if self.parts is not None:
+            return self.parts.centered(u)
         return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u
 
     def filled(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u with the values outside of the mask."""
-        return u if self.mask is None else np.where(self.mask, u, self.outside).astype(u.dtype)
+        """Return u with the given values, which are no unknowns."""
+        return u if self.domain is None else np.where(self.domain.unknown, u, self.domain.values).astype(u.dtype)
 
     def emptied(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Return u with zero outside of the mask, where A u = b has no unknowns."""
-        return u if self.mask is None else np.where(self.mask, u, 0).astype(u.dtype)
+        """Return u with zero where A u = b has no unknowns."""
+        return u if self.domain is None else np.where(self.domain.unknown, u, 0).astype(u.dtype)
 
     @property
     def varies(self) -> bool:
@@ -403,7 +437,7 @@ class Poisson:
             tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
             for axis, pair in enumerate(self.side_values)
         )
-        return Poisson._of(grid, self.reaction, values)
+        return Poisson.of_parts(grid, StencilOperator(grid, self.reaction), values)
 
 
 def _rescaled(box: Grid, constants: Sequence[float]) -> Grid:
@@ -438,31 +472,6 @@ def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: t
         result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
         values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
     return values
-
-
-def _checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a copy of a mask. Raises TypeError or ValueError if it is not of bool, not of `shape`, or False everywhere."""
-    array = np.array(mask)
-    if array.dtype != np.bool_:
-        raise TypeError(f"mask must be an array of bool, True where there is an unknown; got dtype {array.dtype}")
-    if array.shape != shape:
-        raise ValueError(f"mask must have the shape of f, {shape}, got {array.shape}")
-    if not array.any():
-        raise ValueError("mask is False everywhere: there is no unknown")
-    return array
-
-
-def _checked_outside(outside: ArrayLike, mask: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the values outside of a mask, finite there and zero inside, whatever was given there."""
-    values = np.array(real_array(outside, "outside"), dtype=np.float64)
-    if values.shape not in ((), shape):
-        raise ValueError(f"outside must be a number or an array of f's shape {shape}, got shape {values.shape}")
-    if mask is None:
-        if values.any():
-            raise ValueError("outside gives u where mask is False; give mask too")
-        return np.zeros(())
-    given = np.where(mask, 0.0, values)
-    return finite_array(given, "outside").astype(np.float64)
 
 
 def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

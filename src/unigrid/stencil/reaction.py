@@ -15,6 +15,7 @@ from ..messages import shown
 from . import kernels
 from .coupled import CoupledOperator, faces_of
 from .grid import Grid, finite_array, real_array
+from .masks import Domain
 
 Array = NDArray[np.floating]
 Function = Callable[..., Any]
@@ -157,7 +158,7 @@ class NonlinearOperator(Operator):
 
     def __init__(self, linear: CoupledOperator, nonlinear: Nonlinear) -> None:
         self.linear, self.nonlinear, self.grid = linear, nonlinear, linear.grid
-        self.local = LocalReaction.on(linear.grid.shape, nonlinear, linear.mask)
+        self.local = LocalReaction.on(linear.grid.shape, nonlinear, None if linear.domain is None else linear.domain.unknown)
 
     def __repr__(self) -> str:
         return f"<NonlinearOperator: {self.linear!r} + {self.nonlinear!r}>"
@@ -196,14 +197,16 @@ class NonlinearOperator(Operator):
         return self.linear.least
 
 
-def operator_of(grid: Grid, coefficient: Any, reaction: Any, mask: NDArray[np.bool_] | None) -> NonlinearOperator:
-    """Return A u + g(u). Raises TypeError where it is the coefficient that is a function of u."""
+def operator_of(grid: Grid, coefficient: Any, reaction: Any, domain: Domain | None) -> NonlinearOperator:
+    """Return A u + g(u). Raises TypeError where it is the coefficient that is a function of u, ValueError for natural masks."""
     if isinstance(coefficient, Nonlinear):
         raise TypeError(
             "coefficient cannot be a function of u; Nonlinear is for the reaction. Where -div(k(u) grad u) = f, the integral w "
             "of k from 0 to u solves -Laplace(w) = f; else solve repeatedly, with coefficient=k(u) of the last u"
         )
-    return NonlinearOperator(CoupledOperator(grid, faces_of(coefficient, grid), np.zeros(()), mask), reaction)
+    if domain is not None and domain.void is not None:
+        raise ValueError("a Nonlinear reaction takes masks with given values outside, not outside='natural'; give these values")
+    return NonlinearOperator(CoupledOperator(grid, faces_of(coefficient, grid), np.zeros(()), domain), reaction)
 
 
 def check_at_start(operator: NonlinearOperator, u: Array) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
 from ..messages import choose, lists_options
-from ..solution import Solution
+from ..solution import Solution, stacked
 from . import coarse, transfers
 from .cycle import StencilCycle
 from .external import on_problem
 from .galerkin import GalerkinCycle
 from .grid import Grid, real_array, refuse_picture
 from .kernels.workspace import pool
+from .masks import per_channel
 from .problem import Poisson
 from .smoothers import SMOOTHERS, Smoothing
 from .solving import ProblemCycle, SolveOptions, solve_with
@@ -46,7 +47,8 @@ def solve(
     reaction: float | ArrayLike | Nonlinear = 0.0,
     coefficient: Any = None,
     mask: ArrayLike | None = None,
-    outside: ArrayLike = 0.0,
+    outside: Any = 0.0,
+    fixed: Any = None,
     order: Literal[2, 4] = 2,
     channels: Literal["last"] | None = None,
     cycle: str | MultigridCycle = "V",
@@ -65,10 +67,11 @@ def solve(
     f : array_like, 1 to 3 axes
         The source at the unknowns, axis 0 first. float32 and float64 are kept, integers promoted to float64. Colors of a
         picture are no third axis: see `channels`.
-    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside, order
+    lengths, spacing, boundary, centering, reaction, coefficient, mask, outside, fixed, order
         The problem: as of `Poisson`.
     channels : None or "last"
         "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
+        `outside`, and the values of `fixed`, may then have that axis too.
     u0 : array_like, optional
         Where to begin; replaces `start`. Never changed.
     rtol, atol : float
@@ -93,7 +96,7 @@ def solve(
         4, and minimal residuals (GMRES) for a reaction below zero.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
-        or projected out. The mean-zero solution is returned.
+        or projected out. The mean-zero solution is returned. The same for each component of a mask that no value holds.
     callback : Solution -> None, optional
         Called after each iteration with the Solution so far, whose `u` is read-only. StopIteration ends the run. It costs a
         copy of u per iteration and changes nothing.
@@ -132,10 +135,10 @@ def solve(
     chosen = SolveOptions.of(options, solve, "solve")
     if channels is not None:
         choose(channels, ("last",), "channels")
-    run = solve_with if channels is None else _solve_channels
+    run: Callable[..., Solution] = solve_with if channels is None else _solve_channels
     problem_options = {
         "lengths": lengths, "spacing": spacing, "boundary": boundary, "centering": centering, "reaction": reaction,
-        "coefficient": coefficient, "mask": mask, "outside": outside, "order": order,
+        "coefficient": coefficient, "mask": mask, "outside": outside, "fixed": fixed, "order": order,
     }  # fmt: skip
     slots = {
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
@@ -147,6 +150,10 @@ def solve(
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
     given, f = f, real_array(f, "f")
+    values = [] if channels is None else per_channel(outside, fixed, f.shape)
+    if values:
+        problem_options |= values[0]
+        run = partial(_solve_channels, values=values)
     problem = Poisson(_solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
     prepared: ProblemCycle
     if isinstance(cycle, MultigridCycle):
@@ -182,11 +189,19 @@ def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any) -> ProblemCycle:
     return FASCycle(problem, cycle=cycle, smoother=smoother)
 
 
-def _solve_channels(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
-    """Solve for each channel of the last axis."""
+def _solve_channels(
+    cycle: ProblemCycle, f: ArrayLike, options: SolveOptions, values: Sequence[dict[str, Any]] = ()
+) -> Solution:
+    """Solve for each channel of the last axis; `values` are `outside` and `fixed` of each, where they are its own."""
     f, u0 = _channels_first(f, "f"), None if options.u0 is None else _channels_first(options.u0, "u0")
-    stacked = solve_with(cycle, f, replace(options, u0=u0, raise_on_failure=False))
-    solution = replace(stacked, u=np.moveaxis(stacked.u, 0, -1))
+    if values:
+        cycles = [cycle.rebound(cycle.problem.with_values(**each)) for each in values]
+        starts = [replace(options, u0=None if u0 is None else u0[k], raise_on_failure=False) for k in range(len(values))]
+        parts = [solve_with(*each) for each in zip(cycles, f, starts, strict=True)]
+        together = stacked(parts, np.array([part.u for part in parts]))
+    else:
+        together = solve_with(cycle, f, replace(options, u0=u0, raise_on_failure=False))
+    solution = replace(together, u=np.moveaxis(together.u, 0, -1))
     return raise_unless_converged(solution) if options.raise_on_failure else solution
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, final
@@ -18,10 +19,12 @@ from ..messages import checked_count, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
+from .components import FreeParts, allowance
 from .grid import finite_array, real_array
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.cpu.threads import limited_to
 from .problem import Poisson
+from .windows import Window
 
 Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
@@ -121,6 +124,7 @@ class ProblemCycle(MultigridCycle):
     is_stencil: bool  # whether its levels hold this backend's arrays, of any precision
     accelerated = False  # whether accelerate="auto" is conjugate gradients
     solves_itself = False  # whether `solve_one` is the way to a solution
+    window: tuple[Window, ProblemCycle] | None = None  # that of a mask, and the cycle in it
 
     @abstractmethod
     def __call__(self, b: Array, u: Array | None = None) -> Array:
@@ -133,6 +137,12 @@ class ProblemCycle(MultigridCycle):
     def solve_one(self, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
         """Solve for one source, where the iteration is not one for A u = b."""
         raise NotImplementedError
+
+    def rebound(self, problem: Poisson) -> ProblemCycle:
+        """Return this cycle for a problem that differs in its boundary values alone."""
+        other = copy(self)
+        vars(other)["problem"] = problem
+        return other
 
     @abstractmethod
     def symmetric(self) -> ProblemCycle:
@@ -161,7 +171,7 @@ def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    f = _source(cycle.problem, f)
+    f = _source(cycle.problem, f, cycle.problem if cycle.window is None else cycle.window[0].inner)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)
     if options.is_one_pass and cycle.problem.has_waves:
@@ -172,10 +182,13 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
     return raise_unless_converged(solution) if options.raise_on_failure else solution
 
 
-def _source(problem: Poisson, f: ArrayLike) -> Array:
-    """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
+def _source(problem: Poisson, f: ArrayLike, solved: Poisson) -> Array:
+    """Return f as an array that kernels can read, checked but for NaN: that is found by its norm.
+
+    `solved` is the problem, or the part of it that is solved.
+    """
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
-    if f.dtype == np.float32 and not problem.fits(f.dtype):
+    if f.dtype == np.float32 and not solved.fits(f.dtype):
         spacing = ", ".join(f"{h:.3g}" for h in problem.grid.spacing)
         a = f"coefficients from {problem.operator.least:.3g} and " if problem.varies else ""
         raise ValueError(
@@ -202,7 +215,8 @@ def _start(u0: ArrayLike, f: Array) -> Array:
 
 def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
     """Solve for every source in a stack, one after the other."""
-    sources = finite_array(f, "f").reshape(-1, *cycle.problem.shape)  # all of them, before the first is solved
+    checked = finite_array(cycle.problem.emptied(f), "f")  # all of them, before the first is solved
+    sources = checked.reshape(-1, *cycle.problem.shape)
     starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *cycle.problem.shape)
     parts = [_solve_one(cycle, source, first, tolerance, options) for source, first in zip(sources, starts, strict=True)]
     u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
@@ -211,9 +225,14 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
 
 
 def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
-    """Solve for one source."""
+    """Solve for one source: in the window of its mask, where that is smaller than the box."""
     if cycle.solves_itself:
         return cycle.solve_one(f, u, tolerance, options)
+    if cycle.window is not None:
+        window, inner = cycle.window
+        options = replace(options, callback=window.watching(options.callback))
+        u = None if u is None else window.cut_out(u)
+        return window.embedding(_solve_one(inner, window.source(f), u, tolerance, options))
     problem, operator = cycle.problem, cycle.problem.operator
     may_mix = prefers_mixed(cycle, f.dtype, options)
     right = _right_hand_side(problem, f, options.compatibility, may_mix)
@@ -233,9 +252,9 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     solution = iterate(iteration, u, system, tolerance, options.callback)
     if problem.has_constant_apart and not problem.singular:  # once more: cycles leave means of up to 1e9 times the rest
         solution = replace(solution, u=problem.centered(solution.u))
-    if right.mean_of_u:
+    if right.has_constant:
         solution = _with_constant(solution, problem, right, tolerance)
-    if problem.mask is not None:
+    if problem.domain is not None:
         solution = replace(solution, u=problem.filled(solution.u))
     failed = not solution.converged and solution.reason is not Reason.STOPPED
     parts = solution.message, "Precision: mixed." if mixed else "", right.note, _failure_note(cycle) if failed else ""
@@ -267,17 +286,19 @@ def _with_constant(solution: Solution, problem: Poisson, right: RightHandSide, t
     if not solution.converged or norm <= reached:
         return solution
     message = (
-        f"stagnated: the mean of u, mean(f) / reaction, is {right.mean_of_u:.1e}, and rounding it leaves a residual of "
+        f"stagnated: the mean of u, mean(f) / reaction, is {right.largest_mean:.1e}, and rounding it leaves a residual of "
         f"{norm / whole_norm:.1e} ||b||. Take the mean out of f, or give reaction=0 for the solution of mean zero."
     )
     return replace(solution, converged=False, reason=Reason.STAGNATED, message=message)
 
 
-def _plus(u: Array, mean: float) -> Array:
+def _plus(u: Array, mean: float | Array) -> Array:
+    if isinstance(mean, np.ndarray):  # one per part of a domain
+        return u + mean
     return u + u.dtype.type(mean) if mean else u
 
 
-def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -> System:
+def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array = 0.0) -> System:
     """Return A u = b as the driver needs it; what a callback receives has the constant part that was found apart."""
     return System(
         b,
@@ -382,7 +403,7 @@ class RightHandSide(NamedTuple):
     norm : of b
     blocks : sums of b over blocks, for `solution_norm`, where they are needed
     whole : b with its mean
-    mean_of_u : which was found apart, and is to be added to the solution of b; 0 where there is none
+    mean_of_u : which was found apart, and is to be added to the solution of b: a number, 0 where there is none, or an array
     note : for the user
     """
 
@@ -391,8 +412,19 @@ class RightHandSide(NamedTuple):
     norm: float
     blocks: NDArray[np.float64]
     whole: Array
-    mean_of_u: float = 0.0
+    mean_of_u: float | Array = 0.0
     note: str = ""
+
+    @property
+    def has_constant(self) -> bool:
+        """Whether there is a mean of u to be added."""
+        return isinstance(self.mean_of_u, np.ndarray) or self.mean_of_u != 0.0
+
+    @property
+    def largest_mean(self) -> float:
+        """The mean of u; of several parts, the one farthest from zero."""
+        means = np.ravel(self.mean_of_u)
+        return float(means[np.abs(means).argmax()])
 
 
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
@@ -404,7 +436,7 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
     else:
         b_norm = kernels.of(b).norm(b)
     if not math.isfinite(b_norm):
-        finite_array(f, "f")
+        finite_array(problem.emptied(f), "f")
     if not SMALLEST_NORM < b_norm < LARGEST_NORM and b.any():
         raise ValueError(
             f"the squares of f, of size {np.abs(b).max():.1e}, leave the range of numbers; scale f, and u after it"
@@ -413,6 +445,8 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
     if 0.0 < size < lost:  # the last digits of u, times A, are as large as f
         raise ValueError(f"f, of size {size:.1e}, or u is too small for {b.dtype}; scale f up, and u down after it")
     right = RightHandSide(b, f, b_norm, blocks, b)
+    if problem.parts is not None:
+        return _without_means(problem, problem.parts, right, compatibility)
     return _without_constant(problem, right, compatibility) if problem.has_constant_apart else right
 
 
@@ -440,6 +474,26 @@ def _without_constant(problem: Poisson, right: RightHandSide, compatibility: str
     if problem.reaction <= math.sqrt(eps) * problem.operator.norm_bound:  # rounding of mean_of_u is as eps / c ||A|| to b
         f = centered if f is b else f - f.dtype.type(mean)
     return right._replace(b=centered, f=f, norm=norm, mean_of_u=mean_of_u, note=note)
+
+
+def _without_means(problem: Poisson, parts: FreeParts, right: RightHandSide, compatibility: str) -> RightHandSide:
+    """Return the right-hand side without its mean on each free component of a domain, and the means of u that belong to it."""
+    b, eps, means = right.whole, float(np.finfo(right.whole.dtype).eps), parts.means(right.whole)
+    mean_of_u: float | Array = 0.0
+    if not problem.singular:
+        _mean_of_solution(problem, float(means[np.abs(means).argmax()]), b.dtype)  # whether numbers hold it
+        mean_of_u = parts.spread(means / parts.reaction, b.dtype)
+    elif compatibility == "error":
+        defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
+        parts.refuse_incompatible(b, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
+    centered = parts.centered(parts.centered(b))  # once more, for the rounding of large means
+    norm = kernels.of(b).norm(centered)
+    if not norm > 4.0 * eps * right.norm:  # constant sources leave rounding alone, which is no source
+        centered, norm = np.zeros_like(b), 0.0
+    largest = float(np.abs(means).max())
+    noticeable = problem.singular and largest > 10.0 * eps * float(np.abs(b).max())
+    note = f"Means of up to {largest:.3g} were taken out of the right-hand side, component by component." if noticeable else ""
+    return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, note=note)
 
 
 def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:

@@ -1,0 +1,124 @@
+"""The window of a mask: the smallest box with all unknowns and what is beside them. A small region of a large picture is solved
+in its window, at the cost of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..solution import Solution
+from .coupled import CoupledOperator
+from .grid import Axis, Dirichlet, Grid, finite_array
+from .masks import Domain
+from .problem import Poisson
+
+Array = NDArray[np.floating]
+Slices = tuple[slice, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A window of a box: the problem in the box, and the same one in the window, whose sides have no effect."""
+
+    slices: Slices
+    problem: Poisson
+    inner: Poisson
+
+    @staticmethod
+    def of(problem: Poisson) -> Window | None:
+        """Return the window of a problem's mask; None where that is the whole box."""
+        if problem.domain is None:
+            return None
+        ranges = [_range(problem.domain.unknown, number, axis) for number, axis in enumerate(problem.grid.axes)]
+        slices = tuple(slice(*each) for each in ranges)
+        if all(last - first == n for (first, last), n in zip(ranges, problem.shape, strict=True)):
+            return None
+        return Window(slices, problem, _cropped(problem, slices))
+
+    def rebound(self, problem: Poisson) -> Window:
+        """Return this window for a problem that differs in its given values alone."""
+        assert problem.domain is not None
+        return Window(self.slices, problem, self.inner.with_domain(_domain_in(problem.domain, self.slices)))
+
+    def source(self, f: Array) -> Array:
+        """Return the part of f that lies in the window. Raises ValueError where it is not finite, by its place in the box."""
+        part = self.inner.emptied(self.cut_out(f))
+        if not np.isfinite(part).all():
+            finite_array(self.problem.emptied(f), "f")
+        return part
+
+    def cut_out(self, array: Array) -> Array:
+        """Return the part of an array that lies in the window."""
+        return np.ascontiguousarray(array[self.slices])
+
+    def embedded(self, u: Array) -> Array:
+        """Return an array over the box: u in the window, zero elsewhere."""
+        whole = np.zeros(self.problem.shape, u.dtype)
+        whole[self.slices] = u
+        return whole
+
+    def embedding(self, solution: Solution) -> Solution:
+        """Return a solution in the window as one in the box."""
+        assert self.problem.domain is not None
+        whole = self.problem.domain.values.astype(solution.u.dtype)
+        whole[self.slices] = solution.u
+        whole.flags.writeable = solution.u.flags.writeable
+        return replace(solution, u=whole)
+
+    def watching(self, callback: Any) -> Any:
+        """Return the callback that passes solutions in the window on to one for those in the box."""
+        if not callable(callback):
+            return callback
+        watch: Callable[[Solution], Any] = callback
+        return lambda solution: watch(self.embedding(solution))
+
+
+def _range(unknown: NDArray[np.bool_], number: int, axis: Axis) -> tuple[int, int]:
+    """Return the indices along an axis where there are unknowns, and one more on either side."""
+    places = np.flatnonzero(unknown.any(axis=tuple(other for other in range(unknown.ndim) if other != number)))
+    first, last = int(places[0]) - 1, int(places[-1]) + 2
+    if axis.periodic and (first < 0 or last > axis.n):  # what is beside them may lie at the other end
+        return 0, axis.n
+    return max(first, 0), min(last, axis.n)
+
+
+def _cropped(problem: Poisson, slices: Slices) -> Poisson:
+    """Return the problem in a window of its box."""
+    domain, operator = problem.domain, problem.coupled_operator
+    assert domain is not None
+    pairs = list(zip(problem.grid.axes, slices, strict=True))
+    grid = Grid(tuple(_cropped_axis(axis, part) for axis, part in pairs))
+    faces = tuple(
+        np.ascontiguousarray(own[(*slices[:number], slice(part.start, part.stop + 1), *slices[number + 1 :])])
+        for number, (own, part) in enumerate(zip(operator.faces, slices, strict=True))
+    )
+    field = operator.reaction_field
+    inside = _domain_in(domain, slices)
+    inner = CoupledOperator(grid, faces, field if np.ndim(field) == 0 else np.ascontiguousarray(field[slices]), inside)
+    values = tuple(
+        tuple(
+            np.zeros(()) if cut else value if value.ndim == 0 else value[slices[:number] + slices[number + 1 :]]
+            for value, cut in zip(pair, (part.start > 0, part.stop < axis.n), strict=True)
+        )
+        for number, (pair, (axis, part)) in enumerate(zip(problem.side_values, pairs, strict=True))
+    )
+    return Poisson.of_parts(grid, inner, values, inside)
+
+
+def _cropped_axis(axis: Axis, part: slice) -> Axis:
+    """Return a part of an axis. A side that is cut off is beside points without unknowns, so its kind has no effect."""
+    low, high = axis.low if part.start == 0 else Dirichlet, axis.high if part.stop == axis.n else Dirichlet
+    if axis.periodic and part.stop - part.start < axis.n:
+        low = high = Dirichlet
+    return replace(axis, n=part.stop - part.start, low=low, high=high)
+
+
+def _domain_in(domain: Domain, slices: Slices) -> Domain:
+    unknown, given, values = domain.unknown[slices], domain.given[slices], domain.values[slices]
+    return Domain(unknown.copy(), given.copy(), values.copy(), tuple(part.start for part in slices))
