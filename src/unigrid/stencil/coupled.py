@@ -2,8 +2,10 @@
 
 Times the cell volumes, (A u)_i = sum over neighbors of w_ij (u_i - u_j) + s_i u_i, with w_ij = a area / h at the face in
 between, and the excess s_i = c volume + a area / h for each Dirichlet side (2 a area / h where the side is half a spacing
-away). Volumes and areas are in units of the volume inside, and halved at vertex-Neumann sides. The face value is the harmonic
-mean of the two unknowns' a: then the flux is continuous through a jump, and 1-D solutions through jumps are exact.
+away), or alpha area for each Robin side (in series with a area / h where the side is half a spacing away). Volumes and areas
+are in units of the volume inside (the mean one, where axes are stretched), and halved at vertex-Neumann sides. The face value
+is the harmonic mean of the two unknowns' a: then the flux is continuous through a jump, and 1-D solutions through jumps are
+exact.
 
 Source: S. Patankar, Numerical heat transfer and fluid flow (1980), section 4.2.
 """
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from ..cycle import Operator
 from ..messages import checked_number, plain_number
 from . import kernels
-from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
+from .grid import Axis, Condition, Dirichlet, Grid, Neumann, Robin, finite_array, real_array, side_values
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 
 if TYPE_CHECKING:
@@ -30,26 +32,28 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
+Exchange = dict[tuple[int, int], Numbers]  # alpha of the Robin sides, by axis and end: 0 or -1
 
 
-def faces_of(coefficient: Any, grid: Grid) -> Faces:
+def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
     """Return the face values of a coefficient: an array at the unknowns, arrays at the faces, or a function of coordinates.
 
+    On a Neumann side, where the flux is given, no value is read: there it may be zero, as r is on the axis of a cylinder.
     Raises ValueError or TypeError, naming what is allowed.
     """
-    if callable(coefficient):
-        return tuple(_faces_of_function(coefficient, grid, number) for number in range(grid.ndim))
     entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * grid.ndim
+    if len(entries) == grid.ndim and all(map(callable, entries)):
+        return tuple(_faces_of_function(function, grid, number, exchange) for number, function in enumerate(entries))
     if len(entries) == grid.ndim and all(plain_number(each) is not None for each in entries):
         values = [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
         return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(values))
     if isinstance(coefficient, tuple | list) and len(entries) == grid.ndim and all(np.ndim(each) > 0 for each in entries):
-        return tuple(_given_faces(each, grid, number) for number, each in enumerate(entries))
+        return tuple(_given_faces(each, grid, number, exchange) for number, each in enumerate(entries))
     a = positive(coefficient, "coefficient")
     if a.shape != grid.shape:
         raise ValueError(
             f"coefficient must be a number, one per axis, an array of f's shape {grid.shape}, a tuple of arrays at the faces "
-            f"of each axis, or a function of the coordinates; got an array of shape {a.shape}"
+            f"of each axis, or a function of the coordinates, or one per axis; got an array of shape {a.shape}"
         )
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
 
@@ -63,9 +67,9 @@ def positive(values: Any, name: str) -> Numbers:
     return array
 
 
-def harmonic(a: Numbers, b: Numbers) -> Numbers:
-    """Return the harmonic mean."""
-    return 2.0 / (1.0 / a + 1.0 / b)
+def harmonic(a: Numbers, b: Numbers, share: Any = 0.5) -> Numbers:
+    """Return the harmonic mean, that of conductors in series: a over this share of the distance, b over the rest."""
+    return 1.0 / (share / a + (1.0 - share) / b)
 
 
 def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
@@ -76,39 +80,53 @@ def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
 
 def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
     a = np.moveaxis(a, number, 0)
-    inner = harmonic(a[:-1], a[1:])
+    shares, steps = _along(_shares(axis), 0, a.ndim), axis.steps
+    inner = harmonic(a[:-1], a[1:], shares[1:-1])
     if axis.periodic:
-        around = harmonic(a[-1:], a[:1])
+        around = harmonic(a[-1:], a[:1], shares[:1])
         faces = np.concatenate([around, inner, around])
     else:
         ends = []
-        for end, beside in ((0, min(1, axis.n - 1)), (-1, -min(2, axis.n))):
-            if axis.centering == "cell":
-                ends.append(_on_side(a[end], a[beside], 0.5)[None])
-            else:
-                ends.append(harmonic(a[end], _on_side(a[end], a[beside], 1.0))[None])
+        for end, beside, inward in ((0, min(1, axis.n - 1), 1), (-1, -min(2, axis.n), -2)):
+            on_side = _on_side(a[end], a[beside], steps[end] / steps[inward])
+            ends.append((on_side if axis.centering == "cell" else harmonic(a[end], on_side))[None])
         faces = np.concatenate([ends[0], inner, ends[1]])
     return np.moveaxis(faces, 0, number)
 
 
-def _faces_of_function(function: Callable[..., Any], grid: Grid, number: int) -> Numbers:
+def _shares(axis: Axis) -> Numbers:
+    """Return how much of each step lies before the face, shape (n + 1,): half of it between vertices, and cells alike."""
+    if axis.centering == "vertex":
+        return np.full(axis.n + 1, 0.5)
+    weights = np.concatenate([axis.weights[-1:], axis.weights, axis.weights[:1]])
+    return weights[:-1] / (weights[:-1] + weights[1:])
+
+
+def _faces_of_function(function: Callable[..., Any], grid: Grid, number: int, exchange: Exchange) -> Numbers:
     """Return the values of a function at the faces of an axis; on a cell's side, at the side itself."""
     points = [axis.positions for axis in grid.axes]
-    axis = grid.axes[number]
-    faces = (np.arange(axis.n + 1) + axis.origin - 0.5) * axis.h
-    points[number] = np.mod(faces, axis.length) if axis.periodic else np.clip(faces, 0.0, axis.length)
+    points[number] = grid.axes[number].faces
     mesh = np.meshgrid(*points, indexing="ij", sparse=True)
     shape = tuple(len(values) for values in points)
-    values = function(*mesh)
+    values = real_array(function(*mesh), "coefficient(...)")
     try:
-        values = np.broadcast_to(finite_array(values, "coefficient(...)"), shape)
+        values = np.broadcast_to(values, shape)
     except ValueError as error:
         got = np.shape(values)
         raise ValueError(
             f"coefficient as a function of {grid.ndim} coordinate arrays must return values that broadcast to {shape}, got "
             f"shape {got} ({error})"
         ) from None
-    return positive(values, "coefficient(...)")
+    return positive(_without_unread(values, grid, number, exchange), "coefficient(...)")
+
+
+def _without_unread(values: Array, grid: Grid, number: int, exchange: Exchange) -> Array:
+    """Return face values, those on Neumann sides replaced by those inside."""
+    axis, moved = grid.axes[number], np.moveaxis(np.array(values), number, 0)
+    for end, inner, side in ((0, 1, axis.low), (-1, -2, axis.high)):
+        if side is Neumann and (number, end) not in exchange and axis.n > 1:
+            moved[end] = moved[inner]
+    return np.moveaxis(moved, 0, number)
 
 
 def _all_faces(grid: Grid, number: int) -> tuple[int, ...]:
@@ -122,15 +140,17 @@ def face_shape(grid: Grid, number: int) -> tuple[int, ...]:
     return (*grid.shape[:number], along, *grid.shape[number + 1 :])
 
 
-def _given_faces(values: Any, grid: Grid, number: int) -> Numbers:
+def _given_faces(values: Any, grid: Grid, number: int, exchange: Exchange) -> Numbers:
     """Return a user's face values along an axis, those that no one reads (beyond a vertex-Neumann end) repeated."""
-    array, wanted, axis = positive(values, f"coefficient[{number}]"), face_shape(grid, number), grid.axes[number]
+    array, wanted, axis = real_array(values, f"coefficient[{number}]"), face_shape(grid, number), grid.axes[number]
     if array.shape != wanted:
         raise ValueError(
             f"coefficient[{number}], at the faces of axis {number}, must have shape {wanted}, got {array.shape}; an array at "
             f"the unknowns is given by itself, not in a tuple"
         )
-    moved = np.moveaxis(array, number, 0)
+    if axis.centering == "cell":
+        array = _without_unread(array, grid, number, exchange)
+    moved = np.moveaxis(positive(array, f"coefficient[{number}]"), number, 0)
     if axis.periodic:  # face i lies between unknowns i and i + 1
         moved = np.concatenate([moved[-1:], moved])
     elif axis.centering == "vertex":
@@ -209,12 +229,12 @@ class CoupledOperator(Operator):
     it: the couplings that lead outside are part of the excess, as at a Dirichlet side.
     """
 
-    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None, exchange: Exchange) -> None:
         """`reaction`: c at the unknowns, or a number. `mask`: where there are unknowns; None is everywhere."""
-        self.grid, self.faces, self.reaction_field, self.mask = grid, faces, reaction, mask
+        self.grid, self.faces, self.reaction_field, self.mask, self.exchange = grid, faces, reaction, mask, exchange
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "mask")}
+        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "mask", "exchange")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -231,8 +251,8 @@ class CoupledOperator(Operator):
 
     @property
     def keeps_constants(self) -> bool:
-        """Whether c is the same everywhere, so that A 1 = c 1 away from Dirichlet sides."""
-        return np.ndim(self.reaction_field) == 0
+        """Whether c is the same everywhere, and there is no Robin side, so that A 1 = c 1 away from Dirichlet sides."""
+        return np.ndim(self.reaction_field) == 0 and not self.exchange
 
     @cached_property
     def least(self) -> float:
@@ -241,7 +261,7 @@ class CoupledOperator(Operator):
 
     @cached_property
     def volumes(self) -> Numbers | None:
-        """Volume of the cell of each unknown in units of that inside; None where all are 1."""
+        """Volume of the cell of each unknown in units of h per axis; None where all are 1."""
         weights = [axis.weights / axis.h for axis in self.grid.axes]
         return None if all((weight == 1.0).all() for weight in weights) else _outer(weights)
 
@@ -274,7 +294,10 @@ class CoupledOperator(Operator):
             at = np.moveaxis(excess, number, 0)
             for end, side in ((0, axis.low), (-1, axis.high)):
                 if side is Dirichlet:
-                    at[end] += _steps_to_side(axis) * faces[end]
+                    at[end] += faces[end]
+                elif (number, end) in self.exchange:
+                    area = self._areas(number).take(0, number) / axis.h
+                    at[end] += area * self.exchange[number, end] * self._passed(number, end)
         rim = self._cut(offsets, couplings, excess)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
@@ -306,11 +329,33 @@ class CoupledOperator(Operator):
         b += self._divided(added).astype(b.dtype)
         b[~self.mask] = 0.0
 
+    @property
+    def without_weak_sides(self) -> CoupledOperator:
+        """The operator, insulated where a Robin side conducts less than the unknown beside it does inward."""
+        kept = {}
+        for (number, end), alpha in self.exchange.items():
+            faces, inner = self.faces[number], 1 if end == 0 else -2
+            inward = faces.take(inner, number) / self.grid.axes[number].steps[inner]
+            kept[number, end] = np.where(alpha < inward, 0.0, alpha)
+        if all((alpha == self.exchange[side]).all() for side, alpha in kept.items()):
+            return self
+        return CoupledOperator(self.grid, self.faces, self.reaction_field, self.mask, kept)
+
+    def _areas(self, number: int) -> Numbers:
+        """Return the areas of the faces of an axis, in units of h per axis, of shape 1 along the axis."""
+        return _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
+
     def _conductances(self, number: int) -> Numbers:
         """Return a area / h at the faces of an axis, in units of the volume inside."""
         axis = self.grid.axes[number]
-        areas = _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
-        return self.faces[number] * areas / axis.h**2
+        return self.faces[number] * self._areas(number) / _along(axis.h * axis.steps, number, self.grid.ndim)
+
+    def _passed(self, number: int, end: int) -> Numbers | float:
+        """Return the part of (value - alpha u) that enters through a Robin side: of cells, u is half a spacing from it."""
+        axis = self.grid.axes[number]
+        if axis.centering == "vertex":
+            return 1.0
+        return 1.0 / (1.0 + self.exchange[number, end] * axis.steps[end] / self.faces[number].take(end, number))
 
     def __call__(self, u: Array) -> Array:
         return self._divided(self.symmetric(u))
@@ -331,16 +376,17 @@ class CoupledOperator(Operator):
             b /= self.volumes.astype(b.dtype)
         return b
 
-    def fold(self, b: Array, number: int, end: int, value: NDArray[Any]) -> None:
-        """Add to b, at one end of an axis, what a value (or a flux a du/dn) on that side contributes."""
-        axis = self.grid.axes[number]
-        at = np.moveaxis(b, number, 0)
-        if (axis.low if end == 0 else axis.high) is Dirichlet:
-            faces = np.moveaxis(self.faces[number], number, 0)[end]
-            steps = _steps_to_side(axis) / (axis.h * axis.weights[end])  # one vertex may have a Neumann side beside it
-            at[end] += (steps * faces * value).astype(b.dtype)
-        else:
-            at[end] += (value / axis.weights[end]).astype(b.dtype)
+    def fold(self, b: Array, side_values: tuple[tuple[Numbers, ...], ...]) -> None:
+        """Add to b what values (or fluxes a du/dn) on the sides contribute."""
+        for number, (axis, values) in enumerate(zip(self.grid.axes, side_values, strict=True)):
+            at = np.moveaxis(b, number, 0)
+            for end, side, value in zip((0, -1), (axis.low, axis.high), values, strict=True):
+                per_value: Any = 1.0
+                if side is Dirichlet:
+                    per_value = self.faces[number].take(end, number) / axis.steps[end]
+                elif (number, end) in self.exchange:
+                    per_value = self._passed(number, end)
+                at[end] += (per_value * value / axis.weights[end]).astype(b.dtype)
 
     def matrix(self) -> sparse.csr_array:
         """Return A as a sparse matrix."""
@@ -369,12 +415,53 @@ class CoupledOperator(Operator):
     @cached_property
     def smallest_eigenvalue(self) -> float:
         """Lower bound of the smallest eigenvalue of A that is not zero; infinity where there is none."""
-        return self.grid.smallest_eigenvalue([float(face.min()) for face in self.faces], self.reaction)
+        least = [float(face.min()) for face in self.faces]
+        if self.exchange or any(axis.distances for axis in self.grid.axes):
+            return self._by_resistance(least)
+        return self.grid.smallest_eigenvalue(least, self.reaction)
+
+    def _by_resistance(self, least: list[float]) -> float:
+        """Return a lower bound of the smallest eigenvalue that is not zero.
+
+        Along an axis of length L, |u|^2 <= R times the energy, R the resistance from a point of u = 0, L / a at most, or from
+        beyond a Robin side, 1 / alpha more. So the mean of u^2 over the axis times 1 / (L R) is at most its energy.
+        """
+        first, second = 0.0, np.inf
+        for number, (axis, a) in enumerate(zip(self.grid.axes, least, strict=True)):
+            alpha = max(
+                (float(self.exchange[number, end].min()) for end in (0, -1) if (number, end) in self.exchange), default=0.0
+            )
+            closed = np.inf if Dirichlet in (axis.low, axis.high) else alpha
+            if closed > 0.0:
+                first += 1.0 / (axis.length * (axis.length / a + 1.0 / closed))
+            if axis.n > 1:
+                second = min(second, a / axis.length**2)
+        if first == 0.0 and self.exchange:
+            return float(np.finfo(np.float64).tiny)  # alpha is 0 somewhere on every Robin side
+        return first + self.reaction or second
 
 
-def _steps_to_side(axis: Axis) -> float:
-    """Return by how much closer than a spacing a Dirichlet side is: twice, for cells."""
-    return 2.0 if axis.centering == "cell" else 1.0
+def exchange_of(conditions: Sequence[tuple[Condition, Condition]], shape: tuple[int, ...]) -> Exchange:
+    """Return alpha of the Robin sides where it is not 0 everywhere. Raises ValueError or TypeError, as for other values."""
+    exchange = {}
+    for number, pair in enumerate(conditions):
+        for end, condition in zip((0, -1), pair, strict=True):
+            if isinstance(condition, Robin):
+                name = f"alpha of the {'low' if end == 0 else 'high'} side of axis {number}"
+                alpha = side_values(condition.alpha, shape[:number] + shape[number + 1 :], name)
+                if (alpha < 0.0).any():
+                    raise ValueError(
+                        f"{name} must be >= 0, got {alpha.min():.6g}: a side that feeds back what u gives has no stable "
+                        "solution; a source that is given goes into value"
+                    )
+                if alpha.any():
+                    exchange[number, end] = alpha
+    return exchange
+
+
+def _along(values: Numbers, number: int, ndim: int) -> Numbers:
+    """Return values along an axis, shaped to broadcast against a grid."""
+    return values.reshape([-1 if axis == number else 1 for axis in range(ndim)])
 
 
 def _outer(vectors: Sequence[Numbers]) -> Numbers:

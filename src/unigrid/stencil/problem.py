@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -12,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coupled import CoupledOperator, faces_of
-from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
+from .coupled import CoupledOperator, exchange_of, faces_of
+from .grid import CENTERINGS, Axis, Grid, Neumann, Robin, finite_array, kind_of, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
 
@@ -35,10 +36,12 @@ class Poisson:
         Number of unknowns along each axis; axis 0 is the first index of f. At least 1, vertex Neumann-Neumann 2.
     lengths, spacing : float or sequence of float, optional
         Length of the box, or distance of the unknowns, along each axis; not both. With neither, cells are square and
-        axis 0 has length 1.
+        axis 0 has length 1. An entry of `spacing` may be an array, for a stretched grid: vertex centering, the distances of
+        consecutive grid lines, Dirichlet and Neumann sides included (L / h of them); cell centering, the n lengths of cells.
     boundary : str, condition, or sequence of these or of (low, high) pairs
-        `"dirichlet"`, `"neumann"`, `"periodic"`, or `Dirichlet(value)`, `Neumann(flux)`, `Periodic()`: one for all sides, or
-        one entry per axis. `value` and `flux` (outward du/dn) are numbers or arrays of the shape of f less that axis.
+        `"dirichlet"`, `"neumann"`, `"periodic"`, or `Dirichlet(value)`, `Neumann(flux)`, `Robin(alpha, value)`, `Periodic()`:
+        one for all sides, or one entry per axis. `value`, `flux` (outward du/dn) and `alpha` (a du/dn + alpha u = value) are
+        numbers or arrays of the shape of f less that axis.
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
@@ -46,8 +49,8 @@ class Poisson:
         c >= 0: a number, or an array of the shape of f.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
-        arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
-        `Neumann` are then a du/dn. None is 1.
+        arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them, or a tuple of
+        functions, one per axis. Fluxes of `Neumann` are then a du/dn. None is 1.
     mask : array of bool, optional
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
@@ -93,7 +96,7 @@ class Poisson:
         choose(centering, CENTERINGS, "centering")
         c = checked_number("reaction", reaction) if entries_of(reaction) is None else None
         conditions = parse_boundary(boundary, len(shape))
-        kinds = [(type(low), type(high)) for low, high in conditions]
+        kinds = [(kind_of(low), kind_of(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
             least = 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
             if n < least:
@@ -102,22 +105,20 @@ class Poisson:
                     f"{low.__name__}-{high.__name__} sides needs at least {least}"
                 )
         units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
-        box = _checked_lengths([axis.intervals for axis in units], lengths, spacing)
-        axes = [Axis.of_length(n, length, *kind, centering) for n, length, kind in zip(shape, box, kinds, strict=True)]
-        for number, each in enumerate(axes):
-            if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
-                raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
-        self.grid = Grid(tuple(axes))
+        self.grid = Grid(tuple(_axes(units, lengths, spacing)))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
-        if coefficient is None and c is not None and mask is None:
+        has_robin = any(isinstance(side, Robin) for pair in conditions for side in pair)
+        exchange = exchange_of(conditions, shape) if has_robin else {}
+        stretched = any(axis.distances for axis in self.grid.axes)
+        if coefficient is None and c is not None and mask is None and not exchange and not stretched:
             self.operator = StencilOperator(self.grid, c)
         else:
-            faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
-            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask)
+            faces = faces_of(1.0 if coefficient is None else coefficient, self.grid, exchange)
+            self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask, exchange)
         self.side_values = tuple(
             tuple(
-                side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
+                side_values(condition.value, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
                 for end, condition in zip(("low", "high"), pair, strict=True)
             )
             for axis, pair in enumerate(conditions)
@@ -141,15 +142,17 @@ class Poisson:
         """The operator in the symmetric form of couplings, constant coefficients too."""
         if isinstance(self.operator, CoupledOperator):
             return self.operator
-        return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
+        return CoupledOperator(self.grid, faces_of(1.0, self.grid, {}), np.asarray(self.reaction), None, {})
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "mask", "outside")}
 
     def __repr__(self) -> str:
-        names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
-        sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
-        lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
+        sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in self.sides)
+        lengths = " x ".join(f"{length:.4g}" for length in self.lengths) + "".join(
+            f", spacing {min(axis.distances):.3g} to {max(axis.distances):.3g} along axis {number}"
+            for number, axis in enumerate(self.grid.axes) if axis.distances
+        )  # fmt: skip
         reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
         shape = " x ".join(map(str, self.shape))
         return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
@@ -165,9 +168,21 @@ class Poisson:
         return tuple(axis.length for axis in self.grid.axes)
 
     @property
-    def spacing(self) -> tuple[float, ...]:
-        """Distance h of the unknowns along each axis."""
-        return self.grid.spacing
+    def spacing(self) -> tuple[Any, ...]:
+        """Distance h of the unknowns along each axis; where that is stretched, an array of distances."""
+        return tuple(np.array(axis.distances) if axis.distances else axis.h for axis in self.grid.axes)
+
+    @property
+    def sides(self) -> tuple[tuple[str, str], ...]:
+        """The names of the conditions on the low and the high side of each axis: "dirichlet", "neumann", ..."""
+        pairs = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
+        if not self.varies:
+            return tuple(pairs)
+        robin = self.operator.exchange
+        return tuple(
+            ("robin" if (number, 0) in robin else low, "robin" if (number, -1) in robin else high)
+            for number, (low, high) in enumerate(pairs)
+        )
 
     @property
     def reaction(self) -> float:
@@ -182,7 +197,7 @@ class Poisson:
     @cached_property
     def singular(self) -> bool:
         """Whether constants solve the homogeneous problem: every side Neumann or periodic, and c = 0."""
-        ends = all(axis.singular for axis in self.grid.axes)
+        ends = all(axis.singular for axis in self.grid.axes) and self.operator.keeps_constants
         return ends and not self._has_given_values and not np.any(self.operator.reaction_field)
 
     @cached_property
@@ -252,12 +267,12 @@ class Poisson:
         if self.homogeneous:
             return f
         b = np.array(f, order="C")
-        for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
-            along = np.moveaxis(b, number, 0)
-            for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
-                if value.any() and isinstance(self.operator, CoupledOperator):
-                    self.operator.fold(b, number, end, value)
-                elif value.any():
+        if isinstance(self.operator, CoupledOperator):
+            self.operator.fold(b, self.side_values)
+        else:
+            for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
+                along = np.moveaxis(b, number, 0)
+                for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         if self.mask is not None:
             self.operator.fold_outside(b, np.broadcast_to(self.outside, self.shape))
@@ -280,7 +295,8 @@ class Poisson:
             return mean
         weights = np.ones(())
         for axis in self.grid.axes:
-            weights = np.multiply.outer(weights, axis.weights / axis.h)  # 1, or a power of 1/2: products are exact
+            # 1, or a power of 1/2, unless stretched: products are exact
+            weights = np.multiply.outer(weights, axis.weights / axis.h)
         return exact_sum(weights * array) / exact_sum(weights)
 
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
@@ -396,6 +412,22 @@ def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     if math.prod(numbers) > MOST_UNKNOWNS:
         raise ValueError(f"a grid of shape {shown(entries)} has more unknowns than any memory holds; take a coarser one")
     return tuple(numbers)
+
+
+def _axes(units: list[Axis], lengths: Any, spacing: Any) -> list[Axis]:
+    """Return the axes, of lengths or spacings that may be arrays. Raises ValueError."""
+    if any(entries_of(entry) is not None for entry in entries_of(spacing) or ()):
+        from .spacings import axes_of  # imported here: uniform axes do without
+
+        axes = axes_of(units, lengths, spacing)
+    else:
+        box = _checked_lengths([unit.intervals for unit in units], lengths, spacing)
+        axes = [replace(unit, h=length / unit.intervals) for unit, length in zip(units, box, strict=True)]
+    for number, axis in enumerate(axes):
+        for h in (axis.h, min(axis.distances, default=axis.h), max(axis.distances, default=axis.h)):
+            if not SMALLEST_SPACING < h < LARGEST_SPACING:
+                raise ValueError(f"the spacing of axis {number} is {h:.3g}, too far from 1 for 1/h^2; choose other units")
+    return axes
 
 
 def _checked_lengths(
