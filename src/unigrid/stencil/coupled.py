@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from ..cycle import Operator
 from ..messages import checked_number, plain_number
 from . import kernels
-from .grid import Axis, Condition, Dirichlet, Grid, Neumann, Robin, finite_array, real_array, side_values
+from .grid import Axis, Dirichlet, Grid, Neumann, finite_array, real_array
 from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .robin import Exchange, least_by_resistance, passed, without_weak_sides
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
-Exchange = dict[tuple[int, int], Numbers]  # alpha of the Robin sides, by axis and end: 0 or -1
 
 
 def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
@@ -297,7 +297,7 @@ class CoupledOperator(Operator):
                     at[end] += faces[end]
                 elif (number, end) in self.exchange:
                     area = self._areas(number).take(0, number) / axis.h
-                    at[end] += area * self.exchange[number, end] * self._passed(number, end)
+                    at[end] += area * self.exchange[number, end] * passed(self.exchange, number, end, axis, self.faces)
         rim = self._cut(offsets, couplings, excess)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
@@ -332,12 +332,8 @@ class CoupledOperator(Operator):
     @property
     def without_weak_sides(self) -> CoupledOperator:
         """The operator, insulated where a Robin side conducts less than the unknown beside it does inward."""
-        kept = {}
-        for (number, end), alpha in self.exchange.items():
-            faces, inner = self.faces[number], 1 if end == 0 else -2
-            inward = faces.take(inner, number) / self.grid.axes[number].steps[inner]
-            kept[number, end] = np.where(alpha < inward, 0.0, alpha)
-        if all((alpha == self.exchange[side]).all() for side, alpha in kept.items()):
+        kept = without_weak_sides(self.exchange, self.grid, self.faces)
+        if kept is self.exchange:
             return self
         return CoupledOperator(self.grid, self.faces, self.reaction_field, self.mask, kept)
 
@@ -349,13 +345,6 @@ class CoupledOperator(Operator):
         """Return a area / h at the faces of an axis, in units of the volume inside."""
         axis = self.grid.axes[number]
         return self.faces[number] * self._areas(number) / _along(axis.h * axis.steps, number, self.grid.ndim)
-
-    def _passed(self, number: int, end: int) -> Numbers | float:
-        """Return the part of (value - alpha u) that enters through a Robin side: of cells, u is half a spacing from it."""
-        axis = self.grid.axes[number]
-        if axis.centering == "vertex":
-            return 1.0
-        return 1.0 / (1.0 + self.exchange[number, end] * axis.steps[end] / self.faces[number].take(end, number))
 
     def __call__(self, u: Array) -> Array:
         return self._divided(self.symmetric(u))
@@ -385,7 +374,7 @@ class CoupledOperator(Operator):
                 if side is Dirichlet:
                     per_value = self.faces[number].take(end, number) / axis.steps[end]
                 elif (number, end) in self.exchange:
-                    per_value = self._passed(number, end)
+                    per_value = passed(self.exchange, number, end, axis, self.faces)
                 at[end] += (per_value * value / axis.weights[end]).astype(b.dtype)
 
     def matrix(self) -> sparse.csr_array:
@@ -417,46 +406,8 @@ class CoupledOperator(Operator):
         """Lower bound of the smallest eigenvalue of A that is not zero; infinity where there is none."""
         least = [float(face.min()) for face in self.faces]
         if self.exchange or any(axis.distances for axis in self.grid.axes):
-            return self._by_resistance(least)
+            return least_by_resistance(self.grid, least, self.exchange, self.reaction)
         return self.grid.smallest_eigenvalue(least, self.reaction)
-
-    def _by_resistance(self, least: list[float]) -> float:
-        """Return a lower bound of the smallest eigenvalue that is not zero.
-
-        Along an axis of length L, |u|^2 <= R times the energy, R the resistance from a point of u = 0, L / a at most, or from
-        beyond a Robin side, 1 / alpha more. So the mean of u^2 over the axis times 1 / (L R) is at most its energy.
-        """
-        first, second = 0.0, np.inf
-        for number, (axis, a) in enumerate(zip(self.grid.axes, least, strict=True)):
-            alpha = max(
-                (float(self.exchange[number, end].min()) for end in (0, -1) if (number, end) in self.exchange), default=0.0
-            )
-            closed = np.inf if Dirichlet in (axis.low, axis.high) else alpha
-            if closed > 0.0:
-                first += 1.0 / (axis.length * (axis.length / a + 1.0 / closed))
-            if axis.n > 1:
-                second = min(second, a / axis.length**2)
-        if first == 0.0 and self.exchange:
-            return float(np.finfo(np.float64).tiny)  # alpha is 0 somewhere on every Robin side
-        return first + self.reaction or second
-
-
-def exchange_of(conditions: Sequence[tuple[Condition, Condition]], shape: tuple[int, ...]) -> Exchange:
-    """Return alpha of the Robin sides where it is not 0 everywhere. Raises ValueError or TypeError, as for other values."""
-    exchange = {}
-    for number, pair in enumerate(conditions):
-        for end, condition in zip((0, -1), pair, strict=True):
-            if isinstance(condition, Robin):
-                name = f"alpha of the {'low' if end == 0 else 'high'} side of axis {number}"
-                alpha = side_values(condition.alpha, shape[:number] + shape[number + 1 :], name)
-                if (alpha < 0.0).any():
-                    raise ValueError(
-                        f"{name} must be >= 0, got {alpha.min():.6g}: a side that feeds back what u gives has no stable "
-                        "solution; a source that is given goes into value"
-                    )
-                if alpha.any():
-                    exchange[number, end] = alpha
-    return exchange
 
 
 def _along(values: Numbers, number: int, ndim: int) -> Numbers:

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coupled import CoupledOperator, exchange_of, faces_of
+from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, Robin, finite_array, kind_of, parse_boundary, real_array, side_values
 from .operator import StencilOperator
+from .robin import exchange_of, refuse_stiff_sides
 from .transfers import lagrange
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Poisson:
             self.operator = StencilOperator(self.grid, c)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid, exchange)
+            refuse_stiff_sides(exchange, self.grid, faces)
             self.operator = CoupledOperator(self.grid, faces, _reaction_field(reaction, shape), self.mask, exchange)
         self.side_values = tuple(
             tuple(
@@ -448,5 +450,6 @@ def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[floa
     entries = entries_of(values)
     entries = (values,) * ndim if entries is None else entries
     if len(entries) != ndim:
-        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes")
+        hint = "; distances along an axis are an entry: spacing=[array, ...]" if name == "spacing" and len(entries) > 3 else ""
+        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes{hint}")
     return [checked_number(name, entry, "finite and > 0", lambda number: number > 0) for entry in entries]
