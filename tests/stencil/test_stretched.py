@@ -172,3 +172,24 @@ def test_bad_distances_are_refused_in_one_line(options, message):
     with pytest.raises(ValueError, match=message) as error:
         unigrid.solve(np.ones((8, 8)), **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a stretched grid", "Robin sides"])
+def test_what_needs_equal_points_refuses_others_by_name(name):
+    """Other cycles, Fourier analysis, one pass, mixed precision, and networks."""
+    from unigrid.analysis import FourierAnalysis
+
+    options = {"spacing": [D, 1.0]} if name == "a stretched grid" else {"boundary": unigrid.Robin(1.0)}
+    problem = unigrid.Poisson((8, 8), **options)
+    for refuses in (unigrid.StencilCycle, FourierAnalysis, lambda problem: problem.coarsened()):
+        with pytest.raises(TypeError, match=f"{name}.*GalerkinCycle") as error:
+            refuses(problem)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"precision='mixed' is for constant coefficients"):
+        unigrid.solve(np.ones((8, 8)), precision="mixed", **options)
+    assert 0 <= unigrid.analysis.measured_factor(unigrid.GalerkinCycle(problem)) < 0.07
+
+
+def test_single_precision_names_spacings_that_it_cannot_hold():
+    with pytest.raises(ValueError, match=r"1/h\^2 leaves the range of float32 for spacings of 1.*e-30, 1e-30"):
+        unigrid.solve(np.ones((8, 8), np.float32), spacing=[1e-30 * D, 1e-30])

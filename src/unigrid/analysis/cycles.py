@@ -316,7 +316,7 @@ def _finest(operator: Any, spacing: Any, centering: str | None) -> StencilOnGrid
         raise TypeError("operator must be a problem or a stencil; a StencilCycle goes to FourierAnalysis.of()")
     if isinstance(operator, Poisson) and operator.varies:
         raise TypeError(
-            "Fourier analysis is of constant coefficients, and this problem's are given at every point; "
+            f"Fourier analysis is of constant coefficients and spacings, and this problem has {operator.what_varies}; "
             "unigrid.analysis.measured_factor(unigrid.GalerkinCycle(problem)) measures the factor"
         )
     if not isinstance(operator, Poisson):

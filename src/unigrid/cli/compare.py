@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     f, spacing = _source(arguments)
     problem = options.problem_of(arguments, f.shape, spacing)
     if problem.varies:
-        raise UsageError("compare is of smoothers for constant coefficients; `unigrid solve` takes others")
+        raise UsageError(
+            f"compare is of smoothers for constant coefficients, not {problem.what_varies}, which `unigrid solve` takes"
+        )
     smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
     cycles = [
         (text, options.cycle_of(problem, kind, smoother, arguments))

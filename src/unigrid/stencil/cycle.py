@@ -108,7 +108,7 @@ class StencilCycle(Frozen, ProblemCycle):
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
         if problem.varies:
-            raise TypeError("this problem has coefficients that vary, for which unigrid.GalerkinCycle(problem) is the cycle")
+            raise TypeError(f"this problem has {problem.what_varies}, for which unigrid.GalerkinCycle(problem) is the cycle")
         if max_levels is not None:
             max_levels = checked_count("max_levels", max_levels, 1)
         configuration = Configuration(

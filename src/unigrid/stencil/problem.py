@@ -322,13 +322,22 @@ class Poisson:
         """Whether the operator has coefficients of its own at every point."""
         return isinstance(self.operator, CoupledOperator)
 
+    @property
+    def what_varies(self) -> str:
+        """What the operator has that is not alike at all points, in words."""
+        if any(axis.distances for axis in self.grid.axes):
+            return "a stretched grid"
+        return "Robin sides" if self.operator.exchange else "coefficients that vary"
+
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left.
 
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
         if self.varies:
-            raise TypeError("coefficients that vary have no coarser problem; unigrid.GalerkinCycle coarsens the operator")
+            raise TypeError(
+                f"a problem with {self.what_varies} has no coarser one; unigrid.GalerkinCycle coarsens the operator"
+            )
         grid = self.grid.coarsened()
         if grid is None:
             return None
