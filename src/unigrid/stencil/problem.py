@@ -85,7 +85,7 @@ class Poisson:
         shape: int | Sequence[int],
         *,
         lengths: float | Sequence[float] | None = None,
-        spacing: float | Sequence[float] | None = None,
+        spacing: float | Sequence[float | ArrayLike] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
         reaction: float | ArrayLike = 0.0,

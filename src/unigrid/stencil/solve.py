@@ -37,7 +37,7 @@ def solve(
     f: ArrayLike,
     *,
     lengths: float | Sequence[float] | None = None,
-    spacing: float | Sequence[float] | None = None,
+    spacing: float | Sequence[float | ArrayLike] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
     reaction: float | ArrayLike = 0.0,
