@@ -289,7 +289,7 @@ def describe_problem(problem: Poisson) -> dict[str, Any]:
         "shape": problem.shape,
         "unknowns": problem.grid.size,
         "lengths": problem.lengths,
-        "spacing": [list(axis.distances) if axis.distances else axis.h for axis in problem.grid.axes],
+        "spacing": [list(axis.distances) if axis.distances else axis.h for axis in problem.box.axes],
         "boundary": [":".join(pair) for pair in problem.sides],
         "centering": problem.grid.axes[0].centering,
         "reaction": problem.reaction,

@@ -224,7 +224,7 @@ def _write(ended: Run) -> list[str]:
 
 def _lattice(problem: Poisson) -> Lattice:
     """Return the points of a .vti, which have one distance along each axis; others are refused before the solve."""
-    return Lattice([float(axis.positions[0]) for axis in problem.grid.axes], problem.spacing)
+    return Lattice([float(axis.positions[0]) for axis in problem.box.axes], problem.spacing)
 
 
 def facts_of(ended: Run, written: list[str]) -> Facts:

@@ -44,9 +44,9 @@ def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
     entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * grid.ndim
     if len(entries) == grid.ndim and all(map(callable, entries)):
         return tuple(_faces_of_function(function, grid, number, exchange) for number, function in enumerate(entries))
-    if len(entries) == grid.ndim and all(plain_number(each) is not None for each in entries):
-        values = [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
-        return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(values))
+    constants = constants_of(coefficient, grid.ndim)
+    if constants is not None:
+        return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(constants))
     if isinstance(coefficient, tuple | list) and len(entries) == grid.ndim and all(np.ndim(each) > 0 for each in entries):
         return tuple(_given_faces(each, grid, number, exchange) for number, each in enumerate(entries))
     a = positive(coefficient, "coefficient")
@@ -56,6 +56,14 @@ def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
             f"of each axis, or a function of the coordinates, or one per axis; got an array of shape {a.shape}"
         )
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
+
+
+def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
+    """Return the coefficient of each axis, given as a number or as one per axis; None for what varies. Raises ValueError."""
+    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * ndim
+    if len(entries) != ndim or any(plain_number(each) is None for each in entries):
+        return None
+    return [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
 
 
 def positive(values: Any, name: str) -> Numbers:
@@ -229,9 +237,16 @@ class CoupledOperator(Operator):
     it: the couplings that lead outside are part of the excess, as at a Dirichlet side.
     """
 
-    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, mask: NDArray[np.bool_] | None, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        faces: Faces,
+        reaction: Numbers,
+        mask: NDArray[np.bool_] | None = None,
+        exchange: Exchange | None = None,
+    ) -> None:
         """`reaction`: c at the unknowns, or a number. `mask`: where there are unknowns; None is everywhere."""
-        self.grid, self.faces, self.reaction_field, self.mask, self.exchange = grid, faces, reaction, mask, exchange
+        self.grid, self.faces, self.reaction_field, self.mask, self.exchange = grid, faces, reaction, mask, exchange or {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "mask", "exchange")}

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coupled import CoupledOperator, faces_of
+from .coupled import CoupledOperator, constants_of, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, Robin, finite_array, kind_of, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .robin import exchange_of, refuse_stiff_sides
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 MOST_UNKNOWNS = 2**48
+SideValues = tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
@@ -51,7 +52,7 @@ class Poisson:
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them, or a tuple of
-        functions, one per axis. Fluxes of `Neumann` are then a du/dn. None is 1.
+        functions, one per axis. Fluxes of `Neumann` are then a du/dn. None is 1. Numbers keep the speed of the constant case.
     mask : array of bool, optional
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
@@ -73,9 +74,10 @@ class Poisson:
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), sections 1.3, 2.8 and 5.6.
     """
 
-    grid: Grid
+    grid: Grid  # its operator is -Laplace + c: each axis in units of sqrt(a), where coefficients are constant
+    box: Grid  # the same points in the user's lengths
     operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
-    side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
+    side_values: SideValues
     mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
     outside: NDArray[np.float64]  # values elsewhere
 
@@ -106,13 +108,15 @@ class Poisson:
                     f"{low.__name__}-{high.__name__} sides needs at least {least}"
                 )
         units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
-        self.grid = Grid(tuple(_axes(units, lengths, spacing)))
+        self.box = self.grid = Grid(tuple(_axes(units, lengths, spacing)))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
+        constants = None if coefficient is None else constants_of(coefficient, len(shape))
         has_robin = any(isinstance(side, Robin) for pair in conditions for side in pair)
         exchange = exchange_of(conditions, shape) if has_robin else {}
-        stretched = any(axis.distances for axis in self.grid.axes)
-        if coefficient is None and c is not None and mask is None and not exchange and not stretched:
+        alike = mask is None and not exchange and not any(axis.distances for axis in self.box.axes)
+        if c is not None and alike and (coefficient is None or constants is not None):
+            self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid, exchange)
@@ -125,6 +129,8 @@ class Poisson:
             )
             for axis, pair in enumerate(conditions)
         )
+        if self.grid is not self.box:
+            self.side_values = _rescaled_fluxes(self.side_values, self.box, self.grid)
 
     @classmethod
     def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
@@ -133,9 +139,10 @@ class Poisson:
         return cls._of(grid, reaction, ((zero, zero),) * grid.ndim)
 
     @classmethod
-    def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
+    def _of(cls, grid: Grid, reaction: float, values: SideValues) -> Poisson:
         problem = cls.__new__(cls)
-        problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
+        problem.box = problem.grid = grid
+        problem.operator, problem.side_values = StencilOperator(grid, reaction), values
         problem.mask, problem.outside = None, np.zeros(())
         return problem
 
@@ -144,10 +151,10 @@ class Poisson:
         """The operator in the symmetric form of couplings, constant coefficients too."""
         if isinstance(self.operator, CoupledOperator):
             return self.operator
-        return CoupledOperator(self.grid, faces_of(1.0, self.grid, {}), np.asarray(self.reaction), None, {})
+        return CoupledOperator(self.grid, faces_of(1.0, self.grid, {}), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "mask", "outside")}
+        return {name: getattr(self, name) for name in ("grid", "box", "operator", "side_values", "mask", "outside")}
 
     def __repr__(self) -> str:
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in self.sides)
@@ -156,8 +163,11 @@ class Poisson:
             for number, axis in enumerate(self.grid.axes) if axis.distances
         )  # fmt: skip
         reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
+        coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
         shape = " x ".join(map(str, self.shape))
-        return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
+        centering = self.grid.axes[0].centering
+        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}>"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -167,12 +177,12 @@ class Poisson:
     @property
     def lengths(self) -> tuple[float, ...]:
         """Length of the box along each axis."""
-        return tuple(axis.length for axis in self.grid.axes)
+        return tuple(axis.length for axis in self.box.axes)
 
     @property
     def spacing(self) -> tuple[Any, ...]:
         """Distance h of the unknowns along each axis; where that is stretched, an array of distances."""
-        return tuple(np.array(axis.distances) if axis.distances else axis.h for axis in self.grid.axes)
+        return tuple(np.array(axis.distances) if axis.distances else axis.h for axis in self.box.axes)
 
     @property
     def sides(self) -> tuple[tuple[str, str], ...]:
@@ -194,7 +204,7 @@ class Poisson:
     @property
     def weights(self) -> NDArray[np.float64]:
         """Cell volumes, shape `shape`, halved at each vertex-Neumann side: the inner product in which A is symmetric."""
-        return self.grid.weights
+        return self.box.weights
 
     @cached_property
     def singular(self) -> bool:
@@ -233,7 +243,7 @@ class Poisson:
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
-        return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))
+        return tuple(np.meshgrid(*(axis.positions for axis in self.box.axes), indexing="ij", sparse=True))
 
     def matrix(self) -> sparse.csr_array:
         """Return A, the operator as a sparse matrix that acts on f.ravel(), boundary values homogeneous.
@@ -346,6 +356,29 @@ class Poisson:
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson._of(grid, self.reaction, values)
+
+
+def _rescaled(box: Grid, constants: Sequence[float]) -> Grid:
+    """Return the grid on which -Laplace is -sum of a u'' over the axes: lengths in units of sqrt(a). Raises ValueError."""
+    axes = [replace(axis, h=axis.h / math.sqrt(a)) for axis, a in zip(box.axes, constants, strict=True)]
+    for number, (axis, a) in enumerate(zip(axes, constants, strict=True)):
+        if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
+            h = box.axes[number].h
+            raise ValueError(
+                f"coefficient / spacing^2 of axis {number} is {a:.3g} / {h:.3g}^2, too far from 1; choose other units"
+            )
+    return Grid(tuple(axes))
+
+
+def _rescaled_fluxes(values: SideValues, box: Grid, grid: Grid) -> SideValues:
+    """Return side values, fluxes a du/dn as those du/dn of the rescaled grid."""
+    return tuple(
+        tuple(
+            value * (own.h / axis.h) if side is Neumann else value
+            for value, side in zip(pair, (axis.low, axis.high), strict=True)
+        )
+        for pair, axis, own in zip(values, box.axes, grid.axes, strict=True)
+    )
 
 
 def exact_sum(values: NDArray[Any]) -> float:

@@ -155,7 +155,7 @@ def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
     if f.dtype == np.float32 and not problem.fits(f.dtype):
-        spacing = ", ".join(f"{h:.3g}" for h in problem.grid.spacing)
+        spacing = ", ".join(f"{h:.3g}" for h in problem.box.spacing)
         raise ValueError(
             f"1/h^2 leaves the range of {f.dtype} for spacings of {spacing}, here or on coarser grids; give f in float64, or "
             "lengths in other units"
