@@ -142,20 +142,33 @@ def random_case(rng, ndim):
 @pytest.mark.parametrize("case", range(110))
 def test_matrix_operator_and_right_hand_side_balance_every_cell(case, ndim, rng):
     shape, lines, a, c, alphas, values, options = random_case(rng, ndim)
+    mask = rng.random(shape) < 0.7 if rng.random() < 0.4 else np.ones(shape, bool)
+    outside = rng.standard_normal(shape)
+    if mask.any() and not mask.all():
+        options |= {"mask": mask, "outside": outside}
+    else:
+        mask[:] = True
     problem = unigrid.Poisson(shape, **options)
     A, added = balance(lines, a, c, alphas, values)
-    volumes = np.ones(())
-    for line in lines:
-        volumes = np.multiply.outer(volumes, [line.width(i) for i in range(line.n)])
     rows = np.abs(A).sum(axis=1)  # what rounding is relative to, row by row
-    assert np.abs((problem.matrix() - A).toarray() / rows[:, None]).max() <= 1e-13
+    inside = mask.ravel()
+    added = added.ravel() - A[:, ~inside] @ outside.ravel()[~inside]  # given values are no unknowns
+    A = A.toarray()[np.ix_(inside, inside)]
+    found = problem.matrix().toarray()
+    assert not found[np.ix_(inside, ~inside)].any()
+    assert (np.abs(found[np.ix_(inside, inside)] - A) / rows[inside, None]).max() <= 1e-13
     u, f = rng.standard_normal(shape), rng.standard_normal(shape)
-    scale = rows.reshape(shape) * np.abs(u).max()
-    assert (np.abs(problem.operator(u) - (A @ u.ravel()).reshape(shape)) / scale).max() <= 1e-13
-    assert (np.abs(problem.operator.residual(f, u) - (f - (A @ u.ravel()).reshape(shape))) / (scale + np.abs(f))).max() <= 1e-13
-    np.testing.assert_allclose(problem.rhs(f), f + added, rtol=1e-13, atol=1e-13 * np.abs(added).max())
-    np.testing.assert_allclose(problem.weights, volumes, rtol=1e-12)
+    wanted, scale = A @ u[mask], rows[inside] * np.abs(u).max()
+    u = np.where(mask, u, 0.0)
+    assert (np.abs(problem.operator(u)[mask] - wanted) / scale).max() <= 1e-13
+    assert (np.abs(problem.operator.residual(f, u)[mask] - (f[mask] - wanted)) / (scale + np.abs(f[mask]))).max() <= 1e-13
+    b = problem.rhs(f)
+    terms = np.abs(f).ravel() + np.abs(added) + rows * np.abs(outside).max()
+    assert (np.abs(b[mask] - (f[mask] + added[inside])) <= 1e-13 * terms[inside]).all()
+    volumes = np.ones(())
     for x, line in zip(problem.coordinates(), lines, strict=True):
         np.testing.assert_allclose(x.ravel(), line.at, rtol=1e-13, atol=1e-13 * line.length)
+        volumes = np.multiply.outer(volumes, [line.width(i) for i in range(line.n)])
+    np.testing.assert_allclose(problem.weights, volumes, rtol=1e-12)
     W = scipy.sparse.diags_array(problem.weights.ravel()) @ problem.matrix()
     assert np.abs(W - W.T).max() <= 1e-13 * np.abs(W).max()
