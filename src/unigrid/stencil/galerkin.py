@@ -36,6 +36,9 @@ Numbers = NDArray[np.float64]
 SMOOTHERS = ("auto", "points", "lines")
 # Bent channels with Neumann sides, 255^2, take 27 iterations where coarsening ends at 200 unknowns, 11 at 400, 8 to 11 at 1000.
 COARSEST_UNKNOWNS = 1000
+# On stretched grids coarse levels lose more, as distances on them grow by larger factors: tanh 1 : 1000 on both axes, Neumann
+# cells, 511^2 and 1023^2, 19 and 31 iterations with the former bound, 6 and 10 with this one, and less time from 250^2 on.
+COARSEST_STRETCHED = 5000
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
 # Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 WEAK_POINTS, WEAK = 1e-3, 10.0
@@ -275,7 +278,9 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
     fine, stencil, guide = operator.symmetric, operator.stencil, _guide(operator)
     levels: list[CoupledLevel] = []
     sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
-    while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
+    stretched = operator.grid.ndim == 2 and any(axis.distances for axis in operator.grid.axes)
+    smallest = COARSEST_STRETCHED if stretched else COARSEST_UNKNOWNS
+    while stencil.excess.size > smallest and (max_levels is None or len(levels) + 1 < max_levels):
         strong = strong_axes(stencil)
         if not any(strong):
             break
