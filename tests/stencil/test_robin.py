@@ -125,7 +125,7 @@ BAD = {
     "large": (unigrid.Robin(1e300), ValueError, r"must be at most 1e\+70; there, give Dirichlet"),
     "shape": (unigrid.Robin(np.ones(7)), ValueError, r"must be a number or an array of shape \(18,\).*got \(7,\)"),
     "value": (unigrid.Robin(1.0, np.ones(7)), ValueError, r"the low boundary value of axis 0 must be a number or an array of"),
-    "word": ("robin", ValueError, r"is 'robin', which has a number to give: unigrid.Robin\(alpha, value\)"),
+    "word": ("robin", ValueError, r"is 'robin', which needs numbers: unigrid.Robin\(alpha, value\)"),
     "text": (unigrid.Robin("warm"), TypeError, "alpha of the low side of axis 0 must be an array of real numbers"),
 }
 
@@ -135,3 +135,16 @@ def test_bad_sides_are_refused_in_one_line(side, error, message):
     with pytest.raises(error, match=message) as raised:
         unigrid.Poisson(SHAPE, boundary=[(side, "dirichlet"), "periodic"], centering="cell")
     assert "\n" not in str(raised.value)
+
+
+def test_the_coefficient_is_read_on_robin_sides_alone():
+    """On a Neumann side the flux is given: r may be the coefficient of cells up to the axis of a cylinder."""
+    r = lambda x, y: x + 0 * y  # noqa: E731
+    for sides in (("neumann", "dirichlet"), ("neumann", unigrid.Robin(1.0))):
+        unigrid.Poisson(SHAPE, boundary=[sides, "periodic"], centering="cell", coefficient=r)
+    faces = np.linspace(0, 1, 22)[:, None] * np.ones(18), np.ones(SHAPE)
+    unigrid.Poisson(SHAPE, boundary=["neumann", "periodic"], centering="cell", coefficient=faces)
+    with pytest.raises(ValueError, match=r"coefficient\[0\] must be > 0 everywhere, but coefficient\[0\]\[0, 0\] is 0"):
+        unigrid.Poisson(SHAPE, boundary=[unigrid.Robin(1.0), "periodic"], centering="cell", coefficient=faces)
+    with pytest.raises(ValueError, match=r"coefficient\(\.\.\.\)\[0, 0\] is 0"):
+        unigrid.Poisson(SHAPE, boundary=["dirichlet", "periodic"], centering="cell", coefficient=r)

@@ -130,10 +130,14 @@ def _faces_of_function(function: Callable[..., Any], grid: Grid, number: int, ex
 
 def _without_unread(values: Array, grid: Grid, number: int, exchange: Exchange) -> Array:
     """Return face values, those on Neumann sides replaced by those inside."""
-    axis, moved = grid.axes[number], np.moveaxis(np.array(values), number, 0)
-    for end, inner, side in ((0, 1, axis.low), (-1, -2, axis.high)):
-        if side is Neumann and (number, end) not in exchange and axis.n > 1:
-            moved[end] = moved[inner]
+    axis = grid.axes[number]
+    sides = ((0, 1, axis.low), (-1, -2, axis.high))
+    unread = [(end, inner) for end, inner, side in sides if side is Neumann and (number, end) not in exchange]
+    if not unread or axis.n == 1:
+        return values
+    moved = np.moveaxis(np.array(values), number, 0)
+    for end, inner in unread:
+        moved[end] = moved[inner]
     return np.moveaxis(moved, 0, number)
 
 

@@ -158,7 +158,7 @@ def _parse_side(side: Any, axis: int) -> Condition:
     if isinstance(side, Condition):
         return side
     if isinstance(side, str) and side.lower() == "robin":
-        raise ValueError(f"boundary of axis {axis} is 'robin', which has a number to give: unigrid.Robin(alpha, value)")
+        raise ValueError(f"boundary of axis {axis} is 'robin', which needs numbers: unigrid.Robin(alpha, value)")
     if isinstance(side, str):
         return NAMES[choose(side.lower(), NAMES, f"boundary of axis {axis}")]()
     raise TypeError(f"boundary of axis {axis} must be {_HOW}; got {shown(side)}")

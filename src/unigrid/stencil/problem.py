@@ -52,7 +52,8 @@ class Poisson:
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them, or a tuple of
-        functions, one per axis. Fluxes of `Neumann` are then a du/dn. None is 1. Numbers keep the speed of the constant case.
+        functions, one per axis. Fluxes of `Neumann` are then a du/dn, and a is not read on such sides of cells: so r may be
+        a, with the axis of a cylinder at r = 0. None is 1. Numbers keep the speed of the constant case.
     mask : array of bool, optional
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
