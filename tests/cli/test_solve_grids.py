@@ -47,7 +47,7 @@ def test_alpha_and_value_from_files(command, f):
         ("--spacing missing.npy,1", "missing.npy: no such file"),
         ("--spacing dx.npy,wide", "'wide' is not a number, nor a file"),
         ("--spacing dx.npy,1 --centering cell -o u.vti", "a .vti has one distance along each axis"),
-        ("--boundary robin", "write for example robin=5"),
+        ("--boundary robin", "write for example robin=1.5"),
         ("--boundary robin=warm", "'warm' is not a number, nor a file"),
         ("--boundary robin=-1=2", "alpha of the low side of axis 0 must be >= 0"),
         ("--boundary roben=1", "did you mean 'robin'"),
@@ -60,5 +60,6 @@ def test_wrong_input(command, text, part):
     assert outcome.err.count("\n") == 1
 
 
-def test_compare_refuses_them(command):
-    assert "not a stretched grid" in command("compare f.npy --spacing dx.npy,1 --centering cell --plot p.png").err
+def test_compare_takes_them(command):
+    outcome = command("compare f.npy --spacing dx.npy,1 --boundary robin=1,dirichlet --centering cell --plot p.png --json")
+    assert outcome.code == 0

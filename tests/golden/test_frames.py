@@ -177,7 +177,7 @@ def test_no_imports_go_round_in_a_circle():
 LAYERS = [
     ("stretched.py", "grid.py", "spacings.py"),
     ("kernels",),
-    ("operator.py", "robin.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
+    ("operator.py", "coefficients.py", "robin.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
     ("smoothers.py", "learned.py", "coarse.py"),
     ("slots.py", "hierarchy.py"),
     ("iterations.py", "solving.py", "profile.py"),

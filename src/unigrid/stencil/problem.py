@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coupled import CoupledOperator, constants_of, faces_of
+from .coefficients import checked_coefficient, constants_of
+from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, Robin, finite_array, kind_of, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .robin import exchange_of, refuse_stiff_sides
@@ -112,6 +113,7 @@ class Poisson:
         self.box = self.grid = Grid(tuple(_axes(units, lengths, spacing)))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
+        coefficient = None if coefficient is None else checked_coefficient(coefficient, shape)
         constants = None if coefficient is None else constants_of(coefficient, len(shape))
         has_robin = any(isinstance(side, Robin) for pair in conditions for side in pair)
         exchange = exchange_of(conditions, shape) if has_robin else {}
