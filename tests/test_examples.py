@@ -154,6 +154,37 @@ def check_heat_equation_over_time(example: ModuleType, numbers: dict[str, float]
         dt *= 2 if number % example.GROWTH_EVERY == example.GROWTH_EVERY - 1 else 1
 
 
+def check_heat_in_a_cylinder(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["iterations"] <= 8
+    assert numbers["largest error"] < 3e-4
+    assert numbers["heat given off over heat taken up"] == pytest.approx(1, rel=1e-6)
+    assert 0.9 < numbers["efficiency"] / numbers["efficiency of a thin fin"] < 1
+    example.BIOT = 1e-3  # of a thin fin: nearly one temperature in a section
+    radial, along = np.full(8, 1 / 8), np.full(200, example.LENGTH / 200)
+    u = example.temperature(radial, along)[1].u
+    m, z = np.sqrt(2e-3), (np.arange(200) + 0.5) * example.LENGTH / 200
+    np.testing.assert_allclose(u, np.cosh(m * (example.LENGTH - z)) / np.cosh(m * example.LENGTH) * np.ones((8, 1)), atol=1e-3)
+
+
+def check_flow_around_a_cylinder(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["iterations"] <= 8
+    assert numbers["error with an open side at r = 8"] < 1e-3 < 1e-2 < numbers["error with u = 0 at r = 8"]
+    example.blown = lambda theta: 0.0 * theta  # the textbook's flow: u = cos(theta) / r, whatever the outer radius
+    for far in (3.0, 20.0):
+        problem, solution = example.disturbance(far, is_open=True)
+        r, theta = problem.coordinates()
+        np.testing.assert_allclose(solution.u, np.cos(theta) / (1 + r), atol=5e-4)
+
+
+def check_heat_in_a_composite(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["iterations"] <= 12
+    assert numbers["layers, difference from resistances in series"] < 1e-9
+    assert numbers["heat entering over heat leaving"] == pytest.approx(1, rel=1e-6)
+    assert numbers["model of strips"] < numbers["W/(m2 K) with studs"] < numbers["model of layers of one temperature"]
+    resistance = 1 / 25 + 0.1 / 0.8 + 0.15 / 0.035 + 0.0125 / 0.25 + 1 / 7.7
+    assert numbers["W/(m2 K) without studs"] == pytest.approx(1 / resistance, rel=1e-12)
+
+
 def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> None:
     own, jacobi, chebyshev, red_black = numbers.values()
     assert own == pytest.approx(chebyshev, rel=1e-3)  # the same polynomial, written twice

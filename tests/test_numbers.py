@@ -144,6 +144,8 @@ ARGUMENTS = {
     "Poisson(reaction)": (REAL, field(unigrid.Poisson, "reaction", (9, 9))),
     "Dirichlet(value)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Dirichlet(v)).side_values),
     "Neumann(flux)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Neumann(v)).side_values),
+    "Robin(alpha)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Robin(v)).operator.exchange),
+    "Robin(value)": (REAL, lambda v: unigrid.Poisson(9, boundary=unigrid.Robin(1.0, v)).side_values),
     "StencilCycle(pre)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, pre=v).pre),
     "StencilCycle(post)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, post=v).post),
     "StencilCycle(max_levels)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, max_levels=v).configuration.max_levels),
@@ -310,7 +312,8 @@ def refusal(call, value):
 def test_no_argument_is_forgotten():
     exempt = tuple(name for names in EXEMPT.values() for name in names)
     found = set(arguments_of_numbers())
-    assert {name for name in found if not name.startswith(exempt)} == set(ARGUMENTS) - {"Dirichlet(value)", "Neumann(flux)"}
+    arrays_too = {"Dirichlet(value)", "Neumann(flux)", "Robin(alpha)", "Robin(value)"}
+    assert {name for name in found if not name.startswith(exempt)} == set(ARGUMENTS) - arrays_too
     assert not [name for name in exempt if not any(each.startswith(name) for each in found)]
 
 

@@ -18,7 +18,7 @@ _HOMES = {
     ],
     "solution": ["ConvergenceError", "Reason", "Solution"],
     "stencil.galerkin": ["GalerkinCycle"],
-    "stencil.grid": ["Dirichlet", "Neumann", "Periodic"],
+    "stencil.grid": ["Dirichlet", "Neumann", "Periodic", "Robin"],
     "stencil.operator": ["StencilOperator"],
     "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
     "stencil.problem": ["Poisson"],
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from .stencil.grid import Dirichlet as Dirichlet
     from .stencil.grid import Neumann as Neumann
     from .stencil.grid import Periodic as Periodic
+    from .stencil.grid import Robin as Robin
     from .stencil.kernels.cpu.threads import get_num_threads as get_num_threads
     from .stencil.kernels.cpu.threads import set_num_threads as set_num_threads
     from .stencil.learned import LearnedSmoother as LearnedSmoother

@@ -97,3 +97,18 @@ def test_what_cannot_be_drawn_is_refused():
         plots.plot_solution(np.ones((1, 1, 1, 1)))
     with pytest.raises(ValueError, match=r"the problem's shape \(3, 3\), got \(4, 3\)"):
         plots.plot_solution(np.ones((4, 3)), Poisson((3, 3)))
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+def test_a_stretched_grid_is_drawn_to_scale(centering):
+    widths = np.array([1.0, 2.0, 4.0, 8.0])
+    sides = ["periodic" if centering == "vertex" else "neumann", "neumann"]
+    problem = Poisson((4, 3), spacing=[widths, 0.5], boundary=sides, centering=centering)
+    figure = plots.plot_solution(np.arange(12.0).reshape(4, 3), problem)
+    mesh = figure.axes[0].collections[0]
+    edges = mesh.get_coordinates()[0, :, 0]
+    wanted = [0, 1, 3, 7, 15] if centering == "cell" else [-4.0, 0.5, 2.0, 5.0, 11.0]
+    assert np.allclose(edges, wanted)
+    assert np.array_equal(mesh.get_array().ravel(), np.arange(12.0).reshape(4, 3).T.ravel())
+    plots.plot_solution(np.zeros((4, 3, 2)), Poisson((4, 3, 2), spacing=[widths, 1, 1], centering="cell"))
+    plots.plot_solution(np.zeros(4), Poisson(4, spacing=[widths], centering="cell"))

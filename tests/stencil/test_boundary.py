@@ -60,7 +60,7 @@ def test_what_is_no_boundary_is_refused_in_one_line(boundary, ndim, error, words
     "value", [2, 2.5, np.float32(1.5), np.array(3.0), [1.0, 2.0, 3.0], np.arange(3), range(3), np.ones(3, bool)]
 )
 def test_values_are_numbers_or_arrays_of_the_shape_of_a_side(value):
-    made = side_values(D(value), (3,), "the value")
+    made = side_values(value, (3,), "the value")
     assert made.dtype == np.float64
     np.testing.assert_array_equal(made, np.asarray(value, float))
 
@@ -70,7 +70,7 @@ def test_values_are_numbers_or_arrays_of_the_shape_of_a_side(value):
 )
 def test_other_values_are_refused_in_one_line(value):
     with pytest.raises((TypeError, ValueError), match="the value") as error:
-        side_values(N(value), (3,), "the value")
+        side_values(value, (3,), "the value")
     assert "\n" not in str(error.value)
 
 

@@ -342,6 +342,18 @@ def test_the_cycle_takes_constant_coefficients_too(boundary):
     assert np.abs(unigrid.GalerkinCycle(problem).solve(f, rtol=1e-11).u - wanted).max() <= 1e-8 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize(("boundary", "centering"), [("neumann", "cell"), ("neumann", "vertex"), ("periodic", "vertex")])
+def test_conjugate_gradients_end_where_rounding_does(boundary, centering):
+    """With u so large that rounding is felt: the noise of one direction must not be carried on by the following ones."""
+    f = np.random.default_rng(1).standard_normal((127, 127))
+    problem = unigrid.Poisson(f.shape, lengths=(1.0, 1e3), boundary=boundary, centering=centering, coefficient=np.ones(f.shape))
+    f = problem.compatible(f)
+    solution = unigrid.GalerkinCycle(problem).solve(f, rtol=0.0, raise_on_failure=False)
+    rounding = 0.5 * np.finfo(float).eps * (problem.operator.magnitude(solution.u) + np.linalg.norm(f))
+    assert solution.residuals[-1] <= rounding
+    assert solution.iterations <= 8
+
+
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
 @pytest.mark.parametrize("sides", [("dirichlet", "neumann"), ("neumann", "dirichlet"), ("neumann", "neumann")], ids=str)
 def test_one_coefficient_per_axis_is_the_constant_case(sides, centering):

@@ -61,6 +61,25 @@ def test_a_periodic_axis_may_be_coarsened_to_one_point(axis, n, monkeypatch):
     assert_galerkin(problem, rng)
 
 
+@pytest.mark.parametrize("shape", [(17, 14), (9, 8, 7)], ids=str)
+def test_the_coarse_operator_is_that_of_galerkin_with_a_guide(shape, monkeypatch):
+    """Where P follows from another stencil: Robin sides on stretched grids."""
+    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_STRETCHED", 1)
+    rng = np.random.default_rng(0)
+    spacing = [10.0 ** rng.uniform(0, 2, n) for n in shape]
+    problem = unigrid.Poisson(shape, spacing=spacing, boundary=unigrid.Robin(0.01), centering="cell")
+    guide = problem.operator.without_weak_sides
+    prolonged = []
+    for chosen in (None, guide.stencil):
+        monkeypatch.setattr("unigrid.stencil.galerkin._guide", lambda operator, chosen=chosen: chosen)
+        assert_galerkin(problem, rng)
+        fine, coarse = levels_of(problem, "points", 2, None)[:2]
+        prolonged.append(fine.prolongation(np.ones(coarse.shape)))
+    assert np.allclose(prolonged[1], 1.0)  # without sides through which anything passes, P keeps constants
+    assert not np.allclose(prolonged[0], 1.0, rtol=1e-3)
+
+
 def assert_galerkin(problem, rng):
     """Compare every coarse operator, and R, with the matrices of P and A."""
     levels = levels_of(problem, "points", 2, None)

@@ -72,6 +72,14 @@ def numbers(text: str) -> float | list[float]:
     return values[0] if len(values) == 1 else values
 
 
+def numbers_or_files(text: str) -> float | list[float] | list[float | str]:
+    """Return "3,dx.npy" as a number and the name of a file."""
+    parts = [part.strip() for part in text.split(",")]
+    if not any(reading.names_file(part) for part in parts):
+        return numbers(text)
+    return [part if reading.names_file(part) else _entries(part, float, "a number, nor a file")[0] for part in parts]
+
+
 def shape(text: str) -> tuple[int, ...]:
     """Return "255,127" as a shape."""
     return tuple(_entries(text, int, "a shape such as 255,127"))
@@ -144,12 +152,16 @@ def choices(arguments: argparse.Namespace, named: tuple[str, ...], what: str, *c
 def add_problem_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("problem")
     group.add_argument("--lengths", type=numbers, metavar="L[,L..]", help="length of the box, one for all axes or one per axis")
-    group.add_argument("--spacing", type=numbers, metavar="H[,H..]", help="distance of the unknowns instead of lengths")
+    group.add_argument(
+        "--spacing", type=numbers_or_files, metavar="H[,H..]",
+        help="distance of the unknowns instead of lengths; an entry may be a file, with the distances of consecutive grid "
+        "lines, or the lengths of the cells",
+    )  # fmt: skip
     group.add_argument(
         "--boundary", default="dirichlet", metavar="B",
         help="dirichlet, neumann or periodic; axes separated by ',', low and high side by ':', values after '=' "
         "(dirichlet=1.5:neumann=left.npy,periodic), numbers, files or FILE#NAME; one entry serves all axes; neumann is the "
-        "outward normal derivative; default dirichlet",
+        "outward normal derivative, robin=alpha=value is a du/dn + alpha u = value; default dirichlet",
     )  # fmt: skip
     group.add_argument("--centering", default="vertex", metavar="C", help="vertex (default) or cell")
     group.add_argument(
@@ -296,8 +308,8 @@ def describe_problem(problem: Poisson) -> dict[str, Any]:
         "shape": problem.shape,
         "unknowns": problem.grid.size,
         "lengths": problem.lengths,
-        "spacing": problem.spacing,
-        "boundary": [f"{axis.low.__name__.lower()}:{axis.high.__name__.lower()}" for axis in problem.grid.axes],
+        "spacing": [list(axis.distances) if axis.distances else axis.h for axis in problem.box.axes],
+        "boundary": [":".join(pair) for pair in problem.sides],
         "centering": problem.grid.axes[0].centering,
         "reaction": problem.reaction,
     }
@@ -305,6 +317,8 @@ def describe_problem(problem: Poisson) -> dict[str, Any]:
 
 def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored: Spacing | None = None) -> Poisson:
     """Return the problem that the options describe; `stored` is the spacing in the file of f. Raises UsageError."""
+    import numpy as np
+
     from ..stencil.problem import Poisson
 
     given = {name: getattr(arguments, name) for name in ("lengths", "spacing", "centering")}
@@ -314,13 +328,15 @@ def problem_of(arguments: argparse.Namespace, unknowns: tuple[int, ...], stored:
             raise UsageError(f"{arguments.rhs} has no spacing for axis {stored.index(None)}; give --spacing or --lengths")
         given["spacing"] = list(stored)
     with user_errors():
+        given["spacing"] = reading.spacing_of(given["spacing"], reading.format_of(arguments))
         boundary = boundary_of(arguments.boundary, len(unknowns), reading.format_of(arguments))
         given["order"] = getattr(arguments, "order", 2)
         problem = Poisson(unknowns, boundary=boundary, **given, **reading.coefficients_of(arguments))
     for axis, (h, own) in enumerate(zip(problem.spacing, stored or (), strict=False)):
-        if own is not None and abs(h - own) > SAME_SPACING * own:
+        if own is not None and max(abs(np.ravel(h) - own)) > SAME_SPACING * own:
+            by_option = f"{h:g}" if np.ndim(h) == 0 else f"from {min(h):g} to {max(h):g}"
             raise UsageError(
-                f"along axis {axis} the points in {arguments.rhs} are {own:g} apart, by --lengths or --spacing {h:g}; "
+                f"along axis {axis} the points in {arguments.rhs} are {own:g} apart, by --lengths or --spacing {by_option}; "
                 "leave the option out, or correct it"
             )
     return problem
@@ -368,10 +384,14 @@ def _axis_of(text: str, form: TableFormat) -> tuple[Condition, Condition]:
 
 
 def _side_of(text: str, form: TableFormat) -> Condition:
-    from ..stencil.grid import NAMES, Dirichlet, Neumann, Periodic
+    from ..stencil.grid import NAMES, Dirichlet, Neumann, Periodic, Robin
 
     name, equals, value = (part.strip() for part in text.partition("="))
-    kind = NAMES[choose(name.lower(), NAMES, "boundary condition")]
+    if choose(name.lower(), (*NAMES, "robin"), "boundary condition") == "robin":
+        alpha, _, value = value.partition("=")
+        with user_errors(f"--boundary {text!r}: "):
+            return Robin(*(reading.number_or_array(part, "robin=", form) for part in (alpha, value or "0")))
+    kind = NAMES[name.lower()]
     if not equals:
         return kind()
     if kind is Periodic:

@@ -110,11 +110,25 @@ def fixed_in(text: str, form: TableFormat) -> tuple[NDArray[Any], NDArray[Any]]:
     return where, values
 
 
+def names_file(text: str) -> bool:
+    """Whether a text ends as the names of readable files do; FILE#NAME too."""
+    return Path(text.partition("#")[0].lower().removesuffix(".gz")).suffix in READABLE
+
+
+def spacing_of(given: Any, form: TableFormat) -> Any:
+    """Return a spacing, its files read as vectors of distances. Raises FileError."""
+    if not isinstance(given, list):
+        return given
+    form = dataclasses.replace(form, columns=None)
+    arrays = [array_in(entry, form) if isinstance(entry, str) else entry for entry in given]
+    return [entry.ravel() if getattr(entry, "ndim", 0) > 1 and max(entry.shape) == entry.size else entry for entry in arrays]
+
+
 def number_or_array(text: str, option: str, form: TableFormat) -> float | NDArray[Any]:
     """Return a number, or the array in a file, given after `option`. Raises ValueError for what is neither, and FileError."""
     try:
         return float(text)
     except ValueError:
-        if Path(text.partition("#")[0].lower().removesuffix(".gz")).suffix in READABLE:
+        if names_file(text):
             return array_in(text, form)
         raise ValueError(f"{text!r} is not a number, nor a file; write for example {option}1.5 or {option}left.npy") from None

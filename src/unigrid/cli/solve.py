@@ -45,6 +45,7 @@ examples:
   unigrid solve f.npy --reaction -900 --order 4 -o wave.npy
   unigrid solve points.csv --columns x,y,f --boundary dirichlet=left.npy:dirichlet,periodic -o u.vti
   unigrid solve f.npy --mask tank.png --outside natural --fixed electrodes.npy --boundary neumann --plot potential.png
+  unigrid solve f.npy --spacing dr.npy,0.1 --boundary neumann:robin=5=100,dirichlet --centering cell
   unigrid solve f.npy --coefficient k.npy --boundary neumann,dirichlet=1:dirichlet=0 --centering cell --plot head.png
   gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
 
@@ -121,6 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
     with stopwatch.measure("setup"):
         problem = options.problem_of(arguments, f.shape[arguments.stack :], spacing)
         cycle = _cycle(arguments, problem)
+    if arguments.output and ".vti" in Path(arguments.output).suffixes and any(axis.distances for axis in problem.grid.axes):
+        raise UsageError(f"-o {arguments.output}: a .vti has one distance along each axis; for a stretched grid, write .npy")
     with announced_compilation(stopwatch), _watch(arguments, f) as watch, stopwatch.measure("solve"):
         solution = _solve(cycle, f, arguments, callback=watch, u0=u0)
     ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
@@ -219,6 +222,7 @@ def _write(ended: Run) -> list[str]:
 
 
 def _lattice(problem: Poisson) -> Lattice:
+    """Return the points of a .vti, which have one distance along each axis; others are refused before the solve."""
     return Lattice([float(axis.positions[0]) for axis in problem.box.axes], problem.spacing)
 
 

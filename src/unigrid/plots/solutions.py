@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -74,7 +74,7 @@ def draw_image(
     picture: bool = False,
     cmap: str | None = None,
     limit: float | None = None,
-) -> AxesImage:
+) -> ScalarMappable:
     """Draw a 2-D grid array with its color bar into `axes`; arguments as of `plot_solution`.
 
     `limit` cuts the color scale at +-limit; the ends of the color bar are then pointed.
@@ -91,7 +91,9 @@ def draw_image(
 
 
 class _Coordinates:
-    """The positions of the unknowns along one axis, and the label of the axis."""
+    """The positions of the unknowns along one axis, the edges between them where it is stretched, and the label of the axis."""
+
+    edges: NDArray[np.float64] | None = None
 
     def __init__(self, n: int, number: int, problem: Poisson | None) -> None:
         if problem is None:
@@ -104,6 +106,15 @@ class _Coordinates:
         self.low, self.high = self.positions[0] - h / 2, self.positions[-1] + h / 2
         self.visible = (self.low, self.high) if axis.periodic else (0.0, axis.length)
         self.label = "xyz"[number]
+        if axis.distances:
+            between = (self.positions[1:] + self.positions[:-1]) / 2
+            ends = self.positions[0] - axis.steps[0] / 2, self.positions[-1] + axis.steps[-1] / 2
+            self.edges = axis.faces if axis.centering == "cell" else np.concatenate([ends[:1], between, ends[1:]])
+            self.low, self.high = self.edges[[0, -1]]
+
+    def all_edges(self) -> NDArray[np.float64]:
+        """Return the edges between the unknowns, and beyond the first and the last one."""
+        return np.linspace(self.low, self.high, len(self.positions) + 1) if self.edges is None else self.edges
 
     @property
     def length(self) -> float:
@@ -166,12 +177,16 @@ def _middle(axes: Axes, u: NDArray[Any], coordinates: Sequence[_Coordinates], fi
 
 def _draw_panel(
     axes: Axes, values: NDArray[Any], coordinates: Sequence[_Coordinates], scale: dict[str, Any], *, downward: bool
-) -> AxesImage:
+) -> ScalarMappable:
     """Draw values[vertical, horizontal] at their places."""
     across, up = coordinates
     vertical = (up.high, up.low) if downward else (up.low, up.high)
-    extent = across.low, across.high, *vertical
-    image = axes.imshow(values, origin="upper" if downward else "lower", extent=extent, aspect="auto", **scale)
+    image: ScalarMappable
+    if across.edges is None and up.edges is None:
+        extent = across.low, across.high, *vertical
+        image = axes.imshow(values, origin="upper" if downward else "lower", extent=extent, aspect="auto", **scale)
+    else:
+        image = axes.pcolormesh(*(along.all_edges() for along in (across, up)), values, rasterized=True, **scale)
     axes.set_xlim(*across.visible)
     axes.set_ylim(*(reversed(up.visible) if downward else up.visible))
     axes.set(xlabel=across.label, ylabel=up.label)

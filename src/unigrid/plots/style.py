@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from ..files import PICTURES, atomic_output, checked_output, require_writable
@@ -57,7 +57,7 @@ def add_legend(axes: Axes, beside: bool = False, **options: Any) -> None:
         axes.legend(frameon=False, fontsize="small", **options)
 
 
-def add_color_bar(axes: Axes, image: AxesImage, label: str, extend: str = "neither") -> None:
+def add_color_bar(axes: Axes, image: ScalarMappable, label: str, extend: str = "neither") -> None:
     """Fill `axes` with the color bar of an image."""
     bar = axes.figure.colorbar(image, cax=axes, label=label, extend=extend)
     shorten(bar.formatter)

@@ -2,8 +2,10 @@
 
 Times the cell volumes, (A u)_i = sum over neighbors of w_ij (u_i - u_j) + s_i u_i, with w_ij = a area / h at the face in
 between, and the excess s_i = c volume + a area / h for each Dirichlet side (2 a area / h where the side is half a spacing
-away). Volumes and areas are in units of the volume inside, and halved at vertex-Neumann sides. The face value is the harmonic
-mean of the two unknowns' a: then the flux is continuous through a jump, and 1-D solutions through jumps are exact.
+away), or alpha area for each Robin side (in series with a area / h where the side is half a spacing away). Volumes and areas
+are in units of the volume inside (the mean one, where axes are stretched), and halved at vertex-Neumann sides. The face value
+is the harmonic mean of the two unknowns' a: then the flux is continuous through a jump, and 1-D solutions through jumps are
+exact.
 
 Source: S. Patankar, Numerical heat transfer and fluid flow (1980), section 4.2.
 """
@@ -21,12 +23,13 @@ from numpy.typing import NDArray
 from ..cycle import Operator
 from . import kernels
 from .coefficients import constants_of
-from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
+from .grid import Axis, Dirichlet, Grid, Neumann, finite_array, real_array
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty
 from .masks import Domain, Rim, conducting, cut
+from .robin import Exchange, least_by_resistance, passed, without_weak_sides
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -37,27 +40,25 @@ LEAST, MOST = 1e-100, 1e100  # of coefficients: products with 1/h^2, and squares
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
 
 
-def faces_of(coefficient: Any, grid: Grid) -> Faces:
+def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
     """Return the face values of a coefficient: an array at the unknowns, arrays at the faces, or a function of coordinates.
 
+    On a Neumann side, where the flux is given, no value is read: there it may be zero, as r is on the axis of a cylinder.
     Raises ValueError or TypeError, naming what is allowed.
     """
-    if callable(coefficient):
-        return tuple(_faces_of_function(coefficient, grid, number) for number in range(grid.ndim))
+    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * grid.ndim
+    if len(entries) == grid.ndim and all(map(callable, entries)):
+        return tuple(_faces_of_function(function, grid, number, exchange) for number, function in enumerate(entries))
     constants = constants_of(coefficient, grid.ndim)
     if constants is not None:
         return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(constants))
-    if (
-        isinstance(coefficient, tuple | list)
-        and len(coefficient) == grid.ndim
-        and all(np.ndim(each) > 0 for each in coefficient)
-    ):
-        return tuple(_given_faces(each, grid, number) for number, each in enumerate(coefficient))
+    if isinstance(coefficient, tuple | list) and len(entries) == grid.ndim and all(np.ndim(each) > 0 for each in entries):
+        return tuple(_given_faces(each, grid, number, exchange) for number, each in enumerate(entries))
     a = positive(coefficient, "coefficient")
     if a.shape != grid.shape:
         raise ValueError(
             f"coefficient must be a number, one per axis, an array of f's shape {grid.shape}, a tuple of arrays at the faces "
-            f"of each axis, or a function of the coordinates; got an array of shape {a.shape}"
+            f"of each axis, or a function of the coordinates, or one per axis; got an array of shape {a.shape}"
         )
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
 
@@ -74,9 +75,9 @@ def positive(values: Any, name: str) -> Numbers:
     return array
 
 
-def harmonic(a: Numbers, b: Numbers) -> Numbers:
-    """Return the harmonic mean."""
-    return 2.0 / (1.0 / a + 1.0 / b)
+def harmonic(a: Numbers, b: Numbers, share: Any = 0.5) -> Numbers:
+    """Return the harmonic mean, that of conductors in series: a over this share of the distance, b over the rest."""
+    return 1.0 / (share / a + (1.0 - share) / b)
 
 
 def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
@@ -87,39 +88,60 @@ def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
 
 def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
     faces = empty((*a.shape[:number], axis.n + 1, *a.shape[number + 1 :]), np.float64)
-    halved = np.moveaxis(np.divide(0.5, a, out=empty(a.shape, np.float64)), number, 0)
     a, along = np.moveaxis(a, number, 0), np.moveaxis(faces, number, 0)
-    inner = np.add(halved[:-1], halved[1:], out=along[1:-1])
-    np.divide(1.0, inner, out=inner)  # the harmonic mean of both, in place: new memory takes longer than the arithmetic
-    if axis.periodic:
-        along[0] = along[-1] = harmonic(a[-1], a[0])
+    shares, steps = _along(_shares(axis), 0, a.ndim), axis.steps
+    if axis.distances:
+        along[1:-1] = harmonic(a[:-1], a[1:], shares[1:-1])
     else:
-        for end, beside in ((0, min(1, axis.n - 1)), (-1, -min(2, axis.n))):
-            if axis.centering == "cell":
-                along[end] = _on_side(a[end], a[beside], 0.5)
-            else:
-                along[end] = harmonic(a[end], _on_side(a[end], a[beside], 1.0))
+        halved = np.divide(0.5, a, out=np.moveaxis(empty(faces.shape, np.float64), number, 0)[: axis.n])
+        inner = np.add(halved[:-1], halved[1:], out=along[1:-1])
+        np.divide(1.0, inner, out=inner)  # the harmonic mean of both, in place: new memory takes longer than the arithmetic
+    if axis.periodic:
+        along[0] = along[-1] = harmonic(a[-1], a[0], shares[0])
+        return faces
+    for end, beside, inward in ((0, min(1, axis.n - 1), 1), (-1, -min(2, axis.n), -2)):
+        on_side = _on_side(a[end], a[beside], steps[end] / steps[inward])
+        along[end] = on_side if axis.centering == "cell" else harmonic(a[end], on_side)
     return faces
 
 
-def _faces_of_function(function: Callable[..., Any], grid: Grid, number: int) -> Numbers:
+def _shares(axis: Axis) -> Numbers:
+    """Return how much of each step lies before the face, shape (n + 1,): half of it between vertices, and cells alike."""
+    if axis.centering == "vertex":
+        return np.full(axis.n + 1, 0.5)
+    weights = np.concatenate([axis.weights[-1:], axis.weights, axis.weights[:1]])
+    return weights[:-1] / (weights[:-1] + weights[1:])
+
+
+def _faces_of_function(function: Callable[..., Any], grid: Grid, number: int, exchange: Exchange) -> Numbers:
     """Return the values of a function at the faces of an axis; on a cell's side, at the side itself."""
     points = [axis.positions for axis in grid.axes]
-    axis = grid.axes[number]
-    faces = (np.arange(axis.n + 1) + axis.origin - 0.5) * axis.h
-    points[number] = np.mod(faces, axis.length) if axis.periodic else np.clip(faces, 0.0, axis.length)
+    points[number] = grid.axes[number].faces
     mesh = np.meshgrid(*points, indexing="ij", sparse=True)
     shape = tuple(len(values) for values in points)
-    values = function(*mesh)
+    values = real_array(function(*mesh), "coefficient(...)")
     try:
-        values = np.broadcast_to(finite_array(values, "coefficient(...)"), shape)
+        values = np.broadcast_to(values, shape)
     except ValueError as error:
         got = np.shape(values)
         raise ValueError(
             f"coefficient as a function of {grid.ndim} coordinate arrays must return values that broadcast to {shape}, got "
             f"shape {got} ({error})"
         ) from None
-    return positive(values, "coefficient(...)")
+    return positive(_without_unread(values, grid, number, exchange), "coefficient(...)")
+
+
+def _without_unread(values: Array, grid: Grid, number: int, exchange: Exchange) -> Array:
+    """Return face values, those on Neumann sides replaced by those inside."""
+    axis = grid.axes[number]
+    sides = ((0, 1, axis.low), (-1, -2, axis.high))
+    unread = [(end, inner) for end, inner, side in sides if side is Neumann and (number, end) not in exchange]
+    if not unread or axis.n == 1:
+        return values
+    moved = np.moveaxis(np.array(values), number, 0)
+    for end, inner in unread:
+        moved[end] = moved[inner]
+    return np.moveaxis(moved, 0, number)
 
 
 def _all_faces(grid: Grid, number: int) -> tuple[int, ...]:
@@ -133,15 +155,17 @@ def face_shape(grid: Grid, number: int) -> tuple[int, ...]:
     return (*grid.shape[:number], along, *grid.shape[number + 1 :])
 
 
-def _given_faces(values: Any, grid: Grid, number: int) -> Numbers:
+def _given_faces(values: Any, grid: Grid, number: int, exchange: Exchange) -> Numbers:
     """Return a user's face values along an axis, those that no one reads (beyond a vertex-Neumann end) repeated."""
-    array, wanted, axis = positive(values, f"coefficient[{number}]"), face_shape(grid, number), grid.axes[number]
+    array, wanted, axis = real_array(values, f"coefficient[{number}]"), face_shape(grid, number), grid.axes[number]
     if array.shape != wanted:
         raise ValueError(
             f"coefficient[{number}], at the faces of axis {number}, must have shape {wanted}, got {array.shape}; an array at "
             f"the unknowns is given by itself, not in a tuple"
         )
-    moved = np.moveaxis(array, number, 0)
+    if axis.centering == "cell":
+        array = _without_unread(array, grid, number, exchange)
+    moved = np.moveaxis(positive(array, f"coefficient[{number}]"), number, 0)
     if axis.periodic:  # face i lies between unknowns i and i + 1
         moved = np.concatenate([moved[-1:], moved])
     elif axis.centering == "vertex":
@@ -220,12 +244,14 @@ class CoupledOperator(Operator):
 
     order = 2
 
-    def __init__(self, grid: Grid, faces: Faces, reaction: Numbers, domain: Domain | None = None) -> None:
+    def __init__(
+        self, grid: Grid, faces: Faces, reaction: Numbers, domain: Domain | None = None, exchange: Exchange | None = None
+    ) -> None:
         """`reaction`: c at the unknowns, or a number. `domain`: where there are unknowns; None is everywhere."""
-        self.grid, self.faces, self.reaction_field, self.domain = grid, faces, reaction, domain
+        self.grid, self.faces, self.reaction_field, self.domain, self.exchange = grid, faces, reaction, domain, exchange or {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "domain")}
+        return {name: getattr(self, name) for name in ("grid", "faces", "reaction_field", "domain", "exchange")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -268,8 +294,8 @@ class CoupledOperator(Operator):
 
     @property
     def keeps_constants(self) -> bool:
-        """Whether c is the same everywhere, so that A 1 = c 1 away from Dirichlet sides."""
-        return np.ndim(self.reaction_field) == 0
+        """Whether c is the same everywhere, and there is no Robin side, so that A 1 = c 1 away from Dirichlet sides."""
+        return np.ndim(self.reaction_field) == 0 and not self.exchange
 
     @cached_property
     def least(self) -> float:
@@ -278,7 +304,7 @@ class CoupledOperator(Operator):
 
     @cached_property
     def volumes(self) -> Numbers | None:
-        """Volume of the cell of each unknown in units of that inside; None where all are 1."""
+        """Volume of the cell of each unknown in units of h per axis; None where all are 1."""
         weights = [axis.weights / axis.h for axis in self.grid.axes]
         return None if all((weight == 1.0).all() for weight in weights) else _outer(weights)
 
@@ -305,13 +331,16 @@ class CoupledOperator(Operator):
         for half, offset in enumerate(offsets):
             number = int(np.argmax(offset)) - (3 - ndim)
             axis, faces = grid.axes[number], np.moveaxis(self.faces[number], number, 0)
-            per_face = np.moveaxis(self._areas(number), number, 0) / axis.h**2
+            areas, steps = np.moveaxis(self._areas(number), number, 0) / axis.h, _along(axis.steps, 0, ndim)
             own, at = np.moveaxis(couplings[half], number, 0), np.moveaxis(excess, number, 0)
-            np.multiply(faces[1:-1], per_face, out=own[:-1])
-            own[-1] = faces[-1] * per_face[-1] if axis.periodic and axis.n > 1 else 0.0
+            np.multiply(faces[1:-1], areas / (steps[1:-1] if axis.distances else axis.h), out=own[:-1])
+            own[-1] = faces[-1] * areas[0] / steps[-1] if axis.periodic and axis.n > 1 else 0.0
             for end, side in ((0, axis.low), (-1, axis.high)):
                 if side is Dirichlet:
-                    at[end] += _steps_to_side(axis) * faces[end] * per_face[end]
+                    at[end] += faces[end] * areas[0] / steps[end]
+                elif (number, end) in self.exchange:
+                    entering = passed(self.exchange, number, end, axis, self.faces)
+                    at[end] += areas[0] * self.exchange[number, end] * entering
         rim = cut(self.domain, offsets, couplings, excess)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
@@ -327,10 +356,19 @@ class CoupledOperator(Operator):
         """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
         if self.domain is None or self.domain.void is None:
             return self
-        return CoupledOperator(self.grid, *conducting(self.domain, self.grid, self.faces, self.reaction_field))
+        filled = conducting(self.domain, self.grid, self.faces, self.reaction_field)
+        return CoupledOperator(self.grid, *filled, exchange=self.exchange)
+
+    @property
+    def without_weak_sides(self) -> CoupledOperator:
+        """The operator, insulated where a Robin side conducts less than the unknown beside it does inward."""
+        kept = without_weak_sides(self.exchange, self.grid, self.faces)
+        if kept is self.exchange:
+            return self
+        return CoupledOperator(self.grid, self.faces, self.reaction_field, self.domain, kept)
 
     def _areas(self, number: int) -> Numbers:
-        """Return the areas of the faces of an axis, in units of that inside, of shape 1 along the axis."""
+        """Return the areas of the faces of an axis, in units of h per axis, of shape 1 along the axis."""
         return _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
 
     def __call__(self, u: Array) -> Array:
@@ -352,16 +390,17 @@ class CoupledOperator(Operator):
             b /= self.volumes.astype(b.dtype)
         return b
 
-    def fold(self, b: Array, number: int, end: int, value: NDArray[Any]) -> None:
-        """Add to b, at one end of an axis, what a value (or a flux a du/dn) on that side contributes."""
-        axis = self.grid.axes[number]
-        at = np.moveaxis(b, number, 0)
-        if (axis.low if end == 0 else axis.high) is Dirichlet:
-            faces = np.moveaxis(self.faces[number], number, 0)[end]
-            steps = _steps_to_side(axis) / (axis.h * axis.weights[end])  # one vertex may have a Neumann side beside it
-            at[end] += (steps * faces * value).astype(b.dtype)
-        else:
-            at[end] += (value / axis.weights[end]).astype(b.dtype)
+    def fold(self, b: Array, side_values: tuple[tuple[Numbers, ...], ...]) -> None:
+        """Add to b what values (or fluxes a du/dn) on the sides contribute."""
+        for number, (axis, values) in enumerate(zip(self.grid.axes, side_values, strict=True)):
+            at = np.moveaxis(b, number, 0)
+            for end, side, value in zip((0, -1), (axis.low, axis.high), values, strict=True):
+                per_value: Any = 1.0
+                if side is Dirichlet:
+                    per_value = self.faces[number].take(end, number) / axis.steps[end]
+                elif (number, end) in self.exchange:
+                    per_value = passed(self.exchange, number, end, axis, self.faces)
+                at[end] += (per_value * value / axis.weights[end]).astype(b.dtype)
 
     def matrix(self) -> sparse.csr_array:
         """Return A as a sparse matrix."""
@@ -394,12 +433,15 @@ class CoupledOperator(Operator):
             return float(np.finfo(np.float64).eps) * self.norm_bound
         if self.domain is not None and self.domain.void is not None:
             return float(np.finfo(np.float64).tiny)  # of a maze, it is that of a path through all of its points
-        return self.grid.smallest_eigenvalue([float(face.min()) for face in self.faces], self.reaction)
+        least = [float(face.min()) for face in self.faces]
+        if self.exchange or any(axis.distances for axis in self.grid.axes):
+            return least_by_resistance(self.grid, least, self.exchange, self.reaction)
+        return self.grid.smallest_eigenvalue(least, self.reaction)
 
 
-def _steps_to_side(axis: Axis) -> float:
-    """Return by how much closer than a spacing a Dirichlet side is: twice, for cells."""
-    return 2.0 if axis.centering == "cell" else 1.0
+def _along(values: Numbers, number: int, ndim: int) -> Numbers:
+    """Return values along an axis, shaped to broadcast against a grid."""
+    return values.reshape([-1 if axis == number else 1 for axis in range(ndim)])
 
 
 def _range(low: float, high: float) -> str:

@@ -110,8 +110,7 @@ class StencilCycle(Frozen, ProblemCycle):
             raise TypeError(f"this problem is of order {problem.order}; unigrid.solve(f, order={problem.order}) has its cycle")
         if problem.varies:
             raise TypeError(
-                "StencilCycle is for linear problems of order 2 with constant coefficients; for this one: "
-                f"unigrid.{problem.cycle_name}(problem)"
+                f"this problem has {problem.what_varies}, for which unigrid.{problem.cycle_name}(problem) is the cycle"
             )
         if max_levels is not None:
             max_levels = checked_count("max_levels", max_levels, 1)

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import MOST_STEPS, VISITS, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
-from .coupled import SymmetricOperator, halves, matrix_of, shifted, symmetric_stencil
+from .coupled import CoupledOperator, SymmetricOperator, halves, matrix_of, shifted, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
@@ -43,6 +43,9 @@ Numbers = NDArray[np.float64]
 SMOOTHERS = ("auto", "points", "lines")
 # Bent channels with Neumann sides, 255^2, take 27 iterations where coarsening ends at 200 unknowns, 11 at 400, 8 to 11 at 1000.
 COARSEST_UNKNOWNS = 1000
+# On stretched grids coarse levels lose more, as distances on them grow by larger factors: tanh 1 : 1000 on both axes, Neumann
+# cells, 511^2 and 1023^2, 19 and 31 iterations with the former bound, 6 and 10 with this one, and less time from 250^2 on.
+COARSEST_STRETCHED = 5000
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
 # Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 WEAK_POINTS, WEAK = 1e-3, 10.0
@@ -200,6 +203,26 @@ def _transfer_tables(
 
 def coarsened(stencil: SymmetricStencil, axes: list[Points1D]) -> tuple[CoupledTransfer, SymmetricStencil]:
     """Return P, and the coarse operator P^T A P."""
+    made = _set_up(stencil, axes)
+    return made.transfer, symmetric_stencil(made.halves, made.couplings, made.excess)
+
+
+def guided(
+    guide: SymmetricStencil, stencil: SymmetricStencil, axes: list[Points1D]
+) -> tuple[CoupledTransfer, SymmetricStencil, SymmetricStencil]:
+    """Return P, which follows from the couplings of the guide, P^T A P, and the coarse guide."""
+    made = _set_up(guide, axes)
+    own = made._replace(couplings=np.empty_like(made.couplings), excess=np.empty_like(made.excess))
+    slabs = made.excess.shape[0 if stencil.excess.shape[0] > 1 else 1]
+    over_slabs(
+        lambda first, last: loops.couple_slabs(loops.workspace(), stencil, own, first, last), slabs, stencil.excess.size
+    )  # fmt: skip
+    coarse, coarse_guide = (symmetric_stencil(each.halves, each.couplings, each.excess) for each in (own, made))
+    return made.transfer, coarse, coarse_guide
+
+
+def _set_up(stencil: SymmetricStencil, axes: list[Points1D]) -> Coarsening:
+    """Return P, and the couplings and the excess of P^T A P."""
     shape, coarse_shape = stencil.excess.shape, tuple(len(axis.positions) for axis in axes)
     offsets, children, parents, following = _transfer_tables(axes)
     transfer = CoupledTransfer(offsets, empty((len(offsets), *coarse_shape), np.float64), children, parents)
@@ -218,7 +241,7 @@ def coarsened(stencil: SymmetricStencil, axes: list[Points1D]) -> tuple[CoupledT
             lambda first, last, stage=stage: loops.set_up(loops.workspace(), stencil, made, stage, first, last),
             _slabs(stencil), stencil.excess.size,
         )  # fmt: skip
-    return transfer, symmetric_stencil(half, couplings, excess)
+    return made
 
 
 def _begun(transfer: CoupledTransfer) -> NDArray[np.int64]:
@@ -282,13 +305,15 @@ def _slabs(stencil: SymmetricStencil) -> int:
 def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:
     """Return the levels for a problem, finest first."""
     operator = problem.coupled_operator
-    fine, stencil = operator.symmetric, operator.conducting.stencil
+    fine, stencil, guide = operator.symmetric, operator.conducting.stencil, _guide(operator.conducting)
     void = None if problem.domain is None else problem.domain.void
     levels: list[CoupledLevel] = []
     if problem.has_waves:
         check_waves(problem)
     sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
-    while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
+    stretched = operator.grid.ndim == 2 and any(axis.distances for axis in operator.grid.axes)
+    smallest = COARSEST_STRETCHED if stretched else COARSEST_UNKNOWNS
+    while stencil.excess.size > smallest and (max_levels is None or len(levels) + 1 < max_levels):
         strong = strong_axes(stencil)
         if not any(strong):
             break
@@ -296,7 +321,10 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
         points = [
             coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
-        transfer, coarse = coarsened(stencil, points)
+        if guide is None:
+            transfer, coarse = coarsened(stencil, points)
+        else:
+            transfer, coarse, guide = guided(guide, stencil, points)
         if not levels and void is not None:
             transfer = without_rows(transfer, void)
         if problem.has_waves and is_unresolved(coarse):
@@ -313,6 +341,19 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
         pinned = problem.parts.first_points if problem.parts is not None and problem.singular else None
         coarsest = Coarsest(fine.stencil, False, pinned)
     return [*levels, CoupledLevel(fine, coarsest, None)]
+
+
+def _guide(operator: CoupledOperator) -> SymmetricStencil | None:
+    """Return the stencil that P follows from where that is not the operator's own: without what passes weak Robin sides.
+
+    On a line that couples strongly, the whole line loses what its end gives off; the end's own stencil, in which that may be
+    more than what couples it to its neighbors across, would interpolate by decay. (Geometric distances 1 : 1000 on both axes,
+    250^2, alpha = 3: 37 iterations, with a guide 7.)
+    """
+    guide = operator.without_weak_sides
+    if guide is operator or not needs_lines(operator.stencil, strong_axes(operator.stencil)):
+        return None
+    return guide.stencil
 
 
 def _smoother(shape: tuple[int, ...], by_lines: bool, steps: int) -> Smoother:

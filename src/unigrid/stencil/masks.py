@@ -129,7 +129,8 @@ def conducting(domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction:
         least = float(own[~beside].min(initial=float(own.max())))
         weak: Any = WEAK * least
         if np.any(field):
-            weak = np.clip(_beside(field, axis, number) * axis.h**2, weak, least)
+            steps = axis.steps.reshape([-1 if other == number else 1 for other in range(grid.ndim)])
+            weak = np.clip(_beside(field, axis, number) * steps**2, weak, least)
         filled.append(np.where(beside, weak, own))
     return tuple(filled), field, replace(domain, unknown=domain.unknown | void)
 

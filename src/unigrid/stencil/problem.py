@@ -16,9 +16,10 @@ from . import kernels
 from .coefficients import checked_coefficient, constants_of, reaction_field
 from .components import FreeParts, free_parts
 from .coupled import CoupledOperator, faces_of
-from .grid import CENTERINGS, Axis, Grid, Neumann, parse_boundary, real_array, side_values
+from .grid import CENTERINGS, Axis, Grid, Neumann, Robin, kind_of, parse_boundary, real_array, side_values
 from .masks import Domain
 from .operator import StencilOperator
+from .robin import exchange_of, refuse_stiff_sides
 from .sums import exact_sum
 from .transfers import lagrange
 from .waves import resolves
@@ -44,10 +45,12 @@ class Poisson:
         Number of unknowns along each axis; axis 0 is the first index of f. At least 1, vertex Neumann-Neumann 2.
     lengths, spacing : float or sequence of float, optional
         Length of the box, or distance of the unknowns, along each axis; not both. With neither, cells are square and
-        axis 0 has length 1.
+        axis 0 has length 1. An entry of `spacing` may be an array, for a stretched grid: vertex centering, the distances of
+        consecutive grid lines, Dirichlet and Neumann sides included (L / h of them); cell centering, the n lengths of cells.
     boundary : str, condition, or sequence of these or of (low, high) pairs
-        `"dirichlet"`, `"neumann"`, `"periodic"`, or `Dirichlet(value)`, `Neumann(flux)`, `Periodic()`: one for all sides, or
-        one entry per axis. `value` and `flux` (outward du/dn) are numbers or arrays of the shape of f less that axis.
+        `"dirichlet"`, `"neumann"`, `"periodic"`, or `Dirichlet(value)`, `Neumann(flux)`, `Robin(alpha, value)`, `Periodic()`:
+        one for all sides, or one entry per axis. `value`, `flux` (outward du/dn) and `alpha` (a du/dn + alpha u = value) are
+        numbers or arrays of the shape of f less that axis.
     centering : "vertex" or "cell"
         Vertex: unknowns on grid lines; a Dirichlet node is none, a Neumann node is one; h = L/(n+1), L/n, L/(n-1) for
         Dirichlet-Dirichlet, Dirichlet-Neumann, Neumann-Neumann and L/n for periodic. Cell: unknowns in cell centers, h = L/n.
@@ -56,8 +59,9 @@ class Poisson:
         function g(u) in place of c u, with its derivative.
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
-        arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
-        `Neumann` are then a du/dn. None is 1. Numbers keep the speed of the constant case.
+        arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them, or a tuple of
+        functions, one per axis. Fluxes of `Neumann` are then a du/dn, and a is not read on such sides of cells: so r may be
+        a, with the axis of a cylinder at r = 0. None is 1. Numbers keep the speed of the constant case.
     mask : array of bool, optional
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape, or there is
         nothing.
@@ -100,7 +104,7 @@ class Poisson:
         shape: int | Sequence[int],
         *,
         lengths: float | Sequence[float] | None = None,
-        spacing: float | Sequence[float] | None = None,
+        spacing: float | Sequence[float | ArrayLike] | None = None,
         boundary: Any = "dirichlet",
         centering: Literal["vertex", "cell"] = "vertex",
         reaction: float | ArrayLike | Nonlinear = 0.0,
@@ -115,7 +119,7 @@ class Poisson:
         single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
         c = checked_number("reaction", reaction, "a finite number", math.isfinite) if single else None
         conditions = parse_boundary(boundary, len(shape))
-        kinds = [(type(low), type(high)) for low, high in conditions]
+        kinds = [(kind_of(low), kind_of(high)) for low, high in conditions]
         for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
             least = 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
             if n < least:
@@ -124,33 +128,32 @@ class Poisson:
                     f"{low.__name__}-{high.__name__} sides needs at least {least}"
                 )
         units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
-        box = _checked_lengths([axis.intervals for axis in units], lengths, spacing)
-        axes = [Axis.of_length(n, length, *kind, centering) for n, length, kind in zip(shape, box, kinds, strict=True)]
-        for number, each in enumerate(axes):
-            if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
-                raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
-        self.box = self.grid = Grid(tuple(axes))
+        self.box = self.grid = Grid(tuple(_axes(units, lengths, spacing)))
         is_whole = mask is None and fixed is None and plain_number(outside) == 0
         self.domain = None if is_whole else Domain.of(self.grid, mask, outside, fixed)
         coefficient = None if coefficient is None else checked_coefficient(coefficient, shape)
         constants = None if coefficient is None else constants_of(coefficient, len(shape))
-        if c is not None and self.domain is None and (coefficient is None or constants is not None):
+        has_robin = any(isinstance(side, Robin) for pair in conditions for side in pair)
+        exchange = exchange_of(conditions, shape) if has_robin else {}
+        alike = self.domain is None and not exchange and not any(axis.distances for axis in self.box.axes)
+        if c is not None and alike and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
         elif any(type(each).__name__ == "Nonlinear" for each in (reaction, coefficient)):
             from .reaction import operator_of  # imported here: few problems need it
 
-            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.domain)
+            self.operator = operator_of(self.grid, 1.0 if coefficient is None else coefficient, reaction, self.domain, exchange)
         else:
-            faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
-            self.operator = CoupledOperator(self.grid, faces, reaction_field(reaction, shape), self.domain)
+            faces = faces_of(1.0 if coefficient is None else coefficient, self.grid, exchange)
+            refuse_stiff_sides(exchange, self.grid, faces)
+            self.operator = CoupledOperator(self.grid, faces, reaction_field(reaction, shape), self.domain, exchange)
         if order != 2:
             from .fourth_order import operator_of_order
 
             self.operator = operator_of_order(order, self.operator)
         self.side_values = tuple(
             tuple(
-                side_values(condition, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
+                side_values(condition.value, shape[:axis] + shape[axis + 1 :], f"the {end} boundary value of axis {axis}")
                 for end, condition in zip(("low", "high"), pair, strict=True)
             )
             for axis, pair in enumerate(conditions)
@@ -215,15 +218,17 @@ class Poisson:
         """The operator in the symmetric form of couplings, constant coefficients too."""
         if self.varies:
             return self.operator.linear  # type: ignore[no-any-return]
-        return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
+        return CoupledOperator(self.grid, faces_of(1.0, self.grid, {}), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("grid", "box", "operator", "side_values", "domain")}
 
     def __repr__(self) -> str:
-        names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
-        sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
-        lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
+        sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in self.sides)
+        lengths = " x ".join(f"{length:.4g}" for length in self.lengths) + "".join(
+            f", spacing {min(axis.distances):.3g} to {max(axis.distances):.3g} along axis {number}"
+            for number, axis in enumerate(self.grid.axes) if axis.distances
+        )  # fmt: skip
         reaction = f", reaction {self.nonlinear or format(self.reaction, '.4g')}" if self.nonlinear or self.reaction else ""
         a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
         coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
@@ -246,9 +251,21 @@ class Poisson:
         return tuple(axis.length for axis in self.box.axes)
 
     @property
-    def spacing(self) -> tuple[float, ...]:
-        """Distance h of the unknowns along each axis."""
-        return self.box.spacing
+    def spacing(self) -> tuple[Any, ...]:
+        """Distance h of the unknowns along each axis; where that is stretched, an array of distances."""
+        return tuple(np.array(axis.distances) if axis.distances else axis.h for axis in self.box.axes)
+
+    @property
+    def sides(self) -> tuple[tuple[str, str], ...]:
+        """The names of the conditions on the low and the high side of each axis: "dirichlet", "neumann", ..."""
+        pairs = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
+        if not self.varies:
+            return tuple(pairs)
+        robin = self.coupled_operator.exchange
+        return tuple(
+            ("robin" if (number, 0) in robin else low, "robin" if (number, -1) in robin else high)
+            for number, (low, high) in enumerate(pairs)
+        )
 
     @property
     def reaction(self) -> float:
@@ -356,12 +373,12 @@ class Poisson:
         if self.order == 4:
             return self.operator.right_hand_side(f, self.side_values)  # type: ignore[no-any-return]
         b = np.array(f, order="C")
-        for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
-            along = np.moveaxis(b, number, 0)
-            for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
-                if value.any() and self.varies:
-                    self.operator.linear.fold(b, number, end, value)
-                elif value.any():
+        if self.varies:
+            self.operator.linear.fold(b, self.side_values)
+        else:
+            for number, (axis, values) in enumerate(zip(self.grid.axes, self.side_values, strict=True)):
+                along = np.moveaxis(b, number, 0)
+                for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True):
                     along[end] += (ghost.gain / axis.h**2 * value).astype(b.dtype)
         if self.domain is not None:
             self.operator.linear.fold_given(b, self.domain)
@@ -384,7 +401,8 @@ class Poisson:
             return mean
         weights = np.ones(())
         for axis in self.grid.axes:
-            weights = np.multiply.outer(weights, axis.weights / axis.h)  # 1, or a power of 1/2: products are exact
+            # 1, or a power of 1/2, unless stretched: products are exact
+            weights = np.multiply.outer(weights, axis.weights / axis.h)
         return exact_sum(weights * array) / exact_sum(weights)
 
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
@@ -420,6 +438,15 @@ class Poisson:
         """The cycle that is made for problems of this kind."""
         return "FASCycle" if self.nonlinear else "GalerkinCycle" if self.varies else "StencilCycle"
 
+    @property
+    def what_varies(self) -> str:
+        """What the operator has that is not alike at all points, in words."""
+        if any(axis.distances for axis in self.grid.axes):
+            return "a stretched grid"
+        if self.nonlinear or self.order == 4:
+            return "a Nonlinear reaction" if self.nonlinear else "order 4"
+        return "Robin sides" if self.coupled_operator.exchange else "coefficients that vary"
+
     def coarsened(self) -> Poisson | None:
         """Return the same problem on the next coarser grid, boundary values interpolated; None where one unknown is left, or
         where that grid does not resolve the waves of a reaction below zero.
@@ -427,7 +454,9 @@ class Poisson:
         Raises TypeError where coefficients vary: `GalerkinCycle` makes coarse operators of the fine one.
         """
         if self.varies:
-            raise TypeError(f"this problem has no coarser one; unigrid.{self.cycle_name} coarsens its operator")
+            raise TypeError(
+                f"a problem with {self.what_varies} has no coarser one; unigrid.{self.cycle_name} coarsens its operator"
+            )
         grid = self.grid.coarsened()
         if grid is None:
             return None
@@ -487,6 +516,22 @@ def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def _axes(units: list[Axis], lengths: Any, spacing: Any) -> list[Axis]:
+    """Return the axes, of lengths or spacings that may be arrays. Raises ValueError."""
+    if any(entries_of(entry) is not None for entry in entries_of(spacing) or ()):
+        from .spacings import axes_of  # imported here: uniform axes do without
+
+        axes = axes_of(units, lengths, spacing)
+    else:
+        box = _checked_lengths([unit.intervals for unit in units], lengths, spacing)
+        axes = [replace(unit, h=length / unit.intervals) for unit, length in zip(units, box, strict=True)]
+    for number, axis in enumerate(axes):
+        for h in (axis.h, min(axis.distances, default=axis.h), max(axis.distances, default=axis.h)):
+            if not SMALLEST_SPACING < h < LARGEST_SPACING:
+                raise ValueError(f"the spacing of axis {number} is {h:.3g}, too far from 1 for 1/h^2; choose other units")
+    return axes
+
+
 def _checked_lengths(
     intervals: list[int], lengths: float | Sequence[float] | None, spacing: float | Sequence[float] | None
 ) -> list[float]:
@@ -505,5 +550,6 @@ def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[floa
     entries = entries_of(values)
     entries = (values,) * ndim if entries is None else entries
     if len(entries) != ndim:
-        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes")
+        hint = "; distances along an axis are an entry: spacing=[array, ...]" if name == "spacing" and len(entries) > 3 else ""
+        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes{hint}")
     return [checked_number(name, entry, "finite and > 0", lambda number: number > 0) for entry in entries]

@@ -16,6 +16,7 @@ from . import kernels
 from .coupled import CoupledOperator, faces_of
 from .grid import Grid, finite_array, real_array
 from .masks import Domain
+from .robin import Exchange, refuse_stiff_sides
 
 Array = NDArray[np.floating]
 Function = Callable[..., Any]
@@ -197,7 +198,7 @@ class NonlinearOperator(Operator):
         return self.linear.least
 
 
-def operator_of(grid: Grid, coefficient: Any, reaction: Any, domain: Domain | None) -> NonlinearOperator:
+def operator_of(grid: Grid, coefficient: Any, reaction: Any, domain: Domain | None, exchange: Exchange) -> NonlinearOperator:
     """Return A u + g(u). Raises TypeError where it is the coefficient that is a function of u, ValueError for natural masks."""
     if isinstance(coefficient, Nonlinear):
         raise TypeError(
@@ -206,7 +207,9 @@ def operator_of(grid: Grid, coefficient: Any, reaction: Any, domain: Domain | No
         )
     if domain is not None and domain.void is not None:
         raise ValueError("a Nonlinear reaction takes masks with given values outside, not outside='natural'; give these values")
-    return NonlinearOperator(CoupledOperator(grid, faces_of(coefficient, grid), np.zeros(()), domain), reaction)
+    faces = faces_of(coefficient, grid, exchange)
+    refuse_stiff_sides(exchange, grid, faces)
+    return NonlinearOperator(CoupledOperator(grid, faces, np.zeros(()), domain, exchange), reaction)
 
 
 def check_at_start(operator: NonlinearOperator, u: Array) -> None:
@@ -232,7 +235,7 @@ def check_at_start(operator: NonlinearOperator, u: Array) -> None:
     points = u.ravel()[places].astype(np.float64)
     scale = max(1.0, float(np.abs(points).max()))
     slopes = np.concatenate([_checked_slopes(some, points + away * scale) for away in AWAY])
-    free = all(axis.singular for axis in operator.grid.axes) and local.absent is None
+    free = all(axis.singular for axis in operator.grid.axes) and local.absent is None and not operator.linear.exchange
     if free and not ((slopes >= 0.0).all() and slopes.any()):
         raise ValueError(
             f"without Dirichlet sides A u + g(u) = f is sure to have a solution only where g' > 0, and near the start g' is "

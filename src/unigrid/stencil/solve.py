@@ -41,7 +41,7 @@ def solve(
     f: ArrayLike,
     *,
     lengths: float | Sequence[float] | None = None,
-    spacing: float | Sequence[float] | None = None,
+    spacing: float | Sequence[float | ArrayLike] | None = None,
     boundary: Any = "dirichlet",
     centering: Literal["vertex", "cell"] = "vertex",
     reaction: float | ArrayLike | Nonlinear = 0.0,

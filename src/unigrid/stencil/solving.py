@@ -529,11 +529,14 @@ def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None
         allowed += problem.mean(np.abs(problem.operator.averaged(f) - f))
     if abs(mean) <= allowed:
         return
-    halved = any(axis.centering == "vertex" and not axis.periodic for axis in axes)
+    stretched = any(axis.distances for axis in axes)
+    halved = not stretched and any(axis.centering == "vertex" and not axis.periodic for axis in axes)
     plain = float(np.mean(b, dtype=np.float64))
     how = f"its mean is {mean:.6g}"
     if halved:
         how += f", in which unknowns on a Neumann side count half (their plain mean is {plain:.6g})"
+    if stretched:
+        how += ", in which unknowns count by the volumes of their cells"
     way_out = "compatibility='project' takes the mean out"
     if halved and problem.homogeneous and abs(plain) <= rounding * float(np.abs(b).mean()):
         way_out = f"with centering='cell', where all unknowns count alike, this f is compatible; {way_out}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..solution import Solution
 from .coupled import CoupledOperator
-from .grid import Axis, Dirichlet, Grid, finite_array
+from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
 from .masks import Domain
 from .problem import Poisson
 
@@ -100,7 +100,13 @@ def _cropped(problem: Poisson, slices: Slices) -> Poisson:
     )
     field = operator.reaction_field
     inside = _domain_in(domain, slices)
-    inner = CoupledOperator(grid, faces, field if np.ndim(field) == 0 else np.ascontiguousarray(field[slices]), inside)
+    kept = {
+        (number, end): alpha if alpha.ndim == 0 else np.ascontiguousarray(alpha[slices[:number] + slices[number + 1 :]])
+        for (number, end), alpha in operator.exchange.items()
+        if (slices[number].start == 0 if end == 0 else slices[number].stop == problem.shape[number])
+    }
+    reaction = field if np.ndim(field) == 0 else np.ascontiguousarray(field[slices])
+    inner = CoupledOperator(grid, faces, reaction, inside, kept)
     values = tuple(
         tuple(
             np.zeros(()) if cut else value if value.ndim == 0 else value[slices[:number] + slices[number + 1 :]]
@@ -116,7 +122,14 @@ def _cropped_axis(axis: Axis, part: slice) -> Axis:
     low, high = axis.low if part.start == 0 else Dirichlet, axis.high if part.stop == axis.n else Dirichlet
     if axis.periodic and part.stop - part.start < axis.n:
         low = high = Dirichlet
-    return replace(axis, n=part.stop - part.start, low=low, high=high)
+    cropped = replace(axis, n=part.stop - part.start, low=low, high=high, distances=())
+    if not axis.distances:
+        return cropped
+    if axis.centering == "cell":
+        distances = axis.distances[part]
+    else:  # between unknowns, and to the sides that are none
+        distances = tuple(axis.steps[part.start + (low is Neumann) : part.stop + 1 - (high is Neumann)].tolist())
+    return replace(cropped, h=sum(distances) / cropped.intervals, distances=distances)
 
 
 def _domain_in(domain: Domain, slices: Slices) -> Domain:

@@ -252,8 +252,8 @@ class Coarsening(NamedTuple):
     defects: Array
     marks: Array
     halves: Indices
-    couplings: Array
-    excess: Array
+    couplings: NDArray[np.float64]
+    excess: NDArray[np.float64]
     wanted: Indices
     following: Indices
     images: Indices

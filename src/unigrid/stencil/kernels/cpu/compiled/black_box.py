@@ -123,7 +123,7 @@ def set_up(scratch, stencil, made, stage, first, last):
             for count in range(1, 4):
                 _interpolate(scratch, stencil, made, count, max(begin - count + 1, first + count - 1), end - count + 1)
             reached = np.searchsorted(positions, end - MARGIN)
-            _couple_slabs(scratch, stencil, made, done, reached)
+            couple_slabs(scratch, stencil, made, done, reached)
             done = max(done, reached)
     elif stage < 3:
         begin, end = min(first + stage, last), max(last - stage, first + stage)
@@ -131,8 +131,8 @@ def set_up(scratch, stencil, made, stage, first, last):
         _interpolate(scratch, stencil, made, stage + 1, end, last)
     else:
         begin, end = np.searchsorted(positions, first), np.searchsorted(positions, last)
-        _couple_slabs(scratch, stencil, made, begin, min(inner_first, end))
-        _couple_slabs(scratch, stencil, made, max(inner_last, begin), end)
+        couple_slabs(scratch, stencil, made, begin, min(inner_first, end))
+        couple_slabs(scratch, stencil, made, max(inner_last, begin), end)
 
 
 @kernel
@@ -307,7 +307,7 @@ def _weigh_some(weights, columns, block, bits, inverse, a, b, s0, s1, s2, begin,
 
 
 @kernel
-def _couple_slabs(patch, stencil, made, first, last):
+def couple_slabs(patch, stencil, made, first, last):
     """Write the couplings and the excess of P^T A P, coarse slabs from `first` to `last`.
 
     The excess is P^T (s - A (1 - P 1)), s that of A.
