@@ -259,7 +259,7 @@ BAD = {
     "no number": ({"order": "4"}, "order must be 2 or 4, got '4'"),
     "few": ({"shape": (4, 9)}, "at least 5 unknowns between sides, and axis 0 has 4"),
     "coefficient": ({"coefficient": np.full((9, 9), 2.0)}, "a coefficient and a reaction that are numbers, on a whole box"),
-    "mask": ({"mask": np.eye(9) == 0}, "without a mask; leave out order"),
+    "mask": ({"mask": np.eye(9) == 0}, "without a mask, .*; leave out order"),
     "reaction": ({"reaction": np.eye(9)}, "a coefficient and a reaction that are numbers"),
     "layers": ({"shape": (9, 9, 9), "reaction": 1e5}, "in 3-D is for reactions up to 3e\\+03 on this grid, got 1e\\+05"),
     "one pass": ({"rtol": "discretization"}, "which is of order 2; give a number"),

@@ -360,8 +360,8 @@ def _finest(operator: Any, spacing: Any, centering: str | None) -> StencilOnGrid
         raise TypeError("operator must be a problem or a stencil; a StencilCycle goes to FourierAnalysis.of()")
     if isinstance(operator, Poisson) and operator.varies:
         raise TypeError(
-            "Fourier analysis is of constant coefficients and spacings, linear and of second order, and this problem has "
-            f"{operator.what_varies}; unigrid.analysis.measured_factor(cycle) measures the factor of a cycle for it"
+            f"Fourier analysis is of constant coefficients and spacings, and this problem has {operator.what_varies}; "
+            f"unigrid.analysis.measured_factor(unigrid.{operator.cycle_name}(problem)) measures the factor"
         )
     if not isinstance(operator, Poisson):
         return StencilOnGrid.of_bare(operator, spacing, centering)

@@ -356,8 +356,8 @@ class CoupledOperator(Operator):
         """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
         if self.domain is None or self.domain.void is None:
             return self
-        filled = conducting(self.domain, self.grid, self.faces, self.reaction_field)
-        return CoupledOperator(self.grid, *filled, exchange=self.exchange)
+        faces, reaction, domain = conducting(self.domain, self.grid, self.faces, self.reaction_field)
+        return CoupledOperator(self.grid, faces, reaction, domain, self.exchange)
 
     @property
     def without_weak_sides(self) -> CoupledOperator:

@@ -50,7 +50,8 @@ def operator_of_order(order: Any, operator: StencilOperator | CoupledOperator) -
         raise ValueError(f"order must be 2 or 4, got {shown(order)}")
     if not isinstance(operator, StencilOperator):
         raise ValueError(
-            "order=4 is for a coefficient and a reaction that are numbers, uniform spacings, no Robin sides and no mask; leave it out"
+            "order=4 is for a coefficient and a reaction that are numbers, on a whole box without a mask, with equal distances "
+            "and no Robin sides; leave out order"
         )
     grid, reaction = operator.grid, operator.reaction
     for number, axis in enumerate(grid.axes):
