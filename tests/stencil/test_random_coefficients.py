@@ -104,4 +104,6 @@ def test_most_converge_and_are_right():
     for number in range(COUNT):
         rng = generator(f"random coefficients {number}")
         outcomes.append(tried(lambda options, rng=rng: options[rng.integers(len(options))], rng))
-    assert outcomes.count("converged") > 0.9 * len(outcomes), {each for each in outcomes if each != "converged"}
+    solved = [each for each in outcomes if not each.startswith("ValueError")]  # others are refused, such as waves too short
+    assert len(solved) > 0.8 * len(outcomes), set(outcomes)
+    assert solved.count("converged") > 0.9 * len(solved), {each for each in solved if each != "converged"}
