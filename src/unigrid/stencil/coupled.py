@@ -158,7 +158,8 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
         before[axis, :n], after[axis, :n] = (np.arange(n) - 1) % n, (np.arange(n) + 1) % n
     seams = np.zeros(3, np.int64)
     for axis, n in enumerate(shape):
-        wraps = any(own.take(-step, axis).any() for own, step in zip(couplings, offsets[:, axis], strict=True) if step)
+        steps = zip(couplings, offsets[:, axis], strict=True)
+        wraps = any(own.take(-1 if step > 0 else 0, axis).any() for own, step in steps if step)
         seams[axis] = wraps and n > 1 and n % 2
     nothing = np.zeros_like(excess)
     unfinished = SymmetricStencil(offsets, couplings, excess, nothing, nothing, before, after, seams)

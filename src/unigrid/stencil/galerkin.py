@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import MOST_STEPS, VISITS, Descent, Level, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
@@ -24,6 +25,7 @@ from .hierarchy import Frozen
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
 from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
+from .kernels.cpu.fused_points import FusedPoints
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import zeros
@@ -39,6 +41,7 @@ COARSEST_UNKNOWNS = 1000
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
 # Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 WEAK_POINTS, WEAK = 1e-3, 10.0
+MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
 OMEGA = {1: 1.0, 2: 1.15, 3: 1.2}  # of point relaxation, by dimension: quadrant 1e6 at 127^2 .068 -> .023 a cycle
 
 
@@ -158,6 +161,25 @@ class CoupledLevel(SlotLevel):
         self.state_transfer = None
         if transfers is not None:
             self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
+
+        self._transfers = transfers
+
+    @cached_property
+    def fused(self) -> FusedPoints | None:
+        """The half-cycles for these slots in one pass over memory each, where there are any."""
+        steps, transfers = self.smoother, self._transfers
+        if transfers is None or not isinstance(steps, Steps) or not isinstance(steps.step, Points) or steps.count > MOST_FUSED:
+            return None
+        made = self.operator.stencil, transfers.tables(np.dtype(np.float64))
+        return FusedPoints(*made, steps.step.omega, 2 * steps.count) if FusedPoints.serves(*made) else None
+
+    def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
+        if self.fused is None:
+            return super().descend(b, u, coarser)
+        return *self.fused.descend(b, u), None
+
+    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+        return super().ascend(b, u, start, coarse) if self.fused is None else self.fused.ascend(b, u, coarse)
 
     @property
     def shape(self) -> tuple[int, ...]:
