@@ -273,7 +273,7 @@ BAD = {
     "slots": ({"coefficient": 2.0, "restriction": "injection"}, r"bring their own slots; leave out restriction"),
     "smoother": ({"coefficient": 2.0, "smoother": "jacobi"}, r"unknown smoother 'jacobi'; allowed: 'auto', 'points', 'lines'"),
     "one_pass": ({"coefficient": 2.0, "rtol": "discretization"}, r"needs constant coefficients; give a number"),
-    "mixed": ({"coefficient": 2.0, "precision": "mixed"}, r"precision='mixed'"),
+    "mixed": ({"coefficient": np.full((8, 8), 2.0), "precision": "mixed", "accelerate": None}, r"leave out accelerate"),
 }
 
 

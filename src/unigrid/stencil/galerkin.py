@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import MOST_STEPS, VISITS, Descent, Level, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..iterate import Iteration
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .hierarchy import Frozen
+from .iterations import SINGLE, Run
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
 from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
@@ -41,6 +43,7 @@ COARSEST_UNKNOWNS = 1000
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
 # Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 WEAK_POINTS, WEAK = 1e-3, 10.0
+SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faster
 MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
 OMEGA = {1: 1.0, 2: 1.15, 3: 1.2}  # of point relaxation, by dimension: quadrant 1e6 at 127^2 .068 -> .023 a cycle
 
@@ -419,12 +422,23 @@ class GalerkinCycle(Frozen, ProblemCycle):
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
         operator = self.problem.coupled_operator
-        box = (1,) * (3 - b.ndim) + b.shape
-        correction = self.cycle(operator.integrated(operator.residual(b, u)).reshape(box)).reshape(b.shape)
+        correction = self._correction(operator.integrated(operator.residual(b, u)))
         return correction if u is None else u + correction
 
     def once(self, b: Array) -> Array:
         return self(b)
+
+    def gradients(self, run: Run, precision: str, target: float) -> Iteration:
+        """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
+        from .gradients import FlexibleGradients  # imported here: constant coefficients do without
+
+        large = run.b.size >= SINGLE_FROM or precision == "mixed"
+        single = precision != "full" and large and self.problem.fits(SINGLE)
+        return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target)
+
+    def _correction(self, r: Array) -> Array:
+        """Return one cycle from zero for the symmetric form."""
+        return self.cycle(r.reshape((1,) * (3 - r.ndim) + r.shape)).reshape(r.shape)
 
     @property
     def nests(self) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..workspace import empty
 from .compiled import couplings as loops
+from .compiled import gradients
 from .compiled.arguments import CoupledTransfer, SymmetricStencil
-from .primitives import as_box, slab_count, writable
+from .primitives import as_box, norm, slab_count, writable
 from .threads import over_slabs
 
 Array = NDArray[np.floating]
+__all__ = ["add_interpolated", "advance", "norm", "probe", "relax_colors", "relax_lines", "restrict", "scaled", "turn"]
 
 
 def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil) -> None:
@@ -61,3 +65,32 @@ def add_interpolated(u: Array, e: Array, transfer: CoupledTransfer) -> Array:
     box, correction = as_box(u), e.reshape(transfer.weights.shape[1:])
     over_slabs(lambda first, last: loops.interpolate(box, correction, transfer, first, last), slab_count(box), u.size)
     return u
+
+
+def probe(z: Array, w: Array, stencil: SymmetricStencil) -> tuple[float, float]:
+    """Return the sum of z w, and the 2-norm of D z, D the diagonal of A; z may be of another precision."""
+    boxes = as_box(z), as_box(w)
+    parts = over_slabs(lambda first, last: gradients.probe(*boxes, stencil, first, last), slab_count(boxes[0]), z.size)
+    return float(sum(part[0] for part in parts)), math.sqrt(sum(part[1] for part in parts))
+
+
+def turn(p: Array, w: Array, z: Array, r: Array, beta: float, stencil: SymmetricStencil) -> tuple[float, float]:
+    """Write p <- z + beta p and w <- -A z + beta w; return the sums of p w and of p r. With beta 0, p and w may be anything."""
+    boxes, factor = [as_box(each) for each in (p, w, z, r)], p.dtype.type(beta)
+    parts = over_slabs(lambda first, last: gradients.turn(*boxes, factor, stencil, first, last), slab_count(boxes[0]), p.size)
+    return float(sum(part[0] for part in parts)), float(sum(part[1] for part in parts))
+
+
+def advance(u: Array, r: Array, p: Array, w: Array, step: float) -> float:
+    """Write u <- u + step p and r <- r + step w; return the sum of squares of r."""
+    boxes, factor = [as_box(each) for each in (u, r, p, w)], u.dtype.type(step)
+    parts = over_slabs(lambda first, last: gradients.advance(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    return float(sum(parts))
+
+
+def scaled(u: Array, scale: float, dtype: np.dtype) -> Array:
+    """Return u times scale in a precision."""
+    out = empty(u.shape, dtype)
+    boxes, factor = (as_box(out), as_box(u)), u.dtype.type(scale)
+    over_slabs(lambda first, last: gradients.scaled(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    return out

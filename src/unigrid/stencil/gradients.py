@@ -1,0 +1,116 @@
+"""Flexible conjugate gradients for operators with coefficients that vary, in few passes over memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..iterate import Iteration
+from .iterations import QUIET, Run
+from .kernels.cpu import coupled
+from .kernels.workspace import copy, empty, zeros
+
+Array = NDArray[np.floating]
+TRUSTED = 1e-5  # the residual is carried along until it has fallen so far, or no longer falls; then it is computed anew
+ROUND_OFF = 0.5  # the residual that rounding u leaves, in units of eps D u
+# Rounding the first correction leaves .5 to 3 of the residual where a jumps by 1e6 (inclusion, checkerboard, 255^2 and 1023^2,
+# random f); less than 1e-3 for log-normal coefficients, channels, staircases, where nothing is lost.
+LOST = 0.1
+
+
+@final
+class FlexibleGradients(Iteration):
+    """z = M r;  p <- z - (<z, A p> / <p, A p>) p;  u <- u + (<p, r> / <p, A p>) p, in the symmetric form of A.
+
+    M is a cycle, which need not be symmetric: each direction is made conjugate to the one before. It may run in single
+    precision, on the residual scaled to the size of 1.
+
+    Source: Y. Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000).
+    """
+
+    def __init__(self, cycle: Callable[[Array], Array], run: Run, dtype: np.dtype, target: float) -> None:
+        """`cycle` returns M r, in the precision `dtype` of r; `target` is the residual to be reached."""
+        self._operator, self._cycle, self._run, self._dtype, self._target = (
+            run.problem.coupled_operator,
+            cycle,
+            run,
+            dtype,
+            target,
+        )
+        self.mixed = dtype != run.b.dtype
+
+    def start(self, u: Array | None) -> None:
+        b = self._run.b
+        self._u = zeros(b.shape, b.dtype) if u is None else copy(u)
+        self._p, self._w = empty(b.shape, b.dtype), zeros(b.shape, b.dtype)
+        self._curvature, self._finite, self._doubts = 0.0, True, 0
+        self._restate(u is None)
+
+    @np.errstate(**QUIET)
+    def step(self, look_ahead: bool) -> float:
+        p, w, r, stencil = self._p, self._w, self._r, self._operator.symmetric.tables(self._u.dtype)
+        z, along = self._preconditioned(r)
+        beta = along / self._curvature if self._curvature else 0.0
+        image, gain = coupled.turn(p, w, z, r, -beta, stencil)
+        if image == 0.0:  # nothing left to gain in this precision
+            return self._norm
+        self._curvature, step = image, -gain / image
+        self._finite = math.isfinite(step)
+        if not self._finite:
+            return math.nan
+        before = self._norm
+        square = coupled.advance(self._u, r, p, w, step)
+        self._norm = self._measured(square)
+        if self._norm <= max(self._target, TRUSTED * self._known) or self._norm > 0.5 * before:
+            self._restate(False)
+        self._finite = math.isfinite(self._norm)
+        return self._norm
+
+    def current(self) -> Array | None:
+        if not self._finite:
+            return None
+        shown = self._run.shown(self._u)
+        return copy(self._u) if shown is self._u and self._run.keeps else shown
+
+    @property
+    def state(self) -> Array | None:
+        return self._u
+
+    def _restate(self, zero: bool) -> None:
+        """Compute the residual anew, projected where the problem is singular."""
+        run, operator = self._run, self._operator
+        residual = copy(run.b) if zero else operator.residual(run.b, self._u)
+        if run.problem.has_constant_apart:
+            residual = run.problem.centered(residual)
+        self._r = operator.integrated(residual)
+        self._norm = self._known = coupled.norm(residual)
+
+    def _measured(self, square: float) -> float:
+        """Return the norm of the residual of the discrete equation; `square` is that of the symmetric form."""
+        volumes = self._operator.volumes
+        return math.sqrt(square) if volumes is None else coupled.norm(self._r / volumes)
+
+    def _preconditioned(self, r: Array) -> tuple[Array, float]:
+        """Return the cycle's correction z for a residual, times a power of two, and <z, w>.
+
+        Where rounding z in single precision leaves much of the residual, the cycle is done again in that of r: a jump of 1e6
+        around a large value of u. Where that is so twice in a row, the cycles that follow are so at once.
+        """
+        size = self._norm / math.sqrt(r.size)
+        scale = 2.0 ** -round(math.log2(size)) if size > 0.0 else 1.0
+        single = self.mixed and self._doubts < 2
+        z, along, left = self._corrected(r, scale, self._dtype if single else r.dtype)
+        self._doubts = self._doubts + 1 if not single or left > LOST * scale * self._norm else 0
+        if single and self._doubts:
+            z, along, left = self._corrected(r, scale, r.dtype)
+        return z, along
+
+    def _corrected(self, r: Array, scale: float, dtype: np.dtype) -> tuple[Array, float, float]:
+        """Return z in a precision, <z, w>, and about what rounding z leaves of the residual."""
+        z = self._run.problem.centered(self._cycle(coupled.scaled(r, scale, dtype)))
+        along, magnitude = coupled.probe(z, self._w, self._operator.symmetric.tables(r.dtype))
+        return z, along, ROUND_OFF * float(np.finfo(dtype).eps) * magnitude
