@@ -180,7 +180,7 @@ LAYERS = [
     ("operator.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
     ("smoothers.py", "learned.py", "coarse.py"),
     ("slots.py", "hierarchy.py"),
-    ("iterations.py", "solving.py", "profile.py"),
+    ("iterations.py", "gradients.py", "solving.py", "profile.py"),
     ("cycle.py", "galerkin.py", "external.py", "solve.py"),
 ]
 

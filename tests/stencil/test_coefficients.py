@@ -257,6 +257,7 @@ def test_the_cycle_is_a_value_and_can_be_pickled():
     assert len(seen) == cycle.solve(f).iterations
 
 
+LAYERS = np.arange(1.0, 9.0)[:, None] * np.ones(8)
 BAD = {
     "zero": ({"coefficient": np.zeros((8, 8))}, r"must be > 0 everywhere, but coefficient\[0, 0\] is 0"),
     "negative": ({"coefficient": np.where(np.eye(8) == 1, -1.0, 1.0)}, r"coefficient\[0, 0\] is -1"),
@@ -270,10 +271,13 @@ BAD = {
         r"reaction must be >= 0 everywhere, but reaction\[0, 0\] is -1",
     ),
     "reaction_shape": ({"reaction": np.ones(8)}, r"array of f's shape \(8, 8\), got shape \(8,\)"),
-    "slots": ({"coefficient": 2.0, "restriction": "injection"}, r"bring their own slots; leave out restriction"),
-    "smoother": ({"coefficient": 2.0, "smoother": "jacobi"}, r"unknown smoother 'jacobi'; allowed: 'auto', 'points', 'lines'"),
-    "one_pass": ({"coefficient": 2.0, "rtol": "discretization"}, r"needs constant coefficients; give a number"),
-    "mixed": ({"coefficient": np.full((8, 8), 2.0), "precision": "mixed", "accelerate": None}, r"leave out accelerate"),
+    "slots": ({"coefficient": LAYERS, "restriction": "injection"}, r"bring their own slots; leave out restriction"),
+    "smoother": (
+        {"coefficient": LAYERS, "smoother": "jacobi"},
+        r"unknown smoother 'jacobi'; allowed: 'auto', 'points', 'lines'",
+    ),
+    "one_pass": ({"coefficient": LAYERS, "rtol": "discretization"}, r"needs constant coefficients; give a number"),
+    "mixed": ({"coefficient": LAYERS, "precision": "mixed", "accelerate": None}, r"leave out accelerate"),
 }
 
 
@@ -286,7 +290,7 @@ def test_bad_input_is_refused_in_one_line(options, message):
 
 def test_the_stencil_cycle_names_the_other_one():
     with pytest.raises(TypeError, match="GalerkinCycle"):
-        unigrid.StencilCycle(unigrid.Poisson((8, 8), coefficient=2.0))
+        unigrid.StencilCycle(unigrid.Poisson((8, 8), coefficient=LAYERS))
 
 
 @pytest.mark.parametrize("c", [1e-300, 1e-12, 1e-6, 1e-2])
@@ -316,7 +320,7 @@ def test_a_tiny_reaction_that_varies_is_solved_for():
 def test_what_needs_constant_coefficients_refuses_others():
     from unigrid.analysis import FourierAnalysis
 
-    problem = unigrid.Poisson((8, 8), coefficient=2.0)
+    problem = unigrid.Poisson((8, 8), coefficient=LAYERS)
     with pytest.raises(TypeError, match=r"constant coefficients.*measured_factor"):
         FourierAnalysis(problem)
     assert 0 < unigrid.analysis.measured_factor(unigrid.GalerkinCycle(unigrid.Poisson((63, 63), coefficient=2.0))) < 0.07
@@ -340,3 +344,38 @@ def test_the_cycle_takes_constant_coefficients_too(boundary):
     problem = unigrid.Poisson(f.shape, boundary=boundary, reaction=0.5)
     wanted = unigrid.solve(f, boundary=boundary, reaction=0.5, rtol=1e-11).u
     assert np.abs(unigrid.GalerkinCycle(problem).solve(f, rtol=1e-11).u - wanted).max() <= 1e-8 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+@pytest.mark.parametrize("sides", [("dirichlet", "neumann"), ("neumann", "dirichlet"), ("neumann", "neumann")], ids=str)
+def test_one_coefficient_per_axis_is_the_constant_case(sides, centering):
+    """Its answer is that of the same numbers at every face, and of the same problem in lengths over sqrt(a)."""
+    rng = np.random.default_rng(0)
+    shape, a, h = (21, 30), (3.0, 0.02), (0.5, 0.7)
+    kinds = {"dirichlet": D, "neumann": N}
+    boundary = [tuple(kinds[side](rng.standard_normal()) for side in sides), "dirichlet"]
+    options = {"boundary": boundary, "centering": centering, "reaction": 0.3, "spacing": h}
+    problem, f = unigrid.Poisson(shape, coefficient=a, **options), rng.standard_normal(shape)
+    varying = unigrid.Poisson(shape, coefficient=lambda x, y: 1.0 + 0 * x, **options)
+    faces = tuple(value * np.ones_like(face) for value, face in zip(a, varying.operator.faces, strict=True))
+    varying.operator = type(varying.operator)(varying.grid, faces, np.float64(0.3))
+    assert not problem.varies
+    assert "coefficient 3 x 0.02" in repr(problem)
+    assert np.abs(problem.matrix() - varying.matrix()).max() <= 1e-14 * np.abs(varying.matrix()).max()
+    assert np.allclose(problem.rhs(f), varying.rhs(f), rtol=1e-13, atol=1e-13)
+    assert np.allclose(problem.weights, varying.weights, rtol=1e-14)
+    assert all(map(np.array_equal, problem.coordinates(), varying.coordinates()))
+    assert problem.spacing == h
+    u = unigrid.solve(f, coefficient=a, rtol=1e-11, **options).u
+    wanted = scipy.sparse.linalg.spsolve(problem.matrix(), problem.rhs(f).ravel()).reshape(shape)
+    assert np.abs(u - wanted).max() <= 1e-8 * np.abs(wanted).max()
+
+
+def test_constant_coefficients_keep_what_the_constant_case_has():
+    f = np.random.default_rng(0).standard_normal((63, 63))
+    solution = unigrid.solve(f, coefficient=(1.0, 1e-3), rtol="discretization")
+    assert solution.iterations == 1
+    assert unigrid.solve(f, coefficient=(1.0, 1e-3)).iterations <= 5
+    assert "StencilCycle" in repr(unigrid.StencilCycle(unigrid.Poisson((63, 63), coefficient=(1.0, 1e-3))))
+    with pytest.raises(ValueError, match=r"coefficient / spacing\^2 of axis 1 is 1e-200 / 0.0156\^2, too far from 1"):
+        unigrid.solve(f, coefficient=(1.0, 1e-200))

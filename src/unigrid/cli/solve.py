@@ -220,7 +220,7 @@ def _write(ended: Run) -> list[str]:
 
 
 def _lattice(problem: Poisson) -> Lattice:
-    return Lattice([float(axis.positions[0]) for axis in problem.grid.axes], problem.spacing)
+    return Lattice([float(axis.positions[0]) for axis in problem.box.axes], problem.spacing)
 
 
 def facts_of(ended: Run, written: list[str]) -> Facts:

@@ -99,7 +99,7 @@ class _Coordinates:
             self.low, self.high, self.label = -0.5, n - 0.5, f"axis {number}"
             self.visible = self.low, self.high
             return
-        axis = problem.grid.axes[number]
+        axis = problem.box.axes[number]
         self.positions, h = axis.positions, axis.h
         self.low, self.high = self.positions[0] - h / 2, self.positions[-1] + h / 2
         self.visible = (self.low, self.high) if axis.periodic else (0.0, axis.length)

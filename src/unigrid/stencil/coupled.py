@@ -39,12 +39,15 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
     """
     if callable(coefficient):
         return tuple(_faces_of_function(coefficient, grid, number) for number in range(grid.ndim))
-    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * grid.ndim
-    if len(entries) == grid.ndim and all(plain_number(each) is not None for each in entries):
-        values = [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
-        return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(values))
-    if isinstance(coefficient, tuple | list) and len(entries) == grid.ndim and all(np.ndim(each) > 0 for each in entries):
-        return tuple(_given_faces(each, grid, number) for number, each in enumerate(entries))
+    constants = constants_of(coefficient, grid.ndim)
+    if constants is not None:
+        return tuple(np.full(_all_faces(grid, number), value) for number, value in enumerate(constants))
+    if (
+        isinstance(coefficient, tuple | list)
+        and len(coefficient) == grid.ndim
+        and all(np.ndim(each) > 0 for each in coefficient)
+    ):
+        return tuple(_given_faces(each, grid, number) for number, each in enumerate(coefficient))
     a = positive(coefficient, "coefficient")
     if a.shape != grid.shape:
         raise ValueError(
@@ -52,6 +55,14 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
             f"of each axis, or a function of the coordinates; got an array of shape {a.shape}"
         )
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
+
+
+def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
+    """Return the coefficient of each axis, given as a number or as one per axis; None for what varies. Raises ValueError."""
+    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * ndim
+    if len(entries) != ndim or any(plain_number(each) is None for each in entries):
+        return None
+    return [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
 
 
 def positive(values: Any, name: str) -> Numbers:

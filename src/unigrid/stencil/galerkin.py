@@ -428,7 +428,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
     def once(self, b: Array) -> Array:
         return self(b)
 
-    def gradients(self, run: Run, precision: str, target: float) -> Iteration:
+    def _gradients(self, run: Run, precision: str, target: float) -> Iteration:
         """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
         from .gradients import FlexibleGradients  # imported here: constant coefficients do without
 

@@ -32,6 +32,9 @@ class FlexibleGradients(Iteration):
     Source: Y. Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000).
     """
 
+    _norm: float  # of the residual now, and when it was last computed anew
+    _known: float
+
     def __init__(self, cycle: Callable[[Array], Array], run: Run, dtype: np.dtype, target: float) -> None:
         """`cycle` returns M r, in the precision `dtype` of r; `target` is the residual to be reached."""
         self._operator, self._cycle, self._run, self._dtype, self._target = (

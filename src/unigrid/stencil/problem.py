@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coupled import CoupledOperator, faces_of
+from .coupled import CoupledOperator, constants_of, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
 MOST_UNKNOWNS = 2**48
+SideValues = tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
 SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
@@ -47,7 +49,7 @@ class Poisson:
     coefficient : float, sequence, array or callable, optional
         a > 0 of -div(a grad u) + c u = f: a number; one per axis; an array of the shape of f, a at the unknowns; a tuple of
         arrays at the faces, one per axis; or a function of the coordinates, as `coordinates()` returns them. Fluxes of
-        `Neumann` are then a du/dn. None is 1.
+        `Neumann` are then a du/dn. None is 1. Numbers keep the speed of the constant case.
     mask : array of bool, optional
         The shape of f: True where there is an unknown. Elsewhere u is given, a Dirichlet boundary of any shape.
     outside : float or array
@@ -69,9 +71,10 @@ class Poisson:
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), sections 1.3, 2.8 and 5.6.
     """
 
-    grid: Grid
+    grid: Grid  # its operator is -Laplace + c: each axis in units of sqrt(a), where coefficients are constant
+    box: Grid  # the same points in the user's lengths
     operator: Any  # a StencilOperator, or a CoupledOperator where coefficients vary
-    side_values: tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
+    side_values: SideValues
     mask: NDArray[np.bool_] | None  # where there are unknowns; None: everywhere
     outside: NDArray[np.float64]  # values elsewhere
 
@@ -107,10 +110,12 @@ class Poisson:
         for number, each in enumerate(axes):
             if not SMALLEST_SPACING < each.h < LARGEST_SPACING:
                 raise ValueError(f"the spacing of axis {number} is {each.h:.3g}, too far from 1 for 1/h^2; choose other units")
-        self.grid = Grid(tuple(axes))
+        self.box = self.grid = Grid(tuple(axes))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
-        if coefficient is None and c is not None and mask is None:
+        constants = None if coefficient is None else constants_of(coefficient, len(shape))
+        if c is not None and mask is None and (coefficient is None or constants is not None):
+            self.grid = self.box if constants is None else _rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
         else:
             faces = faces_of(1.0 if coefficient is None else coefficient, self.grid)
@@ -122,6 +127,8 @@ class Poisson:
             )
             for axis, pair in enumerate(conditions)
         )
+        if self.grid is not self.box:
+            self.side_values = _rescaled_fluxes(self.side_values, self.box, self.grid)
 
     @classmethod
     def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
@@ -130,9 +137,10 @@ class Poisson:
         return cls._of(grid, reaction, ((zero, zero),) * grid.ndim)
 
     @classmethod
-    def _of(cls, grid: Grid, reaction: float, values: tuple[tuple[NDArray[np.float64], ...], ...]) -> Poisson:
+    def _of(cls, grid: Grid, reaction: float, values: SideValues) -> Poisson:
         problem = cls.__new__(cls)
-        problem.grid, problem.operator, problem.side_values = grid, StencilOperator(grid, reaction), values
+        problem.box = problem.grid = grid
+        problem.operator, problem.side_values = StencilOperator(grid, reaction), values
         problem.mask, problem.outside = None, np.zeros(())
         return problem
 
@@ -144,15 +152,18 @@ class Poisson:
         return CoupledOperator(self.grid, faces_of(1.0, self.grid), np.asarray(self.reaction))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("grid", "operator", "side_values", "mask", "outside")}
+        return {name: getattr(self, name) for name in ("grid", "box", "operator", "side_values", "mask", "outside")}
 
     def __repr__(self) -> str:
         names = [(axis.low.__name__.lower(), axis.high.__name__.lower()) for axis in self.grid.axes]
         sides = ", ".join("periodic" if low == "periodic" else f"{low}:{high}" for low, high in names)
         lengths = " x ".join(f"{length:.4g}" for length in self.lengths)
         reaction = f", reaction {self.reaction:.4g}" if self.reaction else ""
+        a = [(own.h / axis.h) ** 2 for own, axis in zip(self.box.axes, self.grid.axes, strict=True)]
+        coefficient = f", coefficient {' x '.join(f'{each:.4g}' for each in a)}" if self.grid is not self.box else ""
         shape = " x ".join(map(str, self.shape))
-        return f"<Poisson: {shape} unknowns on {lengths}, {self.grid.axes[0].centering} centering, {sides}{reaction}>"
+        centering = self.grid.axes[0].centering
+        return f"<Poisson: {shape} unknowns on {lengths}, {centering} centering, {sides}{coefficient}{reaction}>"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -162,12 +173,12 @@ class Poisson:
     @property
     def lengths(self) -> tuple[float, ...]:
         """Length of the box along each axis."""
-        return tuple(axis.length for axis in self.grid.axes)
+        return tuple(axis.length for axis in self.box.axes)
 
     @property
     def spacing(self) -> tuple[float, ...]:
         """Distance h of the unknowns along each axis."""
-        return self.grid.spacing
+        return self.box.spacing
 
     @property
     def reaction(self) -> float:
@@ -177,7 +188,7 @@ class Poisson:
     @property
     def weights(self) -> NDArray[np.float64]:
         """Cell volumes, shape `shape`, halved at each vertex-Neumann side: the inner product in which A is symmetric."""
-        return self.grid.weights
+        return self.box.weights
 
     @cached_property
     def singular(self) -> bool:
@@ -216,7 +227,7 @@ class Poisson:
 
     def coordinates(self) -> tuple[NDArray[np.float64], ...]:
         """Return the coordinates of the unknowns, one array per axis, shaped to broadcast against f; the low corner is 0."""
-        return tuple(np.meshgrid(*(axis.positions for axis in self.grid.axes), indexing="ij", sparse=True))
+        return tuple(np.meshgrid(*(axis.positions for axis in self.box.axes), indexing="ij", sparse=True))
 
     def matrix(self) -> sparse.csr_array:
         """Return A, the operator as a sparse matrix that acts on f.ravel(), boundary values homogeneous.
@@ -319,6 +330,29 @@ class Poisson:
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson._of(grid, self.reaction, values)
+
+
+def _rescaled(box: Grid, constants: Sequence[float]) -> Grid:
+    """Return the grid on which -Laplace is -sum of a u'' over the axes: lengths in units of sqrt(a). Raises ValueError."""
+    axes = [replace(axis, h=axis.h / math.sqrt(a)) for axis, a in zip(box.axes, constants, strict=True)]
+    for number, (axis, a) in enumerate(zip(axes, constants, strict=True)):
+        if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
+            h = box.axes[number].h
+            raise ValueError(
+                f"coefficient / spacing^2 of axis {number} is {a:.3g} / {h:.3g}^2, too far from 1; choose other units"
+            )
+    return Grid(tuple(axes))
+
+
+def _rescaled_fluxes(values: SideValues, box: Grid, grid: Grid) -> SideValues:
+    """Return side values, fluxes a du/dn as those du/dn of the rescaled grid."""
+    return tuple(
+        tuple(
+            value * (own.h / axis.h) if side is Neumann else value
+            for value, side in zip(pair, (axis.low, axis.high), strict=True)
+        )
+        for pair, axis, own in zip(values, box.axes, grid.axes, strict=True)
+    )
 
 
 def exact_sum(values: NDArray[Any]) -> float:

@@ -131,7 +131,7 @@ class ProblemCycle(MultigridCycle):
     def symmetric(self) -> ProblemCycle:
         """Return the symmetric cycle that preconditions conjugate gradients. Raises ValueError where there is none."""
 
-    def gradients(self, run: Run, precision: str, target: float) -> Iteration | None:
+    def _gradients(self, run: Run, precision: str, target: float) -> Iteration | None:
         """Return conjugate gradients of its own for a run; None where those of any cycle serve."""
         return None
 
@@ -264,7 +264,7 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float = 0.0) -
 def _iteration(cycle: ProblemCycle, options: SolveOptions, target: float, run: Run) -> Iteration:
     """Return the iteration in the precision of the run's arrays."""
     by_gradients = options.accelerate == "cg" or (options.accelerate == "auto" and cycle.accelerated)
-    own = cycle.gradients(run, options.precision, target) if by_gradients else None
+    own = cycle._gradients(run, options.precision, target) if by_gradients else None
     if own is not None:
         return own
     if cycle.accelerated and options.precision == "mixed":

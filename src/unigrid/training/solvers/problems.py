@@ -23,7 +23,7 @@ def description(problems: Sequence[Poisson]) -> dict[str, Any]:
     """Return problems in plain values."""
     entries = [
         {
-            "shape": list(problem.shape), "lengths": list(problem.lengths), "reaction": problem.reaction,
+            "shape": list(problem.shape), "lengths": [axis.length for axis in problem.grid.axes], "reaction": problem.reaction,
             "boundary": [[axis.low.__name__.lower(), axis.high.__name__.lower()] for axis in problem.grid.axes],
             "centering": problem.grid.axes[0].centering,
         }
