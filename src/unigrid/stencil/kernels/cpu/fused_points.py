@@ -109,9 +109,9 @@ class FusedPoints:
         lines, coarse_lines = self._shape[0] * self._shape[1], self._coarse_shape[0] * self._coarse_shape[1]
         row = (len(stencil.offsets) + 2) * 2 * length
         coefficients = _with_tail(lines * row, dtype)
-        wraps = bool(self._periodic[2])
+        wraps, n = bool(self._periodic[2]), self._shape[2]
         team.over_slabs(
-            lambda first, last: waves.pack_stencil(coefficients, length, stencil, wraps, first, last),
+            lambda first, last: waves.pack_stencil(coefficients, length, stencil, wraps, np.empty(n, dtype), first, last),
             lines,
             stencil.excess.size,
         )

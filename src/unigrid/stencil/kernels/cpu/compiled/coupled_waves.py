@@ -17,32 +17,32 @@ loops = compiled(**{**LOOPS, "_nrt": False})
 
 
 @loops
-def pack_stencil(packed, length, stencil, periodic, first, last):
+def pack_stencil(packed, length, stencil, periodic, scratch, first, last):
     """Write the coefficients of rows `first` to `last`, of all rows of the grid, as of a `PackedStencil`."""
-    n1, n2 = stencil.excess.shape[1:]
+    n1 = stencil.excess.shape[1]
     halves = stencil.couplings.shape[0]
     for line in range(first, last):
         i, j = line // n1, line % n1
         place = line * (halves + 2) * 2 * length
-        packed[place : place + (halves + 2) * 2 * length] = 0
-        place += MARGIN
-        _pack_row(packed, place, length, stencil.excess[i, j], False)
-        _pack_row(packed, place + 2 * length, length, stencil.inverse[i, j], False)
+        _pack_row(packed, place, length, stencil.excess[i, j], scratch, False)
+        _pack_row(packed, place + 2 * length, length, stencil.inverse[i, j], scratch, False)
         for half in range(halves):
-            _pack_row(packed, place + (4 + 2 * half) * length, length, stencil.couplings[half, i, j], periodic and n2 > 1)
+            at = place + (4 + 2 * half) * length
+            _pack_row(packed, at, length, stencil.couplings[half, i, j], scratch, periodic)
 
 
 @inlined
-def _pack_row(packed, place, length, row, periodic):
-    n, odd = row.shape[0], place + length
-    for m in range(n // 2):
-        packed[place + m] = row[2 * m]
-    for m in range(n // 2):
-        packed[odd + m] = row[2 * m + 1]
-    if n % 2 == 1:
-        packed[place + n // 2] = row[n - 1]
-    if periodic:  # of even length
-        packed[place + n // 2], packed[odd - 1] = row[0], row[n - 1]
+def _pack_row(packed, place, length, row, scratch, periodic):
+    """Split a row, in the precision of `packed`; a periodic one, of even length, continues beyond its ends."""
+    n = row.shape[0]
+    for k in range(n):
+        scratch[k] = row[k]
+    halves = packed[place : place + 2 * length].reshape((2, length))
+    halves[0, :MARGIN] = 0
+    halves[1, :MARGIN] = 0
+    split(scratch, halves)
+    if periodic:
+        packed[place + MARGIN + n // 2], packed[place + length + MARGIN - 1] = row[0], row[n - 1]
 
 
 @loops
@@ -53,9 +53,11 @@ def pack_weights(packed, length, weights, periodic, first, last):
         i, j = line // m1, line % m1
         for number in range(terms):
             place, row = (line * terms + number) * length, weights[number, i, j]
-            packed[place : place + length] = 0
+            target = packed[place + MARGIN : place + length]
+            packed[place : place + MARGIN] = 0
             for k in range(m2):
-                packed[place + MARGIN + k] = row[k]
+                target[k] = row[k]
+            target[m2:] = 0
             if periodic:
                 packed[place + MARGIN - 1], packed[place + MARGIN + m2] = row[m2 - 1], row[0]
 
