@@ -74,7 +74,7 @@ def timed(name: str, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
     runs: dict[str, Callable[[], Any]] = {
         "unigrid": lambda: ours(a, f),
         "constant": lambda: ours(None, f),
-        "ruge-stueben": lambda: pyamg.ruge_stuben_solver(matrix).solve(flat, tol=RTOL, accel="cg", maxiter=200),
+        "ruge-stueben": lambda: pyamg.ruge_stuben_solver(matrix).solve(flat, **options),
         "smoothed-aggregation": lambda: pyamg.smoothed_aggregation_solver(matrix).solve(
             flat, tol=RTOL, accel="cg", maxiter=200
         ),
