@@ -17,10 +17,10 @@ from .kernels.workspace import copy, empty, zeros
 Array = NDArray[np.floating]
 TRUSTED = 1e-5  # the residual is carried along until it has fallen so far, or no longer falls; then it is computed anew
 ROUND_OFF = 0.5  # the residual that rounding u leaves, in units of eps D u
-# What rounding the first correction leaves of the residual, random f, 255^2 and 1023^2: 2 to 3 for an inclusion of 1e6, .5 to
-# .8 for a checkerboard of 1e6, which takes 16 iterations in place of 14; less than 1e-3 for log-normal coefficients, channels
-# and staircases; 30 for an inclusion of 1e7, where single precision takes 7 iterations in place of 4. One more iteration for the
-# inclusion of 1e6 takes less time than one cycle in double precision.
+# What rounding the first correction leaves of the residual, random f, 255^2 and 1023^2: 2 to 3 for an inclusion of 1e6; .5 to
+# .8 for a checkerboard of 1e6, which takes 16 iterations, not 14; 30 for an inclusion of 1e7, which takes 7, not 4;
+# less than 1e-3 for log-normal coefficients, channels and staircases. One more iteration for the inclusion of 1e6 takes less
+# time than one cycle in double precision.
 LOST, HOPELESS = 0.1, 10.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..workspace import empty
 from .compiled import couplings as loops
-from .compiled import gradients
+from .compiled import gradients, vectors
+from .compiled import lines as loops_of_lines
 from .compiled.arguments import CoupledTransfer, SymmetricStencil
 from .primitives import as_box, norm, slab_count, writable
 from .threads import over_slabs
@@ -29,12 +31,45 @@ def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: Symmetr
 
 
 def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil) -> None:
-    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first."""
+    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first.
+
+    In 3-D lines have four colors. Across a seam the last line is relaxed after all others of its color.
+    """
     box, data = as_box(u), as_box(f)
-    colors = 2 if box.shape[0] == 1 else 4
-    for color in range(colors):
-        slabs = slab_count(box) if axis == 2 else box.shape[0]
-        _relax(loops.relax_lines, (box, data, axis, color, colors, stencil), slabs)
+    across = 3 - axis
+    straight = np.eye(3, dtype=np.int64)[axis]
+    along = int(np.flatnonzero((stencil.offsets == straight).all(axis=1))[0]) if box.shape[axis] > 1 else -1
+    couplings = stencil.couplings[along] if along >= 0 else np.zeros_like(stencil.excess)
+    for plane, parity in itertools.product(range(2 if box.shape[0] > 1 else 1), range(2)):
+        planes = _every_other(box.shape[0], plane, stencil.seams[0])
+        for chosen in itertools.product(planes, _every_other(box.shape[across], parity, stencil.seams[across])):
+            _relax_chosen(box, data, axis, couplings, stencil, (*chosen[0], *chosen[1]))
+
+
+def _every_other(n: int, parity: int, seam: int) -> list[tuple[int, int]]:
+    """Return the ranges of every other index, with the last one apart where it is a neighbor of the first."""
+    if seam and parity == 0:
+        return [(0, n - 1), (n - 1, n)]
+    return [(parity, n)] if parity < n else []
+
+
+def _relax_chosen(
+    u: Array, f: Array, axis: int, couplings: Array, stencil: SymmetricStencil, chosen: tuple[int, int, int, int]
+) -> None:
+    """Relax every other line of every other plane: planes chosen[0] to chosen[1], lines chosen[2] to chosen[3]."""
+    r, dtype = empty(u.shape, u.dtype), u.dtype
+    planes, lines = (-(-(stop - start) // 2) for start, stop in (chosen[:2], chosen[2:]))
+    over_slabs(
+        lambda first, last: loops_of_lines.residual(r, f, u, stencil, axis, chosen, first, last),
+        planes if u.shape[0] > 1 else u.shape[1], u.size,
+    )  # fmt: skip
+    lanes = vectors.BYTES // dtype.itemsize
+
+    def relax(first: int, last: int) -> None:
+        work = empty((loops_of_lines.PARTS * u.shape[axis] * lanes,), dtype)
+        loops_of_lines.relax(u, r, couplings, stencil.diagonal, axis, chosen, work, first, last)
+
+    over_slabs(relax, planes * -(-lines // lanes), u.size)
 
 
 def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int) -> None:
