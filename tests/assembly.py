@@ -1,11 +1,12 @@
 """Problems of all kinds, drawn at random, and their equations: -div(a grad u) + c u = f, assembled here a second time.
 
-Point by point and side by side, from the equation of each unknown; nothing of unigrid is used but `Poisson` to make the
+Point by point and side by side, from the balance of each unknown's cell; nothing of unigrid is used but `Poisson` to make the
 problem that is to be compared.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,56 @@ import numpy as np
 
 import unigrid
 
-SIDES = [
-    ("periodic", "periodic"), ("dirichlet", "dirichlet"), ("neumann", "neumann"), ("dirichlet", "neumann"),
-    ("neumann", "dirichlet"),
-]  # fmt: skip
-CONDITIONS = {"dirichlet": unigrid.Dirichlet, "neumann": unigrid.Neumann}
+PERIODIC = ("periodic", "periodic")
+SIDES = [PERIODIC, *itertools.product(["dirichlet", "neumann", "robin"], repeat=2)]
 LARGEST = {1: 14, 2: 7, 3: 5}
-COEFFICIENTS = ["none", "number", "per axis", "unknowns", "faces", "function"]
+COEFFICIENTS = ["none", "number", "per axis", "unknowns", "faces", "function", "functions"]
+HAS = {name: name in inspect.signature(unigrid.Poisson).parameters for name in ("fixed",)}
+HAS["robin"] = hasattr(unigrid, "Robin")
 Pick = Callable[[Sequence[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The geometry of an axis: of each unknown its place, the length of its cell, and the distances before and behind it.
+
+    At a node on a side, which has half a cell, there is no distance beyond: 0.
+    """
+
+    kinds: tuple[str, str]
+    x: Any
+    cells: Any
+    before: Any
+    behind: Any
+    vertex: bool
+    length: float
+
+    @staticmethod
+    def of(n: int, spacing: Any, kinds: tuple[str, str], centering: str) -> Line:
+        vertex = centering == "vertex"
+        distances = np.broadcast_to(np.asarray(spacing, float), count_of(n, kinds, centering))
+        lines = np.concatenate([[0.0], np.cumsum(distances)])
+        if not vertex:
+            between = (distances[:-1] + distances[1:]) / 2
+            ends = [(distances[0] + distances[-1]) / 2] * 2 if kinds == PERIODIC else [distances[0] / 2, distances[-1] / 2]
+            steps = np.concatenate([ends[:1], between, ends[1:]])
+            return Line(kinds, (lines[:-1] + lines[1:]) / 2, distances, steps[:-1], steps[1:], vertex, lines[-1])
+        if kinds == PERIODIC:
+            steps, x = np.concatenate([distances[-1:], distances]), lines[:-1]
+        else:
+            node = [kind != "dirichlet" for kind in kinds]
+            steps = np.concatenate([[0.0] * node[0], distances, [0.0] * node[1]])
+            x = lines[0 if node[0] else 1 :][:n]
+        return Line(kinds, x, (steps[:-1] + steps[1:]) / 2, steps[:-1], steps[1:], vertex, lines[-1])
+
+    def to_face(self, i: int, step: int) -> float:
+        """Return the distance from unknown i to its face on one side."""
+        return self.cells[i] / 2 if not self.vertex else (self.before if step < 0 else self.behind)[i] / 2
+
+
+def count_of(n: int, kinds: tuple[str, str], centering: str) -> int:
+    """Return how many distances a stretched axis has."""
+    return n if centering == "cell" or kinds == PERIODIC else n - 1 + kinds.count("dirichlet")
 
 
 @dataclass(frozen=True)
@@ -31,101 +74,133 @@ class Case:
 
     options: dict[str, Any]  # of `unigrid.Poisson`
     shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    kinds: tuple[tuple[str, str], ...]
-    values: tuple[tuple[Any, Any], ...]
+    lines: tuple[Line, ...]
+    values: tuple[tuple[Any, Any], ...]  # per axis and side: value or flux
+    alphas: tuple[tuple[Any, Any], ...]
     face: Callable[[int, tuple[int, ...], int], float]  # (axis, unknown, step): a at the face on that side
     reaction: Any
-    mask: Any
-    outside: Any
+    unknown: Any
+    given: Any  # u where there is no unknown; NaN where there is nothing
 
     @property
     def problem(self) -> unigrid.Poisson:
         return unigrid.Poisson(self.shape, **self.options)
 
     @property
-    def halved(self) -> bool:
-        """Whether an end node of an axis has half a volume: vertices with Neumann sides."""
-        return self.options["centering"] == "vertex"
+    def volumes(self) -> Any:
+        """The volume of each unknown's cell."""
+        volumes = np.ones(())
+        for line in self.lines:
+            volumes = np.multiply.outer(volumes, line.cells)
+        return volumes
 
-    @property
-    def open(self) -> bool:
-        """Whether no side gives a value of u."""
-        return not any("dirichlet" in pair for pair in self.kinds)
-
-    def assembled(self) -> tuple[Any, Any, Any]:
-        """Return A, what the sides and the values outside of the mask add to f, and where there are unknowns (raveled).
-
-        Rows and columns of points that are no unknowns are zero.
-        """
-        mask = np.ones(self.shape, bool) if self.mask is None else self.mask
-        number = np.arange(mask.size).reshape(self.shape)
-        A, added = np.zeros((mask.size, mask.size)), np.zeros(self.shape)
-        for point in itertools.product(*map(range, self.shape)):
-            if not mask[point]:
-                continue
+    def assembled(self) -> tuple[Any, Any]:
+        """Return A, and what the sides and the given values add to f. Rows of points that are no unknowns are zero."""
+        number = np.arange(self.unknown.size).reshape(self.shape)
+        reaction = np.broadcast_to(self.reaction, self.shape)
+        A, added = np.zeros((self.unknown.size,) * 2), np.zeros(self.shape)
+        for point in zip(*np.nonzero(self.unknown), strict=True):
             own = number[point]
-            A[own, own] += np.broadcast_to(self.reaction, self.shape)[point]
-            for axis, (n, h, (low, high)) in enumerate(zip(self.shape, self.spacing, self.kinds, strict=True)):
-                for step, side, opposite in ((-1, low, high), (1, high, low)):
-                    place, behind = point[axis] + step, point[axis] - step
-                    ends = not 0 <= place < n and side != "periodic"
-                    # Half a volume lies behind the node: what flows through this face counts twice.
-                    share = 2 if self.halved and opposite == "neumann" and not 0 <= behind < n else 1
-                    weight = share * self.face(axis, point, step) / h**2
-                    value = self.values[axis][step > 0]
-                    value = value[point[:axis] + point[axis + 1 :]] if np.ndim(value) else value
-                    if ends and side == "dirichlet":
-                        weight *= 1 if self.halved else 2
-                        A[own, own] += weight
-                        added[point] += weight * value
-                    elif ends:
-                        added[point] += value * (2 if self.halved else 1) / h
-                    else:
-                        there = (*point[:axis], place % n, *point[axis + 1 :])
-                        A[own, own] += weight
-                        if mask[there]:
-                            A[own, number[there]] -= weight
-                        else:
-                            added[point] += weight * np.broadcast_to(self.outside, self.shape)[there]
-        return A, added, mask.ravel()
+            A[own, own] += reaction[point]
+            for axis, (n, line) in enumerate(zip(self.shape, self.lines, strict=True)):
+                i, beside = point[axis], (*point[:axis], *point[axis + 1 :])
+                for step in (-1, 1):
+                    kind, value, alpha = (each[step > 0] for each in (line.kinds, self.values[axis], self.alphas[axis]))
+                    value, alpha = (each[beside] if np.ndim(each) else each for each in (value, alpha))
+                    distance = (line.before if step < 0 else line.behind)[i]
+                    inner = 0 <= i + step < n or kind == "periodic"
+                    a = self.face(axis, point, step) if inner or kind != "neumann" else np.nan
+                    there = (*point[:axis], (i + step) % n, *point[axis + 1 :])
+                    if not inner and kind == "neumann":
+                        added[point] += value / line.cells[i]
+                    elif not inner and kind == "robin":  # what enters, value - alpha u on the side, crosses half a cell
+                        passed = 1.0 if line.vertex else 1.0 / (1.0 + alpha * distance / a)
+                        A[own, own] += alpha * passed / line.cells[i]
+                        added[point] += value * passed / line.cells[i]
+                    elif not inner or (not self.unknown[there] and not np.isnan(self.given[there])):
+                        A[own, own] += a / distance / line.cells[i]
+                        added[point] += a / distance / line.cells[i] * (self.given[there] if inner else value)
+                    elif self.unknown[there]:
+                        A[own, own] += a / distance / line.cells[i]
+                        A[own, number[there]] -= a / distance / line.cells[i]
+        return A, added
 
 
 def draw_case(pick: Pick, rng: np.random.Generator, largest: dict[int, int] = LARGEST) -> Case:
     """Return a problem; `pick` chooses one of several, `rng` makes arrays."""
     ndim = pick([1, 2, 3])
-    centering, kinds = pick(["vertex", "cell"]), tuple(pick(SIDES) for _ in range(ndim))
-    fewest = [2 if (centering, pair) == ("vertex", SIDES[2]) else 1 for pair in kinds]
+    centering = pick(["vertex", "cell"])
+    allowed = [pair for pair in SIDES if HAS["robin"] or "robin" not in pair]
+    kinds = tuple(pick(allowed) for _ in range(ndim))
+    fewest = [2 if centering == "vertex" and not {"periodic", "dirichlet"} & {*pair} else 1 for pair in kinds]
     shape = tuple(pick(range(few, largest[ndim] + 1)) for few in fewest)
-    spacing = tuple(float(h) for h in rng.uniform(0.5, 2.0, ndim))
-    values = tuple(tuple(_side_value(pick, rng, shape, axis) for _ in range(2)) for axis in range(ndim))
-    spread = pick([0.3, 1.0, 4.0])
-    coefficient, face = _coefficient(pick(COEFFICIENTS), rng, shape, spacing, kinds, centering, spread)
+    stretched = HAS["robin"] and pick([False, False, True])
+    spacing = tuple(
+        rng.uniform(0.5, 2.0, count_of(n, pair, centering))
+        if stretched and pick([True, False])
+        else float(rng.uniform(0.5, 2.0))
+        for n, pair in zip(shape, kinds, strict=True)
+    )
+    lines = tuple(Line.of(n, h, pair, centering) for n, h, pair in zip(shape, spacing, kinds, strict=True))
+    values, alphas = (
+        tuple(tuple(_side_value(pick, rng, shape, axis, least) for _ in range(2)) for axis in range(ndim))
+        for least in (-np.inf, 0.1)
+    )
+    # Nodes on a side take no alpha that is many times a / h.
+    spread = pick([0.3, 1.0, *([] if any("robin" in pair for pair in kinds) else [4.0])])
+    kind = pick([each for each in COEFFICIENTS if HAS["robin"] or each != "functions"])
+    coefficient, face = _coefficient(kind, rng, shape, lines, spread)
     reaction = pick([0.0, 0.0, 0.7, rng.random(shape) * pick([1e-3, 1.0, 1e3])])
-    mask = pick([None, None, _mask(rng, shape)])
-    outside = 0.0 if mask is None else pick([1.5, np.where(mask, np.nan, rng.standard_normal(shape))])
+    region, unknown, given = _region(pick, rng, shape)
     boundary = [
-        "periodic" if pair[0] == "periodic" else tuple(CONDITIONS[kind](v) for kind, v in zip(pair, two, strict=True))
-        for pair, two in zip(kinds, values, strict=True)
+        "periodic" if pair == PERIODIC else tuple(_condition(*each) for each in zip(pair, *two, strict=True))
+        for pair, *two in zip(kinds, values, alphas, strict=True)
     ]
     options = {
         "spacing": spacing, "boundary": boundary, "centering": centering, "coefficient": coefficient, "reaction": reaction,
-        "mask": mask, "outside": outside,
+        **region,
     }  # fmt: skip
-    return Case(options, shape, spacing, kinds, values, face, reaction, mask, outside)
+    return Case(options, shape, lines, values, alphas, face, reaction, unknown, given)
 
 
-def _side_value(pick: Pick, rng: np.random.Generator, shape: tuple[int, ...], axis: int) -> Any:
-    return pick([0.0, float(rng.standard_normal()), rng.standard_normal(shape[:axis] + shape[axis + 1 :])])
+def _condition(kind: str, value: Any, alpha: Any) -> Any:
+    if kind == "robin":
+        return unigrid.Robin(alpha, value)
+    return unigrid.Dirichlet(value) if kind == "dirichlet" else unigrid.Neumann(value)
 
 
-def _mask(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    mask = rng.random(shape) < rng.uniform(0.2, 1.0)
-    mask.flat[rng.integers(mask.size)] = True
-    return mask
+def _side_value(pick: Pick, rng: np.random.Generator, shape: tuple[int, ...], axis: int, least: float) -> Any:
+    array = rng.standard_normal(shape[:axis] + shape[axis + 1 :])
+    drawn = pick([0.0, float(rng.standard_normal()), array])
+    return drawn if least < 0 else np.maximum(np.abs(drawn), least)
 
 
-def _coefficient(kind, rng, shape, spacing, kinds, centering, spread):
+def _region(pick: Pick, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[dict[str, Any], Any, Any]:
+    """Return mask, outside and fixed as `Poisson` takes them, where there are unknowns, and what u is elsewhere."""
+    kind = pick(["box", "box", "given", *(["natural", "fixed", "both"] if HAS["fixed"] else [])])
+    mask, given = np.ones(shape, bool), np.full(shape, np.nan)
+    if kind != "box":
+        mask = rng.random(shape) < rng.uniform(0.3, 1.0)
+        mask.flat[rng.integers(mask.size)] = True
+    region: dict[str, Any] = {} if kind in ("box", "fixed") else {"mask": mask}
+    if kind == "fixed":
+        mask[...] = True
+    if kind == "given":
+        region["outside"] = pick([1.5, np.where(mask, np.nan, rng.standard_normal(shape))])
+        given[~mask] = np.broadcast_to(region["outside"], shape)[~mask]
+    elif kind in ("natural", "both"):
+        region["outside"] = "natural"
+    unknown = mask.copy()
+    if kind in ("fixed", "both"):
+        where = mask & (rng.random(shape) < 0.2)
+        where.flat[np.flatnonzero(mask)[0]] = False
+        values = pick([-0.5, rng.standard_normal(shape)])
+        region["fixed"], unknown = (where, values), mask & ~where
+        given[where] = np.broadcast_to(values, shape)[where]
+    return region, unknown, given
+
+
+def _coefficient(kind, rng, shape, lines, spread):
     """Return a coefficient as `Poisson` takes it, and as a function of axis, unknown and step."""
     ndim = len(shape)
     if kind in ("none", "number", "per axis"):
@@ -134,44 +209,55 @@ def _coefficient(kind, rng, shape, spacing, kinds, centering, spread):
         return given, lambda axis, point, step: np.broadcast_to(per_axis, ndim)[axis]
     if kind == "unknowns":
         a = np.exp(spread * rng.standard_normal(shape))
-        return a, lambda axis, point, step: _between(a, axis, point, step, kinds[axis], centering)
-    closed = [[side == "dirichlet" or centering == "cell" for side in pair] for pair in kinds]
+        return a, lambda axis, point, step: _between(a, axis, point, step, lines[axis])
     if kind == "faces":
-        counts = [n if pair[0] == "periodic" else n - 1 + sum(ends) for n, pair, ends in zip(shape, kinds, closed, strict=True)]
-        faces = tuple(
-            np.exp(spread * rng.standard_normal((*shape[:axis], counts[axis], *shape[axis + 1 :]))) for axis in range(ndim)
-        )
+        return _at_faces(rng, shape, lines, spread)
+    phases = rng.uniform(0, 6, (ndim if kind == "functions" else 1, ndim))
 
-        def face(axis, point, step):
-            at = point[axis] + (step > 0) - 1 + (closed[axis][0] and kinds[axis][0] != "periodic")
-            at = at % counts[axis] if kinds[axis][0] == "periodic" else min(max(at, 0), counts[axis] - 1)
-            return faces[axis][(*point[:axis], at, *point[axis + 1 :])]
+    def function(phase):
+        def a(*x):
+            waves = [np.sin(2 * np.pi * each / line.length + shift) for each, line, shift in zip(x, lines, phase, strict=True)]
+            return np.exp(0.5 * sum(waves))
 
-        return faces, face
-    low_at = [0.5 if centering == "cell" else float(pair[0] == "dirichlet") for pair in kinds]
-    lengths = [h * n for n, h in zip(shape, spacing, strict=True)]
-    phases = rng.uniform(0, 6, ndim)
-
-    def function(*x):
-        waves = [np.sin(2 * np.pi * each / length + phase) for each, length, phase in zip(x, lengths, phases, strict=True)]
-        return np.exp(0.5 * sum(waves))
+        return a
 
     def at_face(axis, point, step):
-        x = [(i + low) * h for i, low, h in zip(point, low_at, spacing, strict=True)]
-        x[axis] += step * spacing[axis] / 2
-        return function(*x)
+        x = [line.x[i] for line, i in zip(lines, point, strict=True)]
+        x[axis] += step * lines[axis].to_face(point[axis], step)
+        return function(phases[axis % len(phases)])(*x)
 
-    return function, at_face
+    return function(phases[0]) if kind == "function" else tuple(map(function, phases)), at_face
 
 
-def _between(a, axis, point, step, pair, centering):
-    """Return the face value of coefficients at the unknowns: harmonic means, at sides what lies beyond."""
+def _at_faces(rng, shape, lines, spread):
+    """Return arrays at the faces between unknowns and, but for nodes on sides, on the sides; and where each is found."""
+    first = [line.kinds != PERIODIC and (not line.vertex or line.kinds[0] == "dirichlet") for line in lines]
+    last = [line.kinds != PERIODIC and (not line.vertex or line.kinds[1] == "dirichlet") for line in lines]
+    counts = [n + (line.kinds == PERIODIC) - 1 + a + b for n, line, a, b in zip(shape, lines, first, last, strict=True)]
+    faces = tuple(
+        np.exp(spread * rng.standard_normal((*shape[:axis], count, *shape[axis + 1 :]))) for axis, count in enumerate(counts)
+    )
+
+    def face(axis, point, step):
+        at = point[axis] + first[axis] - (step < 0)
+        at = (
+            at % counts[axis] if lines[axis].kinds == PERIODIC else min(max(at, 0), counts[axis] - 1)
+        )  # an end that is not read
+        return faces[axis][(*point[:axis], at, *point[axis + 1 :])]
+
+    return faces, face
+
+
+def _between(a, axis, point, step, line):
+    """Return the face value of coefficients at the unknowns, that of conductors in series; at sides what lies beyond."""
     n, i = a.shape[axis], point[axis]
     row = a[(*point[:axis], slice(None), *point[axis + 1 :])]
-    if 0 <= i + step < n or pair[0] == "periodic":
-        beyond = row[(i + step) % n]
-        return 2 * row[i] * beyond / (row[i] + beyond)
+    if 0 <= i + step < n or line.kinds == PERIODIC:
+        j = (i + step) % n
+        own, other = (1.0, 1.0) if line.vertex else (line.cells[i], line.cells[j])
+        return (own + other) / (own / row[i] + other / row[j])
     inner = row[i - step] if n > 1 else row[i]
-    smooth = max(row[i], inner) < 2 * min(row[i], inner)
-    side = row[i] + (0.5 if centering == "cell" else 1.0) * (row[i] - inner) * smooth
-    return side if centering == "cell" else 2 * row[i] * side / (row[i] + side)
+    here, inward = (line.before[i], line.behind[i])[:: 1 if step < 0 else -1]
+    smooth = n > 1 and max(row[i], inner) < 2 * min(row[i], inner)
+    side = row[i] + here / inward * (row[i] - inner) if smooth else row[i]
+    return 2 * row[i] * side / (row[i] + side) if line.vertex else side

@@ -31,7 +31,10 @@ FUSED = (
     "tests/stencil/test_observed.py",
 )  # fmt: skip
 SIDES = ("tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py", "tests/stencil/test_boundary.py")
-COEFFICIENTS = ("tests/stencil/test_galerkin.py", "tests/stencil/test_coefficients.py", "tests/stencil/test_masks.py")
+COEFFICIENTS = (
+    "tests/stencil/test_galerkin.py", "tests/stencil/test_black_box.py", "tests/stencil/test_coefficients.py",
+    "tests/stencil/test_masks.py",
+)  # fmt: skip
 TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
 
 
@@ -174,10 +177,19 @@ FAULTS = [
     ),
     *_in(
         "kernels/cpu/compiled/black_box.py", COEFFICIENTS,
-        ("_row_of", "+= coupling / divisor", "-= coupling / divisor"),
-        ("coarse_couplings", "out[half, i, j, k] = -total", "out[half, i, j, k] = total"),
+        ("_sum_across", "place - d2", "place + d2"),
+        ("_divide", "low[k] + high[k] == abs", "low[k] - high[k] == abs"),
+        ("_divide", "0.5 * total[k]", "5.0 * total[k]"),
+        ("_add_defects", "place + c", "place - c"),
+        ("_mark", "(chunk - 1) % chunks", "chunk"),
+        ("_weigh", "around - inner_last", "around"),
+        ("_weigh_some", "out[k] *= divisor[k]", "out[k] *= -divisor[k]"),
+        ("_fill_patch", "place + d2 - o2", "place + d2 + o2"),
+        ("_couple", "low + o2 + inner_first", "low - o2 + inner_first"),
         ("_with_images", "s0 * images[0]", "0 * images[0]"),
-        ("excess_of", "* (own - v[i0, j0, k0])", "* (own + v[i0, j0, k0])"),
+        ("_add_patch_of_defects", "place + r", "place - r"),
+        ("finish", "own[k] += excess[k]", "own[k] -= excess[k]"),
+        ("_write_strengths", "low - d2", "low + d2"),
     ),
     *_in(
         "coupled.py", COEFFICIENTS,

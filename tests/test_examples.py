@@ -96,10 +96,9 @@ def check_groundwater(example: ModuleType, numbers: dict[str, float]) -> None:
     assert numbers["flow differs between sections by at most"] < 1e-6
     assert numbers["harmonic mean"] < numbers["effective permeability"] < numbers["arithmetic mean"]
     layers = np.where(np.arange(example.CELLS[1]) < 40, 1.0, 1e3) * np.ones(example.CELLS)  # in series: the flow is known
-    down, right = example.fluxes(layers, example.head(layers).u)
     h = example.LENGTHS[1] / example.CELLS[1]
+    right = example.flow(layers, example.head(layers).u)
     np.testing.assert_allclose(right, 1.0 / (40 * h + (example.CELLS[1] - 40) * h / 1e3), rtol=1e-6)
-    assert np.abs(down).max() < 1e-6
 
 
 def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> None:

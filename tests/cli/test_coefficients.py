@@ -73,3 +73,49 @@ def test_bad_options_are_one_line(files, capsys, options, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_compare_takes_them_too(files, capsys):
+    """Rows are the smoothers that there are for such a problem; the iterations are those of Python."""
+    f, k, _, mask, _ = files
+    assert main(["compare", "f.npy", "--coefficient", "k.npy", "--mask", "mask.npy", "--cycles", "V,W", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [(run["smoother"], run["cycle"]) for run in runs] == [
+        (s, kind) for s in ("auto", "points", "lines") for kind in "VW"
+    ]
+    problem = unigrid.Poisson(SHAPE, coefficient=k, mask=mask)
+    for run in runs:
+        cycle = unigrid.GalerkinCycle(problem, cycle=run["cycle"], smoother=run["smoother"])
+        assert run["iterations"] == cycle.solve(f).iterations
+    assert main(["compare", "f.npy", "--coefficient", "1,1e-3", "--cycles", "V", "--smoothers", "tuned,jacobi", "--json"]) == 0
+    assert [run["smoother"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["tuned", "jacobi"]
+
+
+def test_arrays_at_the_faces_from_one_file_per_axis(files, capsys):
+    rng = np.random.default_rng(1)
+    faces = np.exp(rng.standard_normal((SHAPE[0] + 1, SHAPE[1]))), np.exp(rng.standard_normal((SHAPE[0], SHAPE[1] + 1)))
+    for name, array in zip("xy", faces, strict=True):
+        np.save(f"k{name}.npy", array)
+    assert main(["solve", "f.npy", "--coefficient", "kx.npy,ky.npy", "-o", "u.npy"]) == 0
+    assert np.array_equal(np.load("u.npy"), unigrid.solve(files[0], coefficient=faces).u)
+
+
+BAD_COMPARISONS = {
+    "smoother": (["--coefficient", "k.npy", "--smoothers", "jacobi"], "unknown smoother 'jacobi'; allowed: 'auto'"),
+    "omega": (["--coefficient", "k.npy", "--smoothers", "points=1.2"], "unknown smoother 'points=1.2'"),
+    "slot": (["--reaction", "c.npy", "--post", "1"], "coefficients that vary bring their own slots; leave out --post"),
+    "constant": (["--coefficient", "2", "--smoothers", "lines"], "unknown smoother 'lines'"),
+    "text": (["--coefficient", "thick"], "write for example --coefficient 1.5 or --coefficient left.npy"),
+    "faces": (
+        ["--coefficient", "k.npy,k.npy"],
+        "coefficient[0], at the faces of axis 0, must have shape (49, 60), got (48, 60)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_COMPARISONS.values(), ids=BAD_COMPARISONS)
+def test_bad_comparisons_are_one_line(files, capsys, options, message):
+    assert main(["compare", "f.npy", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

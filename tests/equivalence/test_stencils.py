@@ -498,3 +498,13 @@ def test_steps_are_counted_once():
     assert sum(parameter.numel() for parameter in level.smoother.parameters()) == 1
     assert level.post_smoother is None
     assert isinstance(unigrid.StencilCycle(unigrid.Poisson((7, 7)), pre=3, max_levels=2).levels[0].smoother, Steps)
+
+
+def test_coefficients_that_vary_are_no_convolution():
+    """Their operator multiplies two inputs; constant ones, of one axis each, are a kernel."""
+    varying = unigrid.GalerkinCycle(unigrid.Poisson((31, 31), coefficient=lambda x, y: 1 + x))
+    with pytest.raises(TypeError, match="same kernel at every point, and couplings that vary multiply u by a second input"):
+        to_conv(varying)
+    cycle = unigrid.StencilCycle(unigrid.Poisson((31, 31), coefficient=(1.0, 0.8)), smoother="jacobi")
+    f = np.random.default_rng(0).standard_normal((31, 31))
+    assert np.abs(to_conv(cycle)(f) - cycle(f)).max() < 1e-14 * np.abs(cycle(f)).max() * 10

@@ -177,7 +177,7 @@ def test_no_imports_go_round_in_a_circle():
 LAYERS = [
     ("grid.py",),
     ("kernels",),
-    ("operator.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
+    ("operator.py", "coefficients.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
     ("smoothers.py", "learned.py", "coarse.py"),
     ("slots.py", "hierarchy.py"),
     ("iterations.py", "gradients.py", "solving.py", "profile.py"),

@@ -404,7 +404,7 @@ def test_a_network_of_another_problem_is_named_as_the_cause(to_conv, other):
     network = to_conv(unigrid.StencilCycle(unigrid.Poisson((31, 31)), smoother="jacobi"))
     f = np.random.default_rng(1).standard_normal((31, 31))
     assert "One cycle changes" not in unigrid.solve(f, cycle=network).message
-    with pytest.raises(unigrid.ConvergenceError, match="made for another spacing, boundary or reaction") as error:
+    with pytest.raises(unigrid.ConvergenceError, match="made for another spacing, boundary, coefficient or reaction") as error:
         unigrid.solve(f, cycle=network, **other)
     assert "\n" not in str(error.value)
 

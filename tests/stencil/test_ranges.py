@@ -1,6 +1,7 @@
 """Spacings and reactions at the ends of the range of float32: solved rightly, or refused before the first cycle."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -72,3 +73,23 @@ def test_mixed_precision_stays_away_from_them(spacing):
     with pytest.raises(ValueError, match="numbers that float32 holds"):
         unigrid.solve(f, spacing=spacing, precision="mixed")
     assert holds_in_single(unigrid.Poisson((310, 310)), 1.0)
+
+
+@pytest.mark.parametrize("value", [1e38, 1e50, 1e300])
+@pytest.mark.parametrize("coefficient", [None, 2.0, "varying"])
+def test_a_value_on_a_side_beyond_the_range_is_refused_without_a_warning(value, coefficient):
+    a = np.exp(np.random.default_rng(0).standard_normal((20, 20))) if coefficient == "varying" else coefficient
+    f = np.ones((20, 20), np.float32 if value < 1e60 else np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="leave the range of numbers; scale f"):
+            unigrid.solve(f, coefficient=a, boundary=unigrid.Dirichlet(value))
+
+
+def test_coefficients_beyond_the_range_of_float32_are_named():
+    f = np.ones((20, 20), np.float32)
+    for scale in (1e40, 1e-45):
+        with pytest.raises(
+            ValueError, match=r"1/h\^2 leaves the range of float32 for coefficients from 1e.* and spacings of 0.04"
+        ):
+            unigrid.solve(f, coefficient=scale * np.ones((20, 20)))

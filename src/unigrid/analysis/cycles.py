@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, final
 
@@ -13,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import MOST_STEPS, VISITS, MultigridCycle, Prolongation, Restriction, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords, shown
 from ..stencil.cycle import StencilCycle
+from ..stencil.galerkin import GalerkinCycle, coarse_points
 from ..stencil.problem import Poisson
 from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing, sweeps_of
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 from .levels import Harmonics, SmootherSymbol, SymbolLevel, transfer_symbols
-from .smoothers import couples, error_symbol
-from .stencils import StencilOnGrid, TransferStencils, galerkin
+from .smoothers import couples, displaced, error_symbol
+from .stencils import StencilOnGrid, TransferStencils, by_couplings, by_spacing, endless, galerkin
 from .symbols import OperatorSymbol, Reals, Symbols, checked_stencil, is_low, wrapped
 
 COARSE = ("rediscretized", "galerkin")
@@ -43,7 +45,8 @@ class FourierAnalysis:
     Parameters
     ----------
     operator : Poisson or array_like
-        A problem, of which spacing, centering and reaction count; or any constant stencil, an array of odd sides.
+        A problem, of which spacing, coefficients per axis, centering and reaction count; or any constant stencil, an array of
+        odd sides.
     smoother, pre, post_smoother, post : optional
         As of `StencilCycle`. Your own smoother needs a method `error_symbol(operator)`, called with an `OperatorSymbol`, that
         returns the factor of each frequency, an array of the shape of `operator.values`, or, where it couples frequencies,
@@ -98,6 +101,14 @@ class FourierAnalysis:
     ...         return 1 - 0.8 * operator.values / operator.diagonal
     >>> round(FourierAnalysis(problem, smoother=Damped(), pre=1, post=1).two_grid_factor, 2)
     0.36
+
+    Anisotropy, by the default cycle and by zebra lines of black box multigrid:
+
+    >>> anisotropic = unigrid.Poisson((127, 127), coefficient=(1, 0.3))
+    >>> round(FourierAnalysis(anisotropic).cycle_factor(levels=3), 3)
+    0.027
+    >>> round(FourierAnalysis.of(unigrid.GalerkinCycle(anisotropic, smoother="lines")).cycle_factor(levels=3), 3)
+    0.063
     """
 
     @reject_unknown_keywords
@@ -128,12 +139,23 @@ class FourierAnalysis:
         self.samples = SAMPLES[self.ndim] if samples is None else checked_count("samples", samples, 4, MOST_SAMPLES)
         self._operators = [finest]
         self._transfers: list[TransferStencils] = []
+        self._odd = np.zeros(self.ndim, np.int64)  # 1 along axes whose coarse points have odd indices: of them, sweeps depend
 
     @classmethod
     def of(
-        cls, cycle: StencilCycle, *, coarse: str | Sequence[ArrayLike] = "rediscretized", samples: int | None = None
+        cls,
+        cycle: StencilCycle | GalerkinCycle,
+        *,
+        coarse: str | Sequence[ArrayLike] = "rediscretized",
+        samples: int | None = None,
     ) -> FourierAnalysis:
-        """Return the analysis of a `StencilCycle`, its adjoint post-smoother (`symmetric()`) included."""
+        """Return the analysis of a `StencilCycle`, its adjoint post-smoother (`symmetric()`) included.
+
+        Of a `GalerkinCycle` for constant coefficients, zebra lines included, `coarse` is "galerkin": without reaction, the
+        transfers that it makes of the operator are linear interpolation and its transpose.
+        """
+        if isinstance(cycle, GalerkinCycle):
+            return cls._of_galerkin(cycle, samples)
         if not isinstance(cycle, StencilCycle):
             raise TypeError(
                 f"cycle must be a unigrid.StencilCycle, got {type(cycle).__name__}; "
@@ -144,6 +166,22 @@ class FourierAnalysis:
             cycle.problem, smoother=cycle.smoother, pre=cycle.pre, post=cycle.post, post_smoother=cycle.post_smoother,
             restriction=recipes[0], prolongation=recipes[1], coarse=coarse, cycle=cycle.kind, samples=samples,
         )  # fmt: skip
+
+    @classmethod
+    def _of_galerkin(cls, cycle: GalerkinCycle, samples: int | None) -> FourierAnalysis:
+        if len(cycle.levels) == 1:
+            raise ValueError(f"this cycle solves its {cycle.problem.grid.size} unknowns directly: give a larger grid")
+        if not cycle.problem.varies and cycle.problem.reaction:
+            raise ValueError("the transfers of a GalerkinCycle depend on the reaction; give a problem with reaction=0")
+        before, after = (_counted(slot) for slot in (cycle.levels[0].smoother, cycle.levels[0].post_smoother))
+        analysis = cls(
+            cycle.problem, smoother=before[0], pre=before[1], post_smoother=after[0], post=after[1], coarse="galerkin",
+            cycle=cycle.kind, samples=samples,
+        )  # fmt: skip
+        finest, axes = analysis._operators[0], cycle.problem.grid.axes
+        analysis._operators = [replace(finest, grid=endless(finest.grid.spacing, "vertex"), coarsening=by_couplings)]
+        analysis._odd = np.array([coarse_points(axis.n, axis, True).positions[0] for axis in axes])
+        return analysis
 
     def __repr__(self) -> str:
         sweeps = ",".join(str(sweeps_of(slot)) for slot in self._slots)
@@ -236,7 +274,9 @@ class FourierAnalysis:
         levels = []
         for at in range(count - 1):
             operator, transfers = self._symbol(at, harmonics), self._transfer(at)
-            before, after = (SmootherSymbol(error_symbol(slot, operator)) if slot else None for slot in self._slots)
+            odd = self._odd * (np.array(transfers.factors) == 2)
+            symbols = (displaced(error_symbol(slot, operator), operator, odd) if slot else None for slot in self._slots)
+            before, after = (None if symbol is None else SmootherSymbol(symbol) for symbol in symbols)
             harmonics, aliasing = harmonics.coarsened(transfers.factors)
             levels.append(SymbolLevel(operator, before, after, *transfer_symbols(transfers, operator, aliasing)))
         coarsest = self._symbol(count - 1, harmonics)
@@ -245,8 +285,9 @@ class FourierAnalysis:
     def _symbol(self, at: int, harmonics: Harmonics) -> OperatorSymbol:
         operator = self._operator(at)
         return OperatorSymbol(
-            operator.stencil, harmonics.frequencies, harmonics.partners, operator.geometry, operator.smoothing_interval
-        )
+            operator.stencil, harmonics.frequencies, harmonics.partners, harmonics.shifts, operator.geometry,
+            operator.smoothing_interval,
+        )  # fmt: skip
 
     def _operator(self, at: int) -> StencilOnGrid:
         """Return the operator of a level, made when it is first needed."""
@@ -267,8 +308,8 @@ class FourierAnalysis:
     def _transfer(self, at: int) -> TransferStencils:
         """Return the transfers from a level to the next."""
         while len(self._transfers) <= at:
-            grid = self._operator(len(self._transfers)).grid
-            self._transfers.append(TransferStencils.between(grid, self.restriction, self.prolongation))
+            fine = self._operator(len(self._transfers))
+            self._transfers.append(TransferStencils.between(fine.grid, fine.factors, self.restriction, self.prolongation))
         return self._transfers[at]
 
     def _coupled(self, levels: int) -> tuple[int, ...]:
@@ -294,18 +335,21 @@ class FourierAnalysis:
     def _step(self, theta: Reals, steps: int) -> tuple[Reals, NDArray[np.bool_]]:
         """Return the spectral radius of `steps` steps on the side, high or low, of each frequency, and which are low.
 
-        S couples theta at most with theta + (pi, .., pi): pairs suffice.
+        S couples theta at most with theta + pi along some of the axes. Those that it does not couple with theta are left out.
         """
         grid = np.stack(np.meshgrid(*[theta] * self.ndim, indexing="ij"), axis=-1)
-        pairs = Harmonics(np.stack([grid, grid + np.pi], axis=-2), (2,))
-        operator = self._symbol(0, pairs)
+        harmonics = Harmonics.of(grid, (2,) * self.ndim)
+        operator = self._symbol(0, harmonics)
         error = error_symbol(Steps(self.smoother, steps), operator)
-        low = is_low(pairs.frequencies, self.factors)
+        low = is_low(harmonics.frequencies, self.factors)
         if not couples(error, operator):
             return np.abs(error[..., 0]), low[..., 0]
+        coupled = np.any(error, axis=tuple(range(self.ndim)))
+        part = np.flatnonzero(np.linalg.matrix_power(coupled | coupled.T | np.eye(len(coupled), dtype=bool), len(coupled))[0])
+        error, low = error[..., part[:, None], part], low[..., part]
         same = low == low[..., :1]
         own = error * (same[..., :, None] & same[..., None, :])
-        factor, together = np.abs(own[..., 0, 0]), same[..., 1]
+        factor, together = np.abs(own[..., 0, 0]), same[..., 1:].any(axis=-1)
         factor[together] = np.abs(np.linalg.eigvals(own[together])).max(axis=-1)
         return factor, low[..., 0]
 
@@ -323,7 +367,7 @@ def _finest(operator: Any, spacing: Any, centering: str | None) -> StencilOnGrid
         return StencilOnGrid.of_bare(operator, spacing, centering)
     if spacing is not None or centering is not None:
         raise ValueError("spacing and centering belong to a bare stencil; a problem has its own")
-    return StencilOnGrid.of_poisson(operator.grid, operator.reaction)
+    return StencilOnGrid.of_poisson(operator.grid, operator.reaction, by_spacing)
 
 
 def _smoothing(
@@ -338,6 +382,11 @@ def _smoothing(
         smoother = RedBlack()
     first = _smoother(smoother)
     return first, pre, first if post_smoother is None else _smoother(post_smoother), post
+
+
+def _counted(slot: Any) -> tuple[Any, int]:
+    """Return a smoother and its number of steps."""
+    return (slot.step, slot.count) if isinstance(slot, Steps) else (slot, int(slot is not None))
 
 
 def _smoother(smoother: Any) -> Any:

@@ -41,7 +41,15 @@ class Harmonics:
     @property
     def partners(self) -> NDArray[np.int64]:
         """The index of theta + (pi, .., pi), (H,); meaningless where M is odd, as the set does not contain it."""
-        shifted = (_indices(self.counts) + np.array(self.counts) // 2) % self.counts
+        return self._shifted(np.ones(len(self.counts), dtype=np.int64))
+
+    @property
+    def shifts(self) -> NDArray[np.int64]:
+        """The index of theta + pi along each axis, (axes, H); meaningless where M is odd there."""
+        return np.array([self._shifted(axis) for axis in np.eye(len(self.counts), dtype=np.int64)])
+
+    def _shifted(self, axes: NDArray[np.int64]) -> NDArray[np.int64]:
+        shifted = (_indices(self.counts) + axes * (np.array(self.counts) // 2)) % self.counts
         return np.ravel_multi_index(tuple(shifted.T), self.counts)
 
     def coarsened(self, factors: tuple[int, ...]) -> tuple[Harmonics, Reals]:

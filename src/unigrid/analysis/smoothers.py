@@ -5,16 +5,20 @@ One short function per class of smoother; a class of your own has a method `erro
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..cycle import Steps
+from ..stencil.galerkin import Lines, Points
 from ..stencil.learned import LearnedSmoother
 from ..stencil.slots import FittedSmoother
 from ..stencil.smoothers import Chebyshev, GaussSeidel, Jacobi, RedBlack
-from .symbols import OperatorSymbol, Symbols
+from .symbols import OperatorSymbol, Symbols, entries
 
 
 @singledispatch
@@ -78,14 +82,47 @@ def _gauss_seidel(smoother: GaussSeidel, operator: OperatorSymbol) -> Symbols:
 
 @error_symbol.register
 def _red_black(smoother: RedBlack, operator: OperatorSymbol) -> Symbols:
-    """A half-sweep is I - omega X D^-1 A, X the indicator of its color: (1 +- (-1)^(sum of the indices)) / 2.
+    colors = zip(smoother.omegas, smoother.colors, strict=True)
+    return _colored(operator, ((omega * operator.scaled, [(operator.partners, color)]) for omega, color in colors))
 
-    (-1)^(..) is the mode (pi, .., pi): multiplying by it couples theta with its partner theta + (pi, .., pi).
+
+@error_symbol.register
+def _points(smoother: Points, operator: OperatorSymbol) -> Symbols:
+    """Two colors where the stencil couples along the axes alone, else 2^d, the parity of the last index changing first."""
+    correction = smoother.omega * operator.scaled
+    if all(sum(map(abs, offset)) <= 1 for offset, _ in entries(operator.stencil)):
+        return _colored(operator, ((correction, [(operator.partners, color)]) for color in (0, 1)))
+    return _colored(operator, ((correction, parities) for parities in _parities(operator.shifts)))
+
+
+@error_symbol.register
+def _lines(smoother: Lines, operator: OperatorSymbol) -> Symbols:
+    """Of each axis, I - X A / T for one parity of the other indices after the other, T the stencil's part along the axis."""
+    stencil, swept = operator.stencil, []
+    for axis in ((number if number < 0 else number - 3) % stencil.ndim for number in smoother.axes):
+        middle = [slice(n // 2, n // 2 + 1) if other != axis else slice(None) for other, n in enumerate(stencil.shape)]
+        correction = operator.values / operator.of(stencil[tuple(middle)])
+        swept += [(correction, parities) for parities in _parities(np.delete(operator.shifts, axis, axis=0))]
+    return _colored(operator, swept)
+
+
+def _parities(shifts: NDArray[np.int64]) -> list[list[tuple[NDArray[np.int64], int]]]:
+    """Return the sets of points by the parity of their indices along axes with these shifts, the last one changing first."""
+    return [list(zip(shifts, parities, strict=True)) for parities in itertools.product((0, 1), repeat=len(shifts))]
+
+
+def _colored(operator: OperatorSymbol, sweeps: Iterable[tuple[Symbols, list[tuple[NDArray[np.int64], int]]]]) -> Symbols:
+    """Return the product of I - X C over relaxations C of part of the points, X the indicator of that part.
+
+    X is the product of (1 +- (-1)^(index)) / 2 over the axes, or over their sum, whose parities are given. (-1)^(index) is the
+    mode pi along the axis: multiplying by it couples theta with theta + pi, whose index is given.
     """
     result = np.zeros((*operator.values.shape, 1)) + np.eye(operator.values.shape[-1], dtype=np.complex128)
-    for omega, color in zip(smoother.omegas, smoother.colors, strict=True):
-        correction = omega / 2 * operator.scaled[..., None] * result
-        result = result - correction - (-1) ** color * correction[..., operator.partners, :]
+    for factors, parities in sweeps:
+        correction = factors[..., None] * result
+        for shifted, parity in parities:
+            correction = (correction + (-1) ** parity * correction[..., shifted, :]) / 2
+        result = result - correction
     return result
 
 
@@ -112,6 +149,14 @@ def _learned(smoother: LearnedSmoother, operator: OperatorSymbol) -> Symbols:
     for kernel in smoother.kernels(operator.geometry):
         result *= 1.0 - operator.of(np.asarray(kernel, dtype=np.float64)) * operator.scaled
     return result
+
+
+def displaced(symbol: Symbols, operator: OperatorSymbol, steps: NDArray[np.int64]) -> Symbols:
+    """Return the error symbol of the same smoother on the grid displaced by so many points along each axis."""
+    if not couples(symbol, operator):
+        return symbol
+    phases = np.exp(1j * (operator.frequencies @ steps))
+    return symbol * phases[..., None, :] / phases[..., :, None]
 
 
 def couples(symbol: Symbols, operator: OperatorSymbol) -> bool:

@@ -7,8 +7,8 @@ included.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -17,12 +17,14 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from ..messages import choose
+from ..stencil.galerkin import STRONG
 from ..stencil.grid import Axis, Grid, Periodic
 from ..stencil.operator import StencilOperator
 from ..stencil.problem import per_axis
 from ..stencil.transfers import TransferRecipe
 from .symbols import Reals, center, checked_stencil, entries, is_low, symbol
 
+Coarsening = Callable[[Reals, Grid], tuple[bool, ...]]
 SIDE = 32  # points along each axis of the periodic grid for impulses: wide enough for any product R A P of small stencils
 
 
@@ -35,6 +37,7 @@ class StencilOnGrid:
     grid: Grid
     reaction: float
     discretized: bool  # whether the stencil is that of StencilOperator on this grid
+    coarsening: Coarsening  # which axes the next grid coarsens
 
     @property
     def geometry(self) -> StencilOperator:
@@ -44,7 +47,7 @@ class StencilOnGrid:
     @property
     def factors(self) -> tuple[int, ...]:
         """By how much the next grid is coarser: 2 along strong axes, 1 along the others."""
-        return tuple(2 if strong else 1 for strong in self.grid.strong_axes)
+        return tuple(2 if strong else 1 for strong in self.coarsening(self.stencil, self.grid))
 
     @cached_property
     def smoothing_interval(self) -> tuple[float, float]:
@@ -69,13 +72,13 @@ class StencilOnGrid:
             raise ValueError("the middle of the stencil, the diagonal of the operator, is 0: no smoother here can divide by it")
         distances = per_axis(1.0 if spacing is None else spacing, array.ndim, "spacing")
         centering = choose(centering or "vertex", ("vertex", "cell"), "centering")
-        return StencilOnGrid(array, endless(distances, centering), 0.0, False)
+        return StencilOnGrid(array, endless(distances, centering), 0.0, False, by_spacing)
 
     @staticmethod
-    def of_poisson(grid: Grid, reaction: float) -> StencilOnGrid:
+    def of_poisson(grid: Grid, reaction: float, coarsening: Coarsening) -> StencilOnGrid:
         """Return the 3-, 5- or 7-point stencil of -Laplace + c for the grid's spacing."""
         stencil = StencilOperator(grid, reaction).stencil
-        return StencilOnGrid(stencil, endless(grid.spacing, grid.axes[0].centering), reaction, True)
+        return StencilOnGrid(stencil, endless(grid.spacing, grid.axes[0].centering), reaction, True, coarsening)
 
     def rediscretized(self) -> StencilOnGrid:
         """Return the same operator on the next grid.
@@ -83,12 +86,12 @@ class StencilOnGrid:
         Raises ValueError for a bare stencil whose scaling is not known.
         """
         if self.discretized:
-            return StencilOnGrid.of_poisson(next_grid(self.grid), self.reaction)
+            return StencilOnGrid.of_poisson(next_grid(self.grid, self.factors), self.reaction, self.coarsening)
         return self.replaced(_scaled(self.stencil, self.factors))
 
     def replaced(self, stencil: Reals) -> StencilOnGrid:
         """Return another stencil as the operator on the next grid."""
-        return StencilOnGrid(stencil, next_grid(self.grid), self.reaction, False)
+        return StencilOnGrid(stencil, next_grid(self.grid, self.factors), self.reaction, False, self.coarsening)
 
 
 @final
@@ -104,10 +107,11 @@ class TransferStencils:
     factors: tuple[int, ...]
 
     @staticmethod
-    def between(fine: Grid, restriction: TransferRecipe, prolongation: TransferRecipe) -> TransferStencils:
-        """Return the stencils of both recipes between a grid and the next."""
-        coarse = _coarsened(fine)
-        factors = tuple(f.n // c.n for f, c in zip(fine.axes, coarse.axes, strict=True))
+    def between(
+        fine: Grid, factors: tuple[int, ...], restriction: TransferRecipe, prolongation: TransferRecipe
+    ) -> TransferStencils:
+        """Return the stencils of both recipes between a grid and the one coarser by these factors."""
+        coarse = _coarsened(fine, factors)
         down: Any = restriction.between(fine, coarse)
         up: Any = prolongation.between(fine, coarse)
         stencils = TransferStencils(_weights_down(down, fine, coarse, factors), _around(up(_impulse(coarse.shape))), factors)
@@ -152,16 +156,27 @@ def endless(spacing: Sequence[float], centering: str) -> Grid:
     return Grid(tuple(Axis(SIDE, h, Periodic, Periodic, centering) for h in spacing))
 
 
-def next_grid(grid: Grid) -> Grid:
-    """Return the next coarser grid, coarsened as in `StencilCycle`, again without boundaries."""
-    coarse = _coarsened(grid)
+def next_grid(grid: Grid, factors: tuple[int, ...]) -> Grid:
+    """Return the grid coarser by these factors, again without boundaries."""
+    coarse = _coarsened(grid, factors)
     return endless(coarse.spacing, coarse.axes[0].centering)
 
 
-def _coarsened(grid: Grid) -> Grid:
-    coarse = grid.coarsened()
-    assert coarse is not None  # these grids have many points
-    return coarse
+def by_spacing(stencil: Reals, grid: Grid) -> tuple[bool, ...]:
+    """Return which axes `StencilCycle` coarsens: those of about the smallest spacing."""
+    return grid.strong_axes
+
+
+def by_couplings(stencil: Reals, grid: Grid) -> tuple[bool, ...]:
+    """Return which axes `GalerkinCycle` coarsens: those that couple about as strongly as the strongest."""
+    sides = [np.moveaxis(stencil, axis, 0) for axis in range(stencil.ndim)]
+    couplings = [abs(float(side[0].sum())) + abs(float(side[-1].sum())) for side in sides]
+    return tuple(coupling > STRONG * max(couplings) for coupling in couplings)
+
+
+def _coarsened(grid: Grid, factors: tuple[int, ...]) -> Grid:
+    pairs = zip(grid.axes, factors, strict=True)
+    return Grid(tuple(axis if factor == 1 else replace(axis, n=axis.n // 2, h=2 * axis.h) for axis, factor in pairs))
 
 
 def _impulse(shape: Sequence[int], at: Sequence[int] | None = None) -> Reals:

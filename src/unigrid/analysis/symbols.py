@@ -104,6 +104,8 @@ class OperatorSymbol(Operator):
         theta, in radians per point of this level's grid.
     partners : ndarray of int, (H,)
         For each frequency of a set the index of theta + (pi, .., pi), with which checkerboard smoothers couple it.
+    shifts : ndarray of int, (axes, H)
+        The same for theta + pi along each axis, with which zebra lines across that axis couple it.
     geometry : StencilOperator
         An operator on a grid with this level's spacing, for smoothers that depend on the spacing.
     smoothing_interval : (float, float)
@@ -113,6 +115,7 @@ class OperatorSymbol(Operator):
     stencil: Reals
     frequencies: Reals
     partners: NDArray[np.int64]
+    shifts: NDArray[np.int64]
     geometry: StencilOperator
     smoothing_interval: tuple[float, float]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..tables import Field
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..solution import Solution
     from ..stencil.cycle import StencilCycle
+    from ..stencil.galerkin import GalerkinCycle
+    from ..stencil.problem import Poisson
 
 SUMMARY = "compare smoothers and cycles on one problem"
 EPILOG = """\
@@ -24,12 +27,13 @@ examples:
   unigrid compare
   unigrid compare --shape 63,63,63 --smoothers red-black=1.0,red-black,chebyshev --cycles V,W --plot history.png
   unigrid compare f.npy --boundary neumann,periodic --compatibility project --json
+  unigrid compare f.npy --coefficient k.npy --smoothers points,lines --cycles V,W
 
 Without RHS, f is random (seeded) and so contains all frequencies. The factor is the geometric mean of the last half of the
 iterations. Seconds are those of the best of three runs, kernels compiled before. A work unit is a smoothing sweep of the finest
 grid, other work not counted; work units per digit are the cost of one decimal digit of the residual. The history is printed,
 and drawn into unigrid-compare.png or the file of --plot; with --json only into the latter."""
-SMOOTHERS = ["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"]
+SMOOTHERS, COUPLED = ["tuned", "red-black", "jacobi", "gauss-seidel", "chebyshev"], ["auto", "points", "lines"]
 RUNS = 3
 MOST_SHOWN = 12  # residuals per line; the picture and --json hold all
 PICTURE = "unigrid-compare.png"
@@ -39,7 +43,7 @@ class Outcome(NamedTuple):
     """One line of the table."""
 
     smoother: str
-    cycle: StencilCycle
+    cycle: StencilCycle | GalerkinCycle
     solution: Solution
     seconds: float
 
@@ -49,12 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", type=options.shape, metavar="N[,N..]", help="unknowns along each axis, default 255,255")
     group = parser.add_argument_group("cycles")
     group.add_argument(
-        "--smoothers", type=options.names, default=SMOOTHERS, metavar="NAMES",
-        help=f"by comma, with omega after '=' where wanted; default {','.join(SMOOTHERS)}",
+        "--smoothers", type=options.names, metavar="NAMES",
+        help=f"by comma, with omega after '=' where wanted; default {','.join(SMOOTHERS)}; where a or c varies, "
+        f"{','.join(COUPLED)}",
     )  # fmt: skip
     group.add_argument("--cycles", type=options.names, default=["V", "W", "F"], metavar="KINDS", help="by comma, default V,W,F")
     options.add_transfer_options(group)
     options.add_problem_options(parser)
+    options.add_coefficient_options(parser)
     options.add_stopping_options(parser, start="zero")
     options.add_run_options(parser)
 
@@ -67,14 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     load_kernels(arguments.threads)
     f, spacing = _source(arguments)
     problem = options.problem_of(arguments, f.shape, spacing)
-    if problem.varies:
-        raise UsageError("compare is of smoothers for constant coefficients; `unigrid solve` takes others")
-    smoothers = {text: _smoother_of(text) for text in arguments.smoothers}
-    cycles = [
-        (text, options.cycle_of(problem, kind, smoother, arguments))
-        for text, smoother in smoothers.items()
-        for kind in arguments.cycles
-    ]
+    cycles = list(_cycles(problem, arguments))
     with announced_compilation(Stopwatch()):
         outcomes = [_outcome(name, cycle, f, arguments) for name, cycle in cycles]
     histories = {(each.smoother, f"{each.cycle.kind}-cycle"): each.solution for each in outcomes}
@@ -82,6 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
     written = save_figures((arguments.plot, lambda plots: plots.plot_history(histories, rtol=rtol)))
     show(facts_of(outcomes, arguments, written), arguments.json, report)
     return 0
+
+
+def _cycles(problem: Poisson, arguments: argparse.Namespace) -> Iterator[tuple[str, StencilCycle | GalerkinCycle]]:
+    """Yield a name and a cycle for each row of the table. Raises UsageError."""
+    for text in arguments.smoothers or (COUPLED if problem.varies else SMOOTHERS):
+        smoother = text if problem.varies else _smoother_of(text)
+        for kind in arguments.cycles:
+            make = options.galerkin_cycle_of if problem.varies else options.cycle_of
+            yield text, make(problem, kind, smoother, arguments)
 
 
 def _source(arguments: argparse.Namespace) -> Field:
@@ -109,7 +117,7 @@ def _smoother_of(text: str) -> Any:
         return options.smoother_of(name, omega)
 
 
-def _outcome(name: str, cycle: StencilCycle, f: NDArray[Any], arguments: argparse.Namespace) -> Outcome:
+def _outcome(name: str, cycle: StencilCycle | GalerkinCycle, f: NDArray[Any], arguments: argparse.Namespace) -> Outcome:
     given = {key: getattr(arguments, key) for key in ("rtol", "atol", "start", "compatibility")}
 
     def solve(maxiter: int) -> Solution:
@@ -163,7 +171,7 @@ def report(facts: Facts) -> list[str]:
         "",
         "relative residual after each iteration",
         *(_history(run, width) for run in facts["runs"]),
-        *(f"\nWrote {path}" for path in facts["written"]),
+        *(line for path in facts["written"] for line in ("", f"Wrote {path}")),
     ]
 
 

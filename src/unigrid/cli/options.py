@@ -22,10 +22,12 @@ from . import reading
 if TYPE_CHECKING:
     from ..cycle import Smoother
     from ..stencil.cycle import StencilCycle
+    from ..stencil.galerkin import GalerkinCycle
     from ..stencil.grid import Condition
     from ..stencil.problem import Poisson
 
 Spacing = tuple[float | None, ...]
+SLOTS = {"omega": None, "pre": None, "post": None, "restriction": "full-weighting", "prolongation": "linear"}  # and defaults
 SAME_SPACING = 1e-2  # relative difference up to which two spacings may be one, written with few digits
 
 
@@ -187,6 +189,17 @@ def add_stopping_options(parser: argparse.ArgumentParser, start: str) -> None:
     group.add_argument("--start", default=start, help=f"fmg (full multigrid) or zero; default {start}")
 
 
+def add_coefficient_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("coefficients and domains of any shape")
+    group.add_argument(
+        "--coefficient", metavar="a",
+        help="a > 0: a number, one per axis (2,0.1), a file with a at the unknowns, or one per axis with a at its faces; "
+        "default 1",
+    )  # fmt: skip
+    group.add_argument("--mask", metavar="FILE", help="where u is unknown: an array of 0 and 1, or a picture, light there")
+    group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
+
+
 def add_transfer_options(group: Any) -> None:
     group.add_argument(
         "--pre", type=int, metavar="N",
@@ -316,6 +329,17 @@ def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, argum
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
+def galerkin_cycle_of(problem: Poisson, kind: str, smoother: str, arguments: argparse.Namespace) -> GalerkinCycle:
+    """Return the cycle for coefficients that vary. Raises UsageError, also for options that it has no room for."""
+    from ..stencil.galerkin import GalerkinCycle
+
+    for name, default in SLOTS.items():
+        if getattr(arguments, name, default) != default:
+            raise UsageError(f"coefficients that vary bring their own slots; leave out --{name}")
+    with user_errors():
+        return GalerkinCycle(problem, cycle=kind.upper(), smoother=smoother)
+
+
 def boundary_of(text: str, ndim: int, form: TableFormat = UNSTATED) -> list[tuple[Condition, Condition]]:
     """Return the conditions of --boundary on `ndim` axes: a (low, high) pair each. Raises ValueError and FileError."""
     entries = text.split(",")
@@ -346,7 +370,7 @@ def _side_of(text: str, form: TableFormat) -> Condition:
     if kind is Periodic:
         raise ValueError(f"--boundary {text!r}: a periodic axis has no value")
     with user_errors(f"--boundary {text!r}: "):
-        given = reading.boundary_value(value, name, form)
+        given = reading.number_or_array(value, f"{name}=", form)
     return Dirichlet(given) if kind is Dirichlet else Neumann(given)
 
 

@@ -72,15 +72,15 @@ def array_in(text: str, form: TableFormat) -> NDArray[Any]:
 def coefficients_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return reaction, coefficient, mask and outside, as far as the command has these options. Raises ValueError, FileError."""
     form = dataclasses.replace(format_of(arguments), columns=None)  # those of f
-    found: dict[str, Any] = {"reaction": boundary_value(arguments.reaction, "reaction", form)}
+    found: dict[str, Any] = {"reaction": number_or_array(arguments.reaction, "--reaction ", form)}
     coefficient, mask, outside = (getattr(arguments, name, None) for name in ("coefficient", "mask", "outside"))
     if coefficient is not None:
-        parts = [boundary_value(part, "coefficient", form) for part in coefficient.split(",")]
+        parts = [number_or_array(part, "--coefficient ", form) for part in coefficient.split(",")]
         found["coefficient"] = parts[0] if len(parts) == 1 else tuple(parts)
     if mask is not None:
         found["mask"] = mask_in(mask, form)
     if outside is not None:
-        found["outside"] = boundary_value(outside, "outside", form)
+        found["outside"] = number_or_array(outside, "--outside ", form)
     return found
 
 
@@ -94,11 +94,11 @@ def mask_in(text: str, form: TableFormat) -> NDArray[Any]:
     return values == 1  # type: ignore[no-any-return]
 
 
-def boundary_value(text: str, kind: str, form: TableFormat) -> float | NDArray[Any]:
-    """Return a number, or the array in a file. Raises ValueError for what is neither, and FileError."""
+def number_or_array(text: str, option: str, form: TableFormat) -> float | NDArray[Any]:
+    """Return a number, or the array in a file, given after `option`. Raises ValueError for what is neither, and FileError."""
     try:
         return float(text)
     except ValueError:
         if Path(text.partition("#")[0].lower().removesuffix(".gz")).suffix in READABLE:
             return array_in(text, form)
-        raise ValueError(f"{text!r} is not a number, nor a file; write for example {kind}=1.5 or {kind}=left.npy") from None
+        raise ValueError(f"{text!r} is not a number, nor a file; write for example {option}1.5 or {option}left.npy") from None

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from ..stencil.galerkin import GalerkinCycle
     from ..stencil.problem import Poisson
 
-# What a trained solver has of its own, and what stands for "not given".
-SLOTS = {
-    "smoother": "tuned", "omega": None, "pre": None, "post": None, "restriction": "full-weighting", "prolongation": "linear",
-}  # fmt: skip
 SUMMARY = "solve -div(a grad u) + c u = f for an f from a file"
 EPILOG = """\
 files:
@@ -61,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file with the first iterate, of the shape of f; FILE#NAME chooses an array; leaves out full multigrid",
     )
     options.add_problem_options(parser)
-    group = parser.add_argument_group("coefficients and domains of any shape")
-    group.add_argument(
-        "--coefficient", metavar="a", help="a > 0: a number, one per axis (2,0.1), or a file with a at the unknowns; default 1"
-    )
-    group.add_argument("--mask", metavar="FILE", help="where u is unknown: an array of 0 and 1, or a picture, light there")
-    group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
+    options.add_coefficient_options(parser)
     group = parser.add_argument_group("cycle")
     group.add_argument(
         "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
@@ -143,27 +134,18 @@ def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | Ga
     if len(kind) > 1 and (os.path.exists(kind) or os.path.splitext(kind)[1] or os.sep in kind):
         return _trained_cycle(arguments, problem)
     if problem.varies:
-        return _galerkin_cycle(arguments, problem)
+        if arguments.plot_hierarchy:
+            raise UsageError("--plot-hierarchy draws the grids of constant coefficients; leave it out")
+        smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
+        return options.galerkin_cycle_of(problem, kind, smoother, arguments)
     with user_errors():
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
     return options.cycle_of(problem, kind, smoother, arguments)
 
 
-def _galerkin_cycle(arguments: argparse.Namespace, problem: Poisson) -> GalerkinCycle:
-    from ..stencil.galerkin import GalerkinCycle
-
-    given = [name for name, default in SLOTS.items() if name != "smoother" and getattr(arguments, name) != default]
-    if given:
-        raise UsageError(f"coefficients that vary bring their own slots; leave out --{given[0]}")
-    if arguments.plot_hierarchy:
-        raise UsageError("--plot-hierarchy draws the grids of constant coefficients; leave it out")
-    with user_errors():
-        smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
-        return GalerkinCycle(problem, cycle=arguments.cycle.upper(), smoother=smoother)
-
-
 def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:
-    given = [name for name, default in SLOTS.items() if getattr(arguments, name) != default]
+    own = {"smoother": "tuned", **options.SLOTS}
+    given = [name for name, default in own.items() if getattr(arguments, name) != default]
     if given:
         raise UsageError(f"--cycle {arguments.cycle} has slots of its own; leave out --{given[0]}")
     options.load_learned()

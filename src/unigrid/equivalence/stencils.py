@@ -39,6 +39,7 @@ from ..cycle import Smoother, Steps
 from ..reflection import Depths, Sides, extended
 from ..stencil.coarse import DirectSolver, FourierSolver
 from ..stencil.cycle import StencilCycle
+from ..stencil.galerkin import GalerkinCycle
 from ..stencil.grid import Axis, Grid
 from ..stencil.hierarchy import StencilLevel
 from ..stencil.learned import FilteredDown, FilteredUp, LearnedSmoother
@@ -84,6 +85,11 @@ def to_conv(cycle: StencilCycle) -> ConvCycle:
 
     Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019), section 4.
     """
+    if isinstance(cycle, GalerkinCycle):
+        raise TypeError(
+            "to_conv takes a unigrid.StencilCycle, got GalerkinCycle: a convolution has the same kernel at every point, and "
+            "couplings that vary multiply u by a second input; constant coefficients, one per axis, are convolutions"
+        )
     if not isinstance(cycle, StencilCycle):
         raise TypeError(f"to_conv takes a unigrid.StencilCycle, got {type(cycle).__name__}")
     if cycle.problem.grid.ndim != 2:

@@ -19,16 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Operator
-from ..messages import checked_number, plain_number
 from . import kernels
+from .coefficients import constants_of
 from .grid import Axis, Dirichlet, Grid, Neumann, finite_array
 from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .kernels.cpu.primitives import slab_count
+from .kernels.cpu.threads import over_slabs
+from .kernels.workspace import empty
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
+LEAST, MOST = 1e-100, 1e100  # of coefficients: products with 1/h^2, and squares in norms, neither vanish nor overflow
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
 
 
@@ -57,20 +61,15 @@ def faces_of(coefficient: Any, grid: Grid) -> Faces:
     return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
 
 
-def constants_of(coefficient: Any, ndim: int) -> list[float] | None:
-    """Return the coefficient of each axis, given as a number or as one per axis; None for what varies. Raises ValueError."""
-    entries = coefficient if isinstance(coefficient, tuple | list) else (coefficient,) * ndim
-    if len(entries) != ndim or any(plain_number(each) is None for each in entries):
-        return None
-    return [checked_number("coefficient", each, "a finite number > 0", lambda a: a > 0) for each in entries]
-
-
 def positive(values: Any, name: str) -> Numbers:
     """Return values as float64. Raises ValueError with the first place where they are not finite and above zero."""
     array = finite_array(values, name).astype(np.float64, copy=False)
-    if not (array > 0.0).all():
-        index = tuple(int(i) for i in np.argwhere(~(array > 0.0))[0])
-        raise ValueError(f"{name} must be > 0 everywhere, but {name}{list(index) if index else ''} is {array[index]:.6g}")
+    if array.size and not (array.min() >= LEAST and array.max() <= MOST):
+        wrong, rule = array <= 0.0, "> 0"
+        if not wrong.any():
+            wrong, rule = (array < LEAST) | (array > MOST), f"from {LEAST:.0e} to {MOST:.0e}"
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} must be {rule} everywhere, but {name}{list(index) if index else ''} is {array[index]:.6g}")
     return array
 
 
@@ -162,6 +161,8 @@ def halves(ndim: int, full: bool) -> NDArray[np.int64]:
 
 def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> SymmetricStencil:
     """Return the stencil with these couplings and excess, boxes of three axes, in their precision."""
+    from .kernels.cpu.compiled import black_box as loops  # imported here: constant coefficients do without
+
     shape = excess.shape
     before, after = (np.zeros((3, max(shape)), np.int64) for _ in range(2))
     for axis, n in enumerate(shape):
@@ -169,15 +170,12 @@ def symmetric_stencil(offsets: NDArray[np.int64], couplings: Numbers, excess: Nu
         before[axis, :n], after[axis, :n] = (np.arange(n) - 1) % n, (np.arange(n) + 1) % n
     seams = np.zeros(3, np.int64)
     for axis, n in enumerate(shape):
-        steps = zip(couplings, offsets[:, axis], strict=True)
-        wraps = any(own.take(-1 if step > 0 else 0, axis).any() for own, step in steps if step)
-        seams[axis] = wraps and n > 1 and n % 2
-    nothing = np.zeros_like(excess)
-    unfinished = SymmetricStencil(offsets, couplings, excess, nothing, nothing, before, after, seams)
-    around = -kernels.of(excess).apply(np.ones_like(excess), unfinished)
-    diagonal = excess + around
-    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
-    return unfinished._replace(diagonal=diagonal, inverse=inverse)
+        ends = [own.take(0 if step < 0 else -1, axis) for own, step in zip(couplings, offsets[:, axis], strict=True) if step]
+        seams[axis] = n > 1 and n % 2 and any(end.any() for end in ends)
+    diagonal, inverse = empty(shape, excess.dtype), empty(shape, excess.dtype)
+    stencil = SymmetricStencil(offsets, couplings, excess, diagonal, inverse, before, after, seams)
+    over_slabs(lambda first, last: loops.finish(diagonal, inverse, stencil, first, last), slab_count(excess), excess.size)
+    return stencil
 
 
 @final

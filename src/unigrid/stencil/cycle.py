@@ -16,12 +16,11 @@ from ..solution import Solution
 from .grid import real_array
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of
 from .learned import LearnedSmoother
-from .operator import PRECISIONS
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
 from .slots import fitted, prepared_slots
 from .smoothers import Smoothing, sweeps_of
-from .solving import ProblemCycle, SolveOptions, prefers_mixed, solve_with
+from .solving import ProblemCycle, SolveOptions, check_arrays, prefers_mixed, solve_with
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 
 if TYPE_CHECKING:
@@ -151,15 +150,8 @@ class StencilCycle(Frozen, ProblemCycle):
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b, homogeneous at the boundary; None is zero."""
-        for name, array in (("b", b), ("u", u)):
-            if array is None:
-                continue
-            if not isinstance(array, np.ndarray) or array.dtype not in PRECISIONS or array.dtype != b.dtype:
-                kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-                raise TypeError(f"b and u must be arrays, both float32 or float64; {name} is {kind}")
-            if array.shape != self.problem.shape:
-                raise ValueError(f"{name} must have the problem's shape {self.problem.shape}, got {array.shape}")
         problem = self.problem
+        check_arrays(problem, b, u)
         u = self.cycle(b, u)
         if problem.singular or not problem.loses_reaction(b.dtype):
             return u

@@ -62,7 +62,7 @@ class ExternalCycle(ProblemCycle):
             return ""
         return (
             f"One cycle changes a given solution of this problem by {change:.1e} of it: the cycle was made for another "
-            "spacing, boundary or reaction, or computes in a lower precision."
+            "spacing, boundary, coefficient or reaction, or computes in a lower precision."
         )
 
     def symmetric(self) -> NoReturn:

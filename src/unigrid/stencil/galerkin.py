@@ -11,29 +11,30 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MOST_STEPS, VISITS, Descent, Level, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..iterate import Iteration
-from ..messages import checked_count, choose, reject_unknown_keywords
+from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
+from ..solution import Solution
 from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .hierarchy import Frozen
 from .iterations import SINGLE, Run
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
-from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
+from .kernels.cpu.compiled.arguments import Coarsening, CoupledTransfer, SymmetricStencil
 from .kernels.cpu.fused_points import FusedPoints
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
-from .kernels.workspace import zeros
+from .kernels.workspace import empty, zeros
 from .problem import Poisson
 from .smoothers import own_copy
-from .solving import ProblemCycle, SolveOptions, solve_with
+from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
@@ -203,7 +204,7 @@ class Points1D(NamedTuple):
     periodic: bool
 
 
-def _coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
+def coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
     """Return the coarse points of an axis of n points; `axis` is the finest grid's, for its sides."""
     periodic = axis is not None and axis.periodic
     if not coarsen:
@@ -243,35 +244,53 @@ def coarsened(stencil: SymmetricStencil, axes: list[Points1D]) -> tuple[CoupledT
     """Return P, and the coarse operator P^T A P."""
     shape, coarse_shape = stencil.excess.shape, tuple(len(axis.positions) for axis in axes)
     offsets, children, parents, following = _transfer_tables(axes)
+    transfer = CoupledTransfer(offsets, empty((len(offsets), *coarse_shape), np.float64), children, parents)
+    chunks = math.ceil(max(coarse_shape[2], shape[2] - coarse_shape[2]) / loops.CHUNK)
+    defects, marks = np.zeros(shape), np.zeros((*shape[:2], 2, chunks), np.bool_)
     ndim = 3 - next((number for number, n in enumerate(shape) if n > 1), 2)
-    rows = np.zeros((2**ndim, *shape))
-    for count in range(4):
+    half = halves(ndim, full=True)
+    half = half[~np.any(half[:, np.array(coarse_shape) == 1], axis=1)]
+    couplings, excess = empty((len(half), *coarse_shape), np.float64), empty(coarse_shape, np.float64)
+    images = np.array([axis.n if axis.periodic and axis.n > 1 == len(axis.positions) else 0 for axis in axes], np.int64)
+    wanted = _wanted(half, transfer, following, bool(images.any()))
+    columns = _begun(transfer)
+    made = Coarsening(transfer, columns, defects, marks, half, couplings, excess, wanted, following, images)
+    for stage in range(4):
         over_slabs(
-            lambda first, last, c=count: loops.interpolation_rows(rows, stencil, parents, c, first, last),
+            lambda first, last, stage=stage: loops.set_up(loops.workspace(), stencil, made, stage, first, last),
             _slabs(stencil), stencil.excess.size,
         )  # fmt: skip
-    weights = np.zeros((len(offsets), *coarse_shape))
-    loops.columns(weights, rows, offsets, children, coarse_shape)
-    transfer = CoupledTransfer(offsets, weights, children, parents)
-    kept = [
-        offset
-        for offset in halves(ndim, full=True)
-        if all(n > 1 or not step for n, step in zip(coarse_shape, offset, strict=True))
-    ]
-    positive_half = np.array(kept, np.int64).reshape(-1, 3)
-    couplings = np.zeros((len(positive_half), *coarse_shape))
-    slabs = slab_count(couplings[0]) if len(couplings) else 1
-    images = np.array([axis.n if axis.periodic and axis.n > 1 == len(axis.positions) else 0 for axis in axes], np.int64)
-    over_slabs(
-        lambda first, last: loops.coarse_couplings(couplings, positive_half, stencil, transfer, following, images, first, last),
-        slabs, stencil.excess.size,
-    )  # fmt: skip
-    sums: Any = np.zeros(shape)
-    if stencil.excess.any():  # a singular operator stays so exactly
-        ones = rows.sum(axis=0)
-        over_slabs(lambda first, last: loops.excess_of(sums, ones, stencil, first, last), _slabs(stencil), stencil.excess.size)
-    excess: Any = coupled.restrict(sums, transfer)
-    return transfer, symmetric_stencil(positive_half, couplings, excess)
+    return transfer, symmetric_stencil(half, couplings, excess)
+
+
+def _begun(transfer: CoupledTransfer) -> NDArray[np.int64]:
+    """Write the weights that depend on no coupling; return the number of each offset by its place in a block of 3^3."""
+    offsets, weights, children, _ = transfer
+    columns = np.full(loops.BLOCK, -1)
+    columns[offsets @ (9, 3, 1) + 13] = np.arange(len(offsets))
+    weights[columns[13]] = 1.0
+    for axis, m in enumerate(weights.shape[1:]):
+        for step, end in itertools.product((-1, 1), (0, m - 1)):
+            if children[axis, end, step + 1] < 0:  # no fine point there, for which a weight would be written
+                weights[(offsets[:, axis] == step, *(slice(None),) * axis, end)] = 0.0
+    return columns
+
+
+def _wanted(
+    half: NDArray[np.int64], transfer: CoupledTransfer, following: NDArray[np.int64], imaged: bool
+) -> NDArray[np.int64]:
+    """Return which entries of a patch the couplings to other coarse points, and the defects, take; see `Coarsening`."""
+    wanted = np.full((4, 5, 5, 5), int(imaged))
+    distances = [np.unique(each[each > 0]) for each in following]
+    for offset in half:
+        for at in itertools.product(*(step * each if step else (0,) for step, each in zip(offset, distances, strict=True))):
+            places = at + transfer.offsets
+            wanted[(slice(None), *(places[(np.abs(places) <= 2).all(axis=1)] + 2).T)] = 1
+    mixed = len(distances[2]) > 1 or not transfer.offsets[:, 2].any()  # neighbors along rows of a coarse point may be coarse
+    wanted[1, ..., :: 1 if mixed else 2] |= 2
+    wanted[2, ..., 0 if mixed else 1 :: 1 if mixed else 2] |= 2
+    wanted[3] |= 2
+    return wanted.reshape(4, -1)
 
 
 def strong_axes(stencil: SymmetricStencil) -> list[bool]:
@@ -304,7 +323,7 @@ def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | Non
             break
         by_lines = smoother == "lines" or (smoother == "auto" and needs_lines(stencil, strong))
         points = [
-            _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
+            coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
         transfer, coarse = coarsened(stencil, points)
         levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
@@ -354,6 +373,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
     levels: tuple[CoupledLevel, ...]
     smoother: str
     steps: int
+    max_levels: int | None
 
     @reject_unknown_keywords
     def __init__(
@@ -367,8 +387,17 @@ class GalerkinCycle(Frozen, ProblemCycle):
         levels = tuple(levels_of(problem, smoother, steps, max_levels))
         vars(self).update(
             problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps,
+            steps=steps, max_levels=max_levels,
         )  # fmt: skip
+
+    def __reduce__(self) -> Any:
+        options: dict[str, Any] = {
+            "cycle": self.kind,
+            "smoother": self.smoother,
+            "steps": self.steps,
+            "max_levels": self.max_levels,
+        }
+        return partial(GalerkinCycle, **options), (self.problem,)  # the factors of the coarsest level cannot be pickled
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {level!r}" for level in self.levels)
@@ -421,6 +450,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
 
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle for A u = b."""
+        check_arrays(self.problem, b, u)
         operator = self.problem.coupled_operator
         correction = self._correction(operator.integrated(operator.residual(b, u)))
         return correction if u is None else u + correction
@@ -445,8 +475,12 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Never: a full multigrid start needs boundary values on coarse levels."""
         return False
 
-    def solve(self, f: Any, **options: Any) -> Any:
-        """Return the Solution for a source f. Options as of `unigrid.solve`."""
+    @lists_options(SolveOptions)
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+        """Return the Solution for a source f; leading axes of f are independent right-hand sides.
+
+        Options as of `unigrid.solve`.
+        """
         return solve_with(self, f, SolveOptions.of(options, GalerkinCycle.solve, "GalerkinCycle.solve"))
 
     def symmetric(self) -> GalerkinCycle:

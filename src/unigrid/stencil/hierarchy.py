@@ -52,12 +52,14 @@ class Frozen:
     """A value: its attributes are set once, at construction."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        shown = name if name in SLOTS else "smoother"
-        raise AttributeError(
-            f"{type(self).__name__} is fixed: assigning {name!r} would not change what was derived from it. "
+        shown, kind = name if name in SLOTS else "smoother", type(self).__name__
+        advice = (
             f"cycle.replaced(level=k, {shown}=...) returns a cycle with another slot on level k, "
             f"cycle.replaced({shown}=...) one with another on all levels"
+            if hasattr(self, "replaced")
+            else f"make another one: {kind}(problem, ...)"
         )
+        raise AttributeError(f"{kind} is fixed: assigning {name!r} would not change what was derived from it. {advice}")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__} is fixed: {name!r} cannot be deleted")

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
 from . import kernels
-from .coupled import CoupledOperator, constants_of, faces_of
+from .coefficients import checked_coefficient, constants_of
+from .coupled import CoupledOperator, faces_of
 from .grid import CENTERINGS, Axis, Grid, Neumann, finite_array, parse_boundary, real_array, side_values
 from .operator import StencilOperator
 from .transfers import lagrange
@@ -113,6 +114,7 @@ class Poisson:
         self.box = self.grid = Grid(tuple(axes))
         self.mask = None if mask is None else _checked_mask(mask, shape)
         self.outside = _checked_outside(outside, self.mask, shape)
+        coefficient = None if coefficient is None else checked_coefficient(coefficient, shape)
         constants = None if coefficient is None else constants_of(coefficient, len(shape))
         if c is not None and mask is None and (coefficient is None or constants is not None):
             self.grid = self.box if constants is None else _rescaled(self.box, constants)

@@ -144,6 +144,18 @@ class ProblemCycle(MultigridCycle):
         return ""
 
 
+def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
+    """Raise TypeError or ValueError unless a cycle can be called with b and u: of one precision, and of the problem's shape."""
+    for name, array in (("b", b), ("u", u)):
+        if array is None and name == "u":
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype not in DEFAULT_RTOL or array.dtype != b.dtype:
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"b and u must be arrays, both float32 or float64; {name} is {kind}")
+        if array.shape != problem.shape:
+            raise ValueError(f"{name} must have the problem's shape {problem.shape}, got {array.shape}")
+
+
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
     f = _source(cycle.problem, f)
@@ -159,10 +171,11 @@ def _source(problem: Poisson, f: ArrayLike) -> Array:
     """Return f as an array that kernels can read, checked but for NaN: that is found by its norm."""
     f = f if type(f) is np.ndarray and f.dtype in DEFAULT_RTOL else real_array(f, "f")
     if f.dtype == np.float32 and not problem.fits(f.dtype):
-        spacing = ", ".join(f"{h:.3g}" for h in problem.spacing)
+        spacing = ", ".join(f"{h:.3g}" for h in problem.grid.spacing)
+        a = f"coefficients from {problem.operator.least:.3g} and " if problem.varies else ""
         raise ValueError(
-            f"1/h^2 leaves the range of {f.dtype} for spacings of {spacing}, here or on coarser grids; give f in float64, or "
-            "lengths in other units"
+            f"1/h^2 leaves the range of {f.dtype} for {a}spacings of {spacing}, here or on coarser grids; give f in float64, "
+            "or lengths in other units"
         )
     shape = problem.shape
     if f.ndim < len(shape) or f.shape[f.ndim - len(shape) :] != shape:
@@ -355,7 +368,8 @@ class RightHandSide(NamedTuple):
 
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
     """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
-    b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
+    with np.errstate(over="ignore"):  # of values on sides, which makes the norm infinite
+        b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
     if with_blocks:
         b_norm, blocks = kernels.of(b).norm_and_blocks(b, block_counts(problem.grid))
     else:

@@ -42,7 +42,7 @@ def windows(problem: Poisson) -> list[Window]:
     found, level = [], problem
     while level is not None:
         found.append(_window(level))
-        if all(endless(level.spacing, "vertex").strong_axes) or level.coarsened() is None:
+        if all(endless(level.grid.spacing, "vertex").strong_axes) or level.coarsened() is None:
             return found
         level = level.coarsened()  # type: ignore[assignment]
     return found
@@ -50,14 +50,15 @@ def windows(problem: Poisson) -> list[Window]:
 
 def _window(problem: Poisson) -> Window:
     """Return the longest window from this problem down in which at most `MOST_HARMONICS` are coupled."""
-    grid, factors, levels = endless(problem.spacing, "vertex"), (1, 1), 1
+    grid, factors, levels = endless(problem.grid.spacing, "vertex"), (1, 1), 1
     while True:
-        coupled = factors[0] * (1 + grid.strong_axes[0]), factors[1] * (1 + grid.strong_axes[1])  # a strong axis is halved
+        halved = 1 + grid.strong_axes[0], 1 + grid.strong_axes[1]
+        coupled = factors[0] * halved[0], factors[1] * halved[1]
         if coupled[0] * coupled[1] > MOST_HARMONICS:
             break
-        grid, factors, levels = next_grid(grid), coupled, levels + 1
+        grid, factors, levels = next_grid(grid, halved), coupled, levels + 1
     shape = factors[0] * FREQUENCIES, factors[1] * FREQUENCIES
-    return Window(Poisson(shape, spacing=problem.spacing, boundary="periodic", reaction=problem.reaction), levels, factors)
+    return Window(Poisson(shape, spacing=problem.grid.spacing, boundary="periodic", reaction=problem.reaction), levels, factors)
 
 
 @dataclass(frozen=True)

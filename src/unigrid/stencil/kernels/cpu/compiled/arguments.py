@@ -230,6 +230,32 @@ class CoupledTransfer(NamedTuple):
     parents: Indices
 
 
+class Coarsening(NamedTuple):
+    """P and the coarse operator P^T A P while they are made.
+
+    transfer : P, the weights of coarse points, 1, and those where there is no fine point, 0, given
+    columns : (27,), the number in `transfer.weights` of an offset, by entries of a block; -1 where there is none
+    defects, marks : 1 - P 1, (n0, n1, n2), where that is not zero, which is marked: (n0, n1, 2, chunks), for points of a row
+        that are coarse along it, and those between
+    halves, couplings, excess : the coarse operator's offsets, couplings and excess
+    wanted : (4, 125), entries of a patch that couplings are made of (bit 1), and those that may have defects (bit 2) where, of
+        points of rows nearby, those that are coarse along the row have some (odd index), or those between (index 2 and 3)
+    following : (3, length), the distance from a coarse point to the next one along each axis, 0 where there is none
+    images : (3,), the length of a periodic axis with one coarse point, which is its own neighbor, else 0
+    """
+
+    transfer: CoupledTransfer
+    columns: Indices
+    defects: Array
+    marks: Array
+    halves: Indices
+    couplings: Array
+    excess: Array
+    wanted: Indices
+    following: Indices
+    images: Indices
+
+
 class PackedStencil(NamedTuple):
     """A symmetric stencil on (slabs, rows, n), row by row: all coefficients of a row together, each split by parity.
 
