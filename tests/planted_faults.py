@@ -33,12 +33,13 @@ FUSED = (
 SIDES = ("tests/stencil/test_direct_comparison.py", "tests/stencil/test_kernels.py", "tests/stencil/test_boundary.py")
 COEFFICIENTS = (
     "tests/stencil/test_galerkin.py", "tests/stencil/test_black_box.py", "tests/stencil/test_coefficients.py",
-    "tests/stencil/test_masks.py",
+    "tests/stencil/test_masks.py", "tests/stencil/test_fused_points.py",
 )  # fmt: skip
 DOMAINS = (
     "tests/stencil/test_masks.py", "tests/stencil/test_natural_masks.py", "tests/stencil/test_components.py",
     "tests/stencil/test_windows.py",
 )  # fmt: skip
+POINTS = ("tests/stencil/test_fused_points.py",)
 TRANSFERS = ("tests/stencil/test_transfers.py", "tests/stencil/test_properties.py", "tests/golden/test_iterates.py")
 
 
@@ -174,10 +175,33 @@ FAULTS = [
         ("_add_couplings", "+ there[k] * low[k]", "- there[k] * low[k]"),
         ("_add_couplings", "ours[k] * right[k]", "-ours[k] * right[k]"),
         ("_relax_row", "buffer[k] * inverse[k] - center[k]", "buffer[k] * inverse[k] + center[k]"),
-        ("_relax_row_line", "r[k] += link * r[k - 1]", "r[k] -= link * r[k - 1]"),
-        ("_relax_column_lines", "r[j, k] += upper[j, k] * r[j + 1, k]", "r[j, k] -= upper[j, k] * r[j + 1, k]"),
         ("restrict", "row[k] += weights[k]", "row[k] -= weights[k]"),
         ("interpolate", "row[places[k]] += weights[k]", "row[places[k]] -= weights[k]"),
+    ),
+    *_in(
+        "kernels/cpu/compiled/coupled_waves.py", POINTS,
+        ("_pack_row", "= row[0], row[n - 1]", "= 0, row[n - 1]"),
+        ("pack_weights", "= row[m2 - 1], row[0]", "= row[m2 - 1], 0"),
+        ("_defect", "(own - load(ring, lines[0, t] + m))", "(own + load(ring, lines[0, t] + m))"),
+        ("_locate_slab", "there % shape[0] * size", "r % shape[0] * size"),
+        ("_relax_slab", "(stage + r + j) % 2", "(stage + r) % 2"),
+        ("_restrict_slab", "(middle + terms[t, 1]) % shape[1]", "middle % shape[1]"),
+        ("_parents", "right % count, -1", "right % count, 1"),
+        ("wave", "stage == 0 and level.two_colors", "stage <= 1 and level.two_colors"),
+    ),
+    *_in(
+        "kernels/cpu/compiled/lines.py", ("tests/stencil/test_lines.py",),
+        ("_solve", "pivot - link", "pivot + link"),
+        ("_solve", "load(work, upper + at) * value", "load(work, upper + at) * load(work, solved + at)"),
+        ("_solve", "factor * load(work, cyclic + at)", "load(work, cyclic + at)"),
+        ("_gather_rows", "line + 2 * lane", "line + lane"),
+    ),
+    *_in(
+        "kernels/cpu/compiled/gradients.py", ("tests/stencil/test_gradients.py",),
+        ("probe", "value * np.float64(w_row[k])", "value"),
+        ("turn", "beta * w_row[k] - ", "w_row[k] - "),
+        ("advance", "r_row[k] + step", "r_row[k] - step"),
+        ("scaled", "u_row[k] * scale", "u_row[k]"),
     ),
     *_in(
         "kernels/cpu/compiled/black_box.py", COEFFICIENTS,

@@ -27,7 +27,10 @@ import unigrid
 PUBLIC = {"unigrid", "unigrid.analysis", "unigrid.conv", "unigrid.equivalence", "unigrid.plots", "unigrid.training"}
 INTERNALS = {"legs", "workspace", "exchange_legs", "twin"}  # attributes of cycles and levels that claims do not use
 OPTIONS = {"no_slower_than_before": ["--against", str(SOURCE)]}
-NEED_PYAMG = {"robust_to_coefficients", "smoothers_and_cycles", "faster_than_algebraic_multigrid", "classical_against_learned"}
+NEED_PYAMG = {
+    "robust_to_coefficients", "variable_coefficients_fast", "smoothers_and_cycles", "faster_than_algebraic_multigrid",
+    "classical_against_learned",
+}  # fmt: skip
 
 
 def check_converges_independently_of_h(record: Record) -> None:
@@ -246,6 +249,22 @@ def check_robust_to_coefficients(record: Record) -> None:
         assert row["relative_residual"] <= 1e-6, row
     for row in record["times"]:
         assert row["times_as_fast"] == min(row["ruge-stueben"], row["smoothed-aggregation"]) / row["unigrid"]
+
+
+def check_variable_coefficients_fast(record: Record) -> None:
+    assert {(row["problem"], tuple(row["shape"])) for row in record["rows"]} == {
+        (problem, shape) for problem in ("smooth", "inclusion", "lognormal 1") for shape in ((63, 63), (15, 15, 15))
+    }
+    for row in record["rows"]:
+        assert row["converged"], row
+        assert max(row["relative_residuals"].values()) <= 1.01e-8, row
+        seconds = row["seconds"]
+        assert {"unigrid", "constant", "splu"} <= set(seconds)
+        assert row["times_as_fast"] == min(seconds["ruge-stueben"], seconds["smoothed-aggregation"]) / seconds["unigrid"]
+        assert row["of_constant"] == seconds["unigrid"] / seconds["constant"]
+        assert row["arrays_at_peak"] is None or row["arrays_at_peak"] > 0
+    bars = [bar for _, bar in bars_of(record)]
+    assert sorted(set(bars)) in ([4.0, 5.0, 8.0, 10.0], [4.0, 5.0, 8.0, 10.0, 16.0, 24.0])
 
 
 def check_one_call(record: Record) -> None:

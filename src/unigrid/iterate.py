@@ -52,6 +52,7 @@ class Iteration(ABC):
 
     under_way: bool = False  # whether the next cycle has begun
     nested_start: bool = False  # whether the first step is full multigrid
+    mixed: bool = False  # whether cycles run in a lower precision than the rest
 
     @abstractmethod
     def start(self, u: Array | None) -> None:

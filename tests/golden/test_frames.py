@@ -195,7 +195,7 @@ LAYERS = [
     ),
     ("smoothers.py", "relaxation.py", "learned.py", "coarse.py", "helmholtz.py"),
     ("slots.py", "hierarchy.py"),
-    ("minimal_residuals.py", "iterations.py", "solving.py", "profile.py"),
+    ("minimal_residuals.py", "iterations.py", "gradients.py", "solving.py", "profile.py"),
     ("cycle.py", "galerkin.py", "fas.py", "nonlinear.py", "external.py", "preconditioned.py", "solve.py"),
 ]
 

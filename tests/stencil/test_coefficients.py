@@ -273,7 +273,7 @@ BAD = {
         r"unknown smoother 'jacobi'; allowed: 'auto', 'points', 'lines'",
     ),
     "one_pass": ({"coefficient": LAYERS, "rtol": "discretization"}, r"needs constant coefficients; give a number"),
-    "mixed": ({"coefficient": LAYERS, "precision": "mixed"}, r"precision='mixed'"),
+    "mixed": ({"coefficient": LAYERS, "precision": "mixed", "accelerate": None}, r"leave out accelerate"),
 }
 
 

@@ -176,7 +176,7 @@ def test_bad_distances_are_refused_in_one_line(options, message):
 
 @pytest.mark.parametrize("name", ["a stretched grid", "Robin sides"])
 def test_what_needs_equal_points_refuses_others_by_name(name):
-    """Other cycles, Fourier analysis, one pass, mixed precision, and networks."""
+    """Other cycles, Fourier analysis, and one pass."""
     from unigrid.analysis import FourierAnalysis
 
     options = {"spacing": [D, 1.0]} if name == "a stretched grid" else {"boundary": unigrid.Robin(1.0)}
@@ -185,8 +185,8 @@ def test_what_needs_equal_points_refuses_others_by_name(name):
         with pytest.raises(TypeError, match=f"{name}.*GalerkinCycle") as error:
             refuses(problem)
         assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"precision='mixed' is for constant coefficients"):
-        unigrid.solve(np.ones((8, 8)), precision="mixed", **options)
+    with pytest.raises(ValueError, match="one pass of full multigrid"):
+        unigrid.solve(np.ones((8, 8)), rtol="discretization", **options)
     assert 0 <= unigrid.analysis.measured_factor(unigrid.GalerkinCycle(problem)) < 0.07
 
 

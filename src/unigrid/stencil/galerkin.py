@@ -12,24 +12,27 @@ import itertools
 import math
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import MOST_STEPS, VISITS, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import MOST_STEPS, VISITS, Descent, Level, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..iterate import Iteration
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
 from .coupled import CoupledOperator, SymmetricOperator, halves, matrix_of, shifted, symmetric_stencil
 from .grid import Axis, Dirichlet
 from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
+from .iterations import SINGLE, Run
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
 from .kernels.cpu.compiled import strengths
 from .kernels.cpu.compiled.arguments import Coarsening, CoupledTransfer, SymmetricStencil
+from .kernels.cpu.fused_points import FusedPoints
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty, zeros
@@ -49,6 +52,8 @@ COARSEST_STRETCHED = 5000
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
 # Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 WEAK_POINTS, WEAK = 1e-3, 10.0
+SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faster
+MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
 
 
 @final
@@ -136,6 +141,25 @@ class CoupledLevel(SlotLevel, NestedLevel):
         self.state_transfer = None
         if transfers is not None:
             self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
+
+        self._transfers = transfers
+
+    @cached_property
+    def fused(self) -> FusedPoints | None:
+        """The half-cycles for these slots in one pass over memory each, where there are any."""
+        steps, transfers = self.smoother, self._transfers
+        if transfers is None or not isinstance(steps, Steps) or not isinstance(steps.step, Points) or steps.count > MOST_FUSED:
+            return None
+        made = self.operator.stencil, transfers.tables(np.dtype(np.float64))
+        return FusedPoints(*made, steps.step.omega, 2 * steps.count) if FusedPoints.serves(*made) else None
+
+    def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
+        if self.fused is None:
+            return super().descend(b, u, coarser)
+        return *self.fused.descend(b, u), None
+
+    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+        return super().ascend(b, u, start, coarse) if self.fused is None else self.fused.ascend(b, u, coarse)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -495,12 +519,9 @@ class GalerkinCycle(Frozen, ProblemCycle):
         if self.window is not None:
             window, inner = self.window
             return window.embedded(inner(window.source(b), None if u is None else window.cut_out(u)))
-        correction = self.cycle(self._boxed(self.problem.coupled_operator.residual(b, u))).reshape(b.shape)
+        operator = self.problem.coupled_operator
+        correction = self._correction(operator.integrated(operator.residual(b, u)))
         return correction if u is None else u + correction
-
-    def _boxed(self, b: Array) -> Array:
-        """Return the right-hand side of the symmetric form, a box of three axes."""
-        return self.problem.coupled_operator.integrated(b).reshape((1,) * (3 - b.ndim) + b.shape)
 
     def once(self, b: Array) -> Array:
         return self(b)
@@ -514,7 +535,24 @@ class GalerkinCycle(Frozen, ProblemCycle):
         if at > 0:
             return super().nested(f, at)  # type: ignore[no-any-return]
         b = self.problem.compatible(self.problem.folded(f))
-        return super().nested(self._boxed(b)).reshape(f.shape)  # type: ignore[no-any-return]
+        return self._nested(self.problem.coupled_operator.integrated(b))
+
+    def _gradients(self, run: Run, precision: str, target: float) -> Iteration:
+        """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
+        from .gradients import FlexibleGradients  # imported here: constant coefficients do without
+
+        large = run.b.size >= SINGLE_FROM or precision == "mixed"
+        single = precision != "full" and large and self.problem.fits(SINGLE)
+        start = self._nested if run.nested else None
+        return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
+
+    def _correction(self, r: Array) -> Array:
+        """Return one cycle from zero for the symmetric form."""
+        return self.cycle(_boxed(r)).reshape(r.shape)
+
+    def _nested(self, b: Array) -> Array:
+        """Return full multigrid for the symmetric form."""
+        return super().nested(_boxed(b)).reshape(b.shape)  # type: ignore[no-any-return]
 
     @lists_options(SolveOptions)
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
@@ -559,6 +597,11 @@ class GalerkinCycle(Frozen, ProblemCycle):
         raise ValueError(
             "rtol='discretization' is one pass of full multigrid, which needs constant coefficients; give a number"
         )
+
+
+def _boxed(array: Array) -> Array:
+    """Return an array as a box of three axes."""
+    return array.reshape((1,) * (3 - array.ndim) + array.shape)
 
 
 def _with_reaction(origin: GalerkinCycle, problem: Poisson) -> tuple[CoupledLevel, ...]:

@@ -120,6 +120,8 @@ class MixedCycles(Iteration):
     Performance and accuracy of hardware-oriented native-, emulated- and mixed-precision solvers, IJPEDS 22 (2007).
     """
 
+    mixed = True
+
     def __init__(self, cycles: Callable[[Run], Iteration], run: Run, system: System, target: float) -> None:
         """`cycles` returns the iteration for a correction, in float32; `target` is the residual to be reached."""
         self._cycles, self._run, self._system, self._target = cycles, run, system, target

@@ -148,6 +148,10 @@ class ProblemCycle(MultigridCycle):
     def symmetric(self) -> ProblemCycle:
         """Return the symmetric cycle that preconditions conjugate gradients. Raises ValueError where there is none."""
 
+    def _gradients(self, run: Run, precision: str, target: float) -> Iteration | None:
+        """Return conjugate gradients of its own for a run; None where those of any cycle serve."""
+        return None
+
     @abstractmethod
     def for_one_pass(self) -> ProblemCycle:
         """Return the cycle for a single pass of full multigrid. Raises ValueError where there is none."""
@@ -247,8 +251,9 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     mixed = may_mix and _single_is_enough(problem, b_norm, right.blocks)
     if options.precision == "mixed":
         mixed = _checked_for_single(problem, b, b_norm)
-    begin = partial(_iteration, cycle, options)
-    iteration = MixedCycles(begin, run, system, tolerance.target(b_norm)) if mixed else begin(run)
+    target = tolerance.target(b_norm)
+    begin = partial(_iteration, cycle, options, target)
+    iteration = MixedCycles(begin, run, system, target) if mixed and not cycle.accelerated else begin(run)
     solution = iterate(iteration, u, system, tolerance, options.callback)
     if problem.has_constant_apart and not problem.singular:  # once more: cycles leave means of up to 1e9 times the rest
         solution = replace(solution, u=problem.centered(solution.u))
@@ -257,7 +262,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     if problem.domain is not None:
         solution = replace(solution, u=problem.filled(solution.u))
     failed = not solution.converged and solution.reason is not Reason.STOPPED
-    parts = solution.message, "Precision: mixed." if mixed else "", right.note, _failure_note(cycle) if failed else ""
+    parts = solution.message, "Precision: mixed." if iteration.mixed else "", right.note, _failure_note(cycle) if failed else ""
     notes = " ".join(each for each in parts if each)
     return replace(solution, message=notes)
 
@@ -311,11 +316,16 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array 
     )
 
 
-def _iteration(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteration:
+def _iteration(cycle: ProblemCycle, options: SolveOptions, target: float, run: Run) -> Iteration:
     """Return the iteration in the precision of the run's arrays."""
     problem = run.problem
     by_default = options.accelerate == "auto" and (cycle.accelerated or problem.has_waves)
     accelerated = options.accelerate == "cg" or by_default
+    own = cycle._gradients(run, options.precision, target) if accelerated and not problem.has_waves else None
+    if own is not None:
+        return own
+    if options.precision == "mixed" and problem.varies:
+        raise ValueError("precision='mixed' is for cycles that precondition conjugate gradients; leave out accelerate, or it")
     if cycle.is_stencil and not accelerated:
         return Cycles(cycle, run)
     step = _accelerated(cycle, options) if accelerated else cycle
@@ -350,8 +360,6 @@ def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
     """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
     if b.dtype != np.float64:
         raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
-    if problem.varies:
-        raise ValueError("precision='mixed' is for constant coefficients; leave it out")
     if problem.has_waves:
         raise ValueError("precision='mixed' is for reactions >= 0; leave it out")
     size = b_norm / math.sqrt(b.size)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..workspace import empty
 from .compiled import couplings as loops
+from .compiled import gradients, vectors
+from .compiled import lines as loops_of_lines
 from .compiled.arguments import CoupledTransfer, SymmetricStencil
-from .primitives import as_box, slab_count, writable
+from .primitives import as_box, norm, slab_count, writable
 from .threads import over_slabs
 
 Array = NDArray[np.floating]
+__all__ = ["add_interpolated", "advance", "norm", "probe", "relax_colors", "relax_lines", "restrict", "scaled", "turn"]
 
 
 def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil) -> None:
@@ -25,12 +31,45 @@ def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: Symmetr
 
 
 def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil) -> None:
-    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first."""
+    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first.
+
+    In 3-D lines have four colors. Across a seam the last line is relaxed after all others of its color.
+    """
     box, data = as_box(u), as_box(f)
-    colors = 2 if box.shape[0] == 1 else 4
-    for color in range(colors):
-        slabs = slab_count(box) if axis == 2 else box.shape[0]
-        _relax(loops.relax_lines, (box, data, axis, color, colors, stencil), slabs)
+    across = 3 - axis
+    straight = np.eye(3, dtype=np.int64)[axis]
+    along = int(np.flatnonzero((stencil.offsets == straight).all(axis=1))[0]) if box.shape[axis] > 1 else -1
+    couplings = stencil.couplings[along] if along >= 0 else np.zeros_like(stencil.excess)
+    for plane, parity in itertools.product(range(2 if box.shape[0] > 1 else 1), range(2)):
+        planes = _every_other(box.shape[0], plane, stencil.seams[0])
+        for chosen in itertools.product(planes, _every_other(box.shape[across], parity, stencil.seams[across])):
+            _relax_chosen(box, data, axis, couplings, stencil, (*chosen[0], *chosen[1]))
+
+
+def _every_other(n: int, parity: int, seam: int) -> list[tuple[int, int]]:
+    """Return the ranges of every other index, with the last one apart where it is a neighbor of the first."""
+    if seam and parity == 0:
+        return [(0, n - 1), (n - 1, n)]
+    return [(parity, n)] if parity < n else []
+
+
+def _relax_chosen(
+    u: Array, f: Array, axis: int, couplings: Array, stencil: SymmetricStencil, chosen: tuple[int, int, int, int]
+) -> None:
+    """Relax every other line of every other plane: planes chosen[0] to chosen[1], lines chosen[2] to chosen[3]."""
+    r, dtype = empty(u.shape, u.dtype), u.dtype
+    planes, lines = (-(-(stop - start) // 2) for start, stop in (chosen[:2], chosen[2:]))
+    over_slabs(
+        lambda first, last: loops_of_lines.residual(r, f, u, stencil, axis, chosen, first, last),
+        planes if u.shape[0] > 1 else u.shape[1], u.size,
+    )  # fmt: skip
+    lanes = vectors.BYTES // dtype.itemsize
+
+    def relax(first: int, last: int) -> None:
+        work = empty((loops_of_lines.PARTS * u.shape[axis] * lanes,), dtype)
+        loops_of_lines.relax(u, r, couplings, stencil.diagonal, axis, chosen, work, first, last)
+
+    over_slabs(relax, planes * -(-lines // lanes), u.size)
 
 
 def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int) -> None:
@@ -61,3 +100,32 @@ def add_interpolated(u: Array, e: Array, transfer: CoupledTransfer) -> Array:
     box, correction = as_box(u), e.reshape(transfer.weights.shape[1:])
     over_slabs(lambda first, last: loops.interpolate(box, correction, transfer, first, last), slab_count(box), u.size)
     return u
+
+
+def probe(z: Array, w: Array, stencil: SymmetricStencil) -> tuple[float, float]:
+    """Return the sum of z w, and the 2-norm of D z, D the diagonal of A; z may be of another precision."""
+    boxes = as_box(z), as_box(w)
+    parts = over_slabs(lambda first, last: gradients.probe(*boxes, stencil, first, last), slab_count(boxes[0]), z.size)
+    return float(sum(part[0] for part in parts)), math.sqrt(sum(part[1] for part in parts))
+
+
+def turn(p: Array, w: Array, z: Array, r: Array, beta: float, stencil: SymmetricStencil) -> tuple[float, float]:
+    """Write p <- z + beta p and w <- -A z + beta w; return the sums of p w and of p r. With beta 0, p and w may be anything."""
+    boxes, factor = [as_box(each) for each in (p, w, z, r)], p.dtype.type(beta)
+    parts = over_slabs(lambda first, last: gradients.turn(*boxes, factor, stencil, first, last), slab_count(boxes[0]), p.size)
+    return float(sum(part[0] for part in parts)), float(sum(part[1] for part in parts))
+
+
+def advance(u: Array, r: Array, p: Array, w: Array, step: float) -> float:
+    """Write u <- u + step p and r <- r + step w; return the sum of squares of r."""
+    boxes, factor = [as_box(each) for each in (u, r, p, w)], u.dtype.type(step)
+    parts = over_slabs(lambda first, last: gradients.advance(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    return float(sum(parts))
+
+
+def scaled(u: Array, scale: float, dtype: np.dtype) -> Array:
+    """Return u times scale in a precision."""
+    out = empty(u.shape, dtype)
+    boxes, factor = (as_box(out), as_box(u)), u.dtype.type(scale)
+    over_slabs(lambda first, last: gradients.scaled(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    return out

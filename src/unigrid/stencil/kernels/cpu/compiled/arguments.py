@@ -257,3 +257,50 @@ class Coarsening(NamedTuple):
     wanted: Indices
     following: Indices
     images: Indices
+
+
+class PackedStencil(NamedTuple):
+    """A symmetric stencil on (slabs, rows, n), row by row: all coefficients of a row together, each split by parity.
+
+    terms : (2, count, 6), for even and for odd points: a neighbor's slab and row, relative to the point; its place in a row
+        of u, relative to the point's; and slab, row and place of the coupling
+    coefficients : flat; of every row the excess, one over the diagonal, and the couplings, as even and odd points of `length`
+    length : numbers per half of a row
+    two_colors : whether points couple along axes alone
+    periodic : (3,), whether an axis is, for slabs, rows and points
+    """
+
+    terms: Indices
+    coefficients: Array
+    length: int
+    two_colors: bool
+    periodic: Indices
+
+
+class PackedTransfer(NamedTuple):
+    """P row by row, on grids of (slabs, rows, n) whose points along rows are coarsened.
+
+    down : (terms, 3), of the fine points that a coarse point reaches: slab, row, place in a row of the residual
+    up : (2, terms, 4), for even and for odd points and each term: its slab, row, place, or no such term: 0
+    weights : flat; of every coarse row, all terms, `length` numbers each
+    length : numbers per term of a row
+    starts, coarsened : (2,), the fine slab and row of the first coarse one; whether that axis is coarsened
+    """
+
+    down: Indices
+    up: Indices
+    weights: Array
+    length: int
+    starts: Indices
+    coarsened: Indices
+
+
+class Portion(NamedTuple):
+    """Slabs of a thread: those that it writes, those that it computes, and the coarse slabs that it writes."""
+
+    low: int
+    high: int
+    first: int
+    last: int
+    coarse_low: int
+    coarse_high: int

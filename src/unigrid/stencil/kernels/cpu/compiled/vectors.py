@@ -128,6 +128,19 @@ zip_low, zip_high = _zip(0), _zip(1)
 
 
 @intrinsic
+def reciprocal(typing_context, vector):
+    """Return one over a vector, zero where that is zero."""
+
+    def generate(context, builder, signature, arguments):
+        kind, number = context.get_value_type(vector), context.get_value_type(vector.dtype)
+        nothing, ones = (ir.Constant(kind, [ir.Constant(number, value)] * vector.lanes) for value in (0.0, 1.0))
+        quotient = builder.fdiv(ones, arguments[0])
+        return builder.select(builder.fcmp_ordered("==", arguments[0], nothing), nothing, quotient)
+
+    return vector(vector), generate
+
+
+@intrinsic
 def prefetch(typing_context, row, index):
     """Prefetch the cache line that holds row[index], which need not lie inside the row."""
 

@@ -1,0 +1,103 @@
+"""Flexible conjugate gradients for coefficients that vary: against the textbook, and where single precision is not enough."""
+
+import numpy as np
+import pytest
+
+import unigrid
+from unigrid.stencil import galerkin
+
+
+def jumping(n, jump):
+    x = (np.arange(n) + 0.5) / n
+    inside = np.abs(x - 0.5) < 0.25
+    return np.where(np.outer(inside, inside), jump, 1.0)
+
+
+def textbook(cycle, b, count):
+    """Return residual norms of flexible conjugate gradients in the symmetric form, in plain NumPy."""
+    problem, operator = cycle.problem, cycle.problem.coupled_operator
+    volumes = 1.0 if operator.volumes is None else operator.volumes
+    A = problem.matrix()
+
+    def image(v):
+        return volumes * (A @ v.ravel()).reshape(v.shape)
+
+    u, norms, p, q = np.zeros_like(b), [], None, None
+    for _ in range(count):
+        r = volumes * b - image(u)
+        z = cycle.cycle(r[None])[0]
+        p = z if p is None else z - (z * q).sum() / (p * q).sum() * p
+        q = image(p)
+        u = u + (p * r).sum() / (p * q).sum() * p
+        norms.append(np.linalg.norm((volumes * b - image(u)) / volumes))
+    return norms
+
+
+@pytest.mark.parametrize("sides", ["dirichlet", ("neumann", "dirichlet")])
+def test_residuals_are_those_of_the_textbook(sides, rng):
+    a = np.exp(rng.standard_normal((40, 45)))
+    problem = unigrid.Poisson((40, 45), boundary=[sides, sides], centering="vertex", coefficient=a, reaction=0.5)
+    cycle, b = unigrid.GalerkinCycle(problem, steps=1), rng.standard_normal((40, 45))
+    got = cycle.solve(b, rtol=1e-7, precision="full", start="zero").residuals[1:]
+    assert np.allclose(got, textbook(cycle, b, len(got)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("case", ["dirichlet", "neumann", "periodic", "vertex sides"])
+def test_single_precision_cycles_reach_the_tolerance_of_double(case, rng):
+    n, sides = 96, {"vertex sides": ("neumann", "dirichlet")}.get(case, case)
+    centering = "vertex" if case == "vertex sides" else "cell"
+    problem = unigrid.Poisson((n, n), boundary=[sides, sides], centering=centering, coefficient=jumping(n, 100.0))
+    cycle, f = unigrid.GalerkinCycle(problem), rng.standard_normal((n, n))
+    f -= problem.mean(f) if problem.singular else 0.0
+    full, mixed = (cycle.solve(f, rtol=1e-9, precision=precision) for precision in ("full", "mixed"))
+    assert "mixed" in mixed.message
+    assert "mixed" not in full.message
+    assert mixed.iterations <= full.iterations + 1
+    assert np.linalg.norm(f - problem.operator(mixed.u)) <= 1e-9 * np.linalg.norm(f)
+    assert np.abs(mixed.u - full.u).max() <= 1e-5 * np.abs(full.u).max()
+
+
+def checkered(n, jump):
+    blocks = np.arange(n) // 8 % 2
+    return np.where(blocks[:, None] ^ blocks[None, :], jump, 1.0)
+
+
+def test_cycles_are_repeated_in_double_precision_where_rounding_would_cost_iterations(rng):
+    f = rng.standard_normal((160, 160))
+    for coefficient, more in ((checkered(160, 1e6), 0), (jumping(160, 1e6), 1), (jumping(160, 1e7), 0)):
+        cycle = unigrid.GalerkinCycle(unigrid.Poisson((160, 160), centering="cell", coefficient=coefficient))
+        full, mixed = (cycle.solve(f, rtol=1e-6, precision=each, start="zero") for each in ("full", "mixed"))
+        assert mixed.iterations <= full.iterations + more
+        assert np.linalg.norm(f - cycle.problem.operator(mixed.u)) <= 1e-6 * np.linalg.norm(f)
+
+
+@pytest.mark.parametrize("size", [1e-120, 1e-30, 1e30, 1e120])
+def test_the_size_of_the_source_does_not_matter(size, rng):
+    f, a = rng.standard_normal((40, 40)), np.exp(rng.standard_normal((40, 40)))
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson((40, 40), coefficient=a))
+    scaled, plain = cycle.solve(size * f, rtol=1e-8, atol=0.0), cycle.solve(f, rtol=1e-8)
+    assert scaled.iterations == plain.iterations
+    assert np.allclose(scaled.u / size, plain.u, rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["full", "mixed"])
+def test_a_start_is_improved_and_left_as_it_is(precision, rng):
+    f, a = rng.standard_normal((50, 50)), np.exp(rng.standard_normal((50, 50)))
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson((50, 50), coefficient=a))
+    exact = cycle.solve(f, rtol=1e-11, precision="full").u
+    start = exact + 1e-3 * rng.standard_normal(f.shape)
+    kept = start.copy()
+    seen = []
+    solution = cycle.solve(f, u0=start, rtol=1e-9, precision=precision, callback=lambda so_far: seen.append(so_far.u))
+    assert np.array_equal(start, kept)
+    assert np.allclose(solution.u, exact, atol=1e-7 * np.abs(exact).max())
+    residuals = [np.linalg.norm(f - cycle.problem.operator(u)) for u in seen]
+    assert np.allclose(residuals, solution.residuals[1:], rtol=1e-2)  # every iterate is kept as it was
+
+
+def test_large_grids_take_single_precision_by_themselves(monkeypatch, rng):
+    monkeypatch.setattr(galerkin, "SINGLE_FROM", 100)
+    f = rng.standard_normal((20, 20))
+    assert "mixed" in unigrid.solve(f, coefficient=np.exp(rng.standard_normal((20, 20)))).message
+    assert "mixed" not in unigrid.solve(f, coefficient=np.exp(rng.standard_normal((20, 20))), precision="full").message
+    assert "mixed" not in unigrid.solve(f.astype(np.float32), coefficient=np.exp(rng.standard_normal((20, 20)))).message
