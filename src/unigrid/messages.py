@@ -14,7 +14,7 @@ import math
 import operator
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from numbers import Rational
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -199,3 +199,13 @@ def refuse_keyword(name: str, function: Callable[..., Any], label: str) -> NoRet
 
 def _refuse_keyword(name: str, label: str, known: list[str]) -> NoReturn:
     raise TypeError(f"{label} has no argument {name!r}; its arguments are {', '.join(known)}{nearest(name, known)}")
+
+
+def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
+    """Return one number > 0 per axis, given as that or as one for all axes. Raises ValueError."""
+    entries = entries_of(values)
+    entries = (values,) * ndim if entries is None else entries
+    if len(entries) != ndim:
+        hint = "; distances along an axis are an entry: spacing=[array, ...]" if name == "spacing" and len(entries) > 3 else ""
+        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes{hint}")
+    return [checked_number(name, entry, "finite and > 0", lambda number: number > 0) for entry in entries]

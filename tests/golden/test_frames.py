@@ -189,14 +189,15 @@ LAYERS = [
         "reaction.py",
         "fourth_order.py",
         "transfers.py",
+        "rescaled.py",
         "problem.py",
         "windows.py",
         "convolution.py",
     ),
     ("smoothers.py", "relaxation.py", "learned.py", "coarse.py", "helmholtz.py"),
     ("slots.py", "hierarchy.py"),
-    ("minimal_residuals.py", "iterations.py", "gradients.py", "solving.py", "profile.py"),
-    ("cycle.py", "galerkin.py", "fas.py", "nonlinear.py", "external.py", "preconditioned.py", "solve.py"),
+    ("minimal_residuals.py", "iterations.py", "gradients.py", "compatibility.py", "solving.py", "profile.py"),
+    ("cycle.py", "coarsening.py", "galerkin.py", "fas.py", "nonlinear.py", "external.py", "preconditioned.py", "solve.py"),
 ]
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 import unigrid
+from unigrid.stencil.coarsening import coarse_points, coarsened
 from unigrid.stencil.coupled import matrix_of
-from unigrid.stencil.galerkin import coarse_points, coarsened
 
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet")]
 

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MOST_STEPS, VISITS, MultigridCycle, Prolongation, Restriction, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords, shown
+from ..stencil.coarsening import coarse_points
 from ..stencil.cycle import StencilCycle
-from ..stencil.galerkin import GalerkinCycle, coarse_points
+from ..stencil.galerkin import GalerkinCycle
 from ..stencil.problem import Poisson
 from ..stencil.smoothers import SMOOTHERS, SWEEPS, RedBlack, Smoothing, sweeps_of
 from ..stencil.transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from ..messages import choose
-from ..stencil.galerkin import STRONG
+from ..messages import choose, per_axis
+from ..stencil.coarsening import STRONG
 from ..stencil.grid import Axis, Grid, Periodic
 from ..stencil.operator import StencilOperator
-from ..stencil.problem import per_axis
 from ..stencil.transfers import TransferRecipe
 from .symbols import Reals, center, checked_stencil, entries, is_low, symbol
 

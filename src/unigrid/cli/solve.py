@@ -154,11 +154,11 @@ def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | Ga
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
     if problem.order == 2:
         return options.cycle_of(problem, kind, smoother, arguments)
-    from ..stencil.preconditioned import FourthOrderCycle
+    from ..stencil.preconditioned import FourthOrderCycle, second_order_of
 
     if arguments.plot_hierarchy:
         raise UsageError("--plot-hierarchy draws the grids of order 2; leave it out, or --order")
-    return FourthOrderCycle(problem, options.cycle_of(problem.of_second_order(), kind, smoother, arguments))
+    return FourthOrderCycle(problem, options.cycle_of(second_order_of(problem), kind, smoother, arguments))
 
 
 def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:

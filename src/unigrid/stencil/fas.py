@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from ..cycle import NestedLevel, Operator, Prolongation, SlotLevel, Smoother, StateTransfer, Steps
 from . import kernels
+from .coarsening import CoupledTransfers, Transposed
 from .coupled import SymmetricOperator
-from .galerkin import Coarsest, CoupledLevel, CoupledTransfers, Transposed
+from .galerkin import Coarsest, CoupledLevel
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .problem import Poisson
 from .reaction import LocalReaction, NonfiniteReactionError, NonlinearOperator

@@ -8,34 +8,38 @@ Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 
 from __future__ import annotations
 
-import itertools
 import math
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any, NamedTuple, NoReturn, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import MOST_STEPS, VISITS, Descent, Level, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import MOST_STEPS, VISITS, Descent, Level, NestedLevel, SlotLevel, Smoother, Steps
 from ..iterate import Iteration
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
-from .coupled import CoupledOperator, SymmetricOperator, halves, matrix_of, shifted, symmetric_stencil
-from .grid import Axis, Dirichlet
+from .coarsening import (
+    CoupledTransfers,
+    Interpolation,
+    Transposed,
+    coarse_points,
+    coarsened,
+    guided,
+    needs_lines,
+    strong_axes,
+    without_rows,
+)
+from .coupled import CoupledOperator, SymmetricOperator, matrix_of, shifted
+from .grid import Axis
 from .helmholtz import check_direct, check_waves, is_unresolved
 from .hierarchy import Frozen
 from .iterations import SINGLE, Run
 from .kernels.cpu import coupled
-from .kernels.cpu.compiled import black_box as loops
-from .kernels.cpu.compiled import strengths
-from .kernels.cpu.compiled.arguments import Coarsening, CoupledTransfer, SymmetricStencil
+from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .kernels.cpu.fused_points import FusedPoints
-from .kernels.cpu.primitives import slab_count
-from .kernels.cpu.threads import over_slabs
-from .kernels.workspace import empty, zeros
 from .problem import Poisson
 from .relaxation import OMEGA, Lines, Points
 from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
@@ -49,52 +53,8 @@ COARSEST_UNKNOWNS = 1000
 # On stretched grids coarse levels lose more, as distances on them grow by larger factors: tanh 1 : 1000 on both axes, Neumann
 # cells, 511^2 and 1023^2, 19 and 31 iterations with the former bound, 6 and 10 with this one, and less time from 250^2 on.
 COARSEST_STRETCHED = 5000
-STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
-# Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
-WEAK_POINTS, WEAK = 1e-3, 10.0
 SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faster
 MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
-
-
-@final
-class CoupledTransfers:
-    """P and R = P^T between two levels, in either precision."""
-
-    def __init__(self, transfer: CoupledTransfer) -> None:
-        self._made = {np.dtype(np.float64): transfer}
-
-    def tables(self, dtype: np.dtype) -> CoupledTransfer:
-        """Return P in the precision of the arrays."""
-        if dtype not in self._made:
-            made = self._made[np.dtype(np.float64)]
-            self._made[dtype] = made._replace(weights=made.weights.astype(dtype))
-        return self._made[dtype]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Transposed(Restriction):
-    """The slot R: P^T."""
-
-    transfers: CoupledTransfers
-
-    def __call__(self, residual: Array) -> Array:
-        return coupled.restrict(residual, self.transfers.tables(residual.dtype))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Interpolation(Prolongation):
-    """The slot P: weights from the couplings."""
-
-    transfers: CoupledTransfers
-    shape: tuple[int, ...]
-
-    def __call__(self, correction: Array) -> Array:
-        return self.add_to(zeros(self.shape, correction.dtype), correction)
-
-    def add_to(self, u: Array, correction: Array) -> Array:
-        return coupled.add_interpolated(u, correction, self.transfers.tables(correction.dtype))
 
 
 @final
@@ -178,152 +138,6 @@ class CoupledLevel(SlotLevel, NestedLevel):
     def __repr__(self) -> str:
         shape = " x ".join(str(n) for n in self.shape if n > 1) or "1"
         return f"<CoupledLevel: {shape} unknowns, {type(getattr(self.smoother, 'step', self.smoother)).__name__}>"
-
-
-class Points1D(NamedTuple):
-    """The coarse points of one axis: their fine indices, and whether the axis is coarsened and periodic."""
-
-    positions: NDArray[np.int64]
-    n: int
-    coarsened: bool
-    periodic: bool
-
-
-def coarse_points(n: int, axis: Axis | None, coarsen: bool) -> Points1D:
-    """Return the coarse points of an axis of n points; `axis` is the finest grid's, for its sides."""
-    periodic = axis is not None and axis.periodic
-    if not coarsen:
-        return Points1D(np.arange(n), n, False, periodic)
-    ends = [False, False] if axis is None else [side is Dirichlet for side in (axis.low, axis.high)]
-    first = int(not periodic and (any(ends) if n % 2 else ends[0]) and n > 1)
-    return Points1D(np.arange(first, n, 2), n, True, periodic)
-
-
-def _transfer_tables(
-    axes: list[Points1D],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets of fine points from coarse ones, children, parents (see `CoupledTransfer`), and distances."""
-    longest, most = max(len(axis.positions) for axis in axes), max(axis.n for axis in axes)
-    children, parents = -np.ones((3, longest, 3), np.int64), -np.ones((3, most, 3), np.int64)
-    following = np.zeros((3, longest), np.int64)
-    for number, (positions, n, coarsened, periodic) in enumerate(axes):
-        count = len(positions)
-        is_coarse = np.zeros(n, bool)
-        is_coarse[positions] = True
-        for step in (-1, 0, 1):
-            there = positions + step
-            if periodic:
-                there %= n
-            inside = (there >= 0) & (there < n)
-            inside[inside] &= (~is_coarse[there[inside]] & coarsened) if step else True
-            children[number, :count, step + 1][inside] = there[inside]
-            parents[number, there[inside], step + 1] = np.flatnonzero(inside)
-        following[number, : count - 1] = np.diff(positions)
-        if periodic and count > 1:
-            following[number, count - 1] = positions[0] + n - positions[-1]
-    steps = [(-1, 0, 1) if axis.coarsened and axis.n > 1 else (0,) for axis in axes]
-    return np.array(list(itertools.product(*steps)), np.int64), children, parents, following
-
-
-def coarsened(stencil: SymmetricStencil, axes: list[Points1D]) -> tuple[CoupledTransfer, SymmetricStencil]:
-    """Return P, and the coarse operator P^T A P."""
-    made = _set_up(stencil, axes)
-    return made.transfer, symmetric_stencil(made.halves, made.couplings, made.excess)
-
-
-def guided(
-    guide: SymmetricStencil, stencil: SymmetricStencil, axes: list[Points1D]
-) -> tuple[CoupledTransfer, SymmetricStencil, SymmetricStencil]:
-    """Return P, which follows from the couplings of the guide, P^T A P, and the coarse guide."""
-    made = _set_up(guide, axes)
-    own = made._replace(couplings=np.empty_like(made.couplings), excess=np.empty_like(made.excess))
-    slabs = made.excess.shape[0 if stencil.excess.shape[0] > 1 else 1]
-    over_slabs(
-        lambda first, last: loops.couple_slabs(loops.workspace(), stencil, own, first, last), slabs, stencil.excess.size
-    )  # fmt: skip
-    coarse, coarse_guide = (symmetric_stencil(each.halves, each.couplings, each.excess) for each in (own, made))
-    return made.transfer, coarse, coarse_guide
-
-
-def _set_up(stencil: SymmetricStencil, axes: list[Points1D]) -> Coarsening:
-    """Return P, and the couplings and the excess of P^T A P."""
-    shape, coarse_shape = stencil.excess.shape, tuple(len(axis.positions) for axis in axes)
-    offsets, children, parents, following = _transfer_tables(axes)
-    transfer = CoupledTransfer(offsets, empty((len(offsets), *coarse_shape), np.float64), children, parents)
-    chunks = math.ceil(max(coarse_shape[2], shape[2] - coarse_shape[2]) / loops.CHUNK)
-    defects, marks = np.zeros(shape), np.zeros((*shape[:2], 2, chunks), np.bool_)
-    ndim = 3 - next((number for number, n in enumerate(shape) if n > 1), 2)
-    half = halves(ndim, full=True)
-    half = half[~np.any(half[:, np.array(coarse_shape) == 1], axis=1)]
-    couplings, excess = empty((len(half), *coarse_shape), np.float64), empty(coarse_shape, np.float64)
-    images = np.array([axis.n if axis.periodic and axis.n > 1 == len(axis.positions) else 0 for axis in axes], np.int64)
-    wanted = _wanted(half, transfer, following, bool(images.any()))
-    columns = _begun(transfer)
-    made = Coarsening(transfer, columns, defects, marks, half, couplings, excess, wanted, following, images)
-    for stage in range(4):
-        over_slabs(
-            lambda first, last, stage=stage: loops.set_up(loops.workspace(), stencil, made, stage, first, last),
-            _slabs(stencil), stencil.excess.size,
-        )  # fmt: skip
-    return made
-
-
-def _begun(transfer: CoupledTransfer) -> NDArray[np.int64]:
-    """Write the weights that depend on no coupling; return the number of each offset by its place in a block of 3^3."""
-    offsets, weights, children, _ = transfer
-    columns = np.full(loops.BLOCK, -1)
-    columns[offsets @ (9, 3, 1) + 13] = np.arange(len(offsets))
-    weights[columns[13]] = 1.0
-    for axis, m in enumerate(weights.shape[1:]):
-        for step, end in itertools.product((-1, 1), (0, m - 1)):
-            if children[axis, end, step + 1] < 0:  # no fine point there, for which a weight would be written
-                weights[(offsets[:, axis] == step, *(slice(None),) * axis, end)] = 0.0
-    return columns
-
-
-def _wanted(
-    half: NDArray[np.int64], transfer: CoupledTransfer, following: NDArray[np.int64], imaged: bool
-) -> NDArray[np.int64]:
-    """Return which entries of a patch the couplings to other coarse points, and the defects, take; see `Coarsening`."""
-    wanted = np.full((4, 5, 5, 5), int(imaged))
-    distances = [np.unique(each[each > 0]) for each in following]
-    for offset in half:
-        for at in itertools.product(*(step * each if step else (0,) for step, each in zip(offset, distances, strict=True))):
-            places = at + transfer.offsets
-            wanted[(slice(None), *(places[(np.abs(places) <= 2).all(axis=1)] + 2).T)] = 1
-    mixed = len(distances[2]) > 1 or not transfer.offsets[:, 2].any()  # neighbors along rows of a coarse point may be coarse
-    wanted[1, ..., :: 1 if mixed else 2] |= 2
-    wanted[2, ..., 0 if mixed else 1 :: 1 if mixed else 2] |= 2
-    wanted[3] |= 2
-    return wanted.reshape(4, -1)
-
-
-def without_rows(transfer: CoupledTransfer, void: NDArray[np.bool_]) -> CoupledTransfer:
-    """Return P without corrections where there is nothing."""
-    weights, box = transfer.weights.copy(), void.reshape((1,) * (3 - void.ndim) + void.shape)
-    for own, offset in zip(weights, transfer.offsets, strict=True):
-        fine = [children[:n, step + 1] for children, n, step in zip(transfer.children, own.shape, offset, strict=True)]
-        own[box[np.ix_(*fine)]] = 0.0  # an index of -1 stands for no point, whose weight is zero
-    return transfer._replace(weights=weights)
-
-
-def strong_axes(stencil: SymmetricStencil) -> list[bool]:
-    """Return which axes are to be coarsened: those that couple about as strongly as the strongest, in the mean."""
-    sums = stencil.shares[:3]
-    return [bool(total > STRONG * max(sums)) and n > 1 for total, n in zip(sums, stencil.excess.shape, strict=True)]
-
-
-def needs_lines(stencil: SymmetricStencil, strong: list[bool]) -> bool:
-    """Whether some coarsened axis couples much weaker than another one, at more than a few points."""
-    if stencil.shares[3] > 1.001 / WEAK:  # nowhere
-        return False
-    size = stencil.excess.size
-    parts = over_slabs(lambda first, last: strengths.weak_points(stencil, *strong, WEAK, first, last), _slabs(stencil), size)
-    return bool(sum(parts) > WEAK_POINTS * size)
-
-
-def _slabs(stencil: SymmetricStencil) -> int:
-    return slab_count(stencil.excess)
 
 
 def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.ma  # at once: NumPy loads it when first used, and does not survive being interrupted there
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import checked_number, choose, plain_number, shown
+from ..messages import checked_number, choose, entries_of, per_axis, plain_number, shown
 from ..reflection import Reflection, Sides
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # alone, so coarsening the weak ones would lose errors that nothing has smoothed (at spacings 1:2,
 # 100^2, a ratio of 2.1 raises the factor of V(2,2) from 0.08 to 0.23).
 SEMICOARSENING_RATIO = 1.5
+MOST_UNKNOWNS = 2**48
+SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 Array = NDArray[np.floating]
 CENTERINGS = ("vertex", "cell")
 
@@ -128,6 +130,33 @@ _HOW = (
     f"{', '.join(map(repr, NAMES))}, unigrid.Dirichlet(value), unigrid.Neumann(flux), unigrid.Robin(alpha, value) or "
     "unigrid.Periodic(), for all sides or one per axis, an axis' entry may be a (low, high) pair"
 )
+
+
+def checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the number of unknowns along each axis. Raises ValueError."""
+    entries = entries_of(shape)
+    entries = (shape,) if entries is None else entries
+    if not 1 <= len(entries) <= 3:
+        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {shown(entries)}")
+    numbers = [n for n in map(plain_number, entries) if type(n) is int and n >= 1]
+    if len(numbers) < len(entries):
+        raise ValueError(f"shape must hold integers >= 1, got {shown(entries)}")
+    if math.prod(numbers) > MOST_UNKNOWNS:
+        raise ValueError(f"a grid of shape {shown(entries)} has more unknowns than any memory holds; take a coarser one")
+    return tuple(numbers)
+
+
+def checked_lengths(
+    intervals: list[int], lengths: float | Sequence[float] | None, spacing: float | Sequence[float] | None
+) -> list[float]:
+    """Return the length of every axis, from lengths or spacing."""
+    if lengths is not None and spacing is not None:
+        raise ValueError(f"give lengths or spacing, not both; got lengths={shown(lengths)} and spacing={shown(spacing)}")
+    if lengths is not None:
+        return per_axis(lengths, len(intervals), "lengths")
+    if spacing is None:
+        spacing = 1.0 / intervals[0]
+    return [h * count for h, count in zip(per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
 
 
 def parse_boundary(boundary: Any, ndim: int) -> tuple[tuple[Condition, Condition], ...]:

@@ -10,11 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from ..solution import Solution
 from .cycle import StencilCycle
 from .hierarchy import Frozen
+from .operator import StencilOperator
 from .problem import Poisson
 from .solving import ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
 SHARED = ("name", "title", "shapes", "pre", "post", "smoother", "post_smoother", "work_units", "operator_complexity")
+
+
+def second_order_of(problem: Poisson) -> Poisson:
+    """Return the problem with the same constant coefficients and boundary values, discretized to second order."""
+    return Poisson.of_parts(problem.grid, StencilOperator(problem.grid, problem.reaction), problem.side_values)
 
 
 @final
@@ -31,7 +37,7 @@ class FourthOrderCycle(Frozen, ProblemCycle):
     cycled: StencilCycle
 
     def __init__(self, problem: Poisson, cycled: StencilCycle) -> None:
-        """`cycled`: of `problem.of_second_order()`."""
+        """`cycled`: of `second_order_of(problem)`."""
         vars(self).update(problem=problem, cycled=cycled, levels=cycled.levels, kind=cycled.kind)
 
     def __getattr__(self, name: str) -> Any:

@@ -11,17 +11,31 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
+from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords
 from . import kernels
 from .coefficients import checked_coefficient, constants_of, reaction_field
 from .components import FreeParts, free_parts
 from .coupled import CoupledOperator, faces_of
-from .grid import CENTERINGS, Axis, Grid, Neumann, Robin, kind_of, parse_boundary, real_array, side_values
+from .grid import (
+    CENTERINGS,
+    LARGEST_SPACING,
+    SMALLEST_SPACING,
+    Axis,
+    Grid,
+    Neumann,
+    Robin,
+    checked_lengths,
+    checked_shape,
+    kind_of,
+    parse_boundary,
+    real_array,
+    side_values,
+)
 from .masks import Domain
 from .operator import StencilOperator
 from .robin import exchange_of, refuse_stiff_sides
 from .sums import exact_sum
-from .transfers import lagrange
+from .transfers import interpolated_side
 from .waves import resolves
 
 if TYPE_CHECKING:
@@ -30,9 +44,7 @@ if TYPE_CHECKING:
     from .reaction import Nonlinear
 
 CANCELS = 1e-2  # a mean below this part of the root mean square is summed up anew, exactly
-MOST_UNKNOWNS = 2**48
 SideValues = tuple[tuple[NDArray[np.float64], ...], ...]  # per axis, low and high
-SMALLEST_SPACING, LARGEST_SPACING = 1e-70, 1e70  # between them 1/h^2, and its square in a norm, can be computed
 
 
 @final
@@ -114,7 +126,7 @@ class Poisson:
         fixed: Any = None,
         order: Literal[2, 4] = 2,
     ) -> None:
-        shape = _checked_shape(shape)
+        shape = checked_shape(shape)
         choose(centering, CENTERINGS, "centering")
         single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
         c = checked_number("reaction", reaction, "a finite number", math.isfinite) if single else None
@@ -137,7 +149,10 @@ class Poisson:
         exchange = exchange_of(conditions, shape) if has_robin else {}
         alike = self.domain is None and not exchange and not any(axis.distances for axis in self.box.axes)
         if c is not None and alike and (coefficient is None or constants is not None):
-            self.grid = self.box if constants is None else _rescaled(self.box, constants)
+            if constants is not None:
+                from .rescaled import rescaled
+
+                self.grid = rescaled(self.box, constants)
             self.operator = StencilOperator(self.grid, c)
         elif any(type(each).__name__ == "Nonlinear" for each in (reaction, coefficient)):
             from .reaction import operator_of  # imported here: few problems need it
@@ -159,7 +174,9 @@ class Poisson:
             for axis, pair in enumerate(conditions)
         )
         if self.grid is not self.box:
-            self.side_values = _rescaled_fluxes(self.side_values, self.box, self.grid)
+            from .rescaled import rescaled_fluxes
+
+            self.side_values = rescaled_fluxes(self.side_values, self.box, self.grid)
 
     @classmethod
     def homogeneous_on(cls, grid: Grid, reaction: float) -> Poisson:
@@ -208,10 +225,6 @@ class Poisson:
         varies = self.varies or np.ndim(field) > 0
         problem.operator = (self.coupled_operator if varies else self.operator).with_reaction(field)
         return problem
-
-    def of_second_order(self) -> Poisson:
-        """Return the problem with the same constant coefficients and boundary values, discretized to second order."""
-        return Poisson.of_parts(self.grid, StencilOperator(self.grid, self.reaction), self.side_values)
 
     @cached_property
     def coupled_operator(self) -> CoupledOperator:
@@ -463,57 +476,10 @@ class Poisson:
         if self.has_waves and not resolves(grid, self.reaction):
             return None
         values = tuple(
-            tuple(_interpolated(value, self.grid.without(axis), grid.without(axis)) for value in pair)
+            tuple(interpolated_side(value, self.grid.without(axis), grid.without(axis)) for value in pair)
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson.of_parts(grid, StencilOperator(grid, self.reaction), values)
-
-
-def _rescaled(box: Grid, constants: Sequence[float]) -> Grid:
-    """Return the grid on which -Laplace is -sum of a u'' over the axes: lengths in units of sqrt(a). Raises ValueError."""
-    axes = [replace(axis, h=axis.h / math.sqrt(a)) for axis, a in zip(box.axes, constants, strict=True)]
-    for number, (axis, a) in enumerate(zip(axes, constants, strict=True)):
-        if not SMALLEST_SPACING < axis.h < LARGEST_SPACING:
-            h = box.axes[number].h
-            raise ValueError(
-                f"coefficient / spacing^2 of axis {number} is {a:.3g} / {h:.3g}^2, too far from 1; choose other units"
-            )
-    return Grid(tuple(axes))
-
-
-def _rescaled_fluxes(values: SideValues, box: Grid, grid: Grid) -> SideValues:
-    """Return side values, fluxes a du/dn as those du/dn of the rescaled grid."""
-    return tuple(
-        tuple(
-            value * (own.h / axis.h) if side is Neumann else value
-            for value, side in zip(pair, (axis.low, axis.high), strict=True)
-        )
-        for pair, axis, own in zip(values, box.axes, grid.axes, strict=True)
-    )
-
-
-def _interpolated(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:
-    """Return the values of a side at the points of the coarse grid; a number stays a number."""
-    if values.ndim == 0:
-        return values
-    for number, (source, target) in enumerate(zip(fine, coarse, strict=True)):
-        moved = np.moveaxis(values, number, 0)
-        result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
-        values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
-    return values
-
-
-def _checked_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    entries = entries_of(shape)
-    entries = (shape,) if entries is None else entries
-    if not 1 <= len(entries) <= 3:
-        raise ValueError(f"a problem has 1, 2 or 3 axes, got shape {shown(entries)}")
-    numbers = [n for n in map(plain_number, entries) if type(n) is int and n >= 1]
-    if len(numbers) < len(entries):
-        raise ValueError(f"shape must hold integers >= 1, got {shown(entries)}")
-    if math.prod(numbers) > MOST_UNKNOWNS:
-        raise ValueError(f"a grid of shape {shown(entries)} has more unknowns than any memory holds; take a coarser one")
-    return tuple(numbers)
 
 
 def _axes(units: list[Axis], lengths: Any, spacing: Any) -> list[Axis]:
@@ -523,33 +489,10 @@ def _axes(units: list[Axis], lengths: Any, spacing: Any) -> list[Axis]:
 
         axes = axes_of(units, lengths, spacing)
     else:
-        box = _checked_lengths([unit.intervals for unit in units], lengths, spacing)
+        box = checked_lengths([unit.intervals for unit in units], lengths, spacing)
         axes = [replace(unit, h=length / unit.intervals) for unit, length in zip(units, box, strict=True)]
     for number, axis in enumerate(axes):
         for h in (axis.h, min(axis.distances, default=axis.h), max(axis.distances, default=axis.h)):
             if not SMALLEST_SPACING < h < LARGEST_SPACING:
                 raise ValueError(f"the spacing of axis {number} is {h:.3g}, too far from 1 for 1/h^2; choose other units")
     return axes
-
-
-def _checked_lengths(
-    intervals: list[int], lengths: float | Sequence[float] | None, spacing: float | Sequence[float] | None
-) -> list[float]:
-    """Return the length of every axis, from lengths or spacing."""
-    if lengths is not None and spacing is not None:
-        raise ValueError(f"give lengths or spacing, not both; got lengths={shown(lengths)} and spacing={shown(spacing)}")
-    if lengths is not None:
-        return per_axis(lengths, len(intervals), "lengths")
-    if spacing is None:
-        spacing = 1.0 / intervals[0]
-    return [h * count for h, count in zip(per_axis(spacing, len(intervals), "spacing"), intervals, strict=True)]
-
-
-def per_axis(values: float | Sequence[float], ndim: int, name: str) -> list[float]:
-    """Return one number > 0 per axis, given as that or as one for all axes. Raises ValueError."""
-    entries = entries_of(values)
-    entries = (values,) * ndim if entries is None else entries
-    if len(entries) != ndim:
-        hint = "; distances along an axis are an entry: spacing=[array, ...]" if name == "spacing" and len(entries) > 3 else ""
-        raise ValueError(f"{name} must be a number or one per axis, got {len(entries)} for {ndim} axes{hint}")
-    return [checked_number(name, entry, "finite and > 0", lambda number: number > 0) for entry in entries]

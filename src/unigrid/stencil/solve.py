@@ -160,9 +160,9 @@ def solve(
         _refuse_beside("a cycle brings its own slots", slots)
         prepared = on_problem(cycle, problem)
     elif problem.order == 4:
-        from .preconditioned import FourthOrderCycle
+        from .preconditioned import FourthOrderCycle, second_order_of
 
-        prepared = FourthOrderCycle(problem, StencilCycle(problem.of_second_order(), cycle=cycle, **slots))  # type: ignore[arg-type]
+        prepared = FourthOrderCycle(problem, StencilCycle(second_order_of(problem), cycle=cycle, **slots))  # type: ignore[arg-type]
     elif problem.varies:
         _refuse_beside(
             "coefficients that vary, and nonlinear reactions, bring their own slots",

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
-from ..iterate import DISCRETIZATION, EXCUSED, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
+from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
-from .components import FreeParts, allowance
+from .compatibility import RightHandSide, plus, with_constant, without_constant, without_means
 from .grid import finite_array, real_array
 from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
 from .kernels.cpu.threads import limited_to
@@ -30,10 +30,6 @@ Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
 # Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
 ROUND_OFF = 0.5
-# The mean of b that boundary fluxes may leave in a singular problem, as the discretization integrates them inexactly: this
-# part of the mean of what they add to |b|, over the intervals of an axis. Measured 2.9e-3 at n = 8 for smooth fluxes, falling
-# as h^2; of fluxes that jump it falls as h. A source alone has no such defect: its mean is zero but for rounding.
-FLUX_DEFECT = 0.25
 # Beside an eigenvalue u is so large that its rounding leaves a residual as large as b: of that at most this part is excused.
 EXCUSED_BESIDE_EIGENVALUES = 1e-6
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
@@ -258,7 +254,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     if problem.has_constant_apart and not problem.singular:  # once more: cycles leave means of up to 1e9 times the rest
         solution = replace(solution, u=problem.centered(solution.u))
     if right.has_constant:
-        solution = _with_constant(solution, problem, right, tolerance)
+        solution = with_constant(solution, problem, right, tolerance)
     if problem.domain is not None:
         solution = replace(solution, u=problem.filled(solution.u))
     failed = not solution.converged and solution.reason is not Reason.STOPPED
@@ -277,32 +273,6 @@ def _failure_note(cycle: ProblemCycle) -> str:
     return cycle.failure_note()
 
 
-def _with_constant(solution: Solution, problem: Poisson, right: RightHandSide, tolerance: Tolerance) -> Solution:
-    """Return the solution with its constant part, which was found apart.
-
-    Where the constant is so large that the sum keeps too few digits of the rest, it has not converged. The residual of the sum
-    is measured without the constant, which fulfils its equation.
-    """
-    u = _plus(solution.u, right.mean_of_u)
-    norm, whole_norm = problem.operator.residual_norm(right.b, _plus(u, -right.mean_of_u)), kernels.of(u).norm(right.whole)
-    solution = replace(solution, u=u)
-    excused = EXCUSED * whole_norm if tolerance.rtol is None or tolerance.one_pass else 0.0
-    reached = max(tolerance.target(whole_norm), solution.residuals[-1], excused)
-    if not solution.converged or norm <= reached:
-        return solution
-    message = (
-        f"stagnated: the mean of u, mean(f) / reaction, is {right.largest_mean:.1e}, and rounding it leaves a residual of "
-        f"{norm / whole_norm:.1e} ||b||. Take the mean out of f, or give reaction=0 for the solution of mean zero."
-    )
-    return replace(solution, converged=False, reason=Reason.STAGNATED, message=message)
-
-
-def _plus(u: Array, mean: float | Array) -> Array:
-    if isinstance(mean, np.ndarray):  # one per part of a domain
-        return u + mean
-    return u + u.dtype.type(mean) if mean else u
-
-
 def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array = 0.0) -> System:
     """Return A u = b as the driver needs it; what a callback receives has the constant part that was found apart."""
     return System(
@@ -311,7 +281,7 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array 
         partial(_round_off, problem, b.dtype, b_norm),
         # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
         _round_off_of(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
-        view=lambda u: _read_only(problem.filled(_plus(u, mean_of_u))),
+        view=lambda u: _read_only(problem.filled(plus(u, mean_of_u))),
         zero=lambda: np.zeros_like(b),
     )
 
@@ -403,38 +373,6 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
     )
 
 
-class RightHandSide(NamedTuple):
-    """A u = b as cycles take it.
-
-    b : boundary values folded in; where the constant part of u is found apart, without its mean
-    f : the source that b was made of; without that mean where full multigrid would lose the rest beside it
-    norm : of b
-    blocks : sums of b over blocks, for `solution_norm`, where they are needed
-    whole : b with its mean
-    mean_of_u : which was found apart, and is to be added to the solution of b: a number, 0 where there is none, or an array
-    note : for the user
-    """
-
-    b: Array
-    f: Array
-    norm: float
-    blocks: NDArray[np.float64]
-    whole: Array
-    mean_of_u: float | Array = 0.0
-    note: str = ""
-
-    @property
-    def has_constant(self) -> bool:
-        """Whether there is a mean of u to be added."""
-        return isinstance(self.mean_of_u, np.ndarray) or self.mean_of_u != 0.0
-
-    @property
-    def largest_mean(self) -> float:
-        """The mean of u; of several parts, the one farthest from zero."""
-        means = np.ravel(self.mean_of_u)
-        return float(means[np.abs(means).argmax()])
-
-
 def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
     """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
     with np.errstate(over="ignore"):  # of values on sides, which makes the norm infinite
@@ -454,66 +392,8 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
         raise ValueError(f"f, of size {size:.1e}, or u is too small for {b.dtype}; scale f up, and u down after it")
     right = RightHandSide(b, f, b_norm, blocks, b)
     if problem.parts is not None:
-        return _without_means(problem, problem.parts, right, compatibility)
-    return _without_constant(problem, right, compatibility) if problem.has_constant_apart else right
-
-
-def _without_constant(problem: Poisson, right: RightHandSide, compatibility: str) -> RightHandSide:
-    """Return the right-hand side without its mean, and the mean of u that belongs to it."""
-    b, f, eps = right.whole, right.f, float(np.finfo(right.whole.dtype).eps)
-    if problem.singular:
-        mean, mean_of_u = problem.mean(b), 0.0
-        if compatibility == "error":
-            _check_compatible(problem, f, b, mean)
-    else:
-        mean = problem.exact_mean(b)
-        mean_of_u = _mean_of_solution(problem, mean, b.dtype)
-    if abs(mean) <= eps * right.norm / math.sqrt(b.size):
-        return right._replace(mean_of_u=mean_of_u)  # as near to zero as rounding brings it
-    centered = b - b.dtype.type(mean)
-    norm = kernels.of(b).norm(centered)
-    if abs(mean) > norm / math.sqrt(b.size):  # of the rounding of a large mean, one that is not small beside the rest is left
-        centered = problem.centered(centered)
-        norm = kernels.of(b).norm(centered)
-    if not norm > 4.0 * eps * right.norm:  # a constant source leaves rounding alone, which is no source
-        centered, norm = np.zeros_like(b), 0.0
-    noticeable = problem.singular and abs(mean) > 10.0 * eps * float(np.abs(b).max())
-    note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
-    if problem.reaction <= math.sqrt(eps) * problem.operator.norm_bound:  # rounding of mean_of_u is as eps / c ||A|| to b
-        f = centered if f is b else f - f.dtype.type(mean)
-    return right._replace(b=centered, f=f, norm=norm, mean_of_u=mean_of_u, note=note)
-
-
-def _without_means(problem: Poisson, parts: FreeParts, right: RightHandSide, compatibility: str) -> RightHandSide:
-    """Return the right-hand side without its mean on each free component of a domain, and the means of u that belong to it."""
-    b, eps, means = right.whole, float(np.finfo(right.whole.dtype).eps), parts.means(right.whole)
-    mean_of_u: float | Array = 0.0
-    if not problem.singular:
-        _mean_of_solution(problem, float(means[np.abs(means).argmax()]), b.dtype)  # whether numbers hold it
-        mean_of_u = parts.spread(means / parts.reaction, b.dtype)
-    elif compatibility == "error":
-        defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
-        parts.refuse_incompatible(b, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
-    centered = parts.centered(parts.centered(b))  # once more, for the rounding of large means
-    norm = kernels.of(b).norm(centered)
-    if not norm > 4.0 * eps * right.norm:  # constant sources leave rounding alone, which is no source
-        centered, norm = np.zeros_like(b), 0.0
-    largest = float(np.abs(means).max())
-    noticeable = problem.singular and largest > 10.0 * eps * float(np.abs(b).max())
-    note = f"Means of up to {largest:.3g} were taken out of the right-hand side, component by component." if noticeable else ""
-    return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, note=note)
-
-
-def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
-    """Return mean(b) / c, which is the mean of u. Raises ValueError where that leaves the range of numbers."""
-    with np.errstate(over="ignore"):
-        mean_of_u = float(np.float64(mean) / problem.reaction)
-    if not abs(mean_of_u) <= float(np.finfo(dtype).max):
-        raise ValueError(
-            f"the mean of u is mean(f) / reaction = {mean:.3g} / {problem.reaction:.3g}, beyond the range of {dtype}; "
-            f"scale f, take its mean out, or give reaction=0"
-        )
-    return mean_of_u
+        return without_means(problem, problem.parts, right, compatibility)
+    return without_constant(problem, right, compatibility) if problem.has_constant_apart else right
 
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
@@ -524,34 +404,6 @@ def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None
 
 def _round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
     return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
-
-
-def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None:
-    """Raise ValueError where the mean of b is more than rounding, and what boundary fluxes may leave, explain."""
-    axes = problem.grid.axes
-    rounding = math.sqrt(float(np.finfo(b.dtype).eps))
-    allowed = rounding * problem.mean(np.abs(b))
-    if not problem.homogeneous:
-        allowed += FLUX_DEFECT / min(axis.intervals for axis in axes) * problem.mean(np.abs(b - f))
-    if problem.order == 4:  # whose b has the mean of f to a higher order than f has it itself
-        allowed += problem.mean(np.abs(problem.operator.averaged(f) - f))
-    if abs(mean) <= allowed:
-        return
-    stretched = any(axis.distances for axis in axes)
-    halved = not stretched and any(axis.centering == "vertex" and not axis.periodic for axis in axes)
-    plain = float(np.mean(b, dtype=np.float64))
-    how = f"its mean is {mean:.6g}"
-    if halved:
-        how += f", in which unknowns on a Neumann side count half (their plain mean is {plain:.6g})"
-    if stretched:
-        how += ", in which unknowns count by the volumes of their cells"
-    way_out = "compatibility='project' takes the mean out"
-    if halved and problem.homogeneous and abs(plain) <= rounding * float(np.abs(b).mean()):
-        way_out = f"with centering='cell', where all unknowns count alike, this f is compatible; {way_out}"
-    raise ValueError(
-        f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
-        f"included; {how}. {way_out}"
-    )
 
 
 def _read_only(u: Array) -> Array:

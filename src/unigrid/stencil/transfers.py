@@ -344,3 +344,14 @@ RESTRICTIONS: dict[str, type[TransferRecipe]] = {
     "cell-average": CellAverage,
 }
 PROLONGATIONS: dict[str, type[TransferRecipe]] = {"linear": Linear, "constant": Constant, "cubic": Cubic}
+
+
+def interpolated_side(values: NDArray[np.float64], fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> NDArray[np.float64]:
+    """Return the values of a side at the points of the coarse grid; a number stays a number."""
+    if values.ndim == 0:
+        return values
+    for number, (source, target) in enumerate(zip(fine, coarse, strict=True)):
+        moved = np.moveaxis(values, number, 0)
+        result = lagrange(source, target.positions) @ moved.reshape(moved.shape[0], -1)
+        values = np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, number)
+    return values
