@@ -356,7 +356,8 @@ class GalerkinCycle(Frozen, ProblemCycle):
         from .gradients import FlexibleGradients  # imported here: constant coefficients do without
 
         large = run.b.size >= SINGLE_FROM or precision == "mixed"
-        single = precision != "full" and large and self.problem.fits(SINGLE)
+        # On free components of a mask, cycles leave constants of any size, beside which the rest would be lost in rounding.
+        single = precision != "full" and large and self.problem.parts is None and self.problem.fits(SINGLE)
         start = self._nested if run.nested else None
         return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
 
