@@ -21,25 +21,25 @@ def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: Symmetr
     box, data, weight = as_box(u), as_box(f), u.dtype.type(omega)
     chosen = [color for color in range(colors) if colors == 2 or _occurs(color, box.shape)]
     for color in chosen:
-        _relax(loops.relax_color, (box, data, weight, color, colors, stencil), slab_count(box))
+        _relax(loops.relax_color, (box, data, weight, color, colors, stencil), slab_count(box), int(box.shape[0] == 1))
 
 
 def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil) -> None:
-    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first."""
+    """Relax all lines along an axis (of three) in place, every other one first."""
     box, data = as_box(u), as_box(f)
     colors = 2 if box.shape[0] == 1 else 4
     for color in range(colors):
-        slabs = slab_count(box) if axis == 2 else box.shape[0]
-        _relax(loops.relax_lines, (box, data, axis, color, colors, stencil), slabs)
+        slabs = slab_count(box) if axis == 2 else box.shape[1 - axis]
+        across = 1 - axis if axis < 2 else int(box.shape[0] == 1)
+        _relax(loops.relax_lines, (box, data, axis, color, colors, stencil), slabs, across)
 
 
-def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int) -> None:
-    """Run a relaxation over slabs, its last argument but those being the stencil; on one core where that has a seam."""
-    box, stencil = arguments[0], arguments[-1]
-    if stencil.seams[0 if box.shape[0] > 1 else 1]:
+def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int, across: int) -> None:
+    """Run a relaxation over slabs of the axis `across`; on one core where that has a seam. The last argument is the stencil."""
+    if arguments[-1].seams[across]:
         kernel(*arguments, 0, slabs)
     else:
-        over_slabs(lambda first, last: kernel(*arguments, first, last), slabs, box.size)
+        over_slabs(lambda first, last: kernel(*arguments, first, last), slabs, arguments[0].size)
 
 
 def _occurs(color: int, shape: tuple[int, ...]) -> bool:

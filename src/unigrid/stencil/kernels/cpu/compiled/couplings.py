@@ -112,10 +112,11 @@ def _relax_row(buffer, u, f, omega, start, stencil, i, j):
 
 @allocating
 def relax_lines(u, f, axis, color, colors, stencil, first, last):
-    """Relax whole lines along axis 2 or 1 in place: those of one color, by the parity of the other indices.
+    """Relax whole lines along an axis in place: those of one color, by the parity of the other indices.
 
-    Lines along axis 2 are those of the rows in slabs `first` to `last`; lines along axis 1 run through all rows of the planes
-    from `first` to `last`, and are eliminated side by side.
+    Lines along axis 2 are those of the rows in slabs `first` to `last`. Lines along axis 1 run through all rows of the planes
+    from `first` to `last` of axis 0, and lines along axis 0 through all rows of the planes of axis 1; those of a plane are
+    eliminated side by side.
     """
     n0, n1, n2 = u.shape
     if axis == 2:
@@ -126,13 +127,16 @@ def relax_lines(u, f, axis, color, colors, stencil, first, last):
                 if chosen and in_slabs(i, j, u.shape, first, last):
                     _relax_row_line(work, u, f, stencil, i, j)
     else:
-        work = np.empty((3, n1, n2), u.dtype)
-        seam = stencil.seams[2] and color % 2 == 0
-        for i in range(first, last):
-            if colors == 2 or (color >> 1) % 2 == i % 2:
-                _relax_column_lines(work, u, f, stencil, i, color % 2, n2 - 1 if seam else n2)
-                if seam:  # the last line has the first as a neighbor, which has changed
-                    _relax_column_lines(work, u, f, stencil, i, n2 - 1, n2)
+        work = np.empty((3, u.shape[axis], n2), u.dtype)
+        seam = 1 if stencil.seams[2] and color % 2 == 0 else 0
+        for plane in range(first, last):
+            if colors == 2 or (color >> 1) % 2 == plane % 2:
+                for part in range(1 + seam):  # at a seam the last line has the first as a neighbor, which has changed
+                    start, stop = (n2 - 1, n2) if part == 1 else (color % 2, n2 - seam)
+                    if axis == 1:
+                        _relax_column_lines(work, u, f, stencil, plane, start, stop)
+                    else:
+                        _relax_deep_lines(work, u, f, stencil, plane, start, stop)
 
 
 @kernel
@@ -186,15 +190,30 @@ def _relax_row_line(work, u, f, stencil, i, j):
 
 @kernel
 def _relax_column_lines(work, u, f, stencil, i, start, stop):
-    """Do the same along axis 1 for every other column of a plane, from `start` to `stop`, the recurrences side by side."""
-    n = u.shape[1]
+    """Do the same along axis 1 for every other column of plane i, from `start` to `stop`."""
+    for j in range(u.shape[1]):
+        _residual_row(work[0, j], f[i, j], u, stencil, i, j)
+    couplings = stencil.couplings[_half_along(stencil, 1), i]
+    _eliminate_side_by_side(work, u[i], couplings, stencil.diagonal[i], stencil.inverse[i], start, stop)
+
+
+@kernel
+def _relax_deep_lines(work, u, f, stencil, j, start, stop):
+    """Do the same along axis 0 for every other column of plane j of axis 1."""
+    for i in range(u.shape[0]):
+        _residual_row(work[0, i], f[i, j], u, stencil, i, j)
+    couplings = stencil.couplings[_half_along(stencil, 0), :, j]
+    _eliminate_side_by_side(work, u[:, j], couplings, stencil.diagonal[:, j], stencil.inverse[:, j], start, stop)
+
+
+@kernel
+def _eliminate_side_by_side(work, plane, couplings, diagonal, inverses, start, stop):
+    """Add T^-1 r, along the first axis of a plane, to every other column, the recurrences side by side; work[0] is r."""
+    n = plane.shape[0]
     r, upper, cyclic = work[0], work[1], work[2]
-    couplings, diagonal, plane = stencil.couplings[_half_along(stencil, 1), i], stencil.diagonal[i], u[i]
-    for j in range(n):
-        _residual_row(r[j], f[i, j], u, stencil, i, j)
     if n == 1:
         for k in range(start, stop, 2):
-            plane[0, k] += r[0, k] * stencil.inverse[i, 0, k]
+            plane[0, k] += r[0, k] * inverses[0, k]
         return
     periodic = n > 2
     for j in range(n):
