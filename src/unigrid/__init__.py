@@ -21,6 +21,7 @@ _HOMES = {
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic"],
     "stencil.operator": ["StencilOperator"],
     "stencil.problem": ["Poisson"],
+    "stencil.relaxation": ["Lines", "Points"],
     "stencil.cycle": ["StencilCycle"],
     "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack", "Smoothing"],
     "stencil.transfers": [
@@ -82,6 +83,8 @@ if TYPE_CHECKING:
     from .stencil.learned import LearnedSmoother as LearnedSmoother
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
+    from .stencil.relaxation import Lines as Lines
+    from .stencil.relaxation import Points as Points
     from .stencil.smoothers import Chebyshev as Chebyshev
     from .stencil.smoothers import GaussSeidel as GaussSeidel
     from .stencil.smoothers import Jacobi as Jacobi

@@ -179,7 +179,7 @@ LAYERS = [
     ("kernels",),
     ("operator.py", "coupled.py", "transfers.py", "problem.py", "convolution.py"),
     ("smoothers.py", "learned.py", "coarse.py"),
-    ("slots.py", "hierarchy.py"),
+    ("slots.py", "hierarchy.py", "relaxation.py"),
     ("iterations.py", "solving.py", "profile.py"),
     ("cycle.py", "galerkin.py", "external.py", "solve.py"),
 ]

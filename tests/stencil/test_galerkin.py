@@ -8,7 +8,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.stencil.coupled import matrix_of
-from unigrid.stencil.galerkin import levels_of
+from unigrid.stencil.galerkin import hierarchy_of
 
 
 def transfer_matrix(level, coarse_shape):
@@ -56,14 +56,14 @@ def test_a_periodic_axis_may_be_coarsened_to_one_point(axis, n, monkeypatch):
     wanted = [[*shape[:each], shape[each] + (each != axis), *shape[each + 1 :]] for each in range(3)]
     faces = tuple(ratio * np.exp(0.3 * rng.standard_normal(each)) for ratio, each in zip(ratios, wanted, strict=True))
     problem = unigrid.Poisson(tuple(shape), boundary=sides, centering="cell", coefficient=faces)
-    levels = levels_of(problem, "points", 2, None)
+    levels = hierarchy_of(problem, None)
     assert any(level.shape[axis] == 1 for level in levels[:-1])
     assert_galerkin(problem, rng)
 
 
 def assert_galerkin(problem, rng):
     """Compare every coarse operator, and R, with the matrices of P and A."""
-    levels = levels_of(problem, "points", 2, None)
+    levels = hierarchy_of(problem, None)
     for fine, coarse in itertools.pairwise(levels):
         P = transfer_matrix(fine, coarse.shape)
         A, wanted = matrix_of(fine.operator.stencil).toarray(), matrix_of(coarse.operator.stencil).toarray()
@@ -81,6 +81,6 @@ def test_constants_are_interpolated_exactly_away_from_dirichlet_sides(seed, monk
     problem = unigrid.Poisson(
         shape, boundary=["neumann", "periodic"][seed % 2], coefficient=np.exp(2 * rng.standard_normal(shape))
     )
-    for fine, coarse in itertools.pairwise(levels_of(problem, "points", 2, None)):
+    for fine, coarse in itertools.pairwise(hierarchy_of(problem, None)):
         assert np.allclose(fine.prolongation(np.ones(coarse.shape)), 1.0, rtol=1e-12)
         assert not coarse.operator.stencil.excess.any()

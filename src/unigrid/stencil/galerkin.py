@@ -11,16 +11,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from operator import mul
 from typing import Any, NamedTuple, NoReturn, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cycle import MOST_STEPS, VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
+from ..cycle import VISITS, Prolongation, Restriction, SlotLevel, Smoother, Steps
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, halves, matrix_of, symmetric_stencil
 from .grid import Axis, Dirichlet
-from .hierarchy import Frozen
+from .hierarchy import Frozen, checked_level
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled import black_box as loops
 from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
@@ -28,57 +29,23 @@ from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import zeros
 from .problem import Poisson
-from .smoothers import own_copy
+from .relaxation import OMEGA, Lines, Points, checked_smoother, checked_steps, level_slot, lines_of, words_of
+from .smoothers import sweeps_of
 from .solving import ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
-SMOOTHERS = ("auto", "points", "lines")
 # Bent channels with Neumann sides, 255^2, take 27 iterations where coarsening ends at 200 unknowns, 11 at 400, 8 to 11 at 1000.
 COARSEST_UNKNOWNS = 1000
+# Where a level was rough, coarsening ends before strong couplings of different objects merge: channels of period 16, 500^2,
+# periodic, 34 -> 7 iterations. A 2-D matrix of 16384 unknowns takes 60 ms to factorize and 2 ms to solve, of 65536 300 and 12.
+COARSEST_ROUGH = ((1 / 15, 16_384), (1 / 60, 65_536))  # parts of the unknowns, and at most so many
 STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least this part of the strongest one's
-# Lines are relaxed where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
-WEAK_POINTS, WEAK = 1e-3, 10.0
-OMEGA = {1: 1.0, 2: 1.15, 3: 1.2}  # of point relaxation, by dimension: quadrant 1e6 at 127^2 .068 -> .023 a cycle
-
-
-@final
-@dataclass(frozen=True)
-class Points(Smoother):
-    """Gauss-Seidel by colors, over-relaxed: two colors where points couple along axes alone, else 2^d."""
-
-    omega: float
-
-    def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, own_copy(b, u))
-
-    def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
-        stencil = operator.tables(u.dtype)
-        ndim = sum(n > 1 for n in u.shape)
-        colors = 2 if len(stencil.offsets) <= ndim else 8
-        coupled.relax_colors(u, b, self.omega, colors, stencil)
-        return u
-
-
-@final
-@dataclass(frozen=True)
-class Lines(Smoother):
-    """Zebra line relaxation, along one axis after the other: whole lines at once, every other one first."""
-
-    axes: tuple[int, ...]  # of three
-
-    @property
-    def cost(self) -> float:
-        """Sweeps per step."""
-        return float(len(self.axes))
-
-    def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
-        return self.overwrite(operator, b, own_copy(b, u))
-
-    def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
-        for axis in self.axes:
-            coupled.relax_lines(u, b, axis, operator.tables(u.dtype))
-        return u
+# A level is rough where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
+# In 3-D random coefficients do well with points: lognormal 1 and 2, 63^3, 6 and 12 iterations, with lines 6 and 13.
+WEAK_POINTS, WEAK = {1: 1e-3, 2: 1e-3, 3: 0.2}, 10.0
+KINDS = ("auto", *VISITS)
+SLACK = 1.3  # coarse grids of odd lengths have more than a quarter of the points
 
 
 @final
@@ -153,11 +120,17 @@ class CoupledLevel(SlotLevel):
 
     operator: SymmetricOperator
 
-    def __init__(self, operator: SymmetricOperator, smoother: Smoother, transfers: CoupledTransfers | None) -> None:
-        self.operator, self.smoother, self.post_smoother = operator, smoother, smoother
-        self.state_transfer = None
+    def __init__(self, operator: SymmetricOperator, transfers: CoupledTransfers | None, rough: bool, ndim: int) -> None:
+        self.operator, self.transfers, self.rough, self.ndim = operator, transfers, rough, ndim
+        self.smoother = self.post_smoother = self.state_transfer = None
         if transfers is not None:
             self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
+
+    def smoothed(self, smoother: Smoother | None, post_smoother: Smoother | None) -> CoupledLevel:
+        """Return this level with another smoothing."""
+        level = CoupledLevel(self.operator, self.transfers, self.rough, self.ndim)
+        level.smoother, level.post_smoother = smoother, post_smoother
+        return level
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -165,8 +138,20 @@ class CoupledLevel(SlotLevel):
         return self.operator.stencil.excess.shape
 
     def __repr__(self) -> str:
-        shape = " x ".join(str(n) for n in self.shape if n > 1) or "1"
-        return f"<CoupledLevel: {shape} unknowns, {type(getattr(self.smoother, 'step', self.smoother)).__name__}>"
+        return f"<CoupledLevel: {self.described(None)}>"
+
+    def described(self, finer: CoupledLevel | None) -> str:
+        """Return shape, stencil, the axes coarsened since the level above, and the smoothing, in words."""
+        shape = self.shape[3 - self.ndim :]
+        points = 2 * len(self.operator.stencil.offsets) + 1
+        parts = [f"{' x '.join(map(str, shape))} unknowns", f"{'stencil of ' if finer is None else ''}{points} points"]
+        if finer is not None:
+            names = [name for name, n, of in zip("xyz", shape, finer.shape[3 - self.ndim :], strict=False) if n < of]
+            parts.append(f"coarsened along {', '.join(names)}")
+        slots = [words_of(self.smoother, self.ndim)]
+        if self.transfers is not None and self.post_smoother != self.smoother:
+            slots.append(words_of(self.post_smoother, self.ndim))
+        return f"{', '.join(parts)}: {', then '.join(slots)}"
 
 
 class Points1D(NamedTuple):
@@ -256,43 +241,84 @@ def strong_axes(stencil: SymmetricStencil) -> list[bool]:
     return [total > STRONG * max(sums) and n > 1 for total, n in zip(sums, stencil.excess.shape, strict=True)]
 
 
-def needs_lines(stencil: SymmetricStencil, strong: list[bool]) -> bool:
+def is_rough(stencil: SymmetricStencil, strong: list[bool]) -> bool:
     """Whether some coarsened axis couples much weaker than another one, at more than a few points."""
-    size = stencil.excess.size
+    size, ndim = stencil.excess.size, sum(n > 1 for n in stencil.excess.shape)
     parts = over_slabs(lambda first, last: loops.weak_points(stencil, *strong, WEAK, first, last), _slabs(stencil), size)
-    return bool(sum(parts) > WEAK_POINTS * size)
+    return bool(sum(parts) > WEAK_POINTS[max(ndim, 1)] * size)
 
 
 def _slabs(stencil: SymmetricStencil) -> int:
     return slab_count(stencil.excess)
 
 
-def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:
-    """Return the levels for a problem, finest first."""
-    operator = problem.coupled_operator
-    fine, stencil = operator.symmetric, operator.stencil
-    levels: list[CoupledLevel] = []
-    sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
-    while stencil.excess.size > COARSEST_UNKNOWNS and (max_levels is None or len(levels) + 1 < max_levels):
+def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]:
+    """Return the levels for a problem, finest first, without smoothing; the coarsest is solved directly.
+
+    A level is called rough also where the next coarser one is, as the sources of that lie on it.
+    """
+    operator, ndim = problem.coupled_operator, problem.grid.ndim
+    stencil, sides = operator.stencil, [*[None] * (3 - ndim), *operator.grid.axes]
+    operators, transfers, rough = [operator.symmetric], list[CoupledTransfers](), list[bool]()
+    while stencil.excess.size > _most_coarsest(operator.grid.size, ndim, any(rough)):
         strong = strong_axes(stencil)
-        if not any(strong):
+        if not any(strong) or len(operators) == max_levels:
             break
-        by_lines = smoother == "lines" or (smoother == "auto" and needs_lines(stencil, strong))
+        rough.append(is_rough(stencil, strong))
         points = [
             _coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
         ]
-        transfer, coarse = coarsened(stencil, points)
-        levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
-        fine, stencil = SymmetricOperator(coarse), coarse
-    return [*levels, CoupledLevel(fine, Coarsest(stencil, problem.has_constant_apart), None)]
+        transfer, stencil = coarsened(stencil, points)
+        operators.append(SymmetricOperator(stencil))
+        transfers.append(CoupledTransfers(transfer))
+    levels = [
+        CoupledLevel(each, transfer, any(rough[: number + 2]), ndim)
+        for number, (each, transfer) in enumerate(zip(operators, transfers, strict=False))
+    ]
+    last = CoupledLevel(operators[-1], None, False, ndim)
+    return [*levels, last.smoothed(Coarsest(stencil, problem.has_constant_apart), None)]
 
 
-def _smoother(shape: tuple[int, ...], by_lines: bool, steps: int) -> Smoother:
-    axes = [axis for axis, n in enumerate(shape) if n > 1]
-    if by_lines and len(axes) > 1:
-        along = tuple(reversed([axis for axis in axes if axis > 0]))
-        return Steps(Lines(along), max(1, steps // 2))
-    return Steps(Points(OMEGA[max(len(axes), 1)]), steps)
+def _most_coarsest(size: int, ndim: int, rough: bool) -> float:
+    """Return how many unknowns are solved directly, of a problem with `size`."""
+    most = COARSEST_UNKNOWNS
+    return max(most, *(min(part * size, limit) for part, limit in COARSEST_ROUGH)) if rough and ndim == 2 else most
+
+
+def levels_of(
+    problem: Poisson, smoother: str | Smoother, steps: int | tuple[int, int], max_levels: int | None
+) -> list[CoupledLevel]:
+    """Return the levels for a problem, finest first."""
+    levels = hierarchy_of(problem, max_levels)
+    return [*(_smoothed(level, smoother, steps) for level in levels[:-1]), levels[-1]]
+
+
+def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
+    """Return a level with a smoother, by its name or itself; "auto" takes lines where it is rough, and half the steps."""
+    pair = (steps, steps) if isinstance(steps, int) else steps
+    if smoother == "auto" and level.rough:
+        pair = ((pair[0] + 1) // 2, (pair[1] + 1) // 2)
+    if smoother == "lines" or (smoother == "auto" and level.rough):
+        step: Smoother = lines_of(level.shape)
+    elif isinstance(smoother, str):
+        step = Points(OMEGA[max(sum(n > 1 for n in level.shape), 1)])
+    else:
+        step = smoother
+    before, after = (Steps(step, count) if count else None for count in pair)
+    return level.smoothed(before, after)
+
+
+def repeats_of(levels: list[CoupledLevel]) -> tuple[int, ...]:
+    """Return how often each level is visited by one visit of the finer one: where it is rough twice, else once.
+
+    Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.
+    """
+    finest, visits, repeats = math.prod(levels[0].shape), 1, [1]
+    for number, level in enumerate(levels[1:], start=1):
+        affordable = 2 * visits * math.prod(level.shape) <= SLACK * finest / 2**number
+        repeats.append(2 if affordable and level.rough else 1)
+        visits *= repeats[-1]
+    return tuple(repeats)
 
 
 @final
@@ -305,20 +331,34 @@ class GalerkinCycle(Frozen, ProblemCycle):
     Parameters
     ----------
     problem : Poisson
-    cycle : "V", "W" or "F"
-    smoother : "auto", "points" or "lines"
-        Colored Gauss-Seidel, or zebra line relaxation along each axis in turn; "auto" takes lines on levels where the strong
-        axis changes from place to place.
-    steps : int
-        Point sweeps before and after the coarse-grid correction; half as many of lines.
+    cycle : "auto", "V", "W" or "F"
+        "auto" visits a level twice where it is rough, and all axes were coarsened; else once.
+    smoother : "auto", "points", "lines", unigrid.Points(omega), unigrid.Lines(axes), unigrid.RedBlack(omega), or your own
+        Gauss-Seidel by colors, or zebra line relaxation along each axis in turn. "auto" takes lines where a level is rough:
+        where, there or on the next coarser level, one coarsened axis couples ten times weaker than another one at more than a
+        thousandth of the points (3-D: a fifth), and on all levels below. Your own is an object of a subclass of `Smoother`: its
+        `operator`, with `residual(b, u)` and `diagonal()`, is A times the volumes of the cells, which is symmetric.
+    steps : int or (int, int), optional
+        Steps of the smoother before and after the coarse-grid correction: by default two, of lines one. "auto" makes half as
+        many of lines as of points.
     max_levels : int, optional
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is none of these.
 
     Examples
     --------
     >>> import numpy as np, unigrid
-    >>> problem = unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + 999 * (x > 0.5))
-    >>> unigrid.GalerkinCycle(problem).solve(np.ones((63, 63))).converged
+    >>> problem = unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + 999 * (x > y))
+    >>> cycle = unigrid.GalerkinCycle(problem)
+    >>> cycle.solve(np.ones((63, 63))).converged
     True
+    >>> cycle
+    <GalerkinCycle: V(2,2), black box multigrid, smoothing by points
+      63 x 63 unknowns, stencil of 5 points: 2 x points, omega 1.15
+      31 x 31 unknowns, 9 points, coarsened along x, y: direct solve>
 
     Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
     """
@@ -327,27 +367,93 @@ class GalerkinCycle(Frozen, ProblemCycle):
     accelerated = True
     problem: Poisson
     levels: tuple[CoupledLevel, ...]
-    smoother: str
-    steps: int
+    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
+    smoother: str | Smoother
+    pre: int
+    post: int
+    max_levels: int | None
 
     @reject_unknown_keywords
     def __init__(
-        self, problem: Poisson, *, cycle: str = "V", smoother: str = "auto", steps: int = 2, max_levels: int | None = None
+        self,
+        problem: Poisson,
+        *,
+        cycle: str = "auto",
+        smoother: str | Smoother = "auto",
+        steps: int | tuple[int, int] | None = None,
+        max_levels: int | None = None,
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
-        choose(smoother, SMOOTHERS, "smoother")
-        steps = checked_count("steps", steps, most=MOST_STEPS)
+        chosen = checked_smoother(smoother, problem.grid.ndim)
+        pair = checked_steps(steps, 1 if chosen == "lines" or isinstance(chosen, Lines) else 2)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
-        levels = tuple(levels_of(problem, smoother, steps, max_levels))
+        choose(cycle, KINDS, "cycle")
+        levels = levels_of(problem, chosen, pair, max_levels)
         vars(self).update(
-            problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps,
+            problem=problem, kind=cycle, levels=tuple(levels), repeats=repeats_of(levels), smoother=chosen, pre=pair[0],
+            post=pair[1], max_levels=max_levels,
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        lines = "\n".join(f"  {level!r}" for level in self.levels)
-        return f"<GalerkinCycle: {self.kind}-cycle, smoother {self.smoother!r}\n{lines}>"
+        rows = []
+        for number, level in enumerate(self.levels):
+            twice = ", visited twice" if number and self.kind == "auto" and self.repeats[number] == 2 else ""
+            rows.append(f"  {level.described(self.levels[number - 1] if number else None)}{twice}")
+        return "\n".join([f"<GalerkinCycle: {self.title}", *rows]) + ">"
+
+    def replaced(self, *, level: int | None = None, **slots: Any) -> GalerkinCycle:
+        """Return a cycle with another smoothing, on one level or on all.
+
+        Parameters
+        ----------
+        level : int, optional
+            Which level; negative numbers count from the coarsest. None: all of them.
+        **slots
+            Of one level: `smoother` and `post_smoother`. A smoother is one step; `Steps(smoother, 2)` is two, None is none.
+            Of all levels: the keywords of `GalerkinCycle`.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For slots or levels that there are not.
+
+        Examples
+        --------
+        >>> import unigrid
+        >>> cycle = unigrid.GalerkinCycle(unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + x))
+        >>> other = cycle.replaced(level=0, post_smoother=unigrid.Lines((0,)))
+        >>> print(str(other).splitlines()[1])
+          63 x 63 unknowns, stencil of 5 points: 2 x points, omega 1.15, then 1 x zebra lines along x
+        """
+        if level is None:
+            kept = {
+                "cycle": self.kind, "smoother": self.smoother, "steps": (self.pre, self.post), "max_levels": self.max_levels,
+            }  # fmt: skip
+            if "smoother" in slots:
+                del kept["steps"]
+            return GalerkinCycle(self.problem, **{**kept, **slots})
+        for name in slots:
+            choose(name, ("smoother", "post_smoother"), "slot of a level")
+        levels = list(self.levels)
+        at = checked_level(level, len(levels))
+        old, coarsest = levels[at], at % len(levels) == len(levels) - 1
+        prepared = {name: level_slot(given, old.ndim, coarsest) for name, given in slots.items()}
+        levels[at] = old.smoothed(**{"smoother": old.smoother, "post_smoother": old.post_smoother, **prepared})
+        other = object.__new__(GalerkinCycle)
+        vars(other).update(vars(self), levels=tuple(levels))
+        return other
+
+    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
+        if kind != "auto":
+            return super().visit(b, u, kind, at)
+        improved: Any = u
+        for _ in range(self.repeats[at]):
+            improved = self.cycle(b, improved, kind, at)
+        return improved  # type: ignore[no-any-return]
+
+    def visits(self) -> list[int]:
+        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -356,35 +462,33 @@ class GalerkinCycle(Frozen, ProblemCycle):
         return tuple(level.shape[3 - ndim :] for level in self.levels)
 
     @property
-    def pre(self) -> int:
-        """Steps before the correction."""
-        return self.steps
-
-    @property
-    def post(self) -> int:
-        """Steps after the correction: as many."""
-        return self.steps
-
-    @property
-    def post_smoother(self) -> str:
-        """The smoother after the correction: the same."""
+    def post_smoother(self) -> str | Smoother:
+        """The smoother after the correction: the same, but for levels where it was replaced."""
         return self.smoother
 
     @property
     def name(self) -> str:
-        """The kind of cycle, and its steps: V(2,2), for example."""
-        return f"{self.kind}({self.steps},{self.steps})"
+        """The kind of cycle, and its steps on the finest level: V(2,2), for example."""
+        kind = self.kind if self.kind != "auto" else "W" if 2 in self.repeats else "V"
+        finest = self.levels[0]
+        slots = (finest.smoother, finest.post_smoother)
+        before, after = (sweeps_of(slot) for slot in slots) if len(self.levels) > 1 else (self.pre, self.post)
+        return f"{kind}({before},{after})"
 
     @property
     def title(self) -> str:
         """The kind of cycle and its smoothing, in words."""
-        kinds = {type(level.smoother.step).__name__.lower() for level in self.levels[:-1] if isinstance(level.smoother, Steps)}
-        return f"{self.name}, black box multigrid, smoothing by {' and '.join(sorted(kinds)) or 'a direct solve'}"
+        slots = [slot for level in self.levels[:-1] for slot in (level.smoother, level.post_smoother)]
+        kinds = {type(slot.step).__name__.lower() for slot in slots if isinstance(slot, Steps)}
+        named = {"ongrid": "a smoother of your own"}
+        words = " and ".join(sorted(named.get(kind, kind) for kind in kinds)) or "a direct solve"
+        return f"{self.name}, black box multigrid, smoothing by {words}"
 
     @property
     def work_units(self) -> float:
         """Cost of one cycle in smoothing sweeps of the finest level, as of `StencilCycle`."""
-        costs = [2.0 * level.smoother.cost for level in self.levels[:-1] if level.smoother is not None] + [1.0]
+        slots = [(level.smoother, level.post_smoother) for level in self.levels[:-1]]
+        costs = [float(sum(slot.cost for slot in pair if slot is not None)) for pair in slots] + [1.0]
         sizes = [math.prod(shape) for shape in self.shapes]
         return sum(v * c * n for v, c, n in zip(self.visits(), costs, sizes, strict=True)) / sizes[0]
 
