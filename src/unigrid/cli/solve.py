@@ -69,9 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outside", metavar="u", help="u where it is given by --mask: a number (default 0), or a file")
     group = parser.add_argument_group("cycle")
     group.add_argument(
-        "--cycle", default="auto", metavar="KIND",
-        help="auto (default: V, or W where a varies much), V, W or F; or the run, or the checkpoint, of a trained solver",
-    )  # fmt: skip
+        "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
+    )
     group.add_argument(
         "--smoother", default="tuned", metavar="NAME",
         help="tuned (default), red-black, jacobi, gauss-seidel, chebyshev; where a or c varies, auto (default), points, lines",
@@ -147,7 +146,7 @@ def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | Ga
         return _galerkin_cycle(arguments, problem)
     with user_errors():
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
-    return options.cycle_of(problem, "V" if kind == "auto" else kind, smoother, arguments)
+    return options.cycle_of(problem, kind, smoother, arguments)
 
 
 def _galerkin_cycle(arguments: argparse.Namespace, problem: Poisson) -> GalerkinCycle:
@@ -160,7 +159,8 @@ def _galerkin_cycle(arguments: argparse.Namespace, problem: Poisson) -> Galerkin
         raise UsageError("--plot-hierarchy draws the grids of constant coefficients; leave it out")
     with user_errors():
         smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
-        return GalerkinCycle(problem, cycle="auto" if arguments.cycle == "auto" else arguments.cycle.upper(), smoother=smoother)
+        kind = arguments.cycle.upper()
+        return GalerkinCycle(problem, cycle="auto" if kind == "V" else kind, smoother=smoother)
 
 
 def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle:

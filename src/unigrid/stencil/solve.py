@@ -45,7 +45,7 @@ def solve(
     mask: ArrayLike | None = None,
     outside: ArrayLike = 0.0,
     channels: Literal["last"] | None = None,
-    cycle: str | MultigridCycle = "auto",
+    cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
     smoother: str | Smoother | None = None,
     pre: int | None = None,
@@ -74,8 +74,8 @@ def solve(
         solution: the error is that of the discretization and at most 15 % more (measured, float64, default smoothing).
     maxiter : int
         Most iterations; a full-multigrid start is the first.
-    cycle : "auto", "V", "W", "F" or a MultigridCycle
-        "auto" is V; where coefficients vary much, levels are visited twice (see `GalerkinCycle`).
+    cycle : "V", "W", "F" or a MultigridCycle
+        Where coefficients vary, the default is `GalerkinCycle`'s: levels are visited twice where they need it.
         A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
         `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
         `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
@@ -136,14 +136,13 @@ def solve(
         "prolongation": prolongation,
     }  # fmt: skip
     if not isinstance(cycle, (str, MultigridCycle)):
-        raise TypeError(f"cycle must be 'auto', 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
+        raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
     if isinstance(cycle, (StencilCycle, GalerkinCycle)):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
     given, f = f, real_array(f, "f")
     problem = Poisson(_solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
     prepared: ProblemCycle
-    kind = "V" if cycle == "auto" else cycle
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
         prepared = on_problem(cycle, problem)
@@ -151,12 +150,14 @@ def solve(
         _refuse_beside(
             "coefficients that vary bring their own slots", {name: slots[name] for name in slots if name != "smoother"}
         )
-        prepared = GalerkinCycle(problem, cycle=cycle, smoother="auto" if smoother is None else smoother)  # type: ignore[arg-type]
+        prepared = GalerkinCycle(
+            problem, cycle="auto" if cycle == "V" else cycle, smoother="auto" if smoother is None else smoother
+        )
     elif all(isinstance(slot, VALUES) for slot in slots.values()):
-        prepared = _kept_hierarchy(problem.grid, problem.reaction, kind, **slots)
+        prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
         prepared = prepared if problem.homogeneous else prepared.rebound(problem)
     else:  # an object of the user's own may change, and may hold arrays
-        prepared = StencilCycle(problem, cycle=kind, **slots)  # type: ignore[arg-type]
+        prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
     return run(prepared, f, chosen)
 
 
