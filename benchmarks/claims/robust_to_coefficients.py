@@ -212,7 +212,7 @@ def verdicts(rows: dict[str, list[Row]]) -> list[Verdict]:
             found.append(at_most(f"{name}: growth over a doubling of n", max(growth), GROWTH_OF.get(name, GROWTH)))
     for what, chosen in (
         ("anisotropy", lambda row: row.get("jump") == "none"),
-        ("jump times anisotropy", lambda row: row.get("jump") == "quarters"),
+        ("anisotropy times jumps", lambda row: row.get("jump") == "quarters"),
         ("stretched cells and ratios of lengths", lambda row: "jump" not in row),
     ):
         part = [row for row in rows["anisotropy"] if chosen(row)]

@@ -44,6 +44,9 @@ STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least t
 # A level is rough where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 # In 3-D random coefficients do well with points: lognormal 1 and 2, 63^3, 6 and 12 iterations, with lines 6 and 13.
 WEAK_POINTS, WEAK = {1: 1e-3, 2: 1e-3, 3: 0.2}, 10.0
+# Where regions meet at corners, V-cycles slow down, the more the more levels are above: squares of 8 x 8 cells, 127^2 and 255^2,
+# 8 and 12 iterations. Two visits of levels from the third on cost a tenth: 8 and 9. They are made where the diagonal jumps so.
+JUMP, CHEAP = 100.0, 1 / 12  # and levels with at most this part of the unknowns
 KINDS = ("auto", *VISITS)
 SLACK = 1.3  # coarse grids of odd lengths have more than a quarter of the points
 
@@ -125,6 +128,12 @@ class CoupledLevel(SlotLevel):
         self.smoother = self.post_smoother = self.state_transfer = None
         if transfers is not None:
             self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the couplings of some points are much stronger than those of others."""
+        diagonal = self.operator.stencil.diagonal
+        return bool(diagonal.max() > JUMP * diagonal.min(where=diagonal > 0.0, initial=np.inf))
 
     def smoothed(self, smoother: Smoother | None, post_smoother: Smoother | None) -> CoupledLevel:
         """Return this level with another smoothing."""
@@ -309,16 +318,17 @@ def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[
 
 
 def repeats_of(levels: list[CoupledLevel]) -> tuple[int, ...]:
-    """Return how often each level is visited by one visit of the finer one: where it is rough twice, else once.
+    """Return how often each level is visited by one visit of the finer one: twice where it is rough or small and jumps, or once.
 
     Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.
     """
     finest, visits, repeats = math.prod(levels[0].shape), 1, [1]
-    for number, level in enumerate(levels[1:], start=1):
-        affordable = 2 * visits * math.prod(level.shape) <= SLACK * finest / 2**number
-        repeats.append(2 if affordable and level.rough else 1)
+    for number, level in enumerate(levels[1:-1], start=1):
+        size = math.prod(level.shape)
+        affordable = 2 * visits * size <= SLACK * finest / 2**number
+        repeats.append(2 if affordable and (level.rough or (size <= CHEAP * finest and level.jumps)) else 1)
         visits *= repeats[-1]
-    return tuple(repeats)
+    return (*repeats, 1)[: len(levels)]
 
 
 @final
@@ -332,7 +342,8 @@ class GalerkinCycle(Frozen, ProblemCycle):
     ----------
     problem : Poisson
     cycle : "auto", "V", "W" or "F"
-        "auto" visits a level twice where it is rough, and all axes were coarsened; else once.
+        "auto" visits a level twice where it is rough, or small and couplings differ a hundredfold, as long as all axes are
+        coarsened; else once.
     smoother : "auto", "points", "lines", unigrid.Points(omega), unigrid.Lines(axes), unigrid.RedBlack(omega), or your own
         Gauss-Seidel by colors, or zebra line relaxation along each axis in turn. "auto" takes lines where a level is rough:
         where, there or on the next coarser level, one coarsened axis couples ten times weaker than another one at more than a
