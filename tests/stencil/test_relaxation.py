@@ -241,6 +241,12 @@ def test_bad_slots_of_one_level():
         unigrid.Points(0.0)
 
 
+@pytest.mark.parametrize("smoother", [unigrid.Points(1.0), unigrid.Lines((0,))])
+def test_constant_coefficients_have_other_smoothers(smoother):
+    with pytest.raises(TypeError, match=r"smooth in a unigrid\.GalerkinCycle"):
+        unigrid.solve(SOURCE, smoother=smoother)
+
+
 def test_solve_takes_them_too():
     a = np.ones((63, 63))
     a[20:40] = 1e3

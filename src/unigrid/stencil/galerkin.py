@@ -44,8 +44,8 @@ STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least t
 # A level is rough where, at more than this part of the points, a coarsened axis couples so many times weaker than another one.
 # In 3-D random coefficients do well with points: lognormal 1 and 2, 63^3, 6 and 12 iterations, with lines 6 and 13.
 WEAK_POINTS, WEAK = {1: 1e-3, 2: 1e-3, 3: 0.2}, 10.0
-# Where regions meet at corners, V-cycles slow down, the more the more levels are above: squares of 8 x 8 cells, 127^2 and 255^2,
-# 8 and 12 iterations. Two visits of levels from the third on cost a tenth: 8 and 9. They are made where the diagonal jumps so.
+# Corners where regions meet slow V-cycles down, the more the more levels there are: squares of 8 x 8 cells, 127^2 and 255^2,
+# 8 and 12 iterations. Two visits of the levels from the third on cost a tenth: 8 and 9. Made where a diagonal jumps.
 JUMP, CHEAP = 100.0, 1 / 12  # and levels with at most this part of the unknowns
 KINDS = ("auto", *VISITS)
 SLACK = 1.3  # coarse grids of odd lengths have more than a quarter of the points
@@ -318,7 +318,7 @@ def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[
 
 
 def repeats_of(levels: list[CoupledLevel]) -> tuple[int, ...]:
-    """Return how often each level is visited by one visit of the finer one: twice where it is rough or small and jumps, or once.
+    """Return how often each level is visited by one visit of the finer one: twice where it is rough, or small and jumps.
 
     Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.
     """

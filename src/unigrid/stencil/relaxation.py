@@ -15,6 +15,7 @@ from ..cycle import MOST_STEPS, Operator, Smoother, Steps
 from ..messages import checked_count, checked_number, choose, entries_of, plain_number, shown
 from .coupled import SymmetricOperator
 from .kernels.cpu import coupled
+from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .slots import OWN_SMOOTHERS, FittedSmoother
 from .smoothers import RedBlack, own_copy
 
@@ -37,7 +38,7 @@ class Points(Smoother):
         return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
-        stencil = operator.tables(u.dtype)
+        stencil = _tables(operator, u.dtype)
         ndim = sum(n > 1 for n in u.shape)
         colors = 2 if len(stencil.offsets) <= ndim else 8
         coupled.relax_colors(u, b, self.omega, colors, stencil)
@@ -76,8 +77,17 @@ class Lines(Smoother):
 
     def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
         for axis in self.from_the_last(u.ndim).axes:
-            coupled.relax_lines(u, b, axis + 3, operator.tables(u.dtype))
+            coupled.relax_lines(u, b, axis + 3, _tables(operator, u.dtype))
         return u
+
+
+def _tables(operator: Any, dtype: np.dtype) -> SymmetricStencil:
+    """Return the stencil of a level of black box multigrid. Raises TypeError for other operators."""
+    if not isinstance(operator, SymmetricOperator):
+        raise TypeError(
+            "unigrid.Points and unigrid.Lines smooth in a unigrid.GalerkinCycle; a unigrid.StencilCycle takes unigrid.RedBlack"
+        )
+    return operator.tables(dtype)
 
 
 @final
