@@ -7,7 +7,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.analysis import FourierAnalysis
-from unigrid.stencil import galerkin
+from unigrid.stencil import galerkin_levels as galerkin
 from unigrid.stencil.relaxation import Lines, Points
 
 Poisson, GalerkinCycle = unigrid.Poisson, unigrid.GalerkinCycle

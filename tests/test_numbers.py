@@ -37,7 +37,7 @@ EXEMPT = {
     "steps of the algorithm, which pass numbers to each other": (
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
-        "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(",
+        "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "GalerkinCycle.visit(", "Lines.from_the_last(",
     ),
     "made with a Grid or modules, which checked their numbers": (
         "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
@@ -149,7 +149,10 @@ ARGUMENTS = {
     "StencilCycle(pre)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, pre=v).pre),
     "StencilCycle(post)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, post=v).post),
     "StencilCycle(max_levels)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, max_levels=v).configuration.max_levels),
-    "GalerkinCycle(steps)": (COUNT, lambda v: unigrid.GalerkinCycle(PROBLEM, steps=v).steps),
+    "GalerkinCycle(steps)": (COUNT, lambda v: [unigrid.GalerkinCycle(PROBLEM, steps=each).pre for each in (v, (v, 1))]),
+    "GalerkinCycle.replaced(level)": (0, lambda v: repr(unigrid.GalerkinCycle(PROBLEM).replaced(level=v, smoother=None))),
+    "Points(omega)": (REAL, unigrid.Points),
+    "Lines(axes)": (1, lambda v: unigrid.Lines((v, 0))),
     "GalerkinCycle(max_levels)": (COUNT, lambda v: len(unigrid.GalerkinCycle(unigrid.Poisson((99, 99)), max_levels=v).levels)),
     **{
         f"{name}({argument})": (value, lambda v, name=name, a=argument: getattr(unigrid, name)(NONLINEAR, **{a: v}).shapes)

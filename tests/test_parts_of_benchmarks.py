@@ -255,3 +255,78 @@ def test_what_holds_of_a_network(changed, verdict):
         for slot, level in places
     ]
     assert module.holds({"filters": rows}) is verdict
+
+
+# Robustness to coefficients
+
+
+def test_coefficients_of_the_problems():
+    from coefficients import cells, on_sides, stretched, turned
+
+    m = 32
+    quadrant, inclusion, shifted = (cells(name, m) for name in ("quadrant", "inclusion", "shifted"))
+    assert (quadrant[3, 3], quadrant[3, 20], quadrant[20, 3], quadrant[20, 20]) == (1, 1e6, 1e6, 1)
+    assert (inclusion == 1e6).sum() == 16**2
+    assert (shifted == 1e6).sum() == (3 * m // 4 - 1 - m // 4 - 1) ** 2
+    assert (cells("channels", m) == 1e6).mean() == pytest.approx(1 / 8)
+    assert (cells("checker8", m, 1e3)[::8, ::8] == [[1, 1e3, 1, 1e3], [1e3, 1, 1e3, 1]] * 2).all()
+    assert cells("inclusion", 12, ndim=3).shape == (12, 12, 12)
+    for sides in ("Dirichlet, vertex", "Neumann, vertex", "periodic, vertex", "mixed, vertex"):
+        given = on_sides(lambda cells_per_axis: np.full((cells_per_axis,) * 2, 7.0), sides, 9)
+        problem = unigrid.Poisson((9, 9), **given)
+        constant = unigrid.Poisson((9, 9), boundary=given["boundary"], reaction=0.0)
+        assert abs(problem.matrix() - 7.0 * constant.matrix()).max() < 1e-9
+    ratio = turned("quarters", 1e3, "quarters", "cell", "dirichlet", 8)["coefficient"]
+    assert (ratio[0][1, 1], ratio[1][1, 1]) == (1.0, 1e3)
+    assert (ratio[0][1, 6], ratio[1][1, 6]) == (1e6, 1e3)
+    widths = np.array([1.0, 2.0, 4.0]) / 7
+    first = stretched(4.0, 1, 3)["coefficient"][0]
+    middle = 1 + 0.5 * np.sin(6 * widths[0]) * np.cos(2.5)
+    assert first[1, 1] == pytest.approx(middle * (1 / 3) / ((widths[0] + widths[1]) / 2))
+
+
+def counts_row(name: str, n: int, iterations: int, sides: str = "Dirichlet, cell", bar: int = 9) -> Record:
+    return {"problem": name, "sides": sides, "n": n, "jump": 1e6, "iterations": iterations, "bar": bar, "converged": True}
+
+
+def test_bars_of_robustness():
+    module = load("robust_to_coefficients")
+    empty: dict[str, list[Record]] = {part: [] for part in module.PARTS}
+    rows = [counts_row("channels", 127, 6), counts_row("channels", 255, 8), counts_row("channels", 500, 4)]
+    rows += [counts_row("channels", 255, 12, "Neumann, cell", 15)]
+    assert module.growth_of(rows) == [2]
+    found = [(verdict.measured, verdict.bar, verdict.holds) for verdict in module.verdicts({**empty, "sides": rows})]
+    assert found == [(8, 9, True), (12, 15, True), (2, 1, False)]
+    turned = [
+        {"problem": "halves", "n": 127, "ratio": 10.0, "jump": jump, "iterations": 11, "bar": bar}
+        for jump, bar in (("none", 10), ("quarters", 12))
+    ]
+    found = [(verdict.measured, verdict.bar, verdict.holds) for verdict in module.verdicts({**empty, "anisotropy": turned})]
+    assert found == [(11, 10, False), (11, 12, True)]
+
+
+@pytest.mark.slow
+def test_parts_of_robustness_run_apart(tmp_path, monkeypatch):
+    module = load("robust_to_coefficients")
+    for problem, only in (("Poisson", "sides"), ("quadrant", "alone"), ("quadrant", "sides")):
+        command = ["x", "--small", "--output", str(tmp_path), "--only", only, "--problem", problem, "--size", "40", "63"]
+        monkeypatch.setattr(sys, "argv", command)
+        module.main()
+    record = json.loads((tmp_path / "robust_to_coefficients.json").read_text())
+    assert {row["problem"] for row in record["sides"]} == {"Poisson", "quadrant"}
+    assert [row["problem"] for row in record["alone"]] == ["quadrant"]
+    assert record["others"] == []
+    counted = {row["sides"]: row["iterations"] for row in record["sides"] if row["problem"] == "Poisson"}
+    assert module.merged(record["sides"], [{**record["sides"][0], "iterations": 99}])[0]["iterations"] == 99
+    assert len(counted) == 9
+    assert set(counted.values()) <= {4, 5}
+
+
+def test_iterations_in_vain_do_not_count(monkeypatch):
+    module = load("robust_to_coefficients")
+    u = np.zeros((9, 9))
+    residuals = (1.0, 1e-3, 2e-6, 3e-6, 1.5e-6, 4e-6)
+    stalled = unigrid.Solution(u, False, unigrid.Reason.STAGNATED, 5, residuals, "stagnated", nested_start=False)
+    monkeypatch.setattr(unigrid, "solve", lambda *_, **__: stalled)
+    row = module.counted({"n": 9}, {"coefficient": np.ones((9, 9))}, 2)
+    assert (row["iterations"], row["counted_by_solve"], row["converged"]) == (2, 5, False)

@@ -23,6 +23,7 @@ _HOMES = {
     "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
     "stencil.problem": ["Poisson"],
     "stencil.reaction": ["Nonlinear"],
+    "stencil.relaxation": ["Lines", "Points"],
     "stencil.cycle": ["StencilCycle"],
     "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack", "Smoothing"],
     "stencil.transfers": [
@@ -88,6 +89,8 @@ if TYPE_CHECKING:
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
     from .stencil.reaction import Nonlinear as Nonlinear
+    from .stencil.relaxation import Lines as Lines
+    from .stencil.relaxation import Points as Points
     from .stencil.smoothers import Chebyshev as Chebyshev
     from .stencil.smoothers import GaussSeidel as GaussSeidel
     from .stencil.smoothers import Jacobi as Jacobi

@@ -194,10 +194,20 @@ LAYERS = [
         "windows.py",
         "convolution.py",
     ),
-    ("smoothers.py", "relaxation.py", "learned.py", "coarse.py", "helmholtz.py"),
-    ("slots.py", "hierarchy.py"),
+    ("smoothers.py", "learned.py", "coarse.py", "helmholtz.py"),
+    ("slots.py", "hierarchy.py", "relaxation.py"),
     ("minimal_residuals.py", "iterations.py", "gradients.py", "compatibility.py", "solving.py", "profile.py"),
-    ("cycle.py", "coarsening.py", "galerkin.py", "fas.py", "nonlinear.py", "external.py", "preconditioned.py", "solve.py"),
+    (
+        "cycle.py",
+        "coarsening.py",
+        "galerkin_levels.py",
+        "galerkin.py",
+        "fas.py",
+        "nonlinear.py",
+        "external.py",
+        "preconditioned.py",
+        "solve.py",
+    ),
 ]
 
 

@@ -251,7 +251,7 @@ def test_the_cycle_is_a_value_and_can_be_pickled():
     problem = pickle.loads(pickle.dumps(problem))
     assert np.array_equal(unigrid.GalerkinCycle(problem).solve(f).u, u)
     assert np.array_equal(unigrid.solve(f, cycle=cycle).u, u)
-    assert "Points" in repr(cycle)
+    assert "points" in repr(cycle)
     seen = []
     assert np.array_equal(cycle.solve(f, callback=lambda s: seen.append(s.residuals[-1])).u, u)
     assert len(seen) == cycle.solve(f).iterations

@@ -8,7 +8,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.cycle import SlotLevel
-from unigrid.stencil.galerkin import levels_of
+from unigrid.stencil.galerkin_levels import levels_of
 from unigrid.stencil.kernels.cpu import threads
 
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann"), ("neumann", "dirichlet")]
@@ -45,7 +45,7 @@ def assert_equals_slots(fine, coarse, dtype, rng):
 @pytest.mark.parametrize("seed", range(90))
 def test_fused_half_cycles_equal_their_slots(seed, dtype, monkeypatch):
     """Every side and centering, sizes that do not nest, seams, 1-D to 3-D; coarse levels have 9 and 27 points."""
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_UNKNOWNS", 1)
     rng = np.random.default_rng(seed)
     levels = levels_of(drawn_problem(rng, 1 + seed % 3), "points", 1 + seed % 2, None)
     for fine, coarse in itertools.pairwise(levels):

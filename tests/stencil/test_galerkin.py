@@ -8,7 +8,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.stencil.coupled import matrix_of
-from unigrid.stencil.galerkin import levels_of
+from unigrid.stencil.galerkin_levels import hierarchy_of, levels_of
 
 
 def transfer_matrix(level, coarse_shape):
@@ -39,7 +39,7 @@ def random_problem(rng, ndim):
 @pack
 @pytest.mark.parametrize("seed", range(120))
 def test_the_coarse_operator_is_that_of_galerkin(seed, monkeypatch):
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_UNKNOWNS", 1)
     rng = np.random.default_rng(seed)
     assert_galerkin(random_problem(rng, 1 + seed % 3), rng)
 
@@ -48,7 +48,7 @@ def test_the_coarse_operator_is_that_of_galerkin(seed, monkeypatch):
 @pytest.mark.parametrize("n", [3, 4])
 def test_a_periodic_axis_may_be_coarsened_to_one_point(axis, n, monkeypatch):
     """That point is its own neighbor: what couples it to images of its other neighbors is one coupling."""
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_UNKNOWNS", 1)
     rng = np.random.default_rng(axis)
     sides = ["periodic" if each == axis else "dirichlet" for each in range(3)]
     ratios = [256.0 if each == axis else 1.0 for each in range(3)]
@@ -56,7 +56,7 @@ def test_a_periodic_axis_may_be_coarsened_to_one_point(axis, n, monkeypatch):
     wanted = [[*shape[:each], shape[each] + (each != axis), *shape[each + 1 :]] for each in range(3)]
     faces = tuple(ratio * np.exp(0.3 * rng.standard_normal(each)) for ratio, each in zip(ratios, wanted, strict=True))
     problem = unigrid.Poisson(tuple(shape), boundary=sides, centering="cell", coefficient=faces)
-    levels = levels_of(problem, "points", 2, None)
+    levels = hierarchy_of(problem, None)
     assert any(level.shape[axis] == 1 for level in levels[:-1])
     assert_galerkin(problem, rng)
 
@@ -64,15 +64,15 @@ def test_a_periodic_axis_may_be_coarsened_to_one_point(axis, n, monkeypatch):
 @pytest.mark.parametrize("shape", [(17, 14), (9, 8, 7)], ids=str)
 def test_the_coarse_operator_is_that_of_galerkin_with_a_guide(shape, monkeypatch):
     """Where P follows from another stencil: Robin sides on stretched grids."""
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_STRETCHED", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_STRETCHED", 1)
     rng = np.random.default_rng(0)
     spacing = [10.0 ** rng.uniform(0, 2, n) for n in shape]
     problem = unigrid.Poisson(shape, spacing=spacing, boundary=unigrid.Robin(0.01), centering="cell")
     guide = problem.operator.without_weak_sides
     prolonged = []
     for chosen in (None, guide.stencil):
-        monkeypatch.setattr("unigrid.stencil.galerkin._guide", lambda operator, chosen=chosen: chosen)
+        monkeypatch.setattr("unigrid.stencil.galerkin_levels._guide", lambda operator, chosen=chosen: chosen)
         assert_galerkin(problem, rng)
         fine, coarse = levels_of(problem, "points", 2, None)[:2]
         prolonged.append(fine.prolongation(np.ones(coarse.shape)))
@@ -82,7 +82,7 @@ def test_the_coarse_operator_is_that_of_galerkin_with_a_guide(shape, monkeypatch
 
 def assert_galerkin(problem, rng):
     """Compare every coarse operator, and R, with the matrices of P and A."""
-    levels = levels_of(problem, "points", 2, None)
+    levels = hierarchy_of(problem, None)
     for fine, coarse in itertools.pairwise(levels):
         P = transfer_matrix(fine, coarse.shape)
         A, wanted = matrix_of(fine.operator.stencil).toarray(), matrix_of(coarse.operator.stencil).toarray()
@@ -94,13 +94,13 @@ def assert_galerkin(problem, rng):
 @pack
 @pytest.mark.parametrize("seed", range(60))
 def test_constants_are_interpolated_exactly_away_from_dirichlet_sides(seed, monkeypatch):
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_UNKNOWNS", 1)
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers(3, 12, 1 + seed % 3))
     problem = unigrid.Poisson(
         shape, boundary=["neumann", "periodic"][seed % 2], coefficient=np.exp(2 * rng.standard_normal(shape))
     )
-    for fine, coarse in itertools.pairwise(levels_of(problem, "points", 2, None)):
+    for fine, coarse in itertools.pairwise(hierarchy_of(problem, None)):
         assert np.allclose(fine.prolongation(np.ones(coarse.shape)), 1.0, rtol=1e-12)
         assert not coarse.operator.stencil.excess.any()
 

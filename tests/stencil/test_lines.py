@@ -8,7 +8,7 @@ from tiers import pack
 
 import unigrid
 from unigrid.stencil.coupled import matrix_of
-from unigrid.stencil.galerkin import levels_of
+from unigrid.stencil.galerkin_levels import levels_of
 from unigrid.stencil.kernels.cpu import coupled, threads
 
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann")]
@@ -45,7 +45,7 @@ def drawn(rng, ndim, most):
 @pytest.mark.parametrize("seed", range(60))
 def test_lines_are_solved_exactly_every_other_one_first(seed, monkeypatch):
     """Fewer and more lines than a vector has numbers; cyclic lines, of two points too; 5 to 27 points."""
-    monkeypatch.setattr("unigrid.stencil.galerkin.COARSEST_UNKNOWNS", 1)
+    monkeypatch.setattr("unigrid.stencil.galerkin_levels.COARSEST_UNKNOWNS", 1)
     monkeypatch.setattr(threads, "PARALLEL_FROM", 1)
     rng = np.random.default_rng(seed)
     ndim = 2 + seed % 2

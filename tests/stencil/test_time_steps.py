@@ -7,7 +7,7 @@ import scipy.sparse.linalg
 from tiers import pack
 
 import unigrid
-from unigrid.stencil import galerkin
+from unigrid.stencil import galerkin_levels as galerkin
 
 SHAPE = (63, 54)
 SOURCE = np.random.default_rng(0).standard_normal(SHAPE)

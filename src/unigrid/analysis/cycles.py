@@ -174,10 +174,12 @@ class FourierAnalysis:
             raise ValueError(f"this cycle solves its {cycle.problem.grid.size} unknowns directly: give a larger grid")
         if not cycle.problem.varies and cycle.problem.reaction:
             raise ValueError("the transfers of a GalerkinCycle depend on the reaction; give a problem with reaction=0")
+        if cycle.kind == "auto" and 2 in cycle.repeats:
+            raise ValueError("this cycle visits some of its levels twice; give GalerkinCycle cycle='V' or 'W'")
         before, after = (_counted(slot) for slot in (cycle.levels[0].smoother, cycle.levels[0].post_smoother))
         analysis = cls(
             cycle.problem, smoother=before[0], pre=before[1], post_smoother=after[0], post=after[1], coarse="galerkin",
-            cycle=cycle.kind, samples=samples,
+            cycle="V" if cycle.kind == "auto" else cycle.kind, samples=samples,
         )  # fmt: skip
         finest, axes = analysis._operators[0], cycle.problem.grid.axes
         analysis._operators = [replace(finest, grid=endless(finest.grid.spacing, "vertex"), coarsening=by_couplings)]

@@ -99,7 +99,7 @@ def _points(smoother: Points, operator: OperatorSymbol) -> Symbols:
 def _lines(smoother: Lines, operator: OperatorSymbol) -> Symbols:
     """Of each axis, I - X A / T for one parity of the other indices after the other, T the stencil's part along the axis."""
     stencil, swept = operator.stencil, []
-    for axis in ((number if number < 0 else number - 3) % stencil.ndim for number in smoother.axes):
+    for axis in (number % stencil.ndim for number in smoother.axes):
         middle = [slice(n // 2, n // 2 + 1) if other != axis else slice(None) for other, n in enumerate(stencil.shape)]
         correction = operator.values / operator.of(stencil[tuple(middle)])
         swept += [(correction, parities) for parities in _parities(np.delete(operator.shifts, axis, axis=0))]

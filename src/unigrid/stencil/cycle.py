@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTransfer
-from ..messages import checked_count, choose, lists_options, plain_number, reject_unknown_keywords, shown
+from ..messages import checked_count, choose, lists_options, reject_unknown_keywords, shown
 from ..solution import Solution
 from .grid import real_array
-from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, levels_of, with_reaction
+from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, checked_level, levels_of, with_reaction
 from .learned import LearnedSmoother
 from .problem import Poisson
 from .profile import Clock, Profile, Watch
@@ -214,10 +214,7 @@ class StencilCycle(Frozen, ProblemCycle):
         for name in slots:
             choose(name, SLOTS, "slot of a level")
         levels = list(self.own_levels)
-        at = plain_number(level)
-        if type(at) is not int or not -len(levels) <= at < len(levels):
-            last, count = len(levels) - 1, len(levels)
-            raise IndexError(f"level must be from {-count} to {last}, as there are {count}; got {shown(level)}")
+        at = checked_level(level, len(levels))
         old = levels[at]
         levels[at] = old.replaced(**prepared_slots(old.problem, old.coarser, slots))
         return self._like_this(levels)

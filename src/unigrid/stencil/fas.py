@@ -26,7 +26,7 @@ from ..cycle import NestedLevel, Operator, Prolongation, SlotLevel, Smoother, St
 from . import kernels
 from .coarsening import CoupledTransfers, Transposed
 from .coupled import SymmetricOperator
-from .galerkin import Coarsest, CoupledLevel
+from .galerkin_levels import Coarsest, CoupledLevel
 from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .problem import Poisson
 from .reaction import LocalReaction, NonfiniteReactionError, NonlinearOperator
@@ -257,9 +257,9 @@ class FASLevel(SlotLevel, NestedLevel):
         smoother = self.linear.smoother
         if not isinstance(smoother, Steps):
             operator: Any = self.operator.linearized(slope.astype(np.float64))
-            return CoupledLevel(operator, _direct(operator), None)
+            return CoupledLevel(operator, None).smoothed(_direct(operator), None)
         operator = self.operator.linearized(slope)
-        return CoupledLevel(operator, smoother, self.transfers)
+        return CoupledLevel(operator, self.transfers).like(self.linear)
 
 
 def _not_relaxed(sweep: Smoother) -> Smoother:

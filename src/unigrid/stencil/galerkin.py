@@ -8,198 +8,34 @@ Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 
 from __future__ import annotations
 
+import itertools
 import math
-from copy import copy
-from functools import cached_property, partial
+from collections.abc import Sequence
 from itertools import pairwise
+from operator import mul
 from typing import Any, NoReturn, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import MOST_STEPS, VISITS, Descent, Level, NestedLevel, SlotLevel, Smoother, Steps
+from ..cycle import VISITS, Smoother, Steps
 from ..iterate import Iteration
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
 from ..solution import Solution
-from .coarsening import (
-    CoupledTransfers,
-    Interpolation,
-    Transposed,
-    coarse_points,
-    coarsened,
-    guided,
-    needs_lines,
-    strong_axes,
-    without_rows,
-)
-from .coupled import CoupledOperator, SymmetricOperator, matrix_of, shifted
-from .grid import Axis
-from .helmholtz import check_direct, check_waves, is_unresolved
-from .hierarchy import Frozen
+from .coupled import SymmetricOperator, shifted
+from .galerkin_levels import Coarsest, CoupledLevel, levels_of, repeats_of
+from .hierarchy import Frozen, checked_level
 from .iterations import SINGLE, Run
 from .kernels.cpu import coupled
-from .kernels.cpu.compiled.arguments import SymmetricStencil
-from .kernels.cpu.fused_points import FusedPoints
 from .problem import Poisson
-from .relaxation import OMEGA, Lines, Points
+from .relaxation import Lines, checked_smoother, checked_steps, level_slot
+from .smoothers import sweeps_of
 from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
 from .windows import Window
 
 Array = NDArray[np.floating]
-Numbers = NDArray[np.float64]
-SMOOTHERS = ("auto", "points", "lines")
-# Bent channels with Neumann sides, 255^2, take 27 iterations where coarsening ends at 200 unknowns, 11 at 400, 8 to 11 at 1000.
-COARSEST_UNKNOWNS = 1000
-# On stretched grids coarse levels lose more, as distances on them grow by larger factors: tanh 1 : 1000 on both axes, Neumann
-# cells, 511^2 and 1023^2, 19 and 31 iterations with the former bound, 6 and 10 with this one, and less time from 250^2 on.
-COARSEST_STRETCHED = 5000
 SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faster
-MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
-
-
-@final
-class Coarsest(Smoother):
-    """The direct solve of the coarsest level, without the constant part of the solution where that is found apart.
-
-    `pinned` points, one on each singular component, are held by a spring: it stays at rest where the component has a solution,
-    and determines the constant.
-    """
-
-    def __init__(self, stencil: SymmetricStencil, apart: bool, pinned: NDArray[np.intp] | None = None) -> None:
-        from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
-        from scipy.sparse.linalg import splu
-
-        matrix: Any = matrix_of(stencil)
-        if pinned is not None:
-            springs = np.zeros(matrix.shape[0])
-            springs[pinned] = stencil.diagonal.max() or 1.0
-            matrix = matrix + sparse.diags_array(springs)
-        if apart:  # bordered with the constant, the matrix is regular however small c is
-            ones = np.ones((matrix.shape[0], 1))
-            matrix = sparse.block_array([[matrix, ones], [ones.T, None]])
-        self._added = int(apart)
-        self._solve = splu(sparse.csc_matrix(matrix)).solve
-
-    def __call__(self, operator: Any, b: Array, u: Array | None) -> Array:
-        right = np.zeros(b.size + self._added)
-        right[: b.size] = b.ravel()
-        return self._solve(right)[: b.size].reshape(b.shape).astype(b.dtype)  # type: ignore[no-any-return]
-
-
-@final
-class CoupledLevel(SlotLevel, NestedLevel):
-    """One level: a symmetric operator, P and R made of it, and its smoothing.
-
-    Post-smoothing repeats pre-smoothing, not its adjoint: the cycle is then no symmetric operator, which flexible conjugate
-    gradients tolerate, and reduces the error by .023 in place of .13 (Poisson, 127^2, two sweeps on either side).
-    """
-
-    operator: SymmetricOperator
-
-    def __init__(self, operator: SymmetricOperator, smoother: Smoother, transfers: CoupledTransfers | None) -> None:
-        self.operator, self.smoother, self.post_smoother = operator, smoother, smoother
-        self.state_transfer = None
-        if transfers is not None:
-            self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
-
-        self._transfers = transfers
-
-    @cached_property
-    def fused(self) -> FusedPoints | None:
-        """The half-cycles for these slots in one pass over memory each, where there are any."""
-        steps, transfers = self.smoother, self._transfers
-        if transfers is None or not isinstance(steps, Steps) or not isinstance(steps.step, Points) or steps.count > MOST_FUSED:
-            return None
-        made = self.operator.stencil, transfers.tables(np.dtype(np.float64))
-        return FusedPoints(*made, steps.step.omega, 2 * steps.count) if FusedPoints.serves(*made) else None
-
-    def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
-        if self.fused is None:
-            return super().descend(b, u, coarser)
-        return *self.fused.descend(b, u), None
-
-    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
-        return super().ascend(b, u, start, coarse) if self.fused is None else self.fused.ascend(b, u, coarse)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The grid, as a box of three axes."""
-        return self.operator.stencil.excess.shape
-
-    def right_hand_side(self, f: Array) -> Array:
-        return f
-
-    def nested_restriction(self, f: Array) -> Array:
-        return self.restriction(f)
-
-    def nested_prolongation(self, u: Array) -> Array:
-        return self.prolongation(u)  # type: ignore[misc, no-any-return]
-
-    def __repr__(self) -> str:
-        shape = " x ".join(str(n) for n in self.shape if n > 1) or "1"
-        return f"<CoupledLevel: {shape} unknowns, {type(getattr(self.smoother, 'step', self.smoother)).__name__}>"
-
-
-def levels_of(problem: Poisson, smoother: str, steps: int, max_levels: int | None) -> list[CoupledLevel]:
-    """Return the levels for a problem, finest first."""
-    operator = problem.coupled_operator
-    fine, stencil, guide = operator.symmetric, operator.conducting.stencil, _guide(operator.conducting)
-    void = None if problem.domain is None else problem.domain.void
-    levels: list[CoupledLevel] = []
-    if problem.has_waves:
-        check_waves(problem)
-    sides: list[Axis | None] = [None] * (3 - operator.grid.ndim) + list(operator.grid.axes)
-    stretched = operator.grid.ndim == 2 and any(axis.distances for axis in operator.grid.axes)
-    smallest = COARSEST_STRETCHED if stretched else COARSEST_UNKNOWNS
-    while stencil.excess.size > smallest and (max_levels is None or len(levels) + 1 < max_levels):
-        strong = strong_axes(stencil)
-        if not any(strong):
-            break
-        by_lines = smoother == "lines" or (smoother == "auto" and needs_lines(stencil, strong))
-        points = [
-            coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
-        ]
-        if guide is None:
-            transfer, coarse = coarsened(stencil, points)
-        else:
-            transfer, coarse, guide = guided(guide, stencil, points)
-        if not levels and void is not None:
-            transfer = without_rows(transfer, void)
-        if problem.has_waves and is_unresolved(coarse):
-            break
-        levels.append(CoupledLevel(fine, _smoother(stencil.excess.shape, by_lines, steps), CoupledTransfers(transfer)))
-        fine, stencil = SymmetricOperator(coarse), coarse
-    if problem.has_waves:
-        check_direct(stencil)
-    if void is None:
-        coarsest = Coarsest(stencil, problem.has_constant_apart)
-    elif levels:
-        coarsest = Coarsest(stencil, not stencil.excess.any())
-    else:
-        pinned = problem.parts.first_points if problem.parts is not None and problem.singular else None
-        coarsest = Coarsest(fine.stencil, False, pinned)
-    return [*levels, CoupledLevel(fine, coarsest, None)]
-
-
-def _guide(operator: CoupledOperator) -> SymmetricStencil | None:
-    """Return the stencil that P follows from where that is not the operator's own: without what passes weak Robin sides.
-
-    On a line that couples strongly, the whole line loses what its end gives off; the end's own stencil, in which that may be
-    more than what couples it to its neighbors across, would interpolate by decay. (Geometric distances 1 : 1000 on both axes,
-    250^2, alpha = 3: 37 iterations, with a guide 7.)
-    """
-    guide = operator.without_weak_sides
-    if guide is operator or not needs_lines(operator.stencil, strong_axes(operator.stencil)):
-        return None
-    return guide.stencil
-
-
-def _smoother(shape: tuple[int, ...], by_lines: bool, steps: int) -> Smoother:
-    axes = [axis for axis, n in enumerate(shape) if n > 1]
-    if by_lines and len(axes) > 1:
-        along = tuple(reversed([axis for axis in axes if axis > 0]))
-        return Steps(Lines(along), max(1, steps // 2))
-    return Steps(Points(OMEGA[max(len(axes), 1)]), steps)
+KINDS = ("auto", *VISITS)
 
 
 @final
@@ -212,20 +48,35 @@ class GalerkinCycle(Frozen, ProblemCycle):
     Parameters
     ----------
     problem : Poisson
-    cycle : "V", "W" or "F"
-    smoother : "auto", "points" or "lines"
-        Colored Gauss-Seidel, or zebra line relaxation along each axis in turn; "auto" takes lines on levels where the strong
-        axis changes from place to place.
-    steps : int
-        Point sweeps before and after the coarse-grid correction; half as many of lines.
+    cycle : "auto", "V", "W" or "F"
+        "auto" visits a level twice where it is rough, or small and couplings differ a hundredfold, as long as all axes are
+        coarsened; else once.
+    smoother : "auto", "points", "lines", unigrid.Points(omega), unigrid.Lines(axes), unigrid.RedBlack(omega), or your own
+        Gauss-Seidel by colors, or zebra line relaxation along each axis in turn. "auto" takes lines where a level is rough:
+        where, there or on the next coarser level, one coarsened axis couples ten times weaker than another one at more than a
+        thousandth of the points (3-D: a fifth), and on all levels below. Your own is an object of a subclass of `Smoother`: its
+        `operator`, with `residual(b, u)` and `diagonal()`, is A times the volumes of the cells, which is symmetric.
+    steps : int or (int, int), optional
+        Steps of the smoother before and after the coarse-grid correction: by default two, of lines one. "auto" makes half as
+        many of lines as of points.
     max_levels : int, optional
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is none of these.
 
     Examples
     --------
     >>> import numpy as np, unigrid
-    >>> problem = unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + 999 * (x > 0.5))
-    >>> unigrid.GalerkinCycle(problem).solve(np.ones((63, 63))).converged
+    >>> problem = unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + 999 * (x > y))
+    >>> cycle = unigrid.GalerkinCycle(problem)
+    >>> cycle.solve(np.ones((63, 63))).converged
     True
+    >>> cycle
+    <GalerkinCycle: V(2,2), black box multigrid, smoothing by points
+      63 x 63 unknowns, stencil of 5 points: 2 x points, omega 1.15
+      31 x 31 unknowns, 9 points, coarsened along x, y: direct solve>
 
     Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
     """
@@ -234,14 +85,23 @@ class GalerkinCycle(Frozen, ProblemCycle):
     accelerated = True
     problem: Poisson
     levels: tuple[CoupledLevel, ...]
-    smoother: str
-    steps: int
+    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
+    smoother: str | Smoother
+    pre: int
+    post: int
     max_levels: int | None
+    window: tuple[Window, GalerkinCycle] | None
     origin: GalerkinCycle | None  # whose set-up `with_reaction` kept
 
     @reject_unknown_keywords
     def __init__(
-        self, problem: Poisson, *, cycle: str = "V", smoother: str = "auto", steps: int = 2, max_levels: int | None = None
+        self,
+        problem: Poisson,
+        *,
+        cycle: str = "auto",
+        smoother: str | Smoother = "auto",
+        steps: int | tuple[int, int] | None = None,
+        max_levels: int | None = None,
     ) -> None:
         if not isinstance(problem, Poisson):
             raise TypeError(f"problem must be a unigrid.Poisson, got {type(problem).__name__}")
@@ -249,38 +109,100 @@ class GalerkinCycle(Frozen, ProblemCycle):
             raise TypeError(
                 "this problem is nonlinear; unigrid.FASCycle(problem) and unigrid.NewtonCycle(problem) are for those"
             )
-        choose(smoother, SMOOTHERS, "smoother")
-        steps = checked_count("steps", steps, most=MOST_STEPS)
+        chosen = checked_smoother(smoother, problem.grid.ndim)
+        pair = checked_steps(steps, 1 if chosen == "lines" or isinstance(chosen, Lines) else 2)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
+        choose(cycle, KINDS, "cycle")
         window = Window.of(problem)
-        inner = window and GalerkinCycle(window.inner, cycle=cycle, smoother=smoother, steps=steps, max_levels=max_levels)
-        levels = inner.levels if inner else tuple(levels_of(problem, smoother, steps, max_levels))
+        inner = window and GalerkinCycle(window.inner, cycle=cycle, smoother=chosen, steps=pair, max_levels=max_levels)
+        levels = inner.levels if inner else tuple(levels_of(problem, chosen, pair, max_levels))
         vars(self).update(
-            problem=problem, kind=choose(cycle, VISITS, "cycle"), levels=levels, smoother=smoother,
-            steps=steps, max_levels=max_levels, origin=None, window=window and (window, inner),
+            problem=problem, kind=cycle, levels=levels, repeats=repeats_of(levels), smoother=chosen, pre=pair[0], post=pair[1],
+            max_levels=max_levels, origin=None, window=window and (window, inner),
         )  # fmt: skip
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The keywords that this cycle was made with."""
+        return {"cycle": self.kind, "smoother": self.smoother, "steps": (self.pre, self.post), "max_levels": self.max_levels}
+
     def __reduce__(self) -> Any:
-        options: dict[str, Any] = {
-            "cycle": self.kind,
-            "smoother": self.smoother,
-            "steps": self.steps,
-            "max_levels": self.max_levels,
-        }
-        return partial(GalerkinCycle, **options), (self.problem,)  # the factors of the coarsest level cannot be pickled
+        slots = tuple((level.smoother, level.post_smoother) for level in self.levels[:-1])
+        return _unpickled, (self.problem, self._options, slots)  # the factors of the coarsest level cannot be pickled
+
+    def _but(self, **changes: Any) -> GalerkinCycle:
+        """Return this cycle but for some attributes; its set-up is shared."""
+        other = object.__new__(GalerkinCycle)
+        vars(other).update(vars(self), **changes)
+        return other
 
     def rebound(self, problem: Poisson) -> GalerkinCycle:
         """Return this cycle for a problem that differs in its boundary values alone."""
-        other = copy(self)
-        vars(other)["problem"] = problem
-        if self.window is not None:
-            window = self.window[0].rebound(problem)
-            vars(other)["window"] = window, self.window[1].rebound(window.inner)
-        return other
+        if self.window is None:
+            return self._but(problem=problem)
+        window = self.window[0].rebound(problem)
+        return self._but(problem=problem, window=(window, self.window[1].rebound(window.inner)))
 
     def __repr__(self) -> str:
-        lines = "\n".join(f"  {level!r}" for level in self.levels)
-        return f"<GalerkinCycle: {self.kind}-cycle, smoother {self.smoother!r}\n{lines}>"
+        rows = []
+        for number, level in enumerate(self.levels):
+            twice = ", visited twice" if number and self.kind == "auto" and self.repeats[number] == 2 else ""
+            rows.append(f"  {level.described(self.levels[number - 1] if number else None)}{twice}")
+        return "\n".join([f"<GalerkinCycle: {self.title}", *rows]) + ">"
+
+    def replaced(self, *, level: int | None = None, **slots: Any) -> GalerkinCycle:
+        """Return a cycle with another smoothing, on one level or on all.
+
+        Parameters
+        ----------
+        level : int, optional
+            Which level; negative numbers count from the coarsest. None: all of them.
+        **slots
+            Of one level: `smoother` and `post_smoother`. A smoother is one step; `Steps(smoother, 2)` is two, None is none.
+            Of all levels: the keywords of `GalerkinCycle`.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For slots or levels that there are not.
+
+        Examples
+        --------
+        >>> import unigrid
+        >>> cycle = unigrid.GalerkinCycle(unigrid.Poisson((63, 63), coefficient=lambda x, y: 1 + x))
+        >>> other = cycle.replaced(level=0, post_smoother=unigrid.Lines((0,)))
+        >>> print(str(other).splitlines()[1])
+          63 x 63 unknowns, stencil of 5 points: 2 x points, omega 1.15, then 1 x zebra lines along x
+        """
+        if level is None:
+            kept = self._options
+            if "smoother" in slots:
+                del kept["steps"]
+            return GalerkinCycle(self.problem, **{**kept, **slots})
+        for name in slots:
+            choose(name, ("smoother", "post_smoother"), "slot of a level")
+        levels = list(self.levels)
+        at = checked_level(level, len(levels))
+        old, coarsest = levels[at], at % len(levels) == len(levels) - 1
+        prepared = {name: level_slot(given, old.ndim, coarsest) for name, given in slots.items()}
+        levels[at] = old.smoothed(**{"smoother": old.smoother, "post_smoother": old.post_smoother, **prepared})
+        return self._with_levels(tuple(levels))
+
+    def _with_levels(self, levels: tuple[CoupledLevel, ...]) -> GalerkinCycle:
+        if self.window is None:
+            return self._but(levels=levels)
+        return self._but(levels=levels, window=(self.window[0], self.window[1]._with_levels(levels)))
+
+    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
+        if kind != "auto":
+            return super().visit(b, u, kind, at)
+        improved: Any = u
+        for _ in range(self.repeats[at]):
+            improved = self.cycle(b, improved, kind, at)
+        return improved  # type: ignore[no-any-return]
+
+    def visits(self) -> list[int]:
+        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -289,35 +211,33 @@ class GalerkinCycle(Frozen, ProblemCycle):
         return tuple(level.shape[3 - ndim :] for level in self.levels)
 
     @property
-    def pre(self) -> int:
-        """Steps before the correction."""
-        return self.steps
-
-    @property
-    def post(self) -> int:
-        """Steps after the correction: as many."""
-        return self.steps
-
-    @property
-    def post_smoother(self) -> str:
-        """The smoother after the correction: the same."""
+    def post_smoother(self) -> str | Smoother:
+        """The smoother after the correction: the same, but for levels where it was replaced."""
         return self.smoother
 
     @property
     def name(self) -> str:
-        """The kind of cycle, and its steps: V(2,2), for example."""
-        return f"{self.kind}({self.steps},{self.steps})"
+        """The kind of cycle, and its steps on the finest level: V(2,2), for example."""
+        kind = self.kind if self.kind != "auto" else "W" if 2 in self.repeats else "V"
+        finest = self.levels[0]
+        slots = (finest.smoother, finest.post_smoother)
+        before, after = (sweeps_of(slot) for slot in slots) if len(self.levels) > 1 else (self.pre, self.post)
+        return f"{kind}({before},{after})"
 
     @property
     def title(self) -> str:
         """The kind of cycle and its smoothing, in words."""
-        kinds = {type(level.smoother.step).__name__.lower() for level in self.levels[:-1] if isinstance(level.smoother, Steps)}
-        return f"{self.name}, black box multigrid, smoothing by {' and '.join(sorted(kinds)) or 'a direct solve'}"
+        slots = [slot for level in self.levels[:-1] for slot in (level.smoother, level.post_smoother)]
+        kinds = {type(slot.step).__name__.lower() for slot in slots if isinstance(slot, Steps)}
+        named = {"ongrid": "a smoother of your own"}
+        words = " and ".join(sorted(named.get(kind, kind) for kind in kinds)) or "a direct solve"
+        return f"{self.name}, black box multigrid, smoothing by {words}"
 
     @property
     def work_units(self) -> float:
         """Cost of one cycle in smoothing sweeps of the finest level, as of `StencilCycle`."""
-        costs = [2.0 * level.smoother.cost for level in self.levels[:-1] if level.smoother is not None] + [1.0]
+        slots = [(level.smoother, level.post_smoother) for level in self.levels[:-1]]
+        costs = [float(sum(slot.cost for slot in pair if slot is not None)) for pair in slots] + [1.0]
         sizes = [math.prod(shape) for shape in self.shapes]
         return sum(v * c * n for v, c, n in zip(self.visits(), costs, sizes, strict=True)) / sizes[0]
 
@@ -393,15 +313,13 @@ class GalerkinCycle(Frozen, ProblemCycle):
         True
         """
         origin, problem = self.origin or self, self.problem.with_reaction(reaction)
-        same = {"cycle": self.kind, "smoother": self.smoother, "steps": self.steps, "max_levels": self.max_levels}
+        same = self._options
         if problem.has_waves or problem.order == 4 or problem.domain is not None:
             # Couplings depend on c, or levels on a window of the mask.
             return GalerkinCycle(problem, **same)  # type: ignore[arg-type]
         if np.any(problem.operator.reaction_field < origin.problem.operator.reaction_field):
             origin = GalerkinCycle(problem.with_reaction(0.0), **same)  # type: ignore[arg-type]
-        cycle = GalerkinCycle.__new__(GalerkinCycle)
-        vars(cycle).update(vars(self), problem=problem, levels=_with_reaction(origin, problem), origin=origin)
-        return cycle
+        return self._but(problem=problem, levels=_with_reaction(origin, problem), origin=origin)
 
     def symmetric(self) -> GalerkinCycle:
         """Return this cycle: flexible conjugate gradients do without symmetry."""
@@ -424,8 +342,16 @@ def _with_reaction(origin: GalerkinCycle, problem: Poisson) -> tuple[CoupledLeve
     added: Any = problem.coupled_operator.share_form(origin.problem.coupled_operator)
     operator, levels = problem.coupled_operator.symmetric, []
     for level, below in pairwise(origin.levels):
-        transfers = level.restriction.transfers  # type: ignore[attr-defined]
-        levels.append(CoupledLevel(operator, level.smoother, transfers))  # type: ignore[arg-type]
-        added = coupled.restrict(added, transfers.tables(added.dtype))
+        assert level.transfers is not None
+        levels.append(CoupledLevel(operator, level.transfers, level.rough, level.ndim).like(level))
+        added = coupled.restrict(added, level.transfers.tables(added.dtype))
         operator = SymmetricOperator(shifted(below.operator.stencil, added))
-    return (*levels, CoupledLevel(operator, Coarsest(operator.stencil, problem.has_constant_apart), None))
+    last = CoupledLevel(operator, None, False, origin.levels[-1].ndim)
+    return (*levels, last.smoothed(Coarsest(operator.stencil, problem.has_constant_apart), None))
+
+
+def _unpickled(problem: Poisson, options: dict[str, Any], slots: Sequence[tuple[Smoother, Smoother]]) -> GalerkinCycle:
+    """Return the cycle of a pickle: its set-up is made again."""
+    cycle = GalerkinCycle(problem, **options)
+    pairs = zip(cycle.levels, slots, strict=False)
+    return cycle._with_levels((*(level.smoothed(*pair) for level, pair in pairs), cycle.levels[-1]))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cycle import Descent, Level, NestedLevel, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer
+from ..messages import plain_number, shown
 from .coarse import DirectSolver, FourierSolver
 from .helmholtz import check_waves
 from .kernels.cpu.fused import FusedSweeps
@@ -47,6 +48,14 @@ class Configuration:
     state_transfer: TransferRecipe | StateTransfer | None = None
     coarsest: str | Smoother = "direct"
     max_levels: int | None = None
+
+
+def checked_level(level: Any, count: int) -> int:
+    """Return the number of a level, of so many. Raises IndexError."""
+    at = plain_number(level)
+    if type(at) is not int or not -count <= at < count:
+        raise IndexError(f"level must be from {-count} to {count - 1}, as there are {count}; got {shown(level)}")
+    return at
 
 
 class Frozen:

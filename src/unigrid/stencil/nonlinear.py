@@ -24,13 +24,14 @@ from ..messages import checked_count, choose, reject_unknown_keywords, shown
 from ..solution import Reason, Solution
 from . import kernels
 from .fas import FASLevel, damped, levels_of, linear_part, norm_of
-from .galerkin import SMOOTHERS, CoupledLevel
-from .galerkin import levels_of as linear_levels
+from .galerkin_levels import CoupledLevel
+from .galerkin_levels import levels_of as linear_levels
 from .grid import finite_array
 from .hierarchy import Frozen
 from .iterations import QUIET
 from .problem import Poisson
 from .reaction import NonfiniteReactionError, Nonlinear, NonlinearOperator, check_at_start
+from .relaxation import NAMES
 from .solving import ROUND_OFF, ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
@@ -64,7 +65,7 @@ class NonlinearCycle(Frozen, ProblemCycle):
                 f"{type(self).__name__} is for a problem with reaction=unigrid.Nonlinear(g, derivative); for this one take "
                 f"unigrid.{problem.cycle_name}(problem)"
             )
-        choose(smoother, SMOOTHERS, "smoother")
+        choose(smoother, NAMES, "smoother")
         steps = checked_count("steps", steps, most=MOST_STEPS)
         max_levels = None if max_levels is None else checked_count("max_levels", max_levels)
         vars(self).update(

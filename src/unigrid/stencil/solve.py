@@ -83,7 +83,8 @@ def solve(
     maxiter : int
         Most iterations; a full-multigrid start is the first.
     cycle : "V", "W", "F", "newton" or a MultigridCycle
-        "newton" is for a reaction that is `Nonlinear`: steps of a `NewtonCycle` in place of cycles of a `FASCycle`.
+        Where coefficients vary, "V" is `GalerkinCycle`'s default: levels are visited twice where they need it. "newton" is for
+        a reaction that is `Nonlinear`: steps of a `NewtonCycle` in place of cycles of a `FASCycle`.
         A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
         `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
         `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
@@ -180,7 +181,7 @@ def solve(
 def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any) -> ProblemCycle:
     """Return black box multigrid for a problem, or one of the cycles that are made of it for nonlinear ones."""
     if problem.nonlinear is None:
-        return GalerkinCycle(problem, cycle=cycle, smoother=smoother)
+        return GalerkinCycle(problem, cycle="auto" if cycle == "V" else cycle, smoother=smoother)
     from .nonlinear import FASCycle, NewtonCycle
 
     choose(cycle, (*VISITS, "newton"), "cycle")

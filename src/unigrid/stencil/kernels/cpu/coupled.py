@@ -27,15 +27,19 @@ def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: Symmetr
     box, data, weight = as_box(u), as_box(f), u.dtype.type(omega)
     chosen = [color for color in range(colors) if colors == 2 or _occurs(color, box.shape)]
     for color in chosen:
-        _relax(loops.relax_color, (box, data, weight, color, colors, stencil), slab_count(box))
+        _relax(loops.relax_color, (box, data, weight, color, colors, stencil), slab_count(box), int(box.shape[0] == 1))
 
 
 def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil) -> None:
-    """Relax all lines along an axis (of three: 1 or 2) in place, every other one first.
+    """Relax all lines along an axis (of three) in place, every other one first.
 
     In 3-D lines have four colors. Across a seam the last line is relaxed after all others of its color.
     """
     box, data = as_box(u), as_box(f)
+    if axis == 0:
+        for color in range(4):
+            _relax(loops.relax_deep_lines, (box, data, color, stencil), box.shape[1], 1)
+        return
     across = 3 - axis
     straight = np.eye(3, dtype=np.int64)[axis]
     along = int(np.flatnonzero((stencil.offsets == straight).all(axis=1))[0]) if box.shape[axis] > 1 else -1
@@ -72,13 +76,12 @@ def _relax_chosen(
     over_slabs(relax, planes * -(-lines // lanes), u.size)
 
 
-def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int) -> None:
-    """Run a relaxation over slabs, its last argument but those being the stencil; on one core where that has a seam."""
-    box, stencil = arguments[0], arguments[-1]
-    if stencil.seams[0 if box.shape[0] > 1 else 1]:
+def _relax(kernel: Callable[..., None], arguments: tuple[Any, ...], slabs: int, across: int) -> None:
+    """Run a relaxation over slabs of the axis `across`; on one core where that has a seam. The last argument is the stencil."""
+    if arguments[-1].seams[across]:
         kernel(*arguments, 0, slabs)
     else:
-        over_slabs(lambda first, last: kernel(*arguments, first, last), slabs, box.size)
+        over_slabs(lambda first, last: kernel(*arguments, first, last), slabs, arguments[0].size)
 
 
 def _occurs(color: int, shape: tuple[int, ...]) -> bool:

@@ -110,6 +110,81 @@ def _relax_row(buffer, u, f, omega, start, stencil, i, j):
         center[last] += omega * (buffer[last] * inverse[last] - center[last])
 
 
+@allocating
+def relax_deep_lines(u, f, color, stencil, first, last):
+    """Relax whole lines along axis 0 in place: those of one of 4 colors, by the parity of the other indices.
+
+    They run through the planes of axis 1 from `first` to `last`; those of a plane are eliminated side by side.
+    """
+    n2 = u.shape[2]
+    work = np.empty((3, u.shape[0], n2), u.dtype)
+    seam = 1 if stencil.seams[2] and color % 2 == 0 else 0
+    for plane in range(first, last):
+        if (color >> 1) % 2 == plane % 2:
+            for part in range(1 + seam):  # at a seam the last line has the first as a neighbor, which has changed
+                start, stop = (n2 - 1, n2) if part == 1 else (color % 2, n2 - seam)
+                _relax_deep_lines(work, u, f, stencil, plane, start, stop)
+
+
+@kernel
+def _half_along(stencil, axis):
+    """Return which half-offset leads straight along an axis."""
+    for half in range(stencil.offsets.shape[0]):
+        d0, d1, d2 = stencil.offsets[half]
+        if abs(d0) + abs(d1) + abs(d2) == 1 and stencil.offsets[half, axis] == 1:
+            return half
+    return 0
+
+
+@kernel
+def _relax_deep_lines(work, u, f, stencil, j, start, stop):
+    """Solve T e = r, T tridiagonal or cyclic, along every other column of plane j of axis 1; u <- u + e."""
+    for i in range(u.shape[0]):
+        _residual_row(work[0, i], f[i, j], u, stencil, i, j)
+    couplings = stencil.couplings[_half_along(stencil, 0), :, j]
+    _eliminate_side_by_side(work, u[:, j], couplings, stencil.diagonal[:, j], stencil.inverse[:, j], start, stop)
+
+
+@kernel
+def _eliminate_side_by_side(work, plane, couplings, diagonal, inverses, start, stop):
+    """Add T^-1 r, along the first axis of a plane, to every other column, the recurrences side by side; work[0] is r."""
+    n = plane.shape[0]
+    r, upper, cyclic = work[0], work[1], work[2]
+    if n == 1:
+        for k in range(start, stop, 2):
+            plane[0, k] += r[0, k] * inverses[0, k]
+        return
+    periodic = n > 2
+    for j in range(n):
+        for k in range(start, stop, 2):
+            corner = couplings[n - 1, k] if periodic else 0.0 * couplings[n - 1, k]
+            wrap = couplings[n - 1, k] if n == 2 else 0.0 * couplings[n - 1, k]
+            pivot = diagonal[j, k] + (corner if j == 0 or j == n - 1 else 0.0 * corner)
+            around = corner if j == 0 or j == n - 1 else 0.0 * corner
+            if j > 0:
+                link = couplings[j - 1, k] + wrap
+                pivot -= link * upper[j - 1, k]
+                r[j, k] += link * r[j - 1, k]
+                around += link * cyclic[j - 1, k]
+            inverse = 1.0 / pivot if pivot != 0.0 else 0.0 * pivot
+            upper[j, k] = (couplings[j, k] + wrap) * inverse if j < n - 1 else 0.0 * inverse
+            r[j, k] *= inverse
+            cyclic[j, k] = around * inverse
+    for j in range(n - 2, -1, -1):
+        for k in range(start, stop, 2):
+            r[j, k] += upper[j, k] * r[j + 1, k]
+            cyclic[j, k] += upper[j, k] * cyclic[j + 1, k]
+    for k in range(start, stop, 2):
+        denominator = 1.0 - (cyclic[0, k] + cyclic[n - 1, k])
+        corner = couplings[n - 1, k]
+        upper[0, k] = (
+            (r[0, k] + r[n - 1, k]) / denominator if periodic and corner != 0.0 and denominator != 0.0 else 0.0 * corner
+        )
+    for j in range(n):
+        for k in range(start, stop, 2):
+            plane[j, k] += r[j, k] + upper[0, k] * cyclic[j, k]
+
+
 @kernel
 def restrict(out, r, transfer, first, last):
     """Write P^T r: coarse slabs from `first` to `last`."""

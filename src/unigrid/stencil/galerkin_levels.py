@@ -1,0 +1,272 @@
+"""The levels of black box multigrid: operators, transfers, and the smoothing that their coefficients need.
+
+Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cycle import Descent, Level, NestedLevel, SlotLevel, Smoother, Steps
+from .coarsening import (
+    CoupledTransfers,
+    Interpolation,
+    Transposed,
+    coarse_points,
+    coarsened,
+    guided,
+    is_rough,
+    strong_axes,
+    without_rows,
+)  # fmt: skip
+from .coupled import CoupledOperator, SymmetricOperator, matrix_of
+from .helmholtz import check_direct, check_waves, is_unresolved
+from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .kernels.cpu.fused_points import FusedPoints
+from .problem import Poisson
+from .relaxation import OMEGA, Points, lines_of, words_of
+
+Array = NDArray[np.floating]
+# Bent channels with Neumann sides, 255^2, take 27 iterations where coarsening ends at 200 unknowns, 11 at 400, 8 to 11 at 1000.
+COARSEST_UNKNOWNS = 1000
+# On stretched grids coarse levels lose more, as distances on them grow by larger factors: tanh 1 : 1000 on both axes, Neumann
+# cells, 511^2 and 1023^2, 19 and 31 iterations with the former bound, 6 and 10 with this one, and less time from 250^2 on.
+COARSEST_STRETCHED = 5000
+# Where a level was rough, coarsening ends before strong couplings of different objects merge: channels of period 16, 500^2,
+# periodic, 34 -> 7 iterations. A 2-D matrix of 16384 unknowns takes 60 ms to factorize and 2 ms to solve, of 65536 300 and 12.
+COARSEST_ROUGH = ((1 / 15, 16_384), (1 / 60, 65_536))  # parts of the unknowns, and at most so many
+# Corners where regions meet slow V-cycles down, the more the more levels there are: squares of 8 x 8 cells, 127^2 and 255^2,
+# 8 and 12 iterations. Two visits of the levels from the third on cost a tenth: 8 and 9. Made where a diagonal jumps.
+JUMP, CHEAP = 100.0, 1 / 12  # and levels with at most this part of the unknowns
+SLACK = 1.3  # coarse grids of odd lengths have more than a quarter of the points
+MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
+
+
+@final
+class Coarsest(Smoother):
+    """The direct solve of the coarsest level, without the constant part of the solution where that is found apart.
+
+    `pinned` points, one on each singular component, are held by a spring: it stays at rest where the component has a solution,
+    and determines the constant.
+    """
+
+    def __init__(self, stencil: SymmetricStencil, apart: bool, pinned: NDArray[np.intp] | None = None) -> None:
+        from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
+        from scipy.sparse.linalg import splu
+
+        matrix: Any = matrix_of(stencil)
+        if pinned is not None:
+            springs = np.zeros(matrix.shape[0])
+            springs[pinned] = stencil.diagonal.max() or 1.0
+            matrix = matrix + sparse.diags_array(springs)
+        if apart:  # bordered with the constant, the matrix is regular however small c is
+            ones = np.ones((matrix.shape[0], 1))
+            matrix = sparse.block_array([[matrix, ones], [ones.T, None]])
+        self._added = int(apart)
+        self._solve = splu(sparse.csc_matrix(matrix)).solve
+
+    def __call__(self, operator: Any, b: Array, u: Array | None) -> Array:
+        right = np.zeros(b.size + self._added)
+        right[: b.size] = b.ravel()
+        return self._solve(right)[: b.size].reshape(b.shape).astype(b.dtype)  # type: ignore[no-any-return]
+
+
+@final
+class CoupledLevel(SlotLevel, NestedLevel):
+    """One level: a symmetric operator, P and R made of it, and its smoothing.
+
+    Post-smoothing repeats pre-smoothing, not its adjoint: the cycle is then no symmetric operator, which flexible conjugate
+    gradients tolerate, and reduces the error by .023 in place of .13 (Poisson, 127^2, two sweeps on either side).
+    """
+
+    operator: SymmetricOperator
+
+    def __init__(
+        self, operator: SymmetricOperator, transfers: CoupledTransfers | None, rough: bool = False, ndim: int = 3
+    ) -> None:
+        """`rough`: whether points alone smooth poorly on this level or the next. `smoothed` fills the slots of smoothing."""
+        self.operator, self.transfers, self.rough, self.ndim = operator, transfers, rough, ndim
+        self.smoother = self.post_smoother = self.state_transfer = None
+        if transfers is not None:
+            self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
+
+    def smoothed(self, smoother: Smoother | None, post_smoother: Smoother | None) -> CoupledLevel:
+        """Return this level with another smoothing."""
+        level = CoupledLevel(self.operator, self.transfers, self.rough, self.ndim)
+        level.smoother, level.post_smoother = smoother, post_smoother
+        return level
+
+    def like(self, other: CoupledLevel) -> CoupledLevel:
+        """Return this level with the smoothing of another one."""
+        return self.smoothed(other.smoother, other.post_smoother)
+
+    @cached_property
+    def fused(self) -> FusedPoints | None:
+        """The half-cycles for these slots in one pass over memory each, where there are any."""
+        steps, transfers = self.smoother, self.transfers
+        if transfers is None or not isinstance(steps, Steps) or not isinstance(steps.step, Points) or steps.count > MOST_FUSED:
+            return None
+        if self.post_smoother != steps:
+            return None
+        made = self.operator.stencil, transfers.tables(np.dtype(np.float64))
+        return FusedPoints(*made, steps.step.omega, 2 * steps.count) if FusedPoints.serves(*made) else None
+
+    def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
+        if self.fused is None:
+            return super().descend(b, u, coarser)
+        return *self.fused.descend(b, u), None
+
+    def ascend(self, b: Array, u: Array, start: Array | None, coarse: Array) -> Array:
+        return super().ascend(b, u, start, coarse) if self.fused is None else self.fused.ascend(b, u, coarse)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The grid, as a box of three axes."""
+        return self.operator.stencil.excess.shape
+
+    def right_hand_side(self, f: Array) -> Array:
+        return f
+
+    def nested_restriction(self, f: Array) -> Array:
+        return self.restriction(f)
+
+    def nested_prolongation(self, u: Array) -> Array:
+        return self.prolongation(u)  # type: ignore[misc, no-any-return]
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the couplings of some points are much stronger than those of others."""
+        diagonal = self.operator.stencil.diagonal
+        return bool(diagonal.max() > JUMP * diagonal.min(where=diagonal > 0.0, initial=np.inf))
+
+    def __repr__(self) -> str:
+        return f"<CoupledLevel: {self.described(None)}>"
+
+    def described(self, finer: CoupledLevel | None) -> str:
+        """Return shape, stencil, the axes coarsened since the level above, and the smoothing, in words."""
+        shape = self.shape[3 - self.ndim :]
+        points = 2 * len(self.operator.stencil.offsets) + 1
+        parts = [f"{' x '.join(map(str, shape))} unknowns", f"{'stencil of ' if finer is None else ''}{points} points"]
+        if finer is not None:
+            names = [name for name, n, of in zip("xyz", shape, finer.shape[3 - self.ndim :], strict=False) if n < of]
+            parts.append(f"coarsened along {', '.join(names)}")
+        slots = [words_of(self.smoother, self.ndim)]
+        if self.transfers is not None and self.post_smoother != self.smoother:
+            slots.append(words_of(self.post_smoother, self.ndim))
+        return f"{', '.join(parts)}: {', then '.join(slots)}"
+
+
+def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]:
+    """Return the levels for a problem, finest first, without smoothing; the coarsest is solved directly.
+
+    A level is called rough also where the next coarser one is, as the sources of that lie on it.
+    """
+    operator, ndim = problem.coupled_operator, problem.grid.ndim
+    stencil, guide = operator.conducting.stencil, _guide(operator.conducting)
+    void = None if problem.domain is None else problem.domain.void
+    sides = [*[None] * (3 - ndim), *operator.grid.axes]
+    operators, transfers, rough = [operator.symmetric], list[CoupledTransfers](), list[bool]()
+    if problem.has_waves:
+        check_waves(problem)
+    while stencil.excess.size > _most_coarsest(problem, any(rough)):
+        strong = strong_axes(stencil)
+        if not any(strong) or len(operators) == max_levels:
+            break
+        points = [
+            coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
+        ]
+        if guide is None:
+            transfer, coarse = coarsened(stencil, points)
+        else:
+            transfer, coarse, guide = guided(guide, stencil, points)
+        if problem.has_waves and is_unresolved(coarse):
+            break
+        if not transfers and void is not None:
+            transfer = without_rows(transfer, void)
+        rough.append(is_rough(stencil, strong))
+        operators.append(SymmetricOperator(coarse))
+        transfers.append(CoupledTransfers(transfer))
+        stencil = coarse
+    levels = [
+        CoupledLevel(each, transfer, any(rough[: number + 2]), ndim)
+        for number, (each, transfer) in enumerate(zip(operators, transfers, strict=False))
+    ]
+    last = CoupledLevel(operators[-1], None, False, ndim)
+    return [*levels, last.smoothed(_coarsest(problem, operators[-1].stencil, bool(levels)), None)]
+
+
+def _coarsest(problem: Poisson, stencil: SymmetricStencil, coarsened_once: bool) -> Coarsest:
+    """Return the direct solve of the coarsest level."""
+    if problem.has_waves:
+        check_direct(stencil)
+    if problem.domain is None or problem.domain.void is None:
+        return Coarsest(stencil, problem.has_constant_apart)
+    if coarsened_once:
+        return Coarsest(stencil, not stencil.excess.any())
+    pinned = problem.parts.first_points if problem.parts is not None and problem.singular else None
+    return Coarsest(stencil, False, pinned)
+
+
+def _most_coarsest(problem: Poisson, rough: bool) -> float:
+    """Return how many unknowns are solved directly."""
+    grid = problem.coupled_operator.grid
+    if grid.ndim != 2:
+        return COARSEST_UNKNOWNS
+    most = COARSEST_STRETCHED if any(axis.distances for axis in grid.axes) else COARSEST_UNKNOWNS
+    return max(most, *(min(part * grid.size, limit) for part, limit in COARSEST_ROUGH)) if rough else most
+
+
+def _guide(operator: CoupledOperator) -> SymmetricStencil | None:
+    """Return the stencil that P follows from where that is not the operator's own: without what passes weak Robin sides.
+
+    On a line that couples strongly, the whole line loses what its end gives off; the end's own stencil, in which that may be
+    more than what couples it to its neighbors across, would interpolate by decay. (Geometric distances 1 : 1000 on both axes,
+    250^2, alpha = 3: 37 iterations, with a guide 7.)
+    """
+    guide = operator.without_weak_sides
+    if guide is operator or not is_rough(operator.stencil, strong_axes(operator.stencil)):
+        return None
+    return guide.stencil
+
+
+def levels_of(
+    problem: Poisson, smoother: str | Smoother, steps: int | tuple[int, int], max_levels: int | None
+) -> list[CoupledLevel]:
+    """Return the levels for a problem, finest first."""
+    levels = hierarchy_of(problem, max_levels)
+    return [*(_smoothed(level, smoother, steps) for level in levels[:-1]), levels[-1]]
+
+
+def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
+    """Return a level with a smoother, by its name or itself; "auto" takes lines where it is rough, and half the steps."""
+    pair = (steps, steps) if isinstance(steps, int) else steps
+    if smoother == "auto" and level.rough:
+        pair = ((pair[0] + 1) // 2, (pair[1] + 1) // 2)
+    if smoother == "lines" or (smoother == "auto" and level.rough):
+        step: Smoother = lines_of(level.shape)
+    elif isinstance(smoother, str):
+        step = Points(OMEGA[max(sum(n > 1 for n in level.shape), 1)])
+    else:
+        step = smoother
+    before, after = (Steps(step, count) if count else None for count in pair)
+    return level.smoothed(before, after)
+
+
+def repeats_of(levels: Sequence[CoupledLevel]) -> tuple[int, ...]:
+    """Return how often each level is visited by one visit of the finer one: twice where it is rough, or small and jumps.
+
+    Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.
+    """
+    finest, visits, repeats = math.prod(levels[0].shape), 1, [1]
+    for number, level in enumerate(levels[1:-1], start=1):
+        size = math.prod(level.shape)
+        affordable = 2 * visits * size <= SLACK * finest / 2**number
+        repeats.append(2 if affordable and (level.rough or (size <= CHEAP * finest and level.jumps)) else 1)
+        visits *= repeats[-1]
+    return (*repeats, 1)[: len(levels)]
