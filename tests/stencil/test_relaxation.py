@@ -7,8 +7,8 @@ import pytest
 from tiers import pack
 
 import unigrid
-from unigrid.stencil.coupled import matrix_of
 from unigrid.stencil.coarsening import is_rough, strong_axes
+from unigrid.stencil.coupled import matrix_of
 from unigrid.stencil.galerkin_levels import hierarchy_of
 
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann")]
