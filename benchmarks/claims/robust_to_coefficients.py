@@ -312,7 +312,6 @@ def report(rows: dict[str, list[Row]]) -> None:
         columns = ["unigrid", "ruge-stueben", "smoothed-aggregation", "hypre", "residual of a direct solve"]
         body = [[f"{row['problem']}, {row['n']}^2", *(row[name] for name in columns)] for row in rows["others"]]
         show(table(["iterations of others", *columns], body))
-        show("In two-phase random media (bernoulli) algebraic multigrid, whose coarse grids follow the clusters, takes fewer.")
 
 
 def _described(row: Row) -> str:
