@@ -360,7 +360,7 @@ def galerkin_cycle_of(problem: Poisson, kind: str, smoother: str, arguments: arg
         if getattr(arguments, name, default) != default:
             raise UsageError(f"coefficients that vary bring their own slots; leave out --{name}")
     with user_errors():
-        return GalerkinCycle(problem, cycle="auto" if kind.upper() == "V" else kind, smoother=smoother)
+        return GalerkinCycle(problem, cycle=kind if kind == "auto" else kind.upper(), smoother=smoother)
 
 
 def boundary_of(text: str, ndim: int, form: TableFormat = UNSTATED) -> list[tuple[Condition, Condition]]:

@@ -149,7 +149,7 @@ def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | Ga
         if arguments.plot_hierarchy:
             raise UsageError("--plot-hierarchy draws the grids of constant coefficients; leave it out")
         smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
-        return options.galerkin_cycle_of(problem, kind, smoother, arguments)
+        return options.galerkin_cycle_of(problem, "auto" if kind.upper() == "V" else kind, smoother, arguments)
     with user_errors():
         smoother = options.smoother_of(arguments.smoother, arguments.omega)
     if problem.order == 2:
