@@ -184,10 +184,14 @@ def _wanted(
         for at in itertools.product(*(step * each if step else (0,) for step, each in zip(offset, distances, strict=True))):
             places = at + transfer.offsets
             wanted[(slice(None), *(places[(np.abs(places) <= 2).all(axis=1)] + 2).T)] = 1
-    mixed = len(distances[2]) > 1 or not transfer.offsets[:, 2].any()  # neighbors along rows of a coarse point may be coarse
-    wanted[1, ..., :: 1 if mixed else 2] |= 2
-    wanted[2, ..., 0 if mixed else 1 :: 1 if mixed else 2] |= 2
-    wanted[3] |= 2
+    if not transfer.offsets[:, 2].any():  # rows are not coarsened: a point's patch ends at its neighbors
+        wanted[1:, ..., 1:-1] |= 2
+    elif len(distances[2]) > 1:  # neighbors along rows of a coarse point may be coarse
+        wanted[1:] |= 2
+    else:
+        wanted[1, ..., ::2] |= 2
+        wanted[2, ..., 1::2] |= 2
+        wanted[3] |= 2
     return wanted.reshape(4, -1)
 
 
