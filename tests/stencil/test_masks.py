@@ -96,7 +96,9 @@ def test_a_mask_that_is_true_everywhere_changes_nothing():
 
 
 BAD = {
-    "kind": ({"mask": np.ones((8, 8))}, TypeError, "mask must be an array of bool.*got dtype float64"),
+    "kind": ({"mask": np.ones((8, 8))}, TypeError, "mask must be an array of bool.*got dtype float64; give array > 0"),
+    "masked": ({"mask": np.ma.masked_equal(np.ones((8, 8), bool), True)}, TypeError, "masked values.*fill them first"),
+    "ragged": ({"mask": [[True], [True, False]]}, ValueError, "mask must be an array of bool.*rows of one length"),
     "shape": ({"mask": np.ones((8, 7), bool)}, ValueError, r"mask must have the shape of f, \(8, 8\), got \(8, 7\)"),
     "empty": ({"mask": np.zeros((8, 8), bool)}, ValueError, "there is no unknown"),
     "alone": ({"outside": 2.0}, ValueError, "give mask too"),

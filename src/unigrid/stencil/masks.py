@@ -149,9 +149,18 @@ def first_place(where: Truth) -> list[int]:
 
 def _truth(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> Truth:
     """Return a copy of an array of bool. Raises TypeError or ValueError if it is not, or not of `shape`."""
-    array = np.array(array)
+    allowed = f"{name} must be an array of bool, True where {meaning}"
+    if np.ma.is_masked(array):
+        raise TypeError(f"{allowed}; it has masked values, which have no meaning here: fill them first, with .filled(value)")
+    if type(array).__module__.partition(".")[0] == "torch":
+        raise TypeError(f"{allowed}; got a {type(array).__name__}: give .detach().cpu().numpy()")
+    try:
+        array = np.array(array)
+    except ValueError:
+        raise ValueError(f"{allowed}, its rows of one length, got {shown(array)}") from None
     if array.dtype != np.bool_:
-        raise TypeError(f"{name} must be an array of bool, True where {meaning}; got dtype {array.dtype}")
+        way_out = "; give array > 0, for example" if array.dtype.kind in "iuf" else ""
+        raise TypeError(f"{allowed}; got dtype {array.dtype}{way_out}")
     if array.shape != shape:
         raise ValueError(f"{name} must have the shape of f, {shape}, got {array.shape}")
     return array
