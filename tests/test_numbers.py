@@ -109,6 +109,7 @@ ARGUMENTS = {
     "solve(atol)": (REAL, lambda v: solved(atol=v)),
     "solve(maxiter)": (COUNT, lambda v: solved(maxiter=v, rtol=0.0)),
     "solve(threads)": (COUNT, lambda v: solved(threads=v)),
+    "solve(gradient_rtol)": (REAL, lambda v: solved(gradient_rtol=v)),
     "solve(reaction)": (REAL, lambda v: solved(reaction=v)),
     "solve(lengths)": (REAL, lambda v: solved(lengths=v)),
     "solve(spacing)": (REAL, lambda v: solved(spacing=v)),
@@ -122,16 +123,16 @@ ARGUMENTS = {
             ),
         )
         for cycle, method in (("StencilCycle", "solve"), ("StencilCycle", "profile"), ("GalerkinCycle", "solve"))
-        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
+        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
     },
     **{
         f"GalerkinCycle.solve({name})": (
             value, lambda v, n=name: type(unigrid.GalerkinCycle(PROBLEM).solve(F, raise_on_failure=False, **{n: v})),
         )
-        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()
+        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
-       for name, v in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT}.items()},
+       for name, v in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()},
     "Tolerance(rtol)": (REAL, field(unigrid.iterate.Tolerance, "rtol", atol=0.0, maxiter=9, default_rtol=0.1)),
     "Tolerance(atol)": (REAL, field(unigrid.iterate.Tolerance, "atol", rtol=None, maxiter=9, default_rtol=0.1)),
     "Tolerance(maxiter)": (COUNT, field(unigrid.iterate.Tolerance, "maxiter", rtol=None, atol=0.0, default_rtol=0.1)),

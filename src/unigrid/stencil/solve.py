@@ -109,6 +109,8 @@ def solve(
         reaches the same tolerance: for float64 f on large 2-D and 3-D grids; `message` names it.
     threads : int, optional
         Cores to use for this call; by default those of `set_num_threads` or the variable UNIGRID_NUM_THREADS, or all.
+    gradient_rtol : float, optional
+        Where f is a torch tensor: the tolerance of the solves that gradients take, in place of `rtol`.
 
     Returns
     -------
@@ -156,26 +158,29 @@ def solve(
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
     problem = Poisson(_solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
-    prepared: ProblemCycle
+    return run(prepared_cycle(problem, cycle, slots), f, chosen)
+
+
+def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[str, Any]) -> ProblemCycle:
+    """Return the cycle for a problem, with the slots as given to `solve`; recent ones of constant coefficients are kept."""
     if isinstance(cycle, MultigridCycle):
         _refuse_beside("a cycle brings its own slots", slots)
-        prepared = on_problem(cycle, problem)
-    elif problem.order == 4:
+        return on_problem(cycle, problem)
+    if problem.order == 4:
         from .preconditioned import FourthOrderCycle, second_order_of
 
-        prepared = FourthOrderCycle(problem, StencilCycle(second_order_of(problem), cycle=cycle, **slots))  # type: ignore[arg-type]
-    elif problem.varies:
+        return FourthOrderCycle(problem, StencilCycle(second_order_of(problem), cycle=cycle, **slots))  # type: ignore[arg-type]
+    if problem.varies:
         _refuse_beside(
             "coefficients that vary, and nonlinear reactions, bring their own slots",
             {name: slots[name] for name in slots if name != "smoother"},
         )
-        prepared = _coupled_cycle(problem, cycle, "auto" if smoother is None else smoother)
-    elif all(isinstance(slot, VALUES) for slot in slots.values()):
+        return _coupled_cycle(problem, cycle, "auto" if slots["smoother"] is None else slots["smoother"])
+    if all(isinstance(slot, VALUES) for slot in slots.values()):
         prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
-        prepared = prepared if problem.homogeneous else prepared.rebound(problem)
-    else:  # an object of the user's own may change, and may hold arrays
-        prepared = StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
-    return run(prepared, f, chosen)
+        return prepared if problem.homogeneous else prepared.rebound(problem)
+    # An object of the user's own may change, and may hold arrays.
+    return StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
 
 
 def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any) -> ProblemCycle:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
 from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
-from ..messages import checked_count, choose, refuse_keyword, shown
+from ..messages import checked_count, checked_number, choose, refuse_keyword, shown
 from ..solution import Reason, Solution, stacked
 from . import kernels
 from .coarse import block_counts, solution_norm
@@ -64,6 +64,7 @@ class SolveOptions:
     raise_on_failure: bool = True
     precision: Literal["auto", "full", "mixed"] = "auto"
     threads: int | None = None
+    gradient_rtol: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -74,6 +75,8 @@ class SolveOptions:
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             object.__setattr__(self, "threads", checked_count("threads", self.threads))
+        if self.gradient_rtol is not None:
+            object.__setattr__(self, "gradient_rtol", checked_number("gradient_rtol", self.gradient_rtol))
         if isinstance(self.rtol, str) and self.rtol != DISCRETIZATION:
             raise ValueError(f"rtol must be a finite number >= 0, {DISCRETIZATION!r} or None, got {shown(self.rtol)}")
         if self.is_one_pass:

@@ -1,0 +1,192 @@
+"""What is solved, as a value without tensors: keywords with places for the tensors among them, and the cycles made of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..solution import ConvergenceError, Solution
+from ..stencil.grid import Dirichlet, Grid, Neumann, Robin
+from ..stencil.problem import Poisson
+from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
+
+Array = NDArray[np.floating]
+Mode = Literal["solution", "inverse", "adjoint"]
+KEPT = 4  # cycles of one equation, by the values of its parameters
+MOST_ITERATIONS = 50  # of a gradient's solve, at least
+
+
+class Given(NamedTuple):
+    """The place of a tensor: its number among the parameters."""
+
+    number: int
+
+
+def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any]) -> Any:
+    """Return a value with a place for each tensor in it; the tensors are added to the parameters."""
+    if is_tensor(value):
+        parameters.append(value)
+        return Given(len(parameters) - 1)
+    if type(value) in (list, tuple):
+        return type(value)(planted(each, is_tensor, parameters) for each in value)
+    if isinstance(value, Dirichlet):
+        return Dirichlet(planted(value.value, is_tensor, parameters))
+    if isinstance(value, Neumann):
+        return Neumann(planted(value.flux, is_tensor, parameters))
+    if isinstance(value, Robin):
+        return Robin(*(planted(each, is_tensor, parameters) for each in (value.alpha, value.value)))
+    return value
+
+
+def filled(value: Any, parameters: Sequence[Any]) -> Any:
+    """Return a value with these parameters in their places."""
+    if isinstance(value, Given):
+        return parameters[value.number]
+    if type(value) is dict:
+        return {name: filled(each, parameters) for name, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(filled(each, parameters) for each in value)
+    if isinstance(value, Dirichlet):
+        return Dirichlet(filled(value.value, parameters))
+    if isinstance(value, Neumann):
+        return Neumann(filled(value.flux, parameters))
+    if isinstance(value, Robin):
+        return Robin(filled(value.alpha, parameters), filled(value.value, parameters))
+    return value
+
+
+def has_places(value: Any) -> bool:
+    """Whether there is a place for a tensor in a value."""
+    if isinstance(value, Dirichlet | Neumann | Robin):
+        return any(has_places(each) for each in vars(value).values())
+    return isinstance(value, Given) or (type(value) in (list, tuple) and any(map(has_places, value)))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """An equation with parameters, and how it is solved.
+
+    ndim : how many axes the problem has; axes of f before them are a batch
+    problem_options : keywords of `Poisson`, with places
+    cycle_of : from the problem to its cycle
+    options, gradient_options : of the solve, and of those that gradients take
+    """
+
+    ndim: int
+    problem_options: dict[str, Any]
+    cycle_of: Callable[[Poisson], ProblemCycle]
+    options: SolveOptions
+    gradient_options: SolveOptions
+    made: list[tuple[list[Array], ProblemCycle]] = field(default_factory=list)
+
+    def learns(self, *names: str) -> bool:
+        """Whether a tensor is among these keywords."""
+        return any(has_places(self.problem_options[name]) for name in names)
+
+    def problem(self, shape: Sequence[int], parameters: Sequence[Any]) -> Poisson:
+        """Return the discrete problem on a grid, parameters as arrays."""
+        return Poisson(tuple(map(int, shape[-self.ndim :])), **filled(self.problem_options, parameters))
+
+    def box(self, shape: Sequence[int], parameters: Sequence[Any]) -> Grid:
+        """Return the grid in the user's lengths, which no parameter changes."""
+        boundary = filled(self.problem_options["boundary"], [1.0] * len(parameters))
+        kept = {name: self.problem_options[name] for name in ("lengths", "spacing", "centering")}
+        return Poisson(tuple(shape[-self.ndim :]), boundary=boundary, **kept).box
+
+    def faces(self, shape: Sequence[int]) -> tuple[Array, ...]:
+        """Return the face values of coefficients that are functions of the coordinates."""
+        names = ("lengths", "spacing", "centering", "boundary", "coefficient")
+        kept = {name: filled(self.problem_options[name], [1.0] * 99) for name in names}
+        return Poisson(tuple(shape[-self.ndim :]), **kept).coupled_operator.faces
+
+    def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
+        """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
+        for values, cycle in self.made:
+            if cycle.problem.shape == tuple(shape[-self.ndim :]) and all(map(np.array_equal, values, parameters)):
+                return cycle
+        cycle = self.cycle_of(self.problem(shape, parameters))
+        self.made.insert(0, ([np.array(each) for each in parameters], cycle))
+        del self.made[KEPT:]
+        return cycle
+
+    def solved(self, mode: Mode, f: Array, parameters: Sequence[Array]) -> Solution:
+        """Return the solution, or A^-1 f or A^-T f, homogeneous on the sides."""
+        cycle = self.cycle(f.shape, parameters)
+        if mode == "solution":
+            return solve_with(cycle, f, self.options)
+        return _solved_for_gradient(_homogeneous(cycle), f, self.gradient_options, mode == "adjoint")
+
+
+def gradient_options(options: SolveOptions) -> SolveOptions:
+    """Return the options of a gradient's solve: as the solve's, but that the right-hand side may have any mean and size."""
+    rtol = options.gradient_rtol
+    if rtol is None and not options.is_one_pass and options.rtol:
+        rtol = options.rtol  # type: ignore[assignment]
+    return SolveOptions(
+        rtol=rtol,
+        maxiter=max(options.maxiter, MOST_ITERATIONS),
+        compatibility="project",
+        precision=options.precision,
+        threads=options.threads,
+    )
+
+
+def _homogeneous(cycle: ProblemCycle) -> ProblemCycle:
+    """Return the cycle of the problem whose given values are all zero."""
+    problem = cycle.problem
+    if problem.homogeneous or (problem.domain is None and not any(v.any() for pair in problem.side_values for v in pair)):
+        return cycle
+    zero = np.zeros(())
+    other = copy(problem)
+    domain = problem.domain and replace(problem.domain, values=np.zeros_like(problem.domain.values))
+    vars(other).update(side_values=((zero, zero),) * problem.grid.ndim, domain=domain)
+    vars(other).pop("homogeneous", None)
+    return cycle.rebound(other)
+
+
+def _solved_for_gradient(cycle: ProblemCycle, f: Array, options: SolveOptions, is_adjoint: bool) -> Solution:
+    """Return A^-1 f, or A^-T f = W A^-1 W^-1 f, with W the volumes, in whose product A is symmetric."""
+    volumes = _volumes(cycle.problem) if is_adjoint else None
+    f = f if volumes is None else (f / volumes).astype(f.dtype)
+    try:
+        solution = solve_with(cycle, f, options)
+    except ConvergenceError as error:
+        solution = replace(error.solution, message=f"The solve for a gradient: {error.solution.message}")
+        raise ConvergenceError(solution) from None
+    except ValueError:  # numbers that a norm does not hold: of gradients, any may come
+        solution = _solved_anyhow(cycle, f, options)
+    return solution if volumes is None else replace(solution, u=(solution.u * volumes).astype(f.dtype))
+
+
+def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solution:
+    """Return NaN for each right-hand side that is not finite, else the solution for a scaled one."""
+    shape = cycle.problem.shape
+    parts = f.reshape(-1, *shape)
+    u, solution = np.full_like(parts, np.nan), None
+    for own, part in zip(u, parts, strict=True):
+        size = float(np.abs(part).max())
+        if np.isfinite(size):
+            scale = np.float64(size) or 1.0
+            solution = solve_with(cycle, (part / scale).astype(f.dtype), options)
+            own[...] = (solution.u * scale).astype(f.dtype)
+    from ..solution import Reason
+
+    ended = solution or Solution(u, True, Reason.CONVERGED, 0, (0.0,))
+    return replace(ended, u=u.reshape(f.shape))
+
+
+def _volumes(problem: Poisson) -> Array | None:
+    """Return the volumes of the cells, in units of that inside; None where all are alike."""
+    axes = problem.grid.axes
+    if all((axis.weights == axis.h).all() for axis in axes):
+        return None
+    volumes = np.ones(())
+    for axis in axes:
+        volumes = np.multiply.outer(volumes, axis.weights / axis.h)
+    return volumes
