@@ -18,6 +18,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..solution import Solution
 from .lagrangian import Lagrangian
@@ -62,7 +63,8 @@ class Solve(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *changes: Any) -> Tensor | None:
         df, *dp = changes[3:]
-        return pushed_forward(ctx, df, dp, solve)
+        with forward_ad._set_fwd_grad_enabled(True):  # torch takes it away, and outer tangents with it
+            return pushed_forward(ctx, df, dp, solve)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Tensor, int]:  # type: ignore[override]
@@ -72,6 +74,10 @@ class Solve(torch.autograd.Function):
 
 def applied(equation: Equation, mode: Mode, journal: list[Solution] | None, f: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Return u, differentiable; the Solution is added to the journal."""
+    if torch._C._functorch.is_legacy_batchedtensor(f):  # of `is_grads_batched`: which maps operators alone
+        from .library import solve_bound
+
+        return solve_bound(equation, mode, f, parameters)
     return Solve.apply(equation, mode, journal, f, *parameters)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -98,7 +104,8 @@ def pulled_back(ctx: Any, v: Tensor | None, solver: Solver) -> tuple[Tensor | No
 
 def pushed_forward(ctx: Any, df: Tensor | None, dp: list[Tensor | None], solver: Solver) -> Tensor | None:
     """Return the change of the output for changes of f and of the parameters."""
-    output, *parameters = _saved(ctx)
+    # Of the levels of nested forward modes, this one is the innermost; the others stay.
+    output, *parameters = (forward_ad.unpack_dual(each).primal for each in ctx.saved_tensors) if ctx.saved_tensors else [None]
     if any(change is not None for change in dp):
 
         def slope(state: Tensor) -> Tensor:

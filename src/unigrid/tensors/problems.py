@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, final
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..solution import ConvergenceError, Solution
-from ..stencil.grid import Dirichlet, Grid, Neumann, Robin
+from ..messages import shown
+from ..solution import ConvergenceError, Reason, Solution
+from ..stencil.grid import Dirichlet, Grid, Neumann, Periodic, Robin
 from ..stencil.problem import Poisson
 from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
 Mode = Literal["solution", "inverse", "adjoint"]
+KEPT_EQUATIONS = 16
+_LIVE: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_NUMBERS = itertools.count()
 KEPT = 4  # cycles of one equation, by the values of its parameters
 MOST_ITERATIONS = 50  # of a gradient's solve, at least
 
@@ -25,6 +33,9 @@ class Given(NamedTuple):
     """The place of a tensor: its number among the parameters."""
 
     number: int
+
+
+_NAMED = {kind.__name__: kind for kind in (Given, Dirichlet, Neumann, Periodic, Robin)}
 
 
 def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any]) -> Any:
@@ -123,6 +134,79 @@ class Equation:
         return _solved_for_gradient(_homogeneous(cycle), f, self.gradient_options, mode == "adjoint")
 
 
+def key_of(equation: Equation, slots: dict[str, Any]) -> str:
+    """Return an equation as a string that `equation_of` reads. Raises TypeError for arrays, functions and objects."""
+    options = {name: getattr(equation.options, name) for name in SolveOptions.__dataclass_fields__}
+    return _text((equation.ndim, equation.problem_options, slots, options))
+
+
+def live_key(value: Equation | Bound) -> str:
+    """Return a string by which `living` finds this object as long as it lives."""
+    for key, each in _LIVE.items():
+        if each is value:
+            return key
+    key = f"live {next(_NUMBERS)}"
+    _LIVE[key] = value
+    return key
+
+
+def living(key: str) -> Any:
+    """Return the object of a key. Raises RuntimeError where it is gone."""
+    if key not in _LIVE:
+        raise RuntimeError("this graph was recorded with a solve that no longer exists; record it anew")
+    return _LIVE[key]
+
+
+def equation_of(key: str) -> Equation:
+    """Return the equation that a string stands for."""
+    return living(key) if key.startswith("live") else _read(key)
+
+
+@lru_cache(KEPT_EQUATIONS)
+def _read(key: str) -> Equation:
+    from ..stencil.solve import prepared_cycle
+
+    ndim, problem_options, slots, options = _value(ast.literal_eval(key))
+    cycle_of = partial(prepared_cycle, cycle=slots.pop("cycle"), slots=slots)
+    chosen = SolveOptions(**options)
+    return Equation(ndim, problem_options, cycle_of, chosen, gradient_options(chosen))
+
+
+def _text(value: Any) -> str:
+    """Return the Python literal for a value: of sequences, conditions and places a tuple with a name first."""
+    if value is None or isinstance(value, bool | int | str):
+        return repr(value)
+    if isinstance(value, float):
+        return repr(float(value))
+    if type(value) is dict:
+        return f"{{{', '.join(f'{name!r}: {_text(each)}' for name, each in value.items())}}}"
+    if isinstance(value, tuple(_NAMED.values())):
+        parts = (value.number,) if isinstance(value, Given) else vars(value).values()
+        return f"({type(value).__name__!r}, {''.join(f'{_text(each)}, ' for each in parts)})"
+    if type(value) in (list, tuple):
+        return f"('', {''.join(f'{_text(each)}, ' for each in value)})"
+    raise TypeError(f"{shown(value)} has no place in a graph")
+
+
+def _value(literal: Any) -> Any:
+    """Return the value of a literal made by `_text`."""
+    if type(literal) is dict:
+        return {name: _value(each) for name, each in literal.items()}
+    if type(literal) is not tuple:
+        return literal
+    kind, entries = literal[0], tuple(map(_value, literal[1:]))
+    return entries if kind == "" else _NAMED[kind](*entries)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """An equation with the values of its parameters."""
+
+    equation: Equation
+    parameters: list[Array]
+
+
 def gradient_options(options: SolveOptions) -> SolveOptions:
     """Return the options of a gradient's solve: as the solve's, but that the right-hand side may have any mean and size."""
     rtol = options.gradient_rtol
@@ -175,8 +259,6 @@ def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solu
             scale = np.float64(size) or 1.0
             solution = solve_with(cycle, (part / scale).astype(f.dtype), options)
             own[...] = (solution.u * scale).astype(f.dtype)
-    from ..solution import Reason
-
     ended = solution or Solution(u, True, Reason.CONVERGED, 0, (0.0,))
     return replace(ended, u=u.reshape(f.shape))
 
