@@ -104,8 +104,7 @@ def pulled_back(ctx: Any, v: Tensor | None, solver: Solver) -> tuple[Tensor | No
 
 def pushed_forward(ctx: Any, df: Tensor | None, dp: list[Tensor | None], solver: Solver) -> Tensor | None:
     """Return the change of the output for changes of f and of the parameters."""
-    # Of the levels of nested forward modes, this one is the innermost; the others stay.
-    output, *parameters = (forward_ad.unpack_dual(each).primal for each in ctx.saved_tensors) if ctx.saved_tensors else [None]
+    output, *parameters = map(_primal, _saved(ctx))
     if any(change is not None for change in dp):
 
         def slope(state: Tensor) -> Tensor:
@@ -127,7 +126,15 @@ def _saved(ctx: Any) -> Any:
     return ctx.saved_tensors or (None,)
 
 
+def _primal(tensor: Tensor | None) -> Any:
+    """Return a tensor without the tangent of the innermost forward mode; those of others stay."""
+    return None if tensor is None else forward_ad.unpack_dual(tensor).primal  # type: ignore[no-untyped-call]
+
+
 def _slopes(lagrangian: Lagrangian, parameters: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the derivatives of L in the parameters."""
+    if not lagrangian.equation.learns("coefficient", "boundary"):  # a reaction alone: without the overhead of `vjp`
+        return (lagrangian.slope_in_reaction(parameters[0]),)
     value, pull = torch.func.vjp(lagrangian, *parameters)[:2]
     return pull(torch.ones_like(value))  # type: ignore[no-any-return]
 

@@ -35,11 +35,19 @@ class Lagrangian:
 
     def __call__(self, *parameters: Tensor) -> Tensor:
         options = filled(self.equation.problem_options, parameters)
-        grid = self.equation.box(self.u.shape, parameters)
-        total = -(self.dual * self.u * options["reaction"]).sum() if self.equation.learns("reaction") else torch.zeros(())
+        total = torch.zeros(())
+        if self.equation.learns("reaction"):
+            c: Tensor = options["reaction"]
+            total = total + (c * self.slope_in_reaction(c)).sum()
         if self.equation.learns("coefficient", "boundary"):
-            total = total + self._fluxes(grid, options)
+            total = total + self._fluxes(self.equation.box(self.u.shape, parameters), options)
         return total
+
+    def slope_in_reaction(self, c: Tensor) -> Tensor:
+        """Return the derivative of L in c, in which it is linear."""
+        if c.ndim == 0:  # without an array in between: new memory takes longer than a product
+            return -torch.dot(self.dual.flatten(), self.u.flatten()).to(c.dtype)
+        return -(self.dual * self.u).sum_to_size(c.shape).to(c.dtype)
 
     def _fluxes(self, grid: Grid, options: dict[str, Any]) -> Tensor:
         """Return what passes through the faces inside, where coefficients are parameters, and through the sides."""

@@ -16,7 +16,7 @@ from torch.library import Library, register_fake, register_vmap
 from .function import Solve, array_of, mapped, pulled_back, pushed_forward, tensor_of
 from .problems import Bound, Equation, Mode, equation_of, live_key, living
 
-_LIBRARY = Library("unigrid", "DEF")
+_LIBRARY: Any = Library("unigrid", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("solve(Tensor f, Tensor[] parameters, str equation, str mode) -> Tensor")
 _LIBRARY.define("solve_bound(Tensor f, str bound, str mode) -> Tensor")  # all it maps over is f, which legacy vmap needs
 operator = torch.ops.unigrid.solve.default

@@ -49,7 +49,7 @@ def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str,
     tensors = [_solvable(f, "f"), *(_solvable(each, "a parameter") for each in parameters)]
     if torch.compiler.is_compiling():
         return Solution(_in_graph(_traced_key(equation, slots), tensors), True, Reason.CONVERGED, 0, (), f"Solved {IN_GRAPH}")
-    if _is_observed(tensors):
+    if _is_observed():
         key = live_key(equation)
         u = _in_graph(key, tensors)
         return Solution(u, True, Reason.CONVERGED, 0, (), f"Solved {IN_GRAPH}")
@@ -64,9 +64,9 @@ def _in_graph(key: str, tensors: list[Tensor]) -> Tensor:
     return operator(tensors[0], tensors[1:], key, "solution")  # type: ignore[no-any-return]
 
 
-def _is_observed(tensors: list[Tensor]) -> bool:
+def _is_observed() -> bool:
     """Whether dispatch modes or a tracer record operators: they would take the numbers of a solve for constants."""
-    return torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing()
+    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._is_tracing()
 
 
 def _traced_key(equation: Equation, slots: dict[str, Any]) -> str:
@@ -83,7 +83,11 @@ def _traced_key(equation: Equation, slots: dict[str, Any]) -> str:
 
 
 def _of_cycle(cycle: ProblemCycle, options: dict[str, Any]) -> Equation:
-    chosen = SolveOptions.of(options, type(cycle).solve, f"{type(cycle).__name__}.solve")
+    chosen = SolveOptions.of(
+        options,
+        cycle.solve,  # type: ignore[attr-defined]
+        f"{type(cycle).__name__}.solve",
+    )
     made: list[Any] = [([], cycle)]
     return Equation(cycle.problem.grid.ndim, {}, lambda problem: cycle, chosen, gradient_options(chosen), made)
 
