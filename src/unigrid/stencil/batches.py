@@ -45,7 +45,9 @@ def _each(one: Callable[[int], Solution], count: int, cores: int) -> list[Soluti
     """Return `one(number)` for all numbers below `count`, each core taking the next."""
     if cores <= 1:
         return [one(number) for number in range(count)]
-    numbers, found, errors = iter(range(count)), {}, {}
+    numbers = iter(range(count))
+    found: dict[int, Solution] = {}
+    errors: dict[int, BaseException] = {}
 
     def take() -> None:
         for number in numbers:  # one iterator for all: what one core takes, no other does

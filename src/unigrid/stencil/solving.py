@@ -129,6 +129,10 @@ class ProblemCycle(MultigridCycle):
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle."""
 
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+        """Return the Solution for a source f. Options as of `unigrid.solve`."""
+        return solve_with(self, f, SolveOptions.of(options, type(self).solve, f"{type(self).__name__}.solve"))
+
     def once(self, b: Array) -> Array:
         """Return one cycle from zero for A u = b; the constant, where it is found apart, is left out."""
         return self.cycle(b)
