@@ -23,6 +23,7 @@ _HOMES = {
     "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
     "stencil.problem": ["Poisson"],
     "stencil.reaction": ["Nonlinear"],
+    "stencil.recognition": ["from_matrix"],
     "stencil.relaxation": ["Lines", "Points"],
     "stencil.cycle": ["StencilCycle"],
     "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack", "Smoothing"],
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
     from .stencil.reaction import Nonlinear as Nonlinear
+    from .stencil.recognition import from_matrix as from_matrix
     from .stencil.relaxation import Lines as Lines
     from .stencil.relaxation import Points as Points
     from .stencil.smoothers import Chebyshev as Chebyshev

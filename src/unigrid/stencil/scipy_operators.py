@@ -13,7 +13,7 @@ from .grid import real_array
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-    from .solving import ProblemCycle
+    from .problem import Poisson
 
 Array = NDArray[np.floating]
 
@@ -26,18 +26,15 @@ class SciPySystem(NamedTuple):
     scale: NDArray[np.float64]
 
 
-def as_scipy(cycle: ProblemCycle) -> SciPySystem:
-    """Return w A, the cycle as an approximation of its inverse, and w; see `ProblemCycle.as_scipy`."""
-    problem = cycle.problem
-    if problem.nonlinear is not None:
-        raise ValueError("a Nonlinear reaction makes no linear operator; linearize it, reaction=derivative(u)")
-    symmetric, operator = cycle.selfadjoint(), problem.operator
+def system_of(problem: Poisson, once: Callable[[Array], Array]) -> SciPySystem:
+    """Return w A, a symmetric cycle from zero as an approximation of its inverse, and w; see `ProblemCycle.as_scipy`."""
+    operator = problem.operator
     scale = problem.weights / problem.weights.max()
     if problem.domain is not None:  # rows of points that are no unknowns
         scale = np.where(problem.domain.unknown, scale, 1.0)
     return SciPySystem(
         _linear(lambda u: scale * operator(u), problem.shape),
-        _linear(lambda r: problem.centered(symmetric.once(problem.centered(r / scale))), problem.shape),
+        _linear(lambda r: problem.centered(once(problem.centered(r / scale))), problem.shape),
         scale.ravel(),
     )
 

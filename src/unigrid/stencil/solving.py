@@ -194,9 +194,11 @@ class ProblemCycle(MultigridCycle):
         >>> info
         0
         """
-        from .scipy_operators import as_scipy
+        from .scipy_operators import system_of
 
-        return as_scipy(self)
+        if self.problem.nonlinear is not None:
+            raise ValueError("a Nonlinear reaction makes no linear operator; linearize it, reaction=derivative(u)")
+        return system_of(self.problem, self.selfadjoint().once)
 
     @abstractmethod
     def for_one_pass(self) -> ProblemCycle:
