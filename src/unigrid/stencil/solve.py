@@ -157,7 +157,7 @@ def solve(
     if values:
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
-    problem = Poisson(_solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
+    problem = Poisson(solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
     return run(prepared_cycle(problem, cycle, slots), f, chosen)
 
 
@@ -250,7 +250,7 @@ def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
-def _solvable_shape(given: ArrayLike, f: Array, channels: str | None) -> tuple[int, ...]:
+def solvable_shape(given: ArrayLike, f: Array, channels: str | None) -> tuple[int, ...]:
     """Return the shape of the problem for f, which was given as an array of another type perhaps."""
     refuse_picture(given, channels)
     shape = f.shape if channels is None else f.shape[:-1]

@@ -94,6 +94,7 @@ def pulled_back(ctx: Any, v: Tensor | None, solver: Solver) -> tuple[Tensor | No
     output, *parameters = _saved(ctx)
     if v is None:
         return (None,) * (1 + len(parameters))
+    ctx.equation.refuse_gradients()
     other = solver(ctx.equation, "inverse" if ctx.mode == "adjoint" else "adjoint", v, *parameters)
     wanted = ctx.needs_input_grad[-len(parameters) :] if parameters else ()
     if not any(wanted):
