@@ -19,7 +19,7 @@ from . import coarse, transfers
 from .cycle import StencilCycle
 from .external import on_problem
 from .galerkin import GalerkinCycle
-from .grid import Grid, real_array, refuse_picture
+from .grid import Grid, real_array
 from .kernels.workspace import pool
 from .masks import per_channel
 from .problem import Poisson
@@ -135,7 +135,6 @@ def solve(
 
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapters 2 and 7.8.
     """
-    chosen = SolveOptions.of(options, solve, "solve")
     if channels is not None:
         choose(channels, ("last",), "channels")
     run: Callable[..., Solution] = solve_with if channels is None else _solve_channels
@@ -147,31 +146,35 @@ def solve(
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
         "prolongation": prolongation,
     }  # fmt: skip
+    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+        from ..arrays import solve_any
+
+        return solve_any(solve, f, {**problem_options, **slots, "cycle": cycle, "channels": channels, **options})
+    chosen = SolveOptions.of(options, solve, "solve")
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
     if isinstance(cycle, ProblemCycle):
-        _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
+        refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
-    given, f = f, real_array(f, "f")
     values = [] if channels is None else per_channel(outside, fixed, f.shape)
     if values:
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
-    problem = Poisson(solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
+    problem = Poisson(solvable_shape(f, channels), **problem_options)  # type: ignore[arg-type]
     return run(prepared_cycle(problem, cycle, slots), f, chosen)
 
 
 def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[str, Any]) -> ProblemCycle:
     """Return the cycle for a problem, with the slots as given to `solve`; recent ones of constant coefficients are kept."""
     if isinstance(cycle, MultigridCycle):
-        _refuse_beside("a cycle brings its own slots", slots)
+        refuse_beside("a cycle brings its own slots", slots)
         return on_problem(cycle, problem)
     if problem.order == 4:
         from .preconditioned import FourthOrderCycle, second_order_of
 
         return FourthOrderCycle(problem, StencilCycle(second_order_of(problem), cycle=cycle, **slots))  # type: ignore[arg-type]
     if problem.varies:
-        _refuse_beside(
+        refuse_beside(
             "coefficients that vary, and nonlinear reactions, bring their own slots",
             {name: slots[name] for name in slots if name != "smoother"},
         )
@@ -237,7 +240,7 @@ def clear_cache() -> None:
     pool.clear()
 
 
-def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
+def refuse_beside(reason: str, beside: dict[str, Any]) -> None:
     """Raise ValueError if an argument was given that the cycle brings itself."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(solve).parameters.items()}
     plain = (str, int, float)
@@ -250,9 +253,8 @@ def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
-def solvable_shape(given: ArrayLike, f: Array, channels: str | None) -> tuple[int, ...]:
-    """Return the shape of the problem for f, which was given as an array of another type perhaps."""
-    refuse_picture(given, channels)
+def solvable_shape(f: Array, channels: str | None) -> tuple[int, ...]:
+    """Return the shape of the problem for f."""
     shape = f.shape if channels is None else f.shape[:-1]
     if not 1 <= len(shape) <= 3 or f.size == 0:
         more = "" if channels is None else ", and an axis of channels"

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cycle import MultigridCycle
 from ..messages import choose
 from ..solution import Reason, Solution, stacked
-from ..stencil.grid import real_array
-from ..stencil.solve import prepared_cycle, solvable_shape
+from ..stencil.grid import real_array, refuse_picture
+from ..stencil.solve import prepared_cycle, refuse_beside, solvable_shape
 from ..stencil.solve import solve as unigrid_solve
 from ..stencil.solving import ProblemCycle, SolveOptions
 from .function import applied, array_of
@@ -53,11 +54,13 @@ def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str,
         Where a solve fails, that of a gradient too.
     """
     f = _solvable(f, "f")
-    if solver is not unigrid_solve:
-        if torch.compiler.is_compiling():
-            raise TypeError("compiled, a cycle's solve has no place in a graph; call unigrid.solve with the problem's keywords")
-        cycle: ProblemCycle = solver.__self__  # type: ignore[attr-defined]
-        return _solved(_of_cycle(cycle, options), {"cycle": cycle}, [f])
+    cycle = options.get("cycle") if solver is unigrid_solve else getattr(solver, "__self__", solver)
+    if torch.compiler.is_compiling() and not isinstance(cycle, str | None):
+        raise TypeError("a graph has no place for a cycle; there, call unigrid.solve with the keywords of its problem")
+    if not isinstance(cycle, str | MultigridCycle | None):
+        raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
+    if isinstance(cycle, ProblemCycle):
+        return _solved(_of_cycle(cycle, _beside_cycle(options)), {"cycle": cycle}, [f])
     if options.get("channels") is None:
         return _solved(*_of_options(f, options, f.ndim if ndim is None else ndim))
     choose(options["channels"], ("last",), "channels")
@@ -106,6 +109,13 @@ def _traced_key(equation: Equation, slots: dict[str, Any]) -> str:
     return key_of(equation, slots)
 
 
+def _beside_cycle(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a solve with a prepared cycle. Raises ValueError where others are given."""
+    others = {name: options[name] for name in options if name in _DEFAULTS and name in (*PROBLEM, *SLOTS[1:], "channels")}
+    refuse_beside("a prepared cycle brings its own problem and slots", others)
+    return {name: each for name, each in options.items() if name not in others and name != "cycle"}
+
+
 def _of_cycle(cycle: ProblemCycle, options: dict[str, Any]) -> Equation:
     name = type(cycle).__name__
     chosen = SolveOptions.of(_with_start(options), cycle.solve, f"{name}.solve")  # type: ignore[attr-defined]
@@ -142,7 +152,8 @@ def _refuse_shape(f: Tensor, ndim: int, channels: str | None) -> None:
     """Raise ValueError where the axes of f are none of a problem, in the words of `unigrid.solve`."""
     if ndim == f.ndim - (channels is not None):
         stand_in: Any = np.broadcast_to(np.zeros((), np.uint8 if f.dtype == torch.uint8 else np.float64), tuple(f.shape))
-        solvable_shape(stand_in, stand_in, channels)
+        refuse_picture(stand_in, channels)
+        solvable_shape(stand_in, channels)
 
 
 def _with_start(options: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +180,7 @@ def _is_array(value: Any) -> bool:
 def _solvable(tensor: Any, name: str) -> Tensor:
     """Return a tensor in a precision that is solved in. Raises TypeError where there is none."""
     if isinstance(tensor, np.ndarray):
-        tensor = torch.tensor(tensor if torch.compiler.is_compiling() else real_array(tensor, name))
+        tensor = torch.as_tensor(tensor) if torch.compiler.is_compiling() else torch.tensor(real_array(tensor, name))
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; give {name}.to_dense()")
     if tensor.device.type not in ("cpu", "meta"):
