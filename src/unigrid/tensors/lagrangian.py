@@ -47,7 +47,7 @@ class Lagrangian:
     def slope_in_reaction(self, c: Tensor) -> Tensor:
         """Return the derivative of L in c, in which it is linear."""
         if c.ndim == 0:  # without an array in between: new memory takes longer than a product
-            return -torch.dot(self.dual.flatten(), self.u.flatten()).to(c.dtype)
+            return -torch.dot(self.dual.reshape(-1), self.u.reshape(-1)).to(c.dtype)
         return -(self.dual * self.u).sum_to_size(c.shape).to(c.dtype)
 
     def _fluxes(self, problem: Poisson, options: dict[str, Any]) -> Tensor:

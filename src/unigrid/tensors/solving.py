@@ -20,7 +20,7 @@ from ..stencil.grid import real_array, refuse_picture
 from ..stencil.solve import prepared_cycle, refuse_beside, solvable_shape
 from ..stencil.solve import solve as unigrid_solve
 from ..stencil.solving import ProblemCycle, SolveOptions
-from .function import applied, array_of
+from .function import Journal, applied, array_of
 from .problems import Equation, filled, gradient_options, key_of, live_key, normal, planted
 
 PROBLEM = ("lengths", "spacing", "boundary", "centering", "reaction", "coefficient", "mask", "outside", "fixed", "order")
@@ -77,9 +77,9 @@ def _solved(equation: Equation, slots: dict[str, Any], tensors: list[Tensor]) ->
         return _in_graph(_traced_key(equation, slots), tensors)
     if torch._C._len_torch_dispatch_stack() > 0 or torch._C._is_tracing():
         return _in_graph(_observed_key(equation, slots), tensors)
-    journal: list[Solution] = []
+    journal = Journal()
     u = applied(equation, "solution", journal, tensors[0], tensors[1:])
-    solution = journal[0] if len(journal) == 1 else stacked(journal, u)
+    solution = journal.solutions[0] if len(journal.solutions) == 1 else stacked(journal.solutions, u)
     shape = u.shape[u.ndim - equation.ndim :]
     if len(solution.parts) * math.prod(shape) != u.numel():  # one right-hand side, or as many as `vmap` hides
         return replace(solution, u=u)
