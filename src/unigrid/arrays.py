@@ -269,6 +269,7 @@ def _with_spacing(options: dict[str, Any], labels: Mapping[str, np.ndarray | Non
     """Return the options with the spacing of coordinates, where they have none of their own. Raises ValueError."""
     own_grid = any(options.get(name) is not None for name in ("spacing", "lengths"))
     own_grid = own_grid or "boundary" not in options or hasattr(options.get("cycle"), "problem")
+    labels = dict(list(labels.items())[options.get("batch_dims", 0) :])
     known = {name: values for name, values in labels.items() if values is not None}
     if own_grid or not known:
         return options

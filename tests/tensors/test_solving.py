@@ -66,6 +66,15 @@ def test_a_cycle_solves_a_stack_and_its_parts_are_tensors():
     assert gradient.count_nonzero() == 72
 
 
+def test_batches_are_leading_axes():
+    f = torch.tensor(np.stack([F, 2 * F]), requires_grad=True)
+    solution = unigrid.solve(f, batch_dims=1, reaction=torch.tensor(1.0))
+    assert torch.equal(solution.u[1], unigrid.solve(f[1], reaction=1.0).u)
+    assert torch.equal(solution.parts[1].u, solution.u[1])
+    cycle = unigrid.StencilCycle(unigrid.Poisson(F.shape))
+    assert torch.equal(unigrid.solve(f, batch_dims=1, cycle=cycle).u, cycle.solve(f).u)
+
+
 def test_channels_are_the_last_axis():
     f = torch.tensor(np.stack([F, 2 * F], -1), requires_grad=True)
     u = unigrid.solve(f, channels="last", u0=torch.zeros(f.shape)).u
@@ -174,6 +183,8 @@ NEEDED = torch.tensor(0.1, requires_grad=True)
         (SOURCE, {"reaction": torch.ones(3)}, ValueError, "reaction must be a number, or an array"),
         (SOURCE, {"boundary": unigrid.Dirichlet(torch.ones(3))}, ValueError, "boundary value of axis 0"),
         (SOURCE, {"coefficient": -SOURCE}, ValueError, "coefficient must be > 0"),
+        (torch.ones(9, 9, 3, dtype=torch.uint8), {}, ValueError, "looks like a picture"),
+        (SOURCE, {"batch_dims": 3}, ValueError, "batch_dims must be an integer from 0 to 1"),
         (SOURCE * torch.nan, {}, ValueError, "f must be finite"),
         (SOURCE[None, None], {}, ValueError, "f must have 1, 2 or 3 axes"),
         (SOURCE[:0], {}, ValueError, "f must have 1, 2 or 3 axes"),

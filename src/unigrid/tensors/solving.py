@@ -17,7 +17,7 @@ from ..cycle import MultigridCycle
 from ..messages import choose
 from ..solution import Reason, Solution, stacked
 from ..stencil.grid import real_array, refuse_picture
-from ..stencil.solve import prepared_cycle, refuse_beside, solvable_shape
+from ..stencil.solve import checked_batch, prepared_cycle, refuse_beside, solvable_shape
 from ..stencil.solve import solve as unigrid_solve
 from ..stencil.solving import ProblemCycle, SolveOptions
 from .function import Journal, applied, array_of
@@ -43,7 +43,7 @@ def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str,
     solver : `unigrid.solve`, or the `solve` of a cycle
     f : its source
     options : its keywords
-    ndim : how many axes the problem has, if not all of f's; leading axes of f are then independent right-hand sides
+    ndim : how many axes the problem has, if `batch_dims` does not tell; leading axes of f are independent right-hand sides
 
     Raises
     ------
@@ -53,22 +53,33 @@ def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str,
     ConvergenceError
         Where a solve fails, that of a gradient too.
     """
+    channels, batch_dims = options.get("channels"), options.get("batch_dims", 0)
+    if f.dtype == torch.uint8:
+        refuse_picture(np.broadcast_to(np.uint8(0), tuple(f.shape)), channels)
     f = _solvable(f, "f")
     cycle = options.get("cycle") if solver is unigrid_solve else getattr(solver, "__self__", solver)
     if torch.compiler.is_compiling() and not isinstance(cycle, str | None):
         raise TypeError("a graph has no place for a cycle; there, call unigrid.solve with the keywords of its problem")
     if not isinstance(cycle, str | MultigridCycle | None):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
+    if type(batch_dims) is not int or batch_dims != 0:
+        batch_dims = checked_batch(batch_dims, f, channels, cycle or "V")
+    if channels is not None:
+        choose(channels, ("last",), "channels")
+        solution = solve_tensors(solver, f.movedim(-1, 0), _channels_first(options), f.ndim - 1)
+        return replace(solution, u=solution.u.movedim(0, -1))
     if isinstance(cycle, ProblemCycle):
-        return _solved(_of_cycle(cycle, _beside_cycle(options)), {"cycle": cycle}, [f])
-    if options.get("channels") is None:
-        return _solved(*_of_options(f, options, f.ndim if ndim is None else ndim))
-    choose(options["channels"], ("last",), "channels")
-    u0 = options.get("u0")
-    first = {"u0": np.moveaxis(_constant(u0, "u0"), -1, 0)} if u0 is not None else {}
-    equation, slots, tensors = _of_options(f, {**options, **first}, f.ndim - 1)
-    solution = _solved(equation, slots, [f.movedim(-1, 0), *tensors[1:]])
-    return replace(solution, u=solution.u.movedim(0, -1))
+        equation = _of_cycle(cycle, options if solver is not unigrid_solve else _beside_cycle(options))
+        return _solved(equation, {"cycle": cycle}, [f])
+    return _solved(*_of_options(f, options, f.ndim - batch_dims if ndim is None else ndim))
+
+
+def _channels_first(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options for a source whose channels are its first axis."""
+    others = {name: each for name, each in options.items() if name != "channels"}
+    if others.get("u0") is not None:
+        others["u0"] = np.moveaxis(_constant(others["u0"], "u0"), -1, 0)
+    return others
 
 
 def _solved(equation: Equation, slots: dict[str, Any], tensors: list[Tensor]) -> Solution:
@@ -111,9 +122,9 @@ def _traced_key(equation: Equation, slots: dict[str, Any]) -> str:
 
 def _beside_cycle(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a solve with a prepared cycle. Raises ValueError where others are given."""
-    others = {name: options[name] for name in options if name in _DEFAULTS and name in (*PROBLEM, *SLOTS[1:], "channels")}
+    others = {name: options[name] for name in options if name in (*PROBLEM, *SLOTS[1:])}
     refuse_beside("a prepared cycle brings its own problem and slots", others)
-    return {name: each for name, each in options.items() if name not in others and name != "cycle"}
+    return {name: each for name, each in options.items() if name not in (*others, "cycle", "channels", "batch_dims")}
 
 
 def _of_cycle(cycle: ProblemCycle, options: dict[str, Any]) -> Equation:
@@ -130,7 +141,7 @@ def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation
     others = {name: each for name, each in options.items() if name not in own and name not in ("channels", "batch_dims")}
     chosen = SolveOptions.of(_with_start(others), unigrid_solve, "solve")
     if not (torch.compiler.is_compiling() or torch._C._is_tracing()):  # a graph refuses it when it runs
-        _refuse_shape(f, ndim, options.get("channels"))
+        solvable_shape(np.broadcast_to(0.0, tuple(f.shape)), None, f.ndim - ndim)  # type: ignore[arg-type]
     parameters: list[Any] = []
     a = own["coefficient"]
     if isinstance(a, Tensor | np.ndarray) and tuple(a.shape) == (ndim,) != tuple(f.shape[-ndim:]):  # one per axis
@@ -146,14 +157,6 @@ def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation
     cycle_of = partial(prepared_cycle, cycle=own["cycle"], slots={name: own[name] for name in SLOTS[1:]})
     equation = Equation(ndim, {name: own[name] for name in PROBLEM}, cycle_of, chosen, gradient_options(chosen))
     return equation, slots, [f, *(_solvable(each, "a parameter") for each in parameters)]
-
-
-def _refuse_shape(f: Tensor, ndim: int, channels: str | None) -> None:
-    """Raise ValueError where the axes of f are none of a problem, in the words of `unigrid.solve`."""
-    if ndim == f.ndim - (channels is not None):
-        stand_in: Any = np.broadcast_to(np.zeros((), np.uint8 if f.dtype == torch.uint8 else np.float64), tuple(f.shape))
-        refuse_picture(stand_in, channels)
-        solvable_shape(stand_in, channels)
 
 
 def _with_start(options: dict[str, Any]) -> dict[str, Any]:
