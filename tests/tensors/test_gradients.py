@@ -80,6 +80,7 @@ def test_of_coefficients(pair, kind, centering, tensors):
     assert is_right(solved, tensors((n, 3), (3,), shape), second=(pair, kind) == ("dn", "points"))
 
 
+@pytest.mark.slow
 @pack
 @pytest.mark.parametrize("beyond", [0.3, None], ids=["given", "natural"])
 def test_of_masks(beyond, tensors):
@@ -105,6 +106,7 @@ def test_of_a_coefficient_in_a_mask(tensors):
     assert is_right(solved, tensors((4, 3), (4, 3)), second=False)
 
 
+@pytest.mark.slow
 @pack
 @pytest.mark.parametrize("pair", ["dd", "nr", "pp"])
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
@@ -175,6 +177,7 @@ def test_second_derivative_in_a_reaction(tensors):
     assert abs(bend.item() - exact) < 1e-13 * exact
 
 
+@pytest.mark.slow
 @pack
 @pytest.mark.parametrize("way", [{}, {"cycle": "newton"}, {"mask": np.tri(4, 3, 1, bool), "outside": 0.3}], ids=str)
 def test_of_nonlinear_reactions(way, tensors):
