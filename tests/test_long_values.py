@@ -63,11 +63,11 @@ def test_large_values_are_refused_in_one_short_line(name):
 
 
 def test_tensors_are_refused_with_a_way_out_that_works():
-    for f in (torch.ones(9, 9, requires_grad=True), torch.ones(9, 9, dtype=torch.bfloat16)):
-        with pytest.raises(TypeError, match=r"give f\.detach\(\)\.cpu\(\)") as error:
-            unigrid.solve(f)
+    for u0 in (torch.ones(9, 9, requires_grad=True), torch.ones(9, 9, dtype=torch.bfloat16)):
+        with pytest.raises(TypeError, match=r"give u0\.detach\(\)\.cpu\(\)") as error:
+            unigrid.solve(np.ones((9, 9)), u0=u0)
         way_out = re.search(r"give (\S+)$", str(error.value))[1]
-        assert unigrid.solve(eval(way_out, {"f": f})).converged
+        assert unigrid.solve(np.ones((9, 9)), u0=eval(way_out, {"u0": u0})).converged
 
 
 def test_stencils_and_kernels_may_be_tensors_but_not_complex():

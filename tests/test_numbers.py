@@ -137,6 +137,8 @@ ARGUMENTS = {
     "Tolerance(rtol)": (REAL, field(unigrid.iterate.Tolerance, "rtol", atol=0.0, maxiter=9, default_rtol=0.1)),
     "Tolerance(atol)": (REAL, field(unigrid.iterate.Tolerance, "atol", rtol=None, maxiter=9, default_rtol=0.1)),
     "Tolerance(maxiter)": (COUNT, field(unigrid.iterate.Tolerance, "maxiter", rtol=None, atol=0.0, default_rtol=0.1)),
+    "from_matrix(shape)": (COUNT, lambda v: unigrid.from_matrix(unigrid.Poisson(3).matrix(), v).problem.shape),
+    "PoissonLayer(shape)": (COUNT, lambda v: unigrid.PoissonLayer(v).shape),
     "Poisson(shape)": (COUNT, lambda v: (unigrid.Poisson(v).shape, unigrid.Poisson((v, 9)).shape)),
     "Poisson(lengths)": (REAL, several("lengths")),
     "Poisson(spacing)": (REAL, several("spacing")),

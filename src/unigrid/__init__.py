@@ -23,6 +23,7 @@ _HOMES = {
     "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
     "stencil.problem": ["Poisson"],
     "stencil.reaction": ["Nonlinear"],
+    "stencil.recognition": ["from_matrix"],
     "stencil.relaxation": ["Lines", "Points"],
     "stencil.cycle": ["StencilCycle"],
     "stencil.smoothers": ["Chebyshev", "GaussSeidel", "Jacobi", "RedBlack", "Smoothing"],
@@ -33,6 +34,7 @@ _HOMES = {
     "stencil.kernels.cpu.threads": ["get_num_threads", "set_num_threads"],
     "stencil.solve": ["clear_cache", "solve"],
     "stencil.solving": ["SolveOptions"],
+    "tensors.layer": ["PoissonLayer"],
     "conv.levels": ["ConvCycle"],
     "conv.mgnet": ["MgNet", "MgNetConfig"],
     "conv.models": ["create_model", "list_models"],
@@ -43,7 +45,7 @@ _HOMES = {
     "training.solvers.train": ["train_solver"],
 }  # fmt: skip
 _MODULES = ("analysis", "conv", "cycle", "equivalence", "iterate", "plots", "solution", "stencil", "training")
-_LEARNED = ("conv", "equivalence", "training")  # what needs torch
+_LEARNED = ("conv", "equivalence", "tensors", "training")  # what needs torch
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _USABLE = [name for name, home in _HOME_OF.items() if home.split(".")[0] not in _LEARNED or find_spec("torch")]
 __all__ = sorted(_USABLE)  # without torch, a star import gives what works without
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
     from .stencil.operator import StencilOperator as StencilOperator
     from .stencil.problem import Poisson as Poisson
     from .stencil.reaction import Nonlinear as Nonlinear
+    from .stencil.recognition import from_matrix as from_matrix
     from .stencil.relaxation import Lines as Lines
     from .stencil.relaxation import Points as Points
     from .stencil.smoothers import Chebyshev as Chebyshev
@@ -107,6 +110,7 @@ if TYPE_CHECKING:
     from .stencil.transfers import Injection as Injection
     from .stencil.transfers import Linear as Linear
     from .stencil.transfers import TransferRecipe as TransferRecipe
+    from .tensors.layer import PoissonLayer as PoissonLayer
     from .training.images.result import TrainResult as TrainResult
     from .training.images.train import train as train
     from .training.solvers.net import PoissonNet as PoissonNet

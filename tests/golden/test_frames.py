@@ -196,7 +196,16 @@ LAYERS = [
     ),
     ("smoothers.py", "learned.py", "coarse.py", "helmholtz.py"),
     ("slots.py", "hierarchy.py", "relaxation.py"),
-    ("minimal_residuals.py", "iterations.py", "gradients.py", "compatibility.py", "batches.py", "solving.py", "profile.py"),
+    (
+        "minimal_residuals.py",
+        "iterations.py",
+        "gradients.py",
+        "compatibility.py",
+        "scipy_operators.py",
+        "batches.py",
+        "solving.py",
+        "profile.py",
+    ),
     (
         "cycle.py",
         "coarsening.py",
@@ -206,6 +215,7 @@ LAYERS = [
         "nonlinear.py",
         "external.py",
         "preconditioned.py",
+        "recognition.py",
         "solve.py",
     ),
 ]

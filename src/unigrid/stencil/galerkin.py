@@ -325,6 +325,18 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Return this cycle: flexible conjugate gradients do without symmetry."""
         return self
 
+    def selfadjoint(self) -> GalerkinCycle:
+        """Return this cycle with the adjoint smoothing after the correction."""
+        levels = list(self.levels)
+        for number, level in enumerate(levels[:-1]):
+            adjoint = None if level.smoother is None else level.smoother.adjoint()
+            if adjoint is None:
+                raise ValueError("the smoother has no adjoint, so the cycle is not symmetric: take 'auto', 'points' or 'lines'")
+            if level.operator.stencil.seams.any():  # their last point is relaxed after all others of its color
+                raise ValueError("a periodic axis of odd length makes the cycle unsymmetric: take an even number of unknowns")
+            levels[number] = level.smoothed(level.smoother, adjoint)
+        return self._with_levels(tuple(levels))
+
     def for_one_pass(self) -> NoReturn:
         """Refuse: a pass of full multigrid is less exact than the discretization here."""
         raise ValueError(

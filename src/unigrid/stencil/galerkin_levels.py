@@ -112,7 +112,7 @@ class CoupledLevel(SlotLevel, NestedLevel):
         steps, transfers = self.smoother, self.transfers
         if transfers is None or not isinstance(steps, Steps) or not isinstance(steps.step, Points) or steps.count > MOST_FUSED:
             return None
-        if self.post_smoother != steps:
+        if self.post_smoother != steps or steps.step.backward:
             return None
         made = self.operator.stencil, transfers.tables(np.dtype(np.float64))
         return FusedPoints(*made, steps.step.omega, 2 * steps.count) if FusedPoints.serves(*made) else None

@@ -62,6 +62,10 @@ class FourthOrderCycle(Frozen, ProblemCycle):
         """Return this cycle: flexible conjugate gradients do without symmetry."""
         return self
 
+    def selfadjoint(self) -> FourthOrderCycle:
+        """Return this cycle made of the symmetric one of second order."""
+        return FourthOrderCycle(self.problem, self.cycled.symmetric())
+
     @property
     def nests(self) -> bool:
         """Whether full multigrid of second order gives the start."""

@@ -30,6 +30,7 @@ class Points(Smoother):
     """Gauss-Seidel by colors, over-relaxed: two colors where points couple along axes alone, else 2^d."""
 
     omega: float = OMEGA[2]
+    backward: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "omega", checked_number("omega", self.omega, "a finite number > 0", lambda value: value > 0))
@@ -41,8 +42,12 @@ class Points(Smoother):
         stencil = _tables(operator, u.dtype)
         ndim = sum(n > 1 for n in u.shape)
         colors = 2 if len(stencil.offsets) <= ndim else 8
-        coupled.relax_colors(u, b, self.omega, colors, stencil)
+        coupled.relax_colors(u, b, self.omega, colors, stencil, self.backward)
         return u
+
+    def adjoint(self) -> Points:
+        """Return the sweep in the opposite order."""
+        return Points(self.omega, not self.backward)
 
 
 @final
@@ -54,6 +59,7 @@ class Lines(Smoother):
     """
 
     axes: tuple[int, ...]
+    backward: bool = False
 
     def __post_init__(self) -> None:
         numbers = tuple(plain_number(axis) for axis in entries_of(self.axes) or ())
@@ -70,14 +76,18 @@ class Lines(Smoother):
         """Return the same for a grid of `ndim` axes, counted from the last axis, as they are in a box of three axes too."""
         if not all(-ndim <= axis < ndim for axis in self.axes):
             raise ValueError(f"axes of Lines must be from {-ndim} to {ndim - 1} on a grid of {ndim} axes, got {self.axes}")
-        return Lines(tuple(axis if axis < 0 else axis - ndim for axis in self.axes))
+        return Lines(tuple(axis if axis < 0 else axis - ndim for axis in self.axes), self.backward)
+
+    def adjoint(self) -> Lines:
+        """Return the sweeps in the opposite order."""
+        return Lines(self.axes[::-1], not self.backward)
 
     def __call__(self, operator: SymmetricOperator, b: Array, u: Array | None) -> Array:
         return self.overwrite(operator, b, own_copy(b, u))
 
     def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
         for axis in self.from_the_last(u.ndim).axes:
-            coupled.relax_lines(u, b, axis + 3, _tables(operator, u.dtype))
+            coupled.relax_lines(u, b, axis + 3, _tables(operator, u.dtype), self.backward)
         return u
 
 
@@ -155,7 +165,7 @@ def lines_of(shape: tuple[int, ...]) -> Lines:
 def _described(smoother: Smoother | None, ndim: int) -> str:
     """Return the name of a step of a smoother, with its parameters."""
     if isinstance(smoother, Points):
-        return f"points, omega {smoother.omega:g}"
+        return f"points, omega {smoother.omega:g}" + ", backward" * smoother.backward
     if isinstance(smoother, Lines):
         return f"zebra lines along {', '.join('xyz'[axis + ndim] for axis in smoother.axes)}"
     return type(smoother.smoother.smoother).__name__ if isinstance(smoother, OnGrid) else "direct solve"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,9 @@ from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, hol
 from .kernels.cpu.threads import limited_to
 from .problem import Poisson
 from .windows import Window
+
+if TYPE_CHECKING:
+    from .scipy_operators import SciPySystem
 
 Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
@@ -154,6 +157,48 @@ class ProblemCycle(MultigridCycle):
     def _gradients(self, run: Run, precision: str, target: float) -> Iteration | None:
         """Return conjugate gradients of its own for a run; None where those of any cycle serve."""
         return None
+
+    def selfadjoint(self) -> ProblemCycle:
+        """Return the cycle that is a symmetric operator in the inner product of `weights`. Raises ValueError without one."""
+        return self.symmetric()
+
+    def as_scipy(self) -> SciPySystem:
+        """Return (A, M, scale) for SciPy: the operator and one cycle as symmetric LinearOperators.
+
+        SciPy's methods for symmetric systems take the plain inner product, in which A is not symmetric where a vertex lies on a
+        Neumann side. With the volumes w of the cells, relative to those inside, w A u = w b has the same solution and is
+        symmetric::
+
+            A, M, scale = cycle.as_scipy()
+            u, info = scipy.sparse.linalg.cg(A, scale * problem.rhs(f).ravel(), M=M)
+
+        Returns
+        -------
+        A, M : scipy.sparse.linalg.LinearOperator
+            On raveled arrays: u -> w A u, without a matrix, and an approximation of its inverse, both symmetric and positive
+            definite; semi-definite where the problem is singular. Then M returns mean zero, and right-hand sides need it.
+        scale : array
+            w, raveled.
+
+        Raises
+        ------
+        ValueError
+            Where the cycle is not symmetric, or the problem is not linear.
+
+        Examples
+        --------
+        >>> import numpy as np, scipy.sparse.linalg, unigrid
+        >>> problem = unigrid.Poisson((40, 30), boundary=["neumann", "dirichlet"], reaction=1.0)
+        >>> A, M, scale = unigrid.StencilCycle(problem).as_scipy()
+        >>> u, info = scipy.sparse.linalg.minres(A, scale * problem.rhs(np.ones((40, 30))).ravel(), M=M)
+        >>> info
+        0
+        """
+        from .scipy_operators import system_of
+
+        if self.problem.nonlinear is not None:
+            raise ValueError("a Nonlinear reaction makes no linear operator; linearize it, reaction=derivative(u)")
+        return system_of(self.problem, self.selfadjoint().once)
 
     @abstractmethod
     def for_one_pass(self) -> ProblemCycle:

@@ -159,6 +159,8 @@ class Equation:
 
     def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
         """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
+        if not self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
+            return self.made[0][1]
         for values, cycle in self.made:
             if cycle.problem.shape == tuple(shape[-self.ndim :]) and all(map(np.array_equal, values, parameters)):
                 return cycle

@@ -22,29 +22,30 @@ Array = NDArray[np.floating]
 __all__ = ["add_interpolated", "advance", "norm", "probe", "relax_colors", "relax_lines", "restrict", "scaled", "turn"]
 
 
-def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil) -> None:
-    """Relax all points in place, color by color."""
+def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil, backward: bool = False) -> None:
+    """Relax all points in place, color by color, or the last color first."""
     box, data, weight = as_box(u), as_box(f), u.dtype.type(omega)
     chosen = [color for color in range(colors) if colors == 2 or _occurs(color, box.shape)]
-    for color in chosen:
+    for color in reversed(chosen) if backward else chosen:
         _relax(loops.relax_color, (box, data, weight, color, colors, stencil), slab_count(box), int(box.shape[0] == 1))
 
 
-def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil) -> None:
-    """Relax all lines along an axis (of three) in place, every other one first.
+def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil, backward: bool = False) -> None:
+    """Relax all lines along an axis (of three) in place, every other one first, or last.
 
     In 3-D lines have four colors. Across a seam the last line is relaxed after all others of its color.
     """
     box, data = as_box(u), as_box(f)
     if axis == 0:
-        for color in range(4):
+        for color in reversed(range(4)) if backward else range(4):
             _relax(loops.relax_deep_lines, (box, data, color, stencil), box.shape[1], 1)
         return
     across = 3 - axis
     straight = np.eye(3, dtype=np.int64)[axis]
     along = int(np.flatnonzero((stencil.offsets == straight).all(axis=1))[0]) if box.shape[axis] > 1 else -1
     couplings = stencil.couplings[along] if along >= 0 else np.zeros_like(stencil.excess)
-    for plane, parity in itertools.product(range(2 if box.shape[0] > 1 else 1), range(2)):
+    kinds = list(itertools.product(range(2 if box.shape[0] > 1 else 1), range(2)))
+    for plane, parity in reversed(kinds) if backward else kinds:
         planes = _every_other(box.shape[0], plane, stencil.seams[0])
         for chosen in itertools.product(planes, _every_other(box.shape[across], parity, stencil.seams[across])):
             _relax_chosen(box, data, axis, couplings, stencil, (*chosen[0], *chosen[1]))
