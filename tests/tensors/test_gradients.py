@@ -80,6 +80,7 @@ def test_of_coefficients(pair, kind, centering, tensors):
     assert is_right(solved, tensors((n, 3), (3,), shape), second=(pair, kind) == ("dn", "points"))
 
 
+@pytest.mark.slow
 @pack
 @pytest.mark.parametrize("beyond", [0.3, None], ids=["given", "natural"])
 def test_of_masks(beyond, tensors):
@@ -105,6 +106,7 @@ def test_of_a_coefficient_in_a_mask(tensors):
     assert is_right(solved, tensors((4, 3), (4, 3)), second=False)
 
 
+@pytest.mark.slow
 @pack
 @pytest.mark.parametrize("pair", ["dd", "nr", "pp"])
 @pytest.mark.parametrize("centering", ["vertex", "cell"])
@@ -173,6 +175,27 @@ def test_second_derivative_in_a_reaction(tensors):
     inverse = np.linalg.inv(unigrid.Poisson(6, reaction=c.item()).matrix().toarray())
     exact = 2 * (inverse @ inverse @ inverse @ np.ones(6)).sum()
     assert abs(bend.item() - exact) < 1e-13 * exact
+
+
+@pytest.mark.slow
+@pack
+@pytest.mark.parametrize("way", [{}, {"cycle": "newton"}, {"mask": np.tri(4, 3, 1, bool), "outside": 0.3}], ids=str)
+def test_of_nonlinear_reactions(way, tensors):
+    """First order alone, as there is no g''."""
+    k = np.linspace(1.0, 2.0, 3)
+    reaction = unigrid.Nonlinear(lambda u, k: k * np.sinh(u), lambda u, k: k * np.cosh(u), fields=(k,))
+
+    def solved(f, a, value):
+        sides = [(unigrid.Dirichlet(value), "neumann"), "dirichlet"]
+        return unigrid.solve(f, reaction=reaction, coefficient=a, boundary=sides, rtol=1e-13, **way).u
+
+    given = tensors((4, 3), (4, 3), (3,))
+    assert is_right(solved, given, second=False)
+    stacked = torch.func.vmap(torch.func.grad(lambda f: solved(f, *given[1:]).sum()))(torch.stack([given[0], 2 * given[0]]))
+    assert torch.allclose(stacked[1], torch.func.grad(lambda f: solved(f, *given[1:]).sum())(2 * given[0]), rtol=1e-9)
+    (slope,) = torch.autograd.grad(solved(*given).sum(), given[0], create_graph=True)
+    with pytest.raises(NotImplementedError, match="first order alone"):
+        slope.sum().backward()
 
 
 def test_below_zero_reactions_have_gradients(tensors):

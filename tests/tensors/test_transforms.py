@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from tiers import pack
 
 torch = pytest.importorskip("torch")
 
@@ -36,8 +37,8 @@ def stacked_by_loop(function, dims, given, size):
     return torch.stack([function(*row) for row in rows])
 
 
-@pytest.mark.parametrize("outer", [jacfwd, jacrev])
-@pytest.mark.parametrize("inner", [jacfwd, jacrev])
+@pytest.mark.parametrize("outer", [jacfwd, pytest.param(jacrev, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("inner", [jacfwd, pytest.param(jacrev, marks=pytest.mark.slow)])
 def test_hessians_agree_however_modes_are_nested(outer, inner):
     every = tuple(range(len(GIVEN)))
     found = outer(inner(loss, every), every)(*GIVEN)
@@ -47,6 +48,7 @@ def test_hessians_agree_however_modes_are_nested(outer, inner):
     assert float(found[1][1].abs()) > 1e-3
 
 
+@pack
 @pytest.mark.parametrize("dims", list(itertools.product((0, None), repeat=4))[:-1], ids=str)
 def test_vmap_is_a_loop(dims):
     given = [each if dim is None else torch.stack([each, 2 * each]) for each, dim in zip(GIVEN, dims, strict=True)]

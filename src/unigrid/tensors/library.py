@@ -47,7 +47,12 @@ class SolveBelow(torch.autograd.Function):
 
 
 def _solver(key: str) -> Any:
-    return lambda equation, mode, f, *parameters: operator(f, parameters, key, mode)
+    own = equation_of(key)
+
+    def solver(equation: Equation, mode: Mode, f: Tensor, *parameters: Tensor) -> Tensor:
+        return operator(f, parameters, key if equation is own else live_key(equation), mode)  # type: ignore[no-any-return]
+
+    return solver
 
 
 def solve_bound(equation: Equation, mode: Mode, f: Tensor, parameters: Sequence[Tensor]) -> Tensor:

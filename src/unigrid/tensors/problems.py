@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from ..messages import entries_of, plain_number, shown
 from ..solution import ConvergenceError, Reason, Solution
+from ..stencil.galerkin import GalerkinCycle
 from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin, real_array
 from ..stencil.problem import Poisson
+from ..stencil.reaction import LocalReaction, Nonlinear
 from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
 
 Array = NDArray[np.floating]
@@ -133,7 +135,7 @@ class Equation:
         options = self.problem_options
         for wrong, what, way_out in (
             (options["order"] == 4, "order=4", "give order=2"),
-            (type(options["reaction"]).__name__ == "Nonlinear", "a Nonlinear reaction", "linearize it: reaction=c, an array"),
+            (self.nonlinear and "boundary" not in options, "this cycle", "give unigrid.solve the keywords of its problem"),
             (
                 isinstance(options.get("outside"), str) and has_places(options["coefficient"]),
                 "a coefficient that is a tensor, beside outside='natural'",
@@ -142,6 +144,18 @@ class Equation:
         ):
             if wrong:
                 raise NotImplementedError(f"there are no gradients through a solve with {what}; {way_out}, or f.detach()")
+
+    @property
+    def nonlinear(self) -> Nonlinear | None:
+        """The reaction g(u), where it is not linear."""
+        reaction = self.problem_options["reaction"]
+        return reaction if type(reaction).__name__ == "Nonlinear" else None
+
+    def linearized(self, count: int) -> Equation:
+        """Return the equation for small changes of u, with g'(u) as a parameter after these `count`."""
+        return replace(
+            self, problem_options={**self.problem_options, "reaction": Given(count)}, cycle_of=GalerkinCycle, made=[]
+        )
 
     def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
         """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
@@ -154,6 +168,11 @@ class Equation:
         self.made.insert(0, ([np.array(each) for each in parameters], cycle))
         del self.made[KEPT:]
         return cycle
+
+    def slope(self, u: Array) -> Array:
+        """Return g'(u)."""
+        assert self.nonlinear is not None
+        return LocalReaction.on(u.shape, self.nonlinear, None).derivative(u)
 
     def solved(self, mode: Mode, f: Array, parameters: Sequence[Array]) -> Solution:
         """Return the solution, or A^-1 f or A^-T f, homogeneous on the sides."""
