@@ -452,11 +452,11 @@ def test_solutions_can_be_compared_and_collected():
     assert len({first, second}) == 2
 
 
-def test_a_tensor_is_refused_with_the_way_out():
+def test_a_tensor_beside_an_array_is_refused_with_the_way_out():
     torch = pytest.importorskip("torch")
-    for f in (torch.ones(9, 9), torch.ones(9, 9, requires_grad=True)):
-        with pytest.raises(TypeError, match=r"f must be a NumPy array, got a Tensor; give f\.detach\(\)\.cpu\(\)\.numpy\(\)"):
-            unigrid.solve(f)
+    for u0 in (torch.ones(9, 9), torch.ones(9, 9, requires_grad=True)):
+        with pytest.raises(TypeError, match=r"u0 must be a NumPy array, got a Tensor; give u0\.detach\(\)\.cpu\(\)\.numpy\(\)"):
+            unigrid.solve(np.ones((9, 9)), u0=u0)
 
 
 @pytest.mark.parametrize("smoother", [unigrid.Jacobi(0.1), unigrid.Jacobi(1e-6), unigrid.RedBlack(1e-3)], ids=str)

@@ -28,7 +28,6 @@ from .grid import (
     checked_shape,
     kind_of,
     parse_boundary,
-    real_array,
     side_values,
 )
 from .masks import Domain
@@ -371,7 +370,10 @@ class Poisson:
 
         float32 stays float32, everything else becomes float64.
         """
-        f = real_array(f, "f")
+        if type(f) is not np.ndarray or f.dtype.char not in "fd":
+            from ..arrays import mapped
+
+            return mapped(self.rhs, f)
         try:
             f = np.broadcast_to(f, self.shape)
         except ValueError:

@@ -19,7 +19,7 @@ from . import coarse, transfers
 from .cycle import StencilCycle
 from .external import on_problem
 from .galerkin import GalerkinCycle
-from .grid import Grid, real_array, refuse_picture
+from .grid import Grid, real_array
 from .kernels.workspace import pool
 from .masks import per_channel
 from .problem import Poisson
@@ -135,7 +135,6 @@ def solve(
 
     Source: U. Trottenberg, C. Oosterlee, A. Schueller, Multigrid (2001), chapters 2 and 7.8.
     """
-    chosen = SolveOptions.of(options, solve, "solve")
     if channels is not None:
         choose(channels, ("last",), "channels")
     run: Callable[..., Solution] = solve_with if channels is None else _solve_channels
@@ -147,17 +146,21 @@ def solve(
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
         "prolongation": prolongation,
     }  # fmt: skip
+    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+        from ..arrays import solve_any
+
+        return solve_any(solve, f, {**problem_options, **slots, "cycle": cycle, "channels": channels, **options})
+    chosen = SolveOptions.of(options, solve, "solve")
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
     if isinstance(cycle, ProblemCycle):
         _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
-    given, f = f, real_array(f, "f")
     values = [] if channels is None else per_channel(outside, fixed, f.shape)
     if values:
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
-    problem = Poisson(_solvable_shape(given, f, channels), **problem_options)  # type: ignore[arg-type]
+    problem = Poisson(_solvable_shape(f, channels), **problem_options)  # type: ignore[arg-type]
     return run(prepared_cycle(problem, cycle, slots), f, chosen)
 
 
@@ -250,9 +253,8 @@ def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
-def _solvable_shape(given: ArrayLike, f: Array, channels: str | None) -> tuple[int, ...]:
-    """Return the shape of the problem for f, which was given as an array of another type perhaps."""
-    refuse_picture(given, channels)
+def _solvable_shape(f: Array, channels: str | None) -> tuple[int, ...]:
+    """Return the shape of the problem for f."""
     shape = f.shape if channels is None else f.shape[:-1]
     if not 1 <= len(shape) <= 3 or f.size == 0:
         more = "" if channels is None else ", and an axis of channels"

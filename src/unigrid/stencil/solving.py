@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, final
 
@@ -174,6 +174,10 @@ def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
+    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+        from ..arrays import solve_any
+
+        return solve_any(cycle.solve, f, {each.name: getattr(options, each.name) for each in fields(options)})
     f = _source(cycle.problem, f, cycle.problem if cycle.window is None else cycle.window[0].inner)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)

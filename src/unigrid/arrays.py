@@ -1,0 +1,316 @@
+"""The gate between arrays of other libraries and the solver: array type in, array type out.
+
+What a source f may be, and what u comes back as:
+
+=====================================================  ===============================================================
+f                                                      u
+=====================================================  ===============================================================
+numpy.ndarray float32, float64                         the same; nothing is converted
+ndarray float16; integers, bool                        ndarray float32; float64
+list, tuple, number, anything with ``__array__``       ndarray
+complex ndarray                                        complex ndarray: two real problems, the Solution's `parts`
+torch.Tensor                                           tensor, with gradients (`unigrid.tensors`)
+array with ``__array_namespace__`` (JAX, CuPy, ...)    an array of that library, on the CPU
+xarray.DataArray                                       DataArray with the same dimensions and coordinates
+pandas.Series, DataFrame                               the same, with the same labels
+=====================================================  ===============================================================
+
+Coordinates of a DataArray, and numeric labels of pandas objects, are where the unknowns are: where neither `spacing` nor
+`lengths` is given, `spacing` is taken from them, and irregular ones are refused. Attributes, such as units of f, are not
+copied: those of u are others.
+
+Refused, with the way out: masked and missing values, longdouble, objects, text, times, sparse matrices, arrays with units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .iterate import raise_unless_converged
+from .messages import shown
+from .solution import Solution, stacked
+from .stencil.grid import real_array, refuse_picture
+
+Solver = Callable[..., Solution]
+Back = Callable[[Any], Any]
+ALIGNED = ("u0", "reaction", "coefficient", "mask", "outside")  # arguments of f's shape
+PRECISION = 1e-6  # of distances between coordinates, besides that of their numbers
+MOST_COMPLEX = "complex numbers are solved as two real problems"
+
+
+def library_of(value: Any) -> str:
+    """Return the name of the library that a value's type, or one of its bases, comes from; "" for Python's and NumPy's own."""
+    for base in type(value).__mro__:
+        library = base.__module__.partition(".")[0]
+        if library in ("torch", "xarray", "pandas", "scipy"):
+            return library
+    return ""
+
+
+def solve_any(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
+    """Return `solver(f, **options)` for a source of any kind, u as an array of the same kind."""
+    library = library_of(f)
+    if library == "torch":
+        return _solve_tensor(solver, f, options)
+    f, back, own = _opened(f, library, options)
+    if isinstance(f, np.ndarray) and f.dtype.kind == "c":
+        solution = _solve_complex(solver, f, own)
+    else:
+        solution = solver(f, **_watched(own, back))
+    return _given_back(solution, back)
+
+
+def mapped(function: Callable[[Any], Any], f: Any) -> Any:
+    """Return a linear function of an array of any kind, as an array of the same kind."""
+    library = library_of(f)
+    if library == "torch":
+        raise TypeError("f is a tensor, whose gradients only `solve` has; give f.detach().numpy()")
+    array, back, _ = _opened(f, library, {"spacing": 1.0})
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"f must be an array of real numbers, got dtype {array.dtype}; give f.real and f.imag, one after the other"
+        )
+    return back(function(array))
+
+
+def _solve_tensor(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
+    from .tensors.solving import solve_tensors
+
+    if f.is_complex():
+        import torch
+
+        parts = [_solve_tensor(solver, getattr(f, name), _part_of(options, name)) for name in ("real", "imag")]
+        return _joined(parts, torch.complex(parts[0].u, parts[1].u), options)
+    own = {name: value for name, value in options.items() if name != "channels"}
+    if options.get("channels") is None:
+        return solve_tensors(solver, f, own)
+    solution = solve_tensors(solver, f.movedim(-1, 0), own, f.ndim - 1)
+    return replace(solution, u=solution.u.movedim(0, -1))
+
+
+def _solve_complex(solver: Solver, f: np.ndarray, options: dict[str, Any]) -> Solution:
+    parts = [solver(getattr(f, name).copy(), **_part_of(options, name)) for name in ("real", "imag")]
+    return _joined(parts, parts[0].u + 1j * parts[1].u, options)
+
+
+def _part_of(options: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the options for the real or the imaginary part of u."""
+    if options.get("callback") is not None:
+        raise TypeError(f"{MOST_COMPLEX}, which a callback cannot watch as one; leave out callback, or solve for each part")
+    own = options | {"raise_on_failure": False}
+    if own.get("u0") is not None:
+        own["u0"] = getattr(np.asarray(own["u0"]), name)
+    if name == "imag" and _has_values(options):
+        raise TypeError(f"{MOST_COMPLEX}, and values on sides or outside belong to one of them; solve for f.real and f.imag")
+    return own
+
+
+def _has_values(options: dict[str, Any]) -> bool:
+    """Whether values on sides, outside of a mask or at fixed points are given."""
+    outside = options.get("outside")
+    is_zero = outside is None or isinstance(outside, str) or not np.any(outside)
+    sides = options.get("boundary")
+    entries = list(sides) if isinstance(sides, (tuple, list)) else [sides]
+    flat = [each for entry in entries for each in (entry if isinstance(entry, (tuple, list)) else [entry])]
+    return not is_zero or options.get("fixed") is not None or any(np.any(getattr(side, "value", 0.0)) for side in flat)
+
+
+def _joined(parts: list[Solution], u: Any, options: dict[str, Any]) -> Solution:
+    solution = stacked(parts, u)
+    return raise_unless_converged(solution) if options.get("raise_on_failure", True) else solution
+
+
+def _opened(f: Any, library: str, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
+    """Return f as NumPy, how u becomes what f was, and the options, with what f tells of the grid."""
+    if library == "xarray":
+        return _of_xarray(f, options)
+    if library == "pandas":
+        return _of_pandas(f, options)
+    if library == "scipy":
+        raise TypeError(f"f must be an array, got a SciPy {type(f).__name__}; give f.toarray()")
+    if isinstance(f, np.ndarray):
+        refuse_picture(f, options.get("channels"))
+        return _plain(f), _as_it_is, options
+    if hasattr(f, "unit") or hasattr(f, "units"):
+        raise TypeError(f"f carries units, which the solver would lose, got {type(f).__name__}; give its numbers")
+    if hasattr(f, "__array_namespace__"):
+        return _of_namespace(f, options)
+    if hasattr(f, "__dlpack__") and not hasattr(f, "__array__"):
+        return _plain(_from_dlpack(f)), _as_it_is, options
+    refuse_picture(f, options.get("channels"))
+    return _plain(_read(f)), _as_it_is, options
+
+
+def _read(f: Any) -> np.ndarray:
+    """Return what NumPy makes of a list, a number, or what has `__array__`. Raises TypeError or ValueError."""
+    try:
+        return np.asarray(f)
+    except Exception as error:  # rows of different lengths, tensors among the entries, an `__array__` that fails
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"f must be an array of real numbers, its rows of one length, got {shown(f)}") from None
+
+
+def _plain(f: np.ndarray) -> np.ndarray:
+    """Return an array of float32, float64, complex64 or complex128, without what a subclass adds. Raises TypeError."""
+    if hasattr(f, "unit") or hasattr(f, "units"):
+        raise TypeError(f"f carries units, which the solver would lose, got {type(f).__name__}; give its numbers, f.value")
+    if f.dtype.kind == "f" and f.dtype.itemsize > 8:
+        raise TypeError(f"f must be float32 or float64, got {f.dtype}, which no kernel has; give f.astype(float)")
+    if f.dtype.kind == "c":
+        if f.dtype.itemsize > 16:
+            raise TypeError(f"f must be complex64 or complex128, got {f.dtype}; give f.astype(complex)")
+        return np.asarray(f)
+    if f.dtype.kind in "OSUmMV":
+        reason = {"m": "times", "M": "times", "O": "objects", "V": "records"}.get(f.dtype.kind, "text")
+        raise TypeError(f"f must be an array of real numbers, got {reason} of dtype {f.dtype}; give numpy.asarray(f, float)")
+    return np.asarray(real_array(f, "f"))
+
+
+def _as_it_is(u: Any) -> Any:
+    return u
+
+
+def _from_dlpack(f: Any) -> np.ndarray:
+    if hasattr(f, "__dlpack_device__") and int(f.__dlpack_device__()[0]) != 1:
+        raise TypeError(f"f, a {type(f).__name__}, is not in the memory of the CPU; give a copy that is")
+    try:
+        return np.from_dlpack(f)
+    except Exception as error:
+        raise TypeError(
+            f"f, a {type(f).__name__}, cannot be read by NumPy ({_line(error)}); give it as a NumPy array"
+        ) from None
+
+
+def _of_namespace(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
+    """Open an array of the Python array API's standard."""
+    namespace = f.__array_namespace__()
+    try:
+        array = np.asarray(f) if hasattr(f, "__array__") else _from_dlpack(f)
+    except TypeError as error:
+        if "Tracer" not in type(f).__name__:
+            raise
+        raise TypeError(
+            f"f stands for an array inside a transform ({type(f).__name__}), and has no numbers; call the solver outside, or "
+            f"by jax.pure_callback ({_line(error)})"
+        ) from None
+    if array.dtype.kind == "V":  # bfloat16, which NumPy does not have
+        array = array.astype(np.float32)
+    return _plain(array), namespace.asarray, options
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+
+
+# Labelled arrays
+
+
+def _of_xarray(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
+    if not hasattr(f, "dims") or not hasattr(f, "coords") or hasattr(f, "data_vars"):
+        raise TypeError(f"f must be an array, got an xarray {type(f).__name__}; choose one of its variables")
+    labels = {str(name): f.coords[name].values if name in f.coords else None for name in f.dims}
+    own = {name: _aligned(value, f, name) for name, value in options.items()}
+
+    def back(u: Any) -> Any:
+        return f.copy(data=u).drop_attrs(deep=False)
+
+    return _plain(np.asarray(f.values)), back, _with_spacing(own, labels)
+
+
+def _aligned(value: Any, f: Any, name: str) -> Any:
+    """Return an argument's array with its dimensions in the order of f's. Raises ValueError where coordinates differ."""
+    if name not in ALIGNED or library_of(value) != "xarray":
+        return value
+    if set(value.dims) != set(f.dims):
+        raise ValueError(f"{name} must have the dimensions of f, {f.dims}, got {value.dims}")
+    for dim in f.dims:
+        if dim in f.coords and dim in value.coords and not np.array_equal(f.coords[dim].values, value.coords[dim].values):
+            raise ValueError(
+                f"{name} and f have different coordinates along {dim!r}; bring them to one grid, by .interp_like(f)"
+            )
+    return value.transpose(*f.dims).values
+
+
+def _of_pandas(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
+    if not hasattr(f, "index"):
+        return np.asarray(f), _as_it_is, options
+    if f.isna().to_numpy().any():
+        raise ValueError("f has missing values; fill them first, by f.fillna(value) or f.interpolate()")
+    axes = {"index": f.index} | ({"columns": f.columns} if f.ndim == 2 else {})
+    labels = {name: _labels(axis) for name, axis in axes.items()}
+    try:
+        array = f.to_numpy(dtype=None if all(_is_native(each) for each in _dtypes(f)) else float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"f must hold real numbers, got {shown(f.dtypes)} ({_line(error)}); give f.astype(float)") from None
+
+    def back(u: Any) -> Any:
+        return type(f)(u, index=f.index, **({"columns": f.columns} if f.ndim == 2 else {"name": f.name}))
+
+    return _plain(array), back, _with_spacing(options, labels)
+
+
+def _dtypes(f: Any) -> list[Any]:
+    return list(f.dtypes) if f.ndim == 2 else [f.dtype]
+
+
+def _is_native(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype)
+
+
+def _labels(axis: Any) -> np.ndarray | None:
+    """Return labels that are coordinates; None for names, and for numbers that pandas gave by itself."""
+    numbered = type(axis).__name__ == "RangeIndex" and axis.start == 0 and axis.step == 1
+    values = np.asarray(axis)
+    return None if numbered or values.dtype.kind not in "iufmM" else values
+
+
+def _with_spacing(options: dict[str, Any], labels: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
+    """Return the options with the spacing of coordinates, where they have none of their own. Raises ValueError."""
+    own_grid = any(options.get(name) is not None for name in ("spacing", "lengths"))
+    own_grid = own_grid or "boundary" not in options or hasattr(options.get("cycle"), "problem")
+    known = {name: values for name, values in labels.items() if values is not None}
+    if own_grid or not known:
+        return options
+    missing = [name for name in labels if name not in known]
+    if missing:
+        raise ValueError(f"f has coordinates along {', '.join(known)} and none along {', '.join(missing)}; give spacing")
+    return options | {"spacing": [_distance(name, values) for name, values in known.items()]}
+
+
+def _distance(name: str, values: np.ndarray) -> float:
+    """Return the distance of regular coordinates. Raises ValueError for others."""
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"coordinates along {name} are no numbers ({values.dtype}); give spacing or lengths")
+    if len(values) < 2:
+        raise ValueError(f"one coordinate along {name} does not tell a distance; give spacing or lengths")
+    steps = np.diff(values.astype(float))
+    h, eps = float(steps.mean()), float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    allowed = PRECISION * abs(h) + 4.0 * eps * float(np.abs(values).max())
+    if not math.isfinite(h) or h == 0.0 or float(np.abs(steps - h).max()) > allowed:
+        raise ValueError(
+            f"coordinates along {name} are not regular, {steps.min():.6g} to {steps.max():.6g} apart; give spacing, which "
+            "takes distances too, and ends at the sides"
+        )
+    return abs(h)
+
+
+# The way back
+
+
+def _watched(options: dict[str, Any], back: Back) -> dict[str, Any]:
+    callback = options.get("callback")
+    if callback is None or back is _as_it_is:
+        return options
+    return options | {"callback": lambda solution: callback(_given_back(solution, back))}
+
+
+def _given_back(solution: Solution, back: Back) -> Solution:
+    if back is _as_it_is:
+        return solution
+    parts = tuple(replace(part, u=back(part.u)) if part.u.shape == solution.u.shape else part for part in solution.parts)
+    return replace(solution, u=back(solution.u), parts=parts)
