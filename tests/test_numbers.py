@@ -108,6 +108,7 @@ ARGUMENTS = {
     "solve(rtol)": (REAL, lambda v: solved(rtol=v)),
     "solve(atol)": (REAL, lambda v: solved(atol=v)),
     "solve(maxiter)": (COUNT, lambda v: solved(maxiter=v, rtol=0.0)),
+    "solve(batch_dims)": (COUNT, lambda v: unigrid.solve(np.ones((1, 1, 1, 9)), batch_dims=v).residuals),
     "solve(threads)": (COUNT, lambda v: solved(threads=v)),
     "solve(gradient_rtol)": (REAL, lambda v: solved(gradient_rtol=v)),
     "solve(reaction)": (REAL, lambda v: solved(reaction=v)),

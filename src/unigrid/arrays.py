@@ -86,9 +86,10 @@ def _solve_tensor(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
 
         parts = [_solve_tensor(solver, getattr(f, name), _part_of(options, name)) for name in ("real", "imag")]
         return _joined(parts, torch.complex(parts[0].u, parts[1].u), options)
-    own = {name: value for name, value in options.items() if name != "channels"}
+    own = {name: value for name, value in options.items() if name not in ("channels", "batch_dims")}
     if options.get("channels") is None:
-        return solve_tensors(solver, f, own)
+        batch_dims = options.get("batch_dims", 0)
+        return solve_tensors(solver, f, own, f.ndim - batch_dims if batch_dims else None)
     solution = solve_tensors(solver, f.movedim(-1, 0), own, f.ndim - 1)
     return replace(solution, u=solution.u.movedim(0, -1))
 
@@ -273,6 +274,7 @@ def _with_spacing(options: dict[str, Any], labels: Mapping[str, np.ndarray | Non
     """Return the options with the spacing of coordinates, where they have none of their own. Raises ValueError."""
     own_grid = any(options.get(name) is not None for name in ("spacing", "lengths"))
     own_grid = own_grid or "boundary" not in options or hasattr(options.get("cycle"), "problem")
+    labels = dict(list(labels.items())[options.get("batch_dims", 0) :])
     known = {name: values for name, values in labels.items() if values is not None}
     if own_grid or not known:
         return options

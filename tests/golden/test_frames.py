@@ -196,7 +196,7 @@ LAYERS = [
     ),
     ("smoothers.py", "learned.py", "coarse.py", "helmholtz.py"),
     ("slots.py", "hierarchy.py", "relaxation.py"),
-    ("minimal_residuals.py", "iterations.py", "gradients.py", "compatibility.py", "solving.py", "profile.py"),
+    ("minimal_residuals.py", "iterations.py", "gradients.py", "compatibility.py", "batches.py", "solving.py", "profile.py"),
     (
         "cycle.py",
         "coarsening.py",

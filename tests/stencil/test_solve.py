@@ -22,7 +22,8 @@ def test_the_signature_is_that_of_the_contract():
     given = {name: p.default for name, p in inspect.signature(unigrid.solve).parameters.items() if name != "f"}
     assert given == {
         "lengths": None, "spacing": None, "boundary": "dirichlet", "centering": "vertex", "reaction": 0.0,
-        "coefficient": None, "mask": None, "outside": 0.0, "fixed": None, "order": 2, "channels": None, "u0": None,
+        "coefficient": None, "mask": None, "outside": 0.0, "fixed": None, "order": 2, "channels": None, "batch_dims": 0,
+        "u0": None,
         "rtol": None, "atol": 0.0, "maxiter": 50, "cycle": "V", "smoothing": "tuned",
         "smoother": None, "pre": None,
         "post": None,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
-from ..messages import choose, lists_options
+from ..messages import checked_count, choose, lists_options
 from ..solution import Solution, stacked
 from . import coarse, transfers
 from .cycle import StencilCycle
@@ -51,6 +51,7 @@ def solve(
     fixed: Any = None,
     order: Literal[2, 4] = 2,
     channels: Literal["last"] | None = None,
+    batch_dims: int = 0,
     cycle: str | MultigridCycle = "V",
     smoothing: str | Smoothing = "tuned",
     smoother: str | Smoother | None = None,
@@ -72,6 +73,10 @@ def solve(
     channels : None or "last"
         "last": the last axis of f (and of u0 and u) has independent right-hand sides, such as the colors of a picture.
         `outside`, and the values of `fixed`, may then have that axis too.
+    batch_dims : int
+        How many leading axes of f (and of u0 and u) are a batch: independent right-hand sides of one problem, of the shape of
+        the other axes, solved through one hierarchy. Each stops by itself, and has its own Solution in `parts`; where some
+        fail, all are solved, and the error's Solution holds them.
     u0 : array_like, optional
         Where to begin; replaces `start`. Never changed.
     rtol, atol : float
@@ -149,7 +154,10 @@ def solve(
     if type(f) is not np.ndarray or f.dtype.char not in "fd":
         from ..arrays import solve_any
 
-        return solve_any(solve, f, {**problem_options, **slots, "cycle": cycle, "channels": channels, **options})
+        keywords = {"cycle": cycle, "channels": channels, "batch_dims": batch_dims, **options}
+        return solve_any(solve, f, {**problem_options, **slots, **keywords})
+    if type(batch_dims) is not int or batch_dims != 0:
+        batch_dims = _checked_batch(batch_dims, f, channels, cycle)
     chosen = SolveOptions.of(options, solve, "solve")
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
@@ -160,7 +168,7 @@ def solve(
     if values:
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
-    problem = Poisson(_solvable_shape(f, channels), **problem_options)  # type: ignore[arg-type]
+    problem = Poisson(_solvable_shape(f, channels, batch_dims), **problem_options)  # type: ignore[arg-type]
     return run(prepared_cycle(problem, cycle, slots), f, chosen)
 
 
@@ -253,13 +261,24 @@ def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
-def _solvable_shape(f: Array, channels: str | None) -> tuple[int, ...]:
+def _solvable_shape(f: Array, channels: str | None, batch_dims: int) -> tuple[int, ...]:
     """Return the shape of the problem for f."""
-    shape = f.shape if channels is None else f.shape[:-1]
-    if not 1 <= len(shape) <= 3 or f.size == 0:
-        more = "" if channels is None else ", and an axis of channels"
+    shape = f.shape[batch_dims:] if channels is None else f.shape[:-1]
+    if not 1 <= len(shape) <= 3 or 0 in shape or (channels and f.size == 0):
+        more = ", and an axis of channels" if channels else f", behind {batch_dims} of a batch" if batch_dims else ""
         raise ValueError(
-            f"f must have 1, 2 or 3 axes of at least one unknown{more}, got shape {f.shape}; "
-            "several right-hand sides at once go to StencilCycle.solve"
+            f"f must have 1, 2 or 3 axes of at least one unknown{more}, got shape {f.shape}; for several right-hand sides at "
+            "once, batch_dims is how many leading axes they have"
         )
     return shape
+
+
+def _checked_batch(batch_dims: int, f: Array, channels: str | None, cycle: str | MultigridCycle) -> int:
+    """Return the number of leading axes of a batch. Raises ValueError where f or the cycle has others."""
+    number = checked_count("batch_dims", batch_dims, 0, f.ndim - 1)
+    if channels is not None and number:
+        raise ValueError("batch_dims are leading axes, and channels the last one; give one of them")
+    own = f.ndim - len(cycle.problem.shape) if isinstance(cycle, ProblemCycle) else number
+    if own != number:
+        raise ValueError(f"batch_dims is {number}, but f has {own} axes before those of the cycle's problem; leave it out")
+    return number

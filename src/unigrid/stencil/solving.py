@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..cycle import MultigridCycle
 from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, checked_number, choose, refuse_keyword, shown
-from ..solution import Reason, Solution, stacked
+from ..solution import Reason, Solution
 from . import kernels
 from .coarse import block_counts, solution_norm
 from .compatibility import RightHandSide, plus, with_constant, without_constant, without_means
@@ -129,6 +129,10 @@ class ProblemCycle(MultigridCycle):
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle."""
 
+    def solve(self, f: ArrayLike, **options: Any) -> Solution:
+        """Return the Solution for a source f. Options as of `unigrid.solve`."""
+        return solve_with(self, f, SolveOptions.of(options, type(self).solve, f"{type(self).__name__}.solve"))
+
     def once(self, b: Array) -> Array:
         """Return one cycle from zero for A u = b; the constant, where it is found apart, is left out."""
         return self.cycle(b)
@@ -221,14 +225,13 @@ def _start(u0: ArrayLike, f: Array) -> Array:
 
 
 def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
-    """Solve for every source in a stack, one after the other."""
-    checked = finite_array(cycle.problem.emptied(f), "f")  # all of them, before the first is solved
-    sources = checked.reshape(-1, *cycle.problem.shape)
-    starts = [None] * len(sources) if u0 is None else u0.reshape(-1, *cycle.problem.shape)
-    parts = [_solve_one(cycle, source, first, tolerance, options) for source, first in zip(sources, starts, strict=True)]
-    u = np.array([part.u for part in parts], dtype=f.dtype).reshape(sources.shape)
-    parts = [replace(part, u=own) for part, own in zip(parts, u, strict=True)]  # views: nothing is held twice
-    return stacked(parts, u.reshape(f.shape))
+    """Solve for every source in a stack; a callback watches one after the other."""
+    from .batches import solve_stack
+
+    if not math.isfinite(f.sum()):
+        finite_array(cycle.problem.emptied(f), "f")  # all of them, before the first is solved
+    solve = partial(_solve_one, cycle, tolerance=tolerance, options=options)
+    return solve_stack(solve, f, u0, cycle.problem.shape, options.callback is None)
 
 
 def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
