@@ -307,6 +307,16 @@ def check_tensors_beside_others(record: Record) -> None:
     assert record["published_seconds"] == {"1000": 0.19, "4000": 7.3, "9000": 75.9}
 
 
+def check_batches_beside_calls(record: Record) -> None:
+    assert {row["n"] for row in record["rows"]} == {15}
+    assert 1 in {row["threads"] for row in record["rows"]}
+    for row in record["rows"]:
+        assert max(row["relative_residuals"].values()) <= 1.01e-8, row
+        assert row["times_as_fast"] == row["seconds"]["calls"] / row["seconds"]["batch"]
+    rows = [{"n": n, "threads": threads, "times_as_fast": 1.9} for n in (127, 255) for threads in (1, 2)]
+    assert [(each.bar, each.holds) for each in load("batches_beside_calls").verdicts(rows)] == [(2.0, False)]
+
+
 def check_gradients_cheap(record: Record) -> None:
     kinds = ("f", "reaction", "coefficient", "reaction, new", "coefficient, new")
     assert [(row["n"], row["what"]) for row in record["times"]] == [(31, what) for what in kinds]
