@@ -25,11 +25,18 @@ Call = Callable[[], Array]
 
 @dataclass(frozen=True)
 class Method:
-    """A solver: packages beyond torch that it needs, what it makes of f and a tolerance, and where its unknowns lie."""
+    """A solver.
+
+    prepare : what it makes of f and a tolerance
+    needs : packages beyond torch
+    cells : whether its unknowns lie in cells
+    warm_up : points per side of a problem that loads all of its compiled code
+    """
 
     prepare: Callable[[Array, float], Call]
     needs: tuple[str, ...] = ()
     cells: bool = False
+    warm_up: int = 31
 
 
 def source(n: int, kind: str) -> Array:
@@ -236,13 +243,13 @@ def _prolong(e: Any) -> Any:
 
 TORCH_SLA, SOLVAX = ("torch-sla", "pyamg"), ("solvax", "jax")
 METHODS = {
-    "unigrid": Method(by_unigrid),
+    "unigrid": Method(by_unigrid, warm_up=383),
     "torch-sla CG + Jacobi": Method(partial(by_torch_sla, backend="pytorch", method="cg", preconditioner="jacobi"), TORCH_SLA),
     "torch-sla CG + AMG": Method(partial(by_torch_sla, backend="pytorch", method="cg", preconditioner="amg"), TORCH_SLA),
     "torch-sla AMG": Method(partial(by_torch_sla, backend="pyamg", method="ruge_stuben"), TORCH_SLA),
     "torch-sla LU": Method(partial(by_torch_sla, backend="scipy", method="lu"), TORCH_SLA),
     "solvax multigrid + CG": Method(by_solvax, SOLVAX),
     "solvax multigrid, tuned": Method(by_solvax_tuned, SOLVAX),
-    "unigrid, cells": Method(partial(by_unigrid, centering="cell"), cells=True),
+    "unigrid, cells": Method(partial(by_unigrid, centering="cell"), cells=True, warm_up=384),
     "solvax diagonalization, cells": Method(by_solvax_diagonalization, SOLVAX, cells=True),
 }

@@ -57,7 +57,7 @@ Row = dict[str, Any]
 def work(name: str, n: int, kind: str, rtol: float) -> Row:
     """Run one method in this process."""
     method = METHODS[name]
-    method.prepare(source(31, kind), rtol)()
+    method.prepare(source(method.warm_up, kind), rtol)()
     held, _ = held_and_peak()
     f = source(n, kind)
     calls, results = [], []
