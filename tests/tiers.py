@@ -54,6 +54,7 @@ SLOW = (
     "tests/equivalence/test_stencils.py::test_ten_cycles_are_the_classical_ones",
     "tests/test_analysis.py::test_predictions_against_cycles_that_run",
     "tests/test_analysis.py::test_the_blocks_are_the_error_matrix_of_the_cycle",
+    "tests/tensors/test_graphs.py",
     "tests/training/solvers/test_loss.py",
 )
 Row = tuple[str, dict[str, Any]]  # a case: its name and its arguments

@@ -86,12 +86,7 @@ def _solve_tensor(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
 
         parts = [_solve_tensor(solver, getattr(f, name), _part_of(options, name)) for name in ("real", "imag")]
         return _joined(parts, torch.complex(parts[0].u, parts[1].u), options)
-    own = {name: value for name, value in options.items() if name not in ("channels", "batch_dims")}
-    if options.get("channels") is None:
-        batch_dims = options.get("batch_dims", 0)
-        return solve_tensors(solver, f, own, f.ndim - batch_dims if batch_dims else None)
-    solution = solve_tensors(solver, f.movedim(-1, 0), own, f.ndim - 1)
-    return replace(solution, u=solution.u.movedim(0, -1))
+    return solve_tensors(solver, f, options)
 
 
 def _solve_complex(solver: Solver, f: np.ndarray, options: dict[str, Any]) -> Solution:

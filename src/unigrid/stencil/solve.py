@@ -157,32 +157,32 @@ def solve(
         keywords = {"cycle": cycle, "channels": channels, "batch_dims": batch_dims, **options}
         return solve_any(solve, f, {**problem_options, **slots, **keywords})
     if type(batch_dims) is not int or batch_dims != 0:
-        batch_dims = _checked_batch(batch_dims, f, channels, cycle)
+        batch_dims = checked_batch(batch_dims, f, channels, cycle)
     chosen = SolveOptions.of(options, solve, "solve")
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")
     if isinstance(cycle, ProblemCycle):
-        _refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
+        refuse_beside("a prepared cycle brings its own problem and slots", {**problem_options, **slots})
         return run(cycle, f, chosen)
     values = [] if channels is None else per_channel(outside, fixed, f.shape)
     if values:
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
-    problem = Poisson(_solvable_shape(f, channels, batch_dims), **problem_options)  # type: ignore[arg-type]
+    problem = Poisson(solvable_shape(f, channels, batch_dims), **problem_options)  # type: ignore[arg-type]
     return run(prepared_cycle(problem, cycle, slots), f, chosen)
 
 
 def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[str, Any]) -> ProblemCycle:
     """Return the cycle for a problem, with the slots as given to `solve`; recent ones of constant coefficients are kept."""
     if isinstance(cycle, MultigridCycle):
-        _refuse_beside("a cycle brings its own slots", slots)
+        refuse_beside("a cycle brings its own slots", slots)
         return on_problem(cycle, problem)
     if problem.order == 4:
         from .preconditioned import FourthOrderCycle, second_order_of
 
         return FourthOrderCycle(problem, StencilCycle(second_order_of(problem), cycle=cycle, **slots))  # type: ignore[arg-type]
     if problem.varies:
-        _refuse_beside(
+        refuse_beside(
             "coefficients that vary, and nonlinear reactions, bring their own slots",
             {name: slots[name] for name in slots if name != "smoother"},
         )
@@ -248,7 +248,7 @@ def clear_cache() -> None:
     pool.clear()
 
 
-def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
+def refuse_beside(reason: str, beside: dict[str, Any]) -> None:
     """Raise ValueError if an argument was given that the cycle brings itself."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(solve).parameters.items()}
     plain = (str, int, float)
@@ -261,7 +261,7 @@ def _refuse_beside(reason: str, beside: dict[str, Any]) -> None:
         raise ValueError(f"{reason}; leave out {', '.join(given)}, or give them to it")
 
 
-def _solvable_shape(f: Array, channels: str | None, batch_dims: int) -> tuple[int, ...]:
+def solvable_shape(f: Array, channels: str | None, batch_dims: int) -> tuple[int, ...]:
     """Return the shape of the problem for f."""
     shape = f.shape[batch_dims:] if channels is None else f.shape[:-1]
     if not 1 <= len(shape) <= 3 or 0 in shape or (channels and f.size == 0):
@@ -273,7 +273,7 @@ def _solvable_shape(f: Array, channels: str | None, batch_dims: int) -> tuple[in
     return shape
 
 
-def _checked_batch(batch_dims: int, f: Array, channels: str | None, cycle: str | MultigridCycle) -> int:
+def checked_batch(batch_dims: int, f: Any, channels: str | None, cycle: str | MultigridCycle) -> int:
     """Return the number of leading axes of a batch. Raises ValueError where f or the cycle has others."""
     number = checked_count("batch_dims", batch_dims, 0, f.ndim - 1)
     if channels is not None and number:

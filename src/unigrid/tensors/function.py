@@ -13,7 +13,9 @@ derivatives (2008), section 15.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
@@ -36,16 +38,24 @@ def tensor_of(array: Any) -> Tensor:
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class Journal:
+    """The Solutions of one call. No list by itself: transforms of torch take lists apart, and put new ones in their place."""
+
+    solutions: list[Solution] = field(default_factory=list)
+
+
+@final
 class Solve(torch.autograd.Function):
     """`Solve.apply(equation, mode, journal, f, *parameters)`; the journal collects the Solutions of one call."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        equation: Equation, mode: Mode, journal: list[Solution] | None, f: Tensor, *parameters: Tensor
+        equation: Equation, mode: Mode, journal: Journal | None, f: Tensor, *parameters: Tensor
     ) -> Tensor:
         solution = equation.solved(mode, array_of(f), [array_of(each) for each in parameters])
         if journal is not None:
-            journal.append(solution)
+            journal.solutions.append(solution)
         return tensor_of(solution.u)
 
     @staticmethod
@@ -72,7 +82,11 @@ class Solve(torch.autograd.Function):
         return mapped(lambda f, *p: applied(equation, mode, journal, f, p), info.batch_size, in_dims[3:], tensors)
 
 
-def applied(equation: Equation, mode: Mode, journal: list[Solution] | None, f: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+# Which torch makes anew at every call, in 20 microseconds, unless it is there.
+Solve.forward.__signature__ = inspect.signature(Solve.forward)  # type: ignore[attr-defined]
+
+
+def applied(equation: Equation, mode: Mode, journal: Journal | None, f: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Return u, differentiable; the Solution is added to the journal."""
     if torch._C._functorch.is_legacy_batchedtensor(f):  # of `is_grads_batched`: which maps operators alone
         from .library import solve_bound
@@ -94,6 +108,7 @@ def pulled_back(ctx: Any, v: Tensor | None, solver: Solver) -> tuple[Tensor | No
     output, *parameters = _saved(ctx)
     if v is None:
         return (None,) * (1 + len(parameters))
+    ctx.equation.refuse_gradients()
     other = solver(ctx.equation, "inverse" if ctx.mode == "adjoint" else "adjoint", v, *parameters)
     wanted = ctx.needs_input_grad[-len(parameters) :] if parameters else ()
     if not any(wanted):

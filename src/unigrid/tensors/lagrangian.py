@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..stencil.grid import Axis, Dirichlet, Grid, Neumann, Periodic, parse_boundary
+from ..stencil.problem import Poisson
 from .problems import Equation, filled
 
 SMOOTH = 2.0  # neighbors closer than this factor are extrapolated to a side, as in `stencil.coupled`
@@ -40,24 +41,25 @@ class Lagrangian:
             c: Tensor = options["reaction"]
             total = total + (c * self.slope_in_reaction(c)).sum()
         if self.equation.learns("coefficient", "boundary"):
-            total = total + self._fluxes(self.equation.box(self.u.shape, parameters), options)
+            total = total + self._fluxes(self.equation.stand_in(self.u.shape, len(parameters)), options)
         return total
 
     def slope_in_reaction(self, c: Tensor) -> Tensor:
         """Return the derivative of L in c, in which it is linear."""
         if c.ndim == 0:  # without an array in between: new memory takes longer than a product
-            return -torch.dot(self.dual.flatten(), self.u.flatten()).to(c.dtype)
+            return -torch.dot(self.dual.reshape(-1), self.u.reshape(-1)).to(c.dtype)
         return -(self.dual * self.u).sum_to_size(c.shape).to(c.dtype)
 
-    def _fluxes(self, grid: Grid, options: dict[str, Any]) -> Tensor:
+    def _fluxes(self, problem: Poisson, options: dict[str, Any]) -> Tensor:
         """Return what passes through the faces inside, where coefficients are parameters, and through the sides."""
+        grid = problem.box
         dual, total = _over_volumes(self.dual, grid), torch.zeros(())
         conditions = parse_boundary(options["boundary"], grid.ndim)
         varies = self.equation.learns("coefficient")
         for number, (axis, pair) in enumerate(zip(grid.axes, conditions, strict=True)):
             along, u = dual.movedim(number - grid.ndim, -1), self.u.movedim(number - grid.ndim, -1)
             area = _area(grid, number, dual)
-            a = _faces(self.equation, options["coefficient"], grid, number, dual)
+            a = _faces(problem, options["coefficient"], number, dual)
             if varies:
                 total = total - _inside(axis, along, u, area, a)
             for end, condition in zip((0, -1), pair, strict=True):
@@ -92,16 +94,16 @@ def _entering(condition: Any, axis: Axis, end: int, u: Tensor, a: Any, has_sides
     return passed * (value - alpha * u)
 
 
-def _faces(equation: Equation, coefficient: Any, grid: Grid, number: int, like: Tensor) -> Any:
+def _faces(problem: Poisson, coefficient: Any, number: int, like: Tensor) -> Any:
     """Return the coefficient at the faces of an axis, n + 1 along the last dimension, or a number."""
     if callable(coefficient) or (isinstance(coefficient, tuple) and any(map(callable, coefficient))):
-        return _numbers(equation.faces(grid.shape)[number], like).movedim(number, -1)
+        return _numbers(problem.coupled_operator.faces[number], like).movedim(number, -1)
     own = coefficient[number] if isinstance(coefficient, tuple) else coefficient
     if own is None:
         return 1.0
     if not isinstance(own, Tensor) or own.ndim == 0:
         return own
-    axis, values = grid.axes[number], own.movedim(number, -1)
+    axis, values = problem.box.axes[number], own.movedim(number, -1)
     return _given_faces(values, axis) if isinstance(coefficient, tuple) else _faces_of_unknowns(values, axis)
 
 

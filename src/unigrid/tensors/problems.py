@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ..messages import shown
+from ..messages import entries_of, plain_number, shown
 from ..solution import ConvergenceError, Reason, Solution
-from ..stencil.grid import Dirichlet, Grid, Neumann, Periodic, Robin
+from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin, real_array
 from ..stencil.problem import Poisson
 from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
 
@@ -25,6 +25,7 @@ Mode = Literal["solution", "inverse", "adjoint"]
 KEPT_EQUATIONS = 16
 _LIVE: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _NUMBERS = itertools.count()
+ANY = 1e-30  # in place of values on which neither the grid nor functions depend
 KEPT = 4  # cycles of one equation, by the values of its parameters
 MOST_ITERATIONS = 50  # of a gradient's solve, at least
 
@@ -52,6 +53,21 @@ def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any])
     if isinstance(value, Robin):
         return Robin(*(planted(each, is_tensor, parameters) for each in (value.alpha, value.value)))
     return value
+
+
+def normal(value: Any, name: str, ndim: int) -> Any:
+    """Return a parameter with arrays in place of what can become one, and numbers as floats."""
+    if isinstance(value, Given):
+        return value
+    if isinstance(value, Dirichlet | Neumann | Robin):
+        return replace(value, **{each: normal(own, "", ndim) for each, own in vars(value).items()})
+    is_per_axis = type(value) in (list, tuple) and (name == "boundary" or (name == "coefficient" and len(value) == ndim))
+    if is_per_axis and not all(type(each) in (list, tuple) and name == "coefficient" for each in value):
+        return tuple(normal(each, "boundary" if name == "boundary" else "", ndim) for each in value)
+    number = plain_number(value)
+    if number is not None:
+        return float(number)
+    return np.array(real_array(value, name)) if entries_of(value) is not None else value
 
 
 def filled(value: Any, parameters: Sequence[Any]) -> Any:
@@ -104,17 +120,28 @@ class Equation:
         """Return the discrete problem on a grid, parameters as arrays."""
         return Poisson(tuple(map(int, shape[-self.ndim :])), **filled(self.problem_options, parameters))
 
-    def box(self, shape: Sequence[int], parameters: Sequence[Any]) -> Grid:
-        """Return the grid in the user's lengths, which no parameter changes."""
-        boundary = filled(self.problem_options["boundary"], [1.0] * len(parameters))
-        kept = {name: self.problem_options[name] for name in ("lengths", "spacing", "centering")}
-        return Poisson(tuple(shape[-self.ndim :]), boundary=boundary, **kept).box
+    def stand_in(self, shape: Sequence[int], count: int) -> Poisson:
+        """Return a problem on the grid, with its faces where coefficients are functions; `count`: of parameters."""
+        names = ("lengths", "spacing", "centering", "boundary")
+        options = {name: filled(self.problem_options[name], [ANY] * count) for name in names}
+        coefficient = self.problem_options["coefficient"]
+        own = {} if has_places(coefficient) else {"coefficient": coefficient}
+        return Poisson(tuple(shape[-self.ndim :]), **options, **own)
 
-    def faces(self, shape: Sequence[int]) -> tuple[Array, ...]:
-        """Return the face values of coefficients that are functions of the coordinates."""
-        names = ("lengths", "spacing", "centering", "boundary", "coefficient")
-        kept = {name: filled(self.problem_options[name], [1.0] * 99) for name in names}
-        return Poisson(tuple(shape[-self.ndim :]), **kept).coupled_operator.faces
+    def refuse_gradients(self) -> None:
+        """Raise NotImplementedError where the solution has no derivative here."""
+        options = self.problem_options
+        for wrong, what, way_out in (
+            (options["order"] == 4, "order=4", "give order=2"),
+            (type(options["reaction"]).__name__ == "Nonlinear", "a Nonlinear reaction", "linearize it: reaction=c, an array"),
+            (
+                isinstance(options.get("outside"), str) and has_places(options["coefficient"]),
+                "a coefficient that is a tensor, beside outside='natural'",
+                "give the coefficient as an array",
+            ),
+        ):
+            if wrong:
+                raise NotImplementedError(f"there are no gradients through a solve with {what}; {way_out}, or f.detach()")
 
     def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
         """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
@@ -174,10 +201,10 @@ def _read(key: str) -> Equation:
 
 def _text(value: Any) -> str:
     """Return the Python literal for a value: of sequences, conditions and places a tuple with a name first."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | str):
         return repr(value)
-    if isinstance(value, float):
-        return repr(float(value))
+    if isinstance(value, int | float):  # of a symbolic one, hex alone takes the value
+        return f"('Number', {float(value).hex()!r})"
     if type(value) is dict:
         return f"{{{', '.join(f'{name!r}: {_text(each)}' for name, each in value.items())}}}"
     if isinstance(value, tuple(_NAMED.values())):
@@ -195,6 +222,9 @@ def _value(literal: Any) -> Any:
     if type(literal) is not tuple:
         return literal
     kind, entries = literal[0], tuple(map(_value, literal[1:]))
+    if kind == "Number":
+        number = float.fromhex(entries[0])
+        return int(number) if number.is_integer() else number
     return entries if kind == "" else _NAMED[kind](*entries)
 
 
