@@ -243,7 +243,8 @@ def main() -> None:
     requests += [["overhead", n, options.small] for n in sizes] + [["tolerance", largest, cycles] for cycles in CYCLES]
     answers = in_fresh_process(requests)
     timed, (*overheads, few, many) = answers[: len(sizes) * len(KINDS)], answers[len(sizes) * len(KINDS) :]
-    with_threads = in_fresh_process([["times", what, largest, options.small] for what in FIXED], torch_threads=None)
+    fixed = FIXED[:1] if options.small else FIXED
+    with_threads = in_fresh_process([["times", what, largest, options.small] for what in fixed], torch_threads=None)
     with ThreadPoolExecutor() as pool:  # of processes, beside each other: nothing is timed
         memories = [
             row for rows in pool.map(lambda rtol: in_fresh_process([["peaks", largest, rtol]]), (few, many)) for row in rows
