@@ -168,7 +168,7 @@ def fastest(rows: list[Row], package: str, n: int, cells: bool) -> Row | None:
 def verdicts(published: list[Row], rows: list[Row]) -> list[Verdict]:
     """Return the bars: published times, and the fastest rivals of this machine as far as they were measured."""
     found = [
-        at_most(f"{title_of((row['n'],) * 2)}, torch-sla's problem: seconds to {RTOL:g}", row["again"], PUBLISHED[row["n"]])
+        at_most(f"{title_of((row['n'],) * 2)}, torch-sla's problem: seconds to {RTOL:g}", row.get("again"), PUBLISHED[row["n"]])
         for row in published
         if row["method"] == "unigrid" and row["n"] in PUBLISHED
     ]
@@ -194,15 +194,16 @@ def published_text(rows: list[Row]) -> str:
     for row in rows:
         if row["method"] == "unigrid":
             n, theirs = row["n"], PUBLISHED.get(row["n"])
-            ratio = theirs and theirs / row["again"]
-            lines.append([title_of((n, n)), n**2, *(row[column] for column in columns), theirs, ratio, there.get(n)])
+            ours = [row["outcome"], *[None] * 3] if row["outcome"] else [row[column] for column in columns]
+            ratio = None if row["outcome"] or not theirs else theirs / row["again"]
+            lines.append([title_of((n, n)), n**2, *ours, theirs, ratio, there.get(n)])
     headings = ["grid", "unknowns", "first s", "again s", "residual", "error", "H200 s", "H200/again", "torch-sla here s"]
     return table(headings, lines)
 
 
 def measured_text(rows: list[Row]) -> str:
     """Return the table of this machine."""
-    ours = {(row["n"], METHODS[row["method"]].cells): row["again"] for row in rows if row["method"].startswith("unigrid")}
+    ours = {(row["n"], METHODS[row["method"]].cells): row.get("again") for row in rows if row["method"].startswith("unigrid")}
     lines = []
     for row in sorted(rows, key=lambda row: row["n"]):
         start = [title_of((row["n"],) * 2), row["method"]]
