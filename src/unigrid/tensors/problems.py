@@ -159,7 +159,7 @@ class Equation:
 
     def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
         """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
-        if not self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
+        if "boundary" not in self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
             return self.made[0][1]
         for values, cycle in self.made:
             if cycle.problem.shape == tuple(shape[-self.ndim :]) and all(map(np.array_equal, values, parameters)):
@@ -179,7 +179,7 @@ class Equation:
         cycle = self.cycle(f.shape, parameters)
         if mode == "solution":
             return solve_with(cycle, f, self.options)
-        return _solved_for_gradient(_homogeneous(cycle), f, self.gradient_options, mode == "adjoint")
+        return _solved_for_gradient(homogeneous(cycle), f, self.gradient_options, mode == "adjoint")
 
 
 def key_of(equation: Equation, slots: dict[str, Any]) -> str:
@@ -269,10 +269,11 @@ def gradient_options(options: SolveOptions) -> SolveOptions:
         compatibility="project",
         precision=options.precision,
         threads=options.threads,
+        backend=options.backend,
     )
 
 
-def _homogeneous(cycle: ProblemCycle) -> ProblemCycle:
+def homogeneous(cycle: ProblemCycle) -> ProblemCycle:
     """Return the cycle of the problem whose given values are all zero."""
     problem = cycle.problem
     if problem.homogeneous or (problem.domain is None and not any(v.any() for pair in problem.side_values for v in pair)):
@@ -287,8 +288,8 @@ def _homogeneous(cycle: ProblemCycle) -> ProblemCycle:
 
 def _solved_for_gradient(cycle: ProblemCycle, f: Array, options: SolveOptions, is_adjoint: bool) -> Solution:
     """Return A^-1 f, or A^-T f = W A^-1 W^-1 f, with W the volumes, in whose product A is symmetric."""
-    volumes = _volumes(cycle.problem) if is_adjoint else None
-    f = f if volumes is None else (f / volumes).astype(f.dtype)
+    scale = volumes(cycle.problem) if is_adjoint else None
+    f = f if scale is None else (f / scale).astype(f.dtype)
     try:
         solution = solve_with(cycle, f, options)
     except ConvergenceError as error:
@@ -296,7 +297,7 @@ def _solved_for_gradient(cycle: ProblemCycle, f: Array, options: SolveOptions, i
         raise ConvergenceError(solution) from None
     except ValueError:  # numbers that a norm does not hold: of gradients, any may come
         solution = _solved_anyhow(cycle, f, options)
-    return solution if volumes is None else replace(solution, u=(solution.u * volumes).astype(f.dtype))
+    return solution if scale is None else replace(solution, u=(solution.u * scale).astype(f.dtype))
 
 
 def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solution:
@@ -314,7 +315,7 @@ def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solu
     return replace(ended, u=u.reshape(f.shape))
 
 
-def _volumes(problem: Poisson) -> Array | None:
+def volumes(problem: Poisson) -> Array | None:
     """Return the volumes of the cells, in units of that inside; None where all are alike."""
     axes = problem.grid.axes
     if all((axis.weights == axis.h).all() for axis in axes):
