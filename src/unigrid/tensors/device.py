@@ -9,7 +9,8 @@ arrays; `kernels.of` gives them `kernels.slices`. What has tables is moved, once
     problem       boundary values, and the weights of the mean
 
 From the source to the solution nothing of grid size leaves the device; one number does in each cycle, the residual's norm.
-With `backend="torch-compiled"` the half-cycles of levels of at least COMPILED_FROM unknowns are compiled, each to a graph.
+With `backend="torch-compiled"` the slots of levels of at least COMPILED_FROM unknowns are compiled, each to a graph: one
+of a whole half-cycle would compute residuals anew for every point that a restriction takes them to.
 
 Coefficients that vary, masks, order 4, reactions below zero and conjugate gradients are those of the CPU.
 """
@@ -47,6 +48,7 @@ from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOp
 from ..stencil.transfers import SeparableTransfer
 from .problems import Equation, Mode, homogeneous, volumes
 
+MOST_GRAPHS = 256  # of one function: torch counts those of all levels and cycles together
 COMPILED_FROM = 1 << 14  # unknowns: below, a level takes less than its graph takes to compile, many times over
 OWN_SMOOTHERS = (Jacobi, RedBlack, Chebyshev)
 PRECISIONS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
@@ -299,20 +301,21 @@ class DeviceLevel(SlotLevel, NestedLevel):
     def __init__(self, level: StencilLevel, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
         problem, coarser = level.problem, level.coarser
         self.problem = DeviceProblem(problem, device, dtype)
-        self.operator = DeviceOperator(problem.operator, device, dtype)
+        self.operator = DeviceOperator(problem.operator, device, dtype, compiled)
 
         def move(slot: Any) -> Any:
-            return None if slot is None else DeviceTransfer.of(slot, device, dtype)
+            return None if slot is None else DeviceTransfer.of(slot, device, dtype, compiled)
 
-        self.state_transfer, self.post_smoother = move(level.state_transfer), _checked(level.post_smoother)
+        def checked(slot: Smoother | None) -> Smoother | None:
+            return CompiledSmoother(_checked(slot)) if compiled and slot is not None else _checked(slot)
+
+        self.state_transfer, self.post_smoother = move(level.state_transfer), checked(level.post_smoother)
         if coarser is None:
             self.smoother: Smoother | None = _coarsest(level.smoother, self.problem, device, dtype)
             return
-        self.smoother = _checked(level.smoother)
+        self.smoother = checked(level.smoother)
         self.restriction, self.prolongation = move(level.restriction), move(level.prolongation)
         self._nested = [move(each) for each in nested_transfers(problem.grid, coarser.grid)]
-        if compiled:
-            vars(self).update({name: _compiled(getattr(self, name)) for name in ("descend", "ascend")})
 
     def right_hand_side(self, f: Tensor) -> Tensor:
         return self.problem.compatible(self.problem.folded(f))
@@ -324,15 +327,29 @@ class DeviceLevel(SlotLevel, NestedLevel):
         return self._nested[1](u)  # type: ignore[no-any-return]
 
 
-def _compiled(half_cycle: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a half-cycle of one level as one graph; each level has its own, as its numbers are in it."""
-    compiled: Any = torch.compile(half_cycle, fullgraph=True, dynamic=False)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of one slot as one graph; each has its own, as the numbers of its level are in it."""
+    compiled: Any = torch.compile(function, fullgraph=True, dynamic=False)
 
     def run(*arguments: Any) -> Any:
-        with torch._dynamo.config.patch(recompile_limit=64):
+        with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
             return compiled(*arguments)
 
     return run
+
+
+@final
+class CompiledSmoother(Smoother):
+    """A smoother, all of its steps as one graph."""
+
+    def __init__(self, smoother: Any) -> None:
+        self._call, self._overwrite = _compiled(smoother), _compiled(smoother.overwrite)
+
+    def __call__(self, operator: Operator, b: Tensor, u: Tensor | None) -> Tensor:
+        return self._call(operator, b, u)  # type: ignore[no-any-return]
+
+    def overwrite(self, operator: Operator, b: Tensor, u: Tensor) -> Tensor:
+        return self._overwrite(operator, b, u)  # type: ignore[no-any-return]
 
 
 def _checked(smoother: Smoother | None) -> Smoother | None:
@@ -354,23 +371,19 @@ def _coarsest(smoother: Any, problem: DeviceProblem, device: torch.device, dtype
 class DeviceOperator(Operator):
     """A, as numbers and tensors for `kernels.slices`."""
 
-    def __init__(self, operator: StencilOperator, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, operator: StencilOperator, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
         self.smoothing_interval = operator.smoothing_interval
-        neighbors, coefficients, _ = operator.tables(np.dtype(np.float64))
-        axes, lines = operator.grid.axes, []
-        for number, axis in enumerate(axes):
-            row = 3 - len(axes) + number
-            scale, *factors = map(float, coefficients[row])
-            ends = [
-                slices.End(place, int(neighbors[row, end]), scale * factors[end], scale * factors[2 + end])
-                for end, place in enumerate((0, axis.n - 1))
-            ]
-            lines.append(slices.Line(number - len(axes), scale, (ends[0], ends[1])))
-        middle = sum(2.0 * line.scale for line in lines) + operator.reaction
-        constant = operator.constant_diagonal
-        gain: Any = _moved(1.0 / operator.diagonal(), device, dtype) if constant is None else 1.0 / constant
+        axes, constant = operator.grid.axes, operator.constant_diagonal
+        middle: Any = _moved(operator.diagonal(), device, dtype) if constant is None else constant
+        gain = 1.0 / middle
         colors = [tuple(gain * mask for mask in _stages(axes, color, device, dtype)) for color in (0, 1)]
-        self._stencil = slices.SliceStencil(tuple(lines), middle, gain, (colors[0], colors[1]))
+        lines, own = _lines(operator), (gain, (colors[0], colors[1]))
+        self._stencil: slices.Stencil = (
+            slices.GatheredStencil(_neighbors(lines, axes, device, dtype), middle, *own)
+            if compiled
+            else slices.SliceStencil(lines, sum(2.0 * line.scale for line in lines) + operator.reaction, *own)
+        )
+        self._residual = _compiled(slices.residual) if compiled else slices.residual
 
     def tables(self, dtype: torch.dtype) -> slices.SliceStencil:
         """Return the arguments of kernels, in the one precision that there is here."""
@@ -380,10 +393,39 @@ class DeviceOperator(Operator):
         return slices.apply(u, self._stencil)
 
     def residual(self, b: Tensor, u: Tensor | None) -> Tensor:
-        return b if u is None else slices.residual(b, u, self._stencil)
+        return b if u is None else self._residual(b, u, self._stencil)
 
     def residual_norm(self, b: Tensor, u: Tensor | None) -> float:
         return slices.norm(self.residual(b, u))
+
+
+def _lines(operator: StencilOperator) -> tuple[slices.Line, ...]:
+    """Return the second differences along the axes."""
+    neighbors, coefficients, _ = operator.tables(np.dtype(np.float64))
+    axes, lines = operator.grid.axes, []
+    for number, axis in enumerate(axes):
+        row = 3 - len(axes) + number
+        scale, *factors = map(float, coefficients[row])
+        ends = [
+            slices.End(place, int(neighbors[row, end]), scale * factors[end], scale * factors[2 + end])
+            for end, place in enumerate((0, axis.n - 1))
+        ]
+        lines.append(slices.Line(number - len(axes), scale, (ends[0], ends[1])))
+    return tuple(lines)
+
+
+def _neighbors(
+    lines: Sequence[slices.Line], axes: Sequence[Axis], device: torch.device, dtype: torch.dtype
+) -> tuple[slices.BandTable, ...]:
+    """Return both neighbors of all points along each axis, as bands."""
+    tables = []
+    for line, axis in zip(lines, axes, strict=True):
+        columns, weights = np.arange(axis.n) + np.array([[-1], [1]]), np.full((2, axis.n), line.scale)
+        for side, end in enumerate(line.ends):
+            columns[side, end.place], weights[side, end.place] = end.inward, end.weight
+        shaped = _moved(weights, device, dtype).reshape(2, axis.n, *[1] * (-line.axis - 1))
+        tables.append(slices.BandTable(line.axis, _moved(columns, device).unbind(), shaped.unbind()))
+    return tuple(tables)
 
 
 def _stages(axes: Sequence[Axis], color: int, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
@@ -407,21 +449,26 @@ def _stages(axes: Sequence[Axis], color: int, device: torch.device, dtype: torch
 class DeviceTransfer(Restriction, StateTransferSlot, Prolongation):
     """A sum of tensor products of bands, on a device."""
 
-    def __init__(self, products: Sequence[Sequence[Band]], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, products: Sequence[Sequence[Band]], device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
         self._products = [
             [_table(band, number - len(bands), device, dtype) for number, band in enumerate(bands) if not _is_identity(band)]
             for bands in products
         ]
+        self._apply = _compiled(_tensor_product) if compiled else _tensor_product
 
     @staticmethod
-    def of(slot: Any, device: torch.device, dtype: torch.dtype) -> DeviceTransfer:
+    def of(slot: Any, device: torch.device, dtype: torch.dtype, compiled: bool) -> DeviceTransfer:
         """Return a slot on a device. Raises TypeError for a user's own."""
         if not isinstance(slot, SeparableTransfer):
             raise TypeError(f"on a device transfers have names, got {slot!r}; give one of those, or f.cpu()")
-        return DeviceTransfer(slot.products, device, dtype)
+        return DeviceTransfer(slot.products, device, dtype, compiled)
 
     def __call__(self, array: Tensor) -> Tensor:
-        return reduce(torch.add, [reduce(slices.gathered, tables, array) for tables in self._products])
+        return self._apply(array, self._products)  # type: ignore[no-any-return]
+
+
+def _tensor_product(array: Tensor, products: list[list[slices.BandTable]]) -> Tensor:
+    return reduce(torch.add, [reduce(slices.gathered, tables, array) for tables in products])
 
 
 def _is_identity(band: Band) -> bool:
