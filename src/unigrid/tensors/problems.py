@@ -136,11 +136,6 @@ class Equation:
         for wrong, what, way_out in (
             (options["order"] == 4, "order=4", "give order=2"),
             (self.nonlinear and "boundary" not in options, "this cycle", "give unigrid.solve the keywords of its problem"),
-            (
-                isinstance(options.get("outside"), str) and has_places(options["coefficient"]),
-                "a coefficient that is a tensor, beside outside='natural'",
-                "give the coefficient as an array",
-            ),
         ):
             if wrong:
                 raise NotImplementedError(f"there are no gradients through a solve with {what}; {way_out}, or f.detach()")
@@ -159,7 +154,7 @@ class Equation:
 
     def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
         """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
-        if not self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
+        if "boundary" not in self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
             return self.made[0][1]
         for values, cycle in self.made:
             if cycle.problem.shape == tuple(shape[-self.ndim :]) and all(map(np.array_equal, values, parameters)):
