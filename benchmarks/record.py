@@ -22,7 +22,7 @@ from unigrid.machine import versions as installed_versions
 
 Name = TypeVar("Name", bound=Hashable)
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "ducc0", "torch")
+PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "ducc0", "torch", "torch-sla", "solvax", "jax")
 _shown: list[str] = []  # the report so far
 
 

@@ -14,7 +14,10 @@ import unigrid
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SOURCE = Path(unigrid.__file__).parents[1]
-NEED_TORCH = {"trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth"}
+NEED_TORCH = {
+    "trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth", "tensors_beside_others",
+    "gradients_cheap",
+}  # fmt: skip
 Record = dict[str, Any]
 SCRIPTS = {path.stem: path for folder in ("claims", "tuning") for path in sorted((BENCHMARKS / folder).glob("*.py"))}
 

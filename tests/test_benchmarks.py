@@ -296,6 +296,42 @@ def check_no_slower_than_before(record: Record) -> None:
     assert bars_of(record) == [(row["ratio"], 1.03) for row in record["rows"]]
 
 
+def check_tensors_beside_others(record: Record) -> None:
+    assert {(row["method"], row["n"]) for row in record["rows"]} >= {("unigrid", 63), ("unigrid, cells", 64)}
+    assert ("unigrid", 50) in {(row["method"], row["n"]) for row in record["published"]}
+    for row in (*record["rows"], *record["published"]):
+        assert row["outcome"] is None, row
+        assert row["relative_residual"] <= 1.01 * row["rtol"], row
+        assert row["relative_error"] <= 1e-4, row
+        assert min(row["first"], row["again"]) > 0, row
+    assert record["published_seconds"] == {"1000": 0.19, "4000": 7.3, "9000": 75.9}
+
+
+def check_batches_beside_calls(record: Record) -> None:
+    assert {row["n"] for row in record["rows"]} == {15}
+    assert 1 in {row["threads"] for row in record["rows"]}
+    for row in record["rows"]:
+        assert max(row["relative_residuals"].values()) <= 1.01e-8, row
+        assert row["times_as_fast"] == row["seconds"]["calls"] / row["seconds"]["batch"]
+    rows = [{"n": n, "threads": threads, "times_as_fast": 1.9} for n in (127, 255) for threads in (1, 2)]
+    assert [(each.bar, each.holds) for each in load("batches_beside_calls").verdicts(rows)] == [(2.0, False)]
+
+
+def check_gradients_cheap(record: Record) -> None:
+    kinds = ("f", "reaction", "coefficient", "reaction, new", "coefficient, new")
+    assert [(row["n"], row["what"]) for row in record["times"]] == [(31, what) for what in kinds]
+    assert [(row["n"], row["what"]) for row in record["torch_threads"]] == [(31, "f")]
+    for row in (*record["times"], *record["torch_threads"]):
+        assert row["ratio"] == row["seconds"]["both"] / row["seconds"]["forward"]
+    for row in record["overheads"]:
+        more = row["seconds"]["tensor"] - row["seconds"]["array"]
+        assert row["overhead_ms"]["tensor"] == pytest.approx(1e3 * more)
+    few, many = record["memory"]
+    assert (few["cycles"], many["cycles"]) == (5, 20)
+    assert few["kept_arrays"] == many["kept_arrays"] == 0
+    assert many["allocated_arrays"] == pytest.approx(few["allocated_arrays"], abs=2)  # of 7.5 KiB each
+
+
 CHECKS: dict[str, Callable[[Record], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }

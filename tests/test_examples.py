@@ -120,6 +120,35 @@ def check_groundwater(example: ModuleType, numbers: dict[str, float]) -> None:
     np.testing.assert_allclose(right, 1.0 / (40 * h + (example.CELLS[1] - 40) * h / 1e3), rtol=1e-6)
 
 
+def check_eigenmodes_of_a_drum(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["iterations"] <= 30
+    assert numbers["relative error of the third, 2 pi^2"] < 1e-4
+    assert numbers["largest relative error"] < 1e-3
+    assert numbers["the first after as many iterations without the cycle"] > 2 * numbers["first eigenvalue"]
+    example.CELLS = 24
+    mask = example.drum()
+    found = example.modes(mask, True, 60)[0]
+    matrix = unigrid.Poisson(mask.shape, spacing=1 / 24, mask=mask).matrix().toarray()[np.ix_(mask.ravel(), mask.ravel())]
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(matrix)[: example.MODES], rtol=1e-6)
+
+
+def check_finding_a_conductivity(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["and in the end"] < 1.0 < numbers["misfit over that of the noise, at first"]
+    assert numbers["relative error of log k"] < 0.45
+    assert numbers["found in the middle of the disk, where k is 5"] > 3.5
+    assert numbers["found in the middle of the bar, where k is 0.2"] < 0.3
+
+
+def check_learning_to_denoise(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["noisy, dB"] + 4 < numbers["smoothed by one screening, dB"] < numbers["smoothed but for edges, dB"] - 1
+    assert 0.3 < numbers["learned screening c"] < 3
+
+
+def check_sensitivity_of_a_temperature(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["gradient of one cell"] == pytest.approx(numbers["the same by differences"], rel=1e-4)
+    assert numbers["part of the sensitivity in the metal"] > 0.9
+
+
 def check_bratu(example: ModuleType, numbers: dict[str, float]) -> None:
     largest = [numbers[f"largest u, lambda {strength}"] for strength in ("1", "5", "6.8")]
     np.testing.assert_allclose(largest, (0.0781, 0.557, 1.325), rtol=2e-3)
@@ -200,6 +229,7 @@ def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> Non
     assert np.sum(interpolated * fine) == pytest.approx(4 * np.sum(coarse * restricted), rel=1e-12)  # each other's adjoint
 
 
+NEED_TORCH = {"finding_a_conductivity", "learning_to_denoise", "sensitivity_of_a_temperature"}
 LEARNED = {"training_mgnet_on_cifar10", "from_solver_to_classifier"}  # need torch and small arguments: tests of their own
 PICTURES = ("training", "confusion", "levels", "kernels")
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch: pip install 'unigrid[learn]'")
@@ -221,6 +251,8 @@ def assert_something_is_drawn(path: Path) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_example(name: str, tmp_path: Path) -> None:
+    if name in NEED_TORCH:
+        pytest.importorskip("torch")
     example = load(name)
     numbers = example.main(tmp_path / "figure.png")
     assert_something_is_drawn(tmp_path / "figure.png")

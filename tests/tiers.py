@@ -25,8 +25,8 @@ DRAW = int(os.environ.get("UNIGRID_TEST_DRAW", "0"))
 ONE_IN = 20
 # Files, folders and tests by the beginning of their names: what starts processes or trains networks, and what takes long.
 SYSTEM = (
-    "tests/cli/", "tests/test_benchmarks.py", "tests/test_parts_of_benchmarks.py", "tests/test_demo.py",
-    "tests/test_examples.py", "tests/stencil/test_bounds.py",
+    "tests/cli/", "tests/test_benchmarks.py", "tests/test_parts_of_benchmarks.py", "tests/test_parts_of_tensor_benchmarks.py",
+    "tests/test_demo.py", "tests/test_examples.py", "tests/stencil/test_bounds.py",
     "tests/training/data/test_shapes.py", "tests/training/images/test_edges_of_runs.py",
     "tests/training/images/test_evaluation.py", "tests/training/images/test_inference.py", "tests/training/images/test_loop.py",
     "tests/training/images/test_resume.py", "tests/training/images/test_train.py", "tests/training/images/test_tuning.py",
