@@ -17,7 +17,7 @@ import numpy as np
 import numpy.ma  # at once: NumPy loads it when first used, and does not survive being interrupted there
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import checked_number, choose, entries_of, per_axis, plain_number, shown
+from ..messages import checked_number, choose, entries_of, per_axis, plain_number, refuse_lost_gradient, shown
 from ..reflection import Reflection, Sides
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def kind_of(condition: Condition) -> type[Mirror]:
 
 def side_values(given: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
     """Return values on a side as a float64 array: a scalar, or of `shape`. Raises ValueError or TypeError otherwise."""
+    refuse_lost_gradient(name, given)
     if plain_number(given) is not None:
         return np.array(checked_number(name, given, "a finite number, or an array of them", lambda number: True))
     values = np.array(finite_array(given, name), dtype=np.float64)  # a copy: the caller may change his own later

@@ -152,7 +152,8 @@ def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation
         own[name] = _constant(own[name], name)
     if parameters or torch.compiler.is_compiling():  # then arrays meet tensors, or a graph has no place for them
         for name in PARAMETERS:
-            own[name] = planted(normal(planted(own[name], _is_array, parameters), name, ndim), _is_array, parameters)
+            own[name] = normal(planted(own[name], _is_array, parameters), name, ndim, _array)
+            own[name] = planted(own[name], _is_array, parameters)
     slots = {name: own[name] for name in SLOTS}
     cycle_of = partial(prepared_cycle, cycle=own["cycle"], slots={name: own[name] for name in SLOTS[1:]})
     equation = Equation(ndim, {name: own[name] for name in PROBLEM}, cycle_of, chosen, gradient_options(chosen))
@@ -180,10 +181,15 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray)
 
 
+def _array(value: Any, name: str) -> Any:
+    """Return an array of numbers; in a graph, which cannot look into it, whatever NumPy makes of it."""
+    return np.array(value, dtype=np.float64) if torch.compiler.is_compiling() else np.array(real_array(value, name))
+
+
 def _solvable(tensor: Any, name: str) -> Tensor:
     """Return a tensor in a precision that is solved in. Raises TypeError where there is none."""
     if isinstance(tensor, np.ndarray):
-        tensor = torch.as_tensor(tensor) if torch.compiler.is_compiling() else torch.tensor(real_array(tensor, name))
+        tensor = torch.as_tensor(tensor) if torch.compiler.is_compiling() else torch.tensor(_array(tensor, name))
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; give {name}.to_dense()")
     if tensor.dtype in (torch.float32, torch.float64):
