@@ -96,7 +96,8 @@ def apply(u: Tensor, stencil: Stencil) -> Tensor:
 
 def residual(b: Tensor, u: Tensor, stencil: Stencil) -> Tensor:
     """Return b - A u."""
-    return _add_product(b - u * stencil.middle, u, stencil, -1.0)
+    gathers = isinstance(stencil, GatheredStencil)
+    return _add_product(b - u * stencil.middle if gathers else b.sub(u, alpha=stencil.middle), u, stencil, -1.0)
 
 
 def _add_product(out: Tensor, u: Tensor, stencil: Stencil, sign: float) -> Tensor:
