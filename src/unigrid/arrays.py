@@ -253,13 +253,14 @@ def _line(error: Exception) -> str:
 def _of_xarray(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     if not hasattr(f, "dims") or not hasattr(f, "coords") or hasattr(f, "data_vars"):
         raise TypeError(f"f must be an array, got an xarray {type(f).__name__}; choose one of its variables")
-    labels = {str(name): f.coords[name].values if name in f.coords else None for name in f.dims}
+    variables = f.coords.variables
+    labels = {str(name): variables[name].values if name in variables else None for name in f.dims}
     own = {name: _aligned(value, f, name) for name, value in options.items()}
 
     def back(u: Any) -> Any:
         others = f.dims[-1:] if options.get("channels") else f.dims[: f.ndim - u.ndim]
         alike = f if u.ndim == f.ndim else f.isel(dict.fromkeys(others, 0), drop=True)
-        return alike.copy(data=u).drop_attrs(deep=False)
+        return alike.copy(deep=False, data=u).drop_attrs(deep=False)
 
     return _plain(np.asarray(f.values)), back, _with_spacing(own, labels)
 
@@ -317,13 +318,15 @@ def _refuse_other_labels(value: Any, f: Any, name: str) -> None:
 
 def _pandas_numbers(f: Any, name: str) -> np.ndarray:
     """Return the numbers of a Series or DataFrame. Raises ValueError for missing ones, and TypeError for what are none."""
-    dtypes = list(f.dtypes) if f.ndim == 2 else [f.dtype]
+    dtypes = set(f.dtypes.values) if f.ndim == 2 else {f.dtype}
     wrong = [each for each in dtypes if each.kind not in "biufcmM"]  # text that looks like numbers too
     if wrong:
         raise TypeError(f"{name} must hold real numbers, got dtype {wrong[0]}; give {name}.astype(float)")
-    if f.isna().to_numpy().any():
+    native = all(isinstance(each, np.dtype) for each in dtypes)
+    array = f.to_numpy() if native else None
+    if (array is None or not np.isfinite(array).all()) and f.isna().to_numpy().any():
         raise ValueError(f"{name} has missing values; fill them first, by {name}.fillna(value) or {name}.interpolate()")
-    return f.to_numpy(dtype=None if all(isinstance(each, np.dtype) for each in dtypes) else float)  # type: ignore[no-any-return]
+    return f.to_numpy(dtype=float) if array is None else array  # type: ignore[no-any-return]
 
 
 def _labels(axis: Any) -> np.ndarray | None:
