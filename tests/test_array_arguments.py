@@ -74,6 +74,35 @@ def test_what_is_no_array_of_numbers_says_what_to_give(name):
         refused(error, words, F, **{name: value})
 
 
+class OnDevice(WithDlpack):
+    """An array of the array API's standard in other memory, whose `__array__` fails as CuPy's."""
+
+    device = 2
+
+    def __array_namespace__(self):
+        return np
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.\nUse get()")
+
+    def __dlpack_device__(self):
+        return self.device, 0
+
+
+class Deleted(OnDevice):
+    """An array whose memory is gone."""
+
+    device = 1
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Array has been deleted.")
+
+
+def test_arrays_without_memory_of_the_cpu_are_refused():
+    refused(TypeError, "not in the memory of the CPU; give a copy", OnDevice(F))
+    refused(TypeError, "has been deleted.*; give it as a NumPy array", Deleted(F))
+
+
 def test_dlpack_arrays_beside_f():
     found = unigrid.solve(F, u0=WithDlpack(F), boundary=[unigrid.Dirichlet(WithDlpack(F[0])), "dirichlet"])
     assert np.array_equal(found.u, unigrid.solve(F, u0=F, boundary=[unigrid.Dirichlet(F[0]), "dirichlet"]).u)

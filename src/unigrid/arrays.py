@@ -10,7 +10,7 @@ ndarray float16; integers, bool                        ndarray float32; float64
 list, tuple, number, anything with ``__array__``       ndarray
 complex ndarray                                        complex ndarray: two real problems, the Solution's `parts`
 torch.Tensor                                           tensor, with gradients (`unigrid.tensors`)
-array with ``__array_namespace__`` (JAX, CuPy, ...)    an array of that library, on the CPU
+array with ``__array_namespace__`` (JAX, ...)          an array of that library, on the CPU
 xarray.DataArray                                       DataArray with the same dimensions and coordinates
 pandas.Series, DataFrame                               the same, with the same labels
 =====================================================  ===============================================================
@@ -25,7 +25,8 @@ Each of `parts`, and the u that a callback gets, is of f's kind too; of a DataFr
 DataArray's are brought to the order of f's dimensions; other coordinates, or other labels of pandas objects, are refused.
 
 Refused, with the way out: masked and missing values, longdouble, objects, text, categories, times, sparse matrices, arrays with
-units, tensors without numbers; complex f beside values on sides, or beside a Nonlinear reaction.
+units, arrays in the memory of a GPU (of CuPy: give cupy.asnumpy(f)), tensors without numbers; complex f beside values on sides,
+or beside a Nonlinear reaction. A `reaction` that has `__array__` or `__dlpack__` and nothing else is taken for no number.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ Solver = Callable[..., Solution]
 Back = Callable[[Any], Any]
 ALIGNED = ("u0", "reaction", "coefficient", "mask", "outside")  # arguments of f's shape
 PRECISION = 1e-6  # of distances between coordinates, besides that of their numbers
-MOST_COMPLEX = "complex numbers are solved as two real problems"
+CPU = 1  # the number of that device for DLPack
+COMPLEX = "complex numbers are solved as two real problems"
 
 
 def library_of(value: Any) -> str:
@@ -125,12 +127,12 @@ def _solve_complex(solver: Solver, f: np.ndarray, options: dict[str, Any]) -> So
 def _refuse_for_complex(solver: Solver, options: dict[str, Any]) -> None:
     """Raise TypeError where u of a complex f is not one real problem for each part, with the same options."""
     if options.get("callback") is not None:
-        raise TypeError(f"{MOST_COMPLEX}, which a callback cannot watch as one; leave out callback, or solve for each part")
+        raise TypeError(f"{COMPLEX}, which a callback cannot watch as one; leave out callback, or solve for each part")
     problem = getattr(getattr(solver, "__self__", options.get("cycle")), "problem", None)
     if type(options.get("reaction")).__name__ == "Nonlinear" or getattr(problem, "nonlinear", None) is not None:
         raise TypeError("a Nonlinear reaction couples the parts of a complex u, which no cycle solves; give a real f")
     if _has_values(options) or (problem is not None and np.any(problem.rhs(np.zeros(problem.shape)))):
-        raise TypeError(f"{MOST_COMPLEX}, and values on sides or outside belong to one of them; solve for f.real and f.imag")
+        raise TypeError(f"{COMPLEX}, and values on sides or outside belong to one of them; solve for f.real and f.imag")
 
 
 def _part_of(options: dict[str, Any], name: str) -> dict[str, Any]:
@@ -216,9 +218,17 @@ def _as_it_is(u: Any) -> Any:
     return u
 
 
-def _from_dlpack(f: Any, name: str = "f") -> np.ndarray:
-    if hasattr(f, "__dlpack_device__") and int(f.__dlpack_device__()[0]) != 1:
+def _refuse_other_memory(f: Any, name: str) -> None:
+    try:
+        device = int(f.__dlpack_device__()[0]) if hasattr(f, "__dlpack_device__") else CPU
+    except Exception:  # inside a transform, which is found where numbers are read
+        return
+    if device != CPU:
         raise TypeError(f"{name}, a {type(f).__name__}, is not in the memory of the CPU; give a copy that is")
+
+
+def _from_dlpack(f: Any, name: str = "f") -> np.ndarray:
+    _refuse_other_memory(f, name)
     try:
         return np.from_dlpack(f)
     except Exception as error:
@@ -229,15 +239,15 @@ def _from_dlpack(f: Any, name: str = "f") -> np.ndarray:
 def _of_namespace(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     """Open an array of the Python array API's standard."""
     namespace = f.__array_namespace__()
+    kind = type(f).__name__
+    _refuse_other_memory(f, "f")
     try:
         array = np.asarray(f) if hasattr(f, "__array__") else _from_dlpack(f)
-    except TypeError as error:
-        if "Tracer" not in type(f).__name__:
-            raise
-        raise TypeError(
-            f"f stands for an array inside a transform ({type(f).__name__}), and has no numbers; call the solver outside, or "
-            f"by jax.pure_callback ({_line(error)})"
-        ) from None
+    except Exception as error:
+        if "Tracer" in kind:
+            reason = f"f stands for an array inside a transform ({kind}), and has no numbers"
+            raise TypeError(f"{reason}; call the solver outside, or by jax.pure_callback ({_line(error)})") from None
+        raise TypeError(f"f, a {kind}, cannot be read by NumPy ({_line(error)}); give it as a NumPy array") from None
     if array.dtype.kind == "V":  # bfloat16, which NumPy does not have
         array = array.astype(np.float32)
     return _plain(array), namespace.asarray, options
