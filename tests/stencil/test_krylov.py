@@ -113,7 +113,7 @@ def without_m(A, b, x0=None, maxiter=None, callback=None):
         ({"accelerate": "minres", "cycle": "F"}, ValueError, "F-cycle is not symmetric"),
         ({"accelerate": "minres", "reaction": unigrid.Nonlinear(np.sinh, np.cosh)}, ValueError, "Nonlinear"),
     ],
-    ids=str,
+    ids=range(9),
 )
 def test_what_is_refused_or_fails_says_why(options, error, words):
     with pytest.raises(error, match=words) as caught:

@@ -88,6 +88,8 @@ def _solved(equation: Equation, slots: dict[str, Any], tensors: list[Tensor]) ->
         return _in_graph(_traced_key(equation, slots), tensors)
     if torch._C._len_torch_dispatch_stack() > 0 or torch._C._is_tracing():
         return _in_graph(_observed_key(equation, slots), tensors)
+    if tensors[0].is_meta:
+        raise TypeError("f is on the device 'meta', and has no numbers; give a tensor on the CPU")
     journal = Journal()
     u = applied(equation, "solution", journal, tensors[0], tensors[1:])
     solution = journal.solutions[0] if len(journal.solutions) == 1 else stacked(journal.solutions, u)
