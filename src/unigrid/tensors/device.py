@@ -110,8 +110,6 @@ def _refuse(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> None:
     where = f"a tensor on {f.device}" if f.device.type != "cpu" else f"backend={options.backend!r}"
     if f.dtype not in PRECISIONS:
         raise TypeError(f"f must be float32 or float64, got {f.dtype}; give f.float() or f.double()")
-    if f.device.type == "meta":
-        raise TypeError("f is on the device 'meta', where tensors have no numbers; give one that has them")
     if f.device.type == "mps" and f.dtype == torch.float64:
         raise TypeError("MPS has no float64; give f.float(), or f.cpu() for float64")
     problem = cycle.problem
