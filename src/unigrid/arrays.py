@@ -10,23 +10,30 @@ ndarray float16; integers, bool                        ndarray float32; float64
 list, tuple, number, anything with ``__array__``       ndarray
 complex ndarray                                        complex ndarray: two real problems, the Solution's `parts`
 torch.Tensor                                           tensor, with gradients (`unigrid.tensors`)
-array with ``__array_namespace__`` (JAX, CuPy, ...)    an array of that library, on the CPU
+array with ``__array_namespace__`` (JAX, ...)          an array of that library, on the CPU
 xarray.DataArray                                       DataArray with the same dimensions and coordinates
 pandas.Series, DataFrame                               the same, with the same labels
 =====================================================  ===============================================================
 
 Coordinates of a DataArray, and numeric labels of pandas objects, are where the unknowns are: where neither `spacing` nor
-`lengths` is given, `spacing` is taken from them, and irregular ones are refused. Attributes, such as units of f, are not
-copied: those of u are others.
+`lengths` is given, `spacing` is taken from them, and irregular ones are refused. A prepared cycle keeps its own grid.
+Attributes, such as units of f, are not copied: those of u are others.
 
-Refused, with the way out: masked and missing values, longdouble, objects, text, times, sparse matrices, arrays with units.
+Each of `parts`, and the u that a callback gets, is of f's kind too; of a DataFrame's batch, a Series.
+
+`u0`, `reaction`, `coefficient`, `mask` and values of sides may be what f may be, but real, and tensors only beside a tensor. A
+DataArray's are brought to the order of f's dimensions; other coordinates, or other labels of pandas objects, are refused.
+
+Refused, with the way out: masked and missing values, longdouble, objects, text, categories, times, sparse matrices, arrays with
+units, arrays in the memory of a GPU (of CuPy: give cupy.asnumpy(f)), tensors without numbers; complex f beside values on sides,
+or beside a Nonlinear reaction. A `reaction` that has `__array__` or `__dlpack__` and nothing else is taken for no number.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +47,8 @@ Solver = Callable[..., Solution]
 Back = Callable[[Any], Any]
 ALIGNED = ("u0", "reaction", "coefficient", "mask", "outside")  # arguments of f's shape
 PRECISION = 1e-6  # of distances between coordinates, besides that of their numbers
-MOST_COMPLEX = "complex numbers are solved as two real problems"
+CPU = 1  # the number of that device for DLPack
+COMPLEX = "complex numbers are solved as two real problems"
 
 
 def library_of(value: Any) -> str:
@@ -65,6 +73,26 @@ def solve_any(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
     return _given_back(solution, back)
 
 
+def numbers_of(value: Any, name: str) -> Any:
+    """Return an argument as what NumPy can read: numbers of pandas and DLPack. Raises TypeError, ValueError."""
+    library = library_of(value)
+    if library == "torch":
+        precision = ".float()" if str(getattr(value, "dtype", "")) == "torch.bfloat16" else ""  # which NumPy lacks
+        way_out = f"{name if name.isidentifier() else 'tensor'}.detach().cpu(){precision}.numpy()"
+        raise TypeError(f"{name} must be a NumPy array, got a {type(value).__name__}; give {way_out}")
+    if np.ma.is_masked(value):
+        raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
+    if library == "scipy":
+        raise TypeError(f"{name} must be an array, got a SciPy {type(value).__name__}; give its toarray()")
+    if library == "xarray" and hasattr(value, "data_vars"):
+        raise TypeError(f"{name} must be an array, got an xarray Dataset; choose one of its variables")
+    if library == "pandas" and hasattr(value, "index"):
+        return _pandas_numbers(value, name)
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return _from_dlpack(value, name)
+    return value
+
+
 def mapped(function: Callable[[Any], Any], f: Any) -> Any:
     """Return a linear function of an array of any kind, as an array of the same kind."""
     library = library_of(f)
@@ -84,36 +112,54 @@ def _solve_tensor(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
     if f.is_complex():
         import torch
 
+        _refuse_for_complex(solver, options)
         parts = [_solve_tensor(solver, getattr(f, name), _part_of(options, name)) for name in ("real", "imag")]
         return _joined(parts, torch.complex(parts[0].u, parts[1].u), options)
     return solve_tensors(solver, f, options)
 
 
 def _solve_complex(solver: Solver, f: np.ndarray, options: dict[str, Any]) -> Solution:
+    _refuse_for_complex(solver, options)
     parts = [solver(getattr(f, name).copy(), **_part_of(options, name)) for name in ("real", "imag")]
     return _joined(parts, parts[0].u + 1j * parts[1].u, options)
 
 
+def _refuse_for_complex(solver: Solver, options: dict[str, Any]) -> None:
+    """Raise TypeError where u of a complex f is not one real problem for each part, with the same options."""
+    if options.get("callback") is not None:
+        raise TypeError(f"{COMPLEX}, which a callback cannot watch as one; leave out callback, or solve for each part")
+    problem = getattr(getattr(solver, "__self__", options.get("cycle")), "problem", None)
+    if type(options.get("reaction")).__name__ == "Nonlinear" or getattr(problem, "nonlinear", None) is not None:
+        raise TypeError("a Nonlinear reaction couples the parts of a complex u, which no cycle solves; give a real f")
+    if _has_values(options) or (problem is not None and np.any(problem.rhs(np.zeros(problem.shape)))):
+        raise TypeError(f"{COMPLEX}, and values on sides or outside belong to one of them; solve for f.real and f.imag")
+
+
 def _part_of(options: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the options for the real or the imaginary part of u."""
-    if options.get("callback") is not None:
-        raise TypeError(f"{MOST_COMPLEX}, which a callback cannot watch as one; leave out callback, or solve for each part")
     own = options | {"raise_on_failure": False}
     if own.get("u0") is not None:
-        own["u0"] = getattr(np.asarray(own["u0"]), name)
-    if name == "imag" and _has_values(options):
-        raise TypeError(f"{MOST_COMPLEX}, and values on sides or outside belong to one of them; solve for f.real and f.imag")
+        own["u0"] = getattr(_read(_detached(own["u0"]), "u0"), name)
     return own
+
+
+def _detached(value: Any) -> Any:
+    return value.detach().to_dense().cdouble().resolve_conj().cpu().numpy() if library_of(value) == "torch" else value
+
+
+def _is_zero(value: Any) -> bool:
+    return not np.any(np.asarray(_detached(value)))
 
 
 def _has_values(options: dict[str, Any]) -> bool:
     """Whether values on sides, outside of a mask or at fixed points are given."""
     outside = options.get("outside")
-    is_zero = outside is None or isinstance(outside, str) or not np.any(outside)
+    is_zero = outside is None or isinstance(outside, str) or _is_zero(outside)
     sides = options.get("boundary")
     entries = list(sides) if isinstance(sides, (tuple, list)) else [sides]
     flat = [each for entry in entries for each in (entry if isinstance(entry, (tuple, list)) else [entry])]
-    return not is_zero or options.get("fixed") is not None or any(np.any(getattr(side, "value", 0.0)) for side in flat)
+    given = any(not _is_zero(getattr(side, "value", 0.0)) for side in flat)
+    return given or not is_zero or options.get("fixed") is not None
 
 
 def _joined(parts: list[Solution], u: Any, options: dict[str, Any]) -> Solution:
@@ -142,13 +188,14 @@ def _opened(f: Any, library: str, options: dict[str, Any]) -> tuple[Any, Back, d
     return _plain(_read(f)), _as_it_is, options
 
 
-def _read(f: Any) -> np.ndarray:
+def _read(f: Any, name: str = "f") -> np.ndarray:
     """Return what NumPy makes of a list, a number, or what has `__array__`. Raises TypeError or ValueError."""
+    f = numbers_of(f, name)
     try:
         return np.asarray(f)
     except Exception as error:  # rows of different lengths, tensors among the entries, an `__array__` that fails
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"f must be an array of real numbers, its rows of one length, got {shown(f)}") from None
+        raise kind(f"{name} must be an array of real numbers, its rows of one length, got {shown(f)}") from None
 
 
 def _plain(f: np.ndarray) -> np.ndarray:
@@ -171,29 +218,36 @@ def _as_it_is(u: Any) -> Any:
     return u
 
 
-def _from_dlpack(f: Any) -> np.ndarray:
-    if hasattr(f, "__dlpack_device__") and int(f.__dlpack_device__()[0]) != 1:
-        raise TypeError(f"f, a {type(f).__name__}, is not in the memory of the CPU; give a copy that is")
+def _refuse_other_memory(f: Any, name: str) -> None:
+    try:
+        device = int(f.__dlpack_device__()[0]) if hasattr(f, "__dlpack_device__") else CPU
+    except Exception:  # inside a transform, which is found where numbers are read
+        return
+    if device != CPU:
+        raise TypeError(f"{name}, a {type(f).__name__}, is not in the memory of the CPU; give a copy that is")
+
+
+def _from_dlpack(f: Any, name: str = "f") -> np.ndarray:
+    _refuse_other_memory(f, name)
     try:
         return np.from_dlpack(f)
     except Exception as error:
-        raise TypeError(
-            f"f, a {type(f).__name__}, cannot be read by NumPy ({_line(error)}); give it as a NumPy array"
-        ) from None
+        reason = f"{name}, a {type(f).__name__}, cannot be read by NumPy ({_line(error)})"
+        raise TypeError(f"{reason}; give it as a NumPy array") from None
 
 
 def _of_namespace(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     """Open an array of the Python array API's standard."""
     namespace = f.__array_namespace__()
+    kind = type(f).__name__
+    _refuse_other_memory(f, "f")
     try:
         array = np.asarray(f) if hasattr(f, "__array__") else _from_dlpack(f)
-    except TypeError as error:
-        if "Tracer" not in type(f).__name__:
-            raise
-        raise TypeError(
-            f"f stands for an array inside a transform ({type(f).__name__}), and has no numbers; call the solver outside, or "
-            f"by jax.pure_callback ({_line(error)})"
-        ) from None
+    except Exception as error:
+        if "Tracer" in kind:
+            reason = f"f stands for an array inside a transform ({kind}), and has no numbers"
+            raise TypeError(f"{reason}; call the solver outside, or by jax.pure_callback ({_line(error)})") from None
+        raise TypeError(f"f, a {kind}, cannot be read by NumPy ({_line(error)}); give it as a NumPy array") from None
     if array.dtype.kind == "V":  # bfloat16, which NumPy does not have
         array = array.astype(np.float32)
     return _plain(array), namespace.asarray, options
@@ -209,53 +263,80 @@ def _line(error: Exception) -> str:
 def _of_xarray(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     if not hasattr(f, "dims") or not hasattr(f, "coords") or hasattr(f, "data_vars"):
         raise TypeError(f"f must be an array, got an xarray {type(f).__name__}; choose one of its variables")
-    labels = {str(name): f.coords[name].values if name in f.coords else None for name in f.dims}
+    variables = f.coords.variables
+    labels = {str(name): variables[name].values if name in variables else None for name in f.dims}
     own = {name: _aligned(value, f, name) for name, value in options.items()}
 
     def back(u: Any) -> Any:
-        return f.copy(data=u).drop_attrs(deep=False)
+        others = f.dims[-1:] if options.get("channels") else f.dims[: f.ndim - u.ndim]
+        alike = f if u.ndim == f.ndim else f.isel(dict.fromkeys(others, 0), drop=True)
+        return alike.copy(deep=False, data=u).drop_attrs(deep=False)
 
     return _plain(np.asarray(f.values)), back, _with_spacing(own, labels)
 
 
 def _aligned(value: Any, f: Any, name: str) -> Any:
-    """Return an argument's array with its dimensions in the order of f's. Raises ValueError where coordinates differ."""
-    if name not in ALIGNED or library_of(value) != "xarray":
+    """Return an argument's arrays with their dimensions in the order of f's. Raises ValueError where coordinates differ."""
+    if name == "boundary" or (name in ALIGNED and isinstance(value, (tuple, list))):
+        return _in_order(value, f, name)
+    if name not in ALIGNED or library_of(value) != "xarray" or not hasattr(value, "coords"):
         return value
-    if set(value.dims) != set(f.dims):
-        raise ValueError(f"{name} must have the dimensions of f, {f.dims}, got {value.dims}")
     for dim in f.dims:
         if dim in f.coords and dim in value.coords and not np.array_equal(f.coords[dim].values, value.coords[dim].values):
             raise ValueError(
                 f"{name} and f have different coordinates along {dim!r}; bring them to one grid, by .interp_like(f)"
             )
-    return value.transpose(*f.dims).values
+    return _in_order(value, f, name)
+
+
+def _in_order(value: Any, f: Any, name: str) -> Any:
+    """Return a DataArray, or those of a sequence or a side, as arrays with the order of f's dimensions."""
+    if library_of(value) == "xarray" and hasattr(value, "dims") and not hasattr(value, "data_vars"):
+        if not set(value.dims) <= set(f.dims):
+            raise ValueError(f"{name} must have the dimensions of f, {f.dims}, got {value.dims}; rename them, by .rename")
+        return value.transpose(*(dim for dim in f.dims if dim in value.dims)).values
+    if type(value) in (tuple, list):
+        return type(value)(_in_order(each, f, name) for each in value)
+    if hasattr(value, "value") and is_dataclass(value):
+        return replace(value, **{each.name: _in_order(getattr(value, each.name), f, name) for each in fields(value)})  # type: ignore[type-var]
+    return value
 
 
 def _of_pandas(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     if not hasattr(f, "index"):
         return np.asarray(f), _as_it_is, options
-    if f.isna().to_numpy().any():
-        raise ValueError("f has missing values; fill them first, by f.fillna(value) or f.interpolate()")
     axes = {"index": f.index} | ({"columns": f.columns} if f.ndim == 2 else {})
     labels = {name: _labels(axis) for name, axis in axes.items()}
-    try:
-        array = f.to_numpy(dtype=None if all(_is_native(each) for each in _dtypes(f)) else float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"f must hold real numbers, got {shown(f.dtypes)} ({_line(error)}); give f.astype(float)") from None
+    for name in ALIGNED:
+        _refuse_other_labels(options.get(name), f, name)
 
     def back(u: Any) -> Any:
-        return type(f)(u, index=f.index, **({"columns": f.columns} if f.ndim == 2 else {"name": f.name}))
+        if f.ndim == u.ndim:
+            return type(f)(u, **axes, **({} if f.ndim == 2 else {"name": f.name}))
+        return type(f.iloc[:, 0])(u, index=f.index if options.get("channels") else f.columns)  # one of a batch of 1-D sources
 
-    return _plain(array), back, _with_spacing(options, labels)
-
-
-def _dtypes(f: Any) -> list[Any]:
-    return list(f.dtypes) if f.ndim == 2 else [f.dtype]
+    return _plain(_pandas_numbers(f, "f")), back, _with_spacing(options, labels)
 
 
-def _is_native(dtype: Any) -> bool:
-    return isinstance(dtype, np.dtype)
+def _refuse_other_labels(value: Any, f: Any, name: str) -> None:
+    """Raise ValueError for an argument that has f's shape and other labels, or f's in another order."""
+    if library_of(value) != "pandas" or getattr(value, "shape", None) != f.shape or not hasattr(value, "index"):
+        return
+    if not all(own.equals(others) for own, others in zip(value.axes, f.axes, strict=True)):
+        raise ValueError(f"{name} and f have different labels; give {name}.reindex_like(f), or {name}.to_numpy()")
+
+
+def _pandas_numbers(f: Any, name: str) -> np.ndarray:
+    """Return the numbers of a Series or DataFrame. Raises ValueError for missing ones, and TypeError for what are none."""
+    dtypes = set(f.dtypes.values) if f.ndim == 2 else {f.dtype}
+    wrong = [each for each in dtypes if each.kind not in "biufcmM"]  # text that looks like numbers too
+    if wrong:
+        raise TypeError(f"{name} must hold real numbers, got dtype {wrong[0]}; give {name}.astype(float)")
+    native = all(isinstance(each, np.dtype) for each in dtypes)
+    array = f.to_numpy() if native else None
+    if (array is None or not np.isfinite(array).all()) and f.isna().to_numpy().any():
+        raise ValueError(f"{name} has missing values; fill them first, by {name}.fillna(value) or {name}.interpolate()")
+    return f.to_numpy(dtype=float) if array is None else array  # type: ignore[no-any-return]
 
 
 def _labels(axis: Any) -> np.ndarray | None:
@@ -269,7 +350,9 @@ def _with_spacing(options: dict[str, Any], labels: Mapping[str, np.ndarray | Non
     """Return the options with the spacing of coordinates, where they have none of their own. Raises ValueError."""
     own_grid = any(options.get(name) is not None for name in ("spacing", "lengths"))
     own_grid = own_grid or "boundary" not in options or hasattr(options.get("cycle"), "problem")
-    labels = dict(list(labels.items())[options.get("batch_dims", 0) :])
+    batch_dims = options.get("batch_dims", 0)
+    end = -1 if options.get("channels") else None
+    labels = dict(list(labels.items())[batch_dims if type(batch_dims) is int else 0 : end])
     known = {name: values for name, values in labels.items() if values is not None}
     if own_grid or not known:
         return options
@@ -309,5 +392,4 @@ def _watched(options: dict[str, Any], back: Back) -> dict[str, Any]:
 def _given_back(solution: Solution, back: Back) -> Solution:
     if back is _as_it_is:
         return solution
-    parts = tuple(replace(part, u=back(part.u)) if part.u.shape == solution.u.shape else part for part in solution.parts)
-    return replace(solution, u=back(solution.u), parts=parts)
+    return replace(solution, u=back(solution.u), parts=tuple(_given_back(part, back) for part in solution.parts))

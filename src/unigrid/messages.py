@@ -46,6 +46,12 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     raise ValueError(f"unknown {what} {shown(name)}; allowed: {', '.join(map(repr, allowed))}{hint}")
 
 
+def refuse_lost_gradient(name: str, value: Any) -> None:
+    """Raise TypeError for a tensor that requires grad, where it is taken for a number or an array."""
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{name} is a tensor that requires grad, and f is none; give f as a tensor, or {name}.detach()")
+
+
 def checked_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """Return an integer of any make as an int, if it is at least `least` and at most `most`. Raises ValueError."""
     number = plain_number(value)

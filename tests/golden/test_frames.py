@@ -203,6 +203,7 @@ LAYERS = [
         "compatibility.py",
         "scipy_operators.py",
         "batches.py",
+        "krylov.py",
         "solving.py",
         "profile.py",
     ),

@@ -115,3 +115,12 @@ def test_two_rows_are_no_entries_of_two_axes():
     a = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     f = np.ones((2, 3))
     assert np.array_equal(unigrid.solve(f, coefficient=a).u, unigrid.solve(f, coefficient=np.array(a)).u)
+
+
+def test_a_number_that_requires_grad_is_refused_beside_an_array():
+    torch = pytest.importorskip("torch")
+    number = torch.tensor(2.0, requires_grad=True)
+    for options in ({"reaction": number}, {"coefficient": number}, {"boundary": unigrid.Dirichlet(number)}):
+        with pytest.raises(TypeError, match="requires grad"):
+            unigrid.solve(np.ones((9, 9)), **options)
+    assert unigrid.solve(np.ones((9, 9)), reaction=number.detach()).converged

@@ -96,14 +96,19 @@ def test_of_masks(beyond, tensors):
 
 
 @pytest.mark.slow
-def test_of_a_coefficient_in_a_mask(tensors):
-    mask = np.ones((4, 3), bool)
-    mask[:2, 2:] = False
+@pytest.mark.parametrize("pair", ["dn", "nn", "pp"])
+@pytest.mark.parametrize("beyond", [{"outside": 0.3}, {"outside": "natural"}], ids=["given", "natural"])
+def test_of_a_coefficient_in_a_mask(pair, beyond, tensors):
+    """With a point inside where u is given."""
+    mask, fixed = np.ones((4, 3), bool), np.zeros((4, 3), bool)
+    mask[0, 2] = mask[2, 0] = False
+    fixed[1, 1] = True
 
-    def solved(f, a):
-        return unigrid.solve(f, coefficient=a, mask=mask, outside=0.3, **EXACT).u
+    def solved(f, a, value):
+        sides = [sided(pair, value, value), "neumann"]
+        return unigrid.solve(f, coefficient=a, boundary=sides, mask=mask, fixed=(fixed, 2.0), **beyond, **EXACT).u
 
-    assert is_right(solved, tensors((4, 3), (4, 3)), second=False)
+    assert is_right(solved, tensors((4, 3), (4, 3), (3,)), second=False)
 
 
 @pytest.mark.slow

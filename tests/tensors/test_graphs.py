@@ -72,6 +72,21 @@ def test_numbers_and_conditions_that_change_compile_anew():
             assert torch.equal(compiled(f, c, sides), unigrid.solve(f, reaction=c, boundary=sides).u)
 
 
+def test_arrays_and_lists_that_change_in_place_are_seen():
+    values, a, entries = np.ones(5), np.ones((6, 5)), [1.0, 2.0]
+    low = unigrid.Dirichlet(values)
+
+    def solved(f):
+        return unigrid.solve(f, boundary=[low, unigrid.Neumann(entries * 3)], coefficient=a).u
+
+    f, compiled = some(6, 5), torch.compile(solved, **COMPILED)
+    for _ in range(3):
+        assert torch.equal(compiled(f), solved(f))
+        values += 1.0
+        a *= 2.0
+        entries[0] += 1.0
+
+
 def test_a_compiled_map():
     mapped = torch.func.vmap(lambda f, c: unigrid.solve(f, reaction=c).u, (0, None))
     f, c = some(3, 6, 5), some()

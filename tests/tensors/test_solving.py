@@ -196,13 +196,17 @@ def test_what_is_refused(f, options, error, match):
     assert "\n" not in str(caught.value)
 
 
+def test_a_source_of_another_shape_than_the_cycle_is_refused():
+    with pytest.raises(ValueError, match=r"f must have shape \(9, 8\)"):
+        unigrid.StencilCycle(unigrid.Poisson((9, 8))).solve(torch.ones(8, 9))
+
+
 def test_gradients_that_there_are_not_are_refused():
-    f, a = torch.ones(9, 9, dtype=torch.float64, requires_grad=True), torch.ones(9, 9, requires_grad=True)
+    f = torch.ones(9, 9, dtype=torch.float64, requires_grad=True)
     bratu = unigrid.Nonlinear(np.sinh, np.cosh)
     for u in (
         unigrid.solve(f, order=4).u,
         unigrid.FASCycle(unigrid.Poisson((9, 9), reaction=bratu)).solve(f).u,
-        unigrid.solve(f, coefficient=a, mask=np.tri(9, 9, 0, bool), outside="natural", reaction=1.0).u,
     ):
         with pytest.raises(NotImplementedError, match="no gradients through a solve with"):
             u.sum().backward()

@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--omega", type=float, help="relaxation factor of the smoother; default its own; of tuned: red-black")
     options.add_transfer_options(group)
     group.add_argument(
-        "--accelerate", default="auto", metavar="cg",
-        help="conjugate gradients with the cycle as preconditioner; default where a or c varies",
+        "--accelerate", default="auto", metavar="METHOD",
+        help="Krylov method that the cycle preconditions: cg (default where a or c varies), gmres, or of SciPy minres, ..",
     )  # fmt: skip
     group.add_argument(
         "--precision", default="auto", metavar="P", help="full, mixed (cycles in float32), or auto: the faster one (default)"

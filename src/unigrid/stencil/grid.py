@@ -17,7 +17,7 @@ import numpy as np
 import numpy.ma  # at once: NumPy loads it when first used, and does not survive being interrupted there
 from numpy.typing import ArrayLike, NDArray
 
-from ..messages import checked_number, choose, entries_of, per_axis, plain_number, shown
+from ..messages import checked_number, choose, entries_of, per_axis, plain_number, refuse_lost_gradient, shown
 from ..reflection import Reflection, Sides
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def kind_of(condition: Condition) -> type[Mirror]:
 
 def side_values(given: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
     """Return values on a side as a float64 array: a scalar, or of `shape`. Raises ValueError or TypeError otherwise."""
+    refuse_lost_gradient(name, given)
     if plain_number(given) is not None:
         return np.array(checked_number(name, given, "a finite number, or an array of them", lambda number: True))
     values = np.array(finite_array(given, name), dtype=np.float64)  # a copy: the caller may change his own later
@@ -440,12 +441,10 @@ class Grid:
 
 def real_array(array: ArrayLike, name: str) -> Array:
     """Return `array` as float32 or float64; integers and half precision are promoted. Raises TypeError if it is not real."""
-    if type(array).__module__.partition(".")[0] == "torch":
-        precision = ".float()" if str(getattr(array, "dtype", "")) == "torch.bfloat16" else ""  # which NumPy lacks
-        way_out = f"{name if name.isidentifier() else 'tensor'}.detach().cpu(){precision}.numpy()"
-        raise TypeError(f"{name} must be a NumPy array, got a {type(array).__name__}; give {way_out}")
-    if np.ma.is_masked(array):
-        raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
+    if type(array) is not np.ndarray:
+        from ..arrays import numbers_of
+
+        array = numbers_of(array, name)
     try:
         array = np.asarray(array)
     except Exception as error:  # rows of different lengths, tensors among the entries, an `__array__` that fails
@@ -455,7 +454,8 @@ def real_array(array: ArrayLike, name: str) -> Array:
         return array.astype(np.float32, copy=False)
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         return array.astype(np.float64, copy=False)
-    raise TypeError(f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}")
+    wanted = f"{name} must be an array of real numbers (float32, float64, integers), got dtype {array.dtype}"
+    raise TypeError(f"{wanted}; give numpy.asarray(numbers).real.astype(float)")
 
 
 def double_array(array: Any, name: str) -> NDArray[np.float64]:

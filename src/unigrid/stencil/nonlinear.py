@@ -140,7 +140,7 @@ class NonlinearCycle(Frozen, ProblemCycle):
 
     def solve_one(self, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
         """Solve for one source, to a residual ||b - A u - g(u)|| relative to that of u = 0."""
-        if options.accelerate == "cg":
+        if options.has_method:
             self.symmetric()
         if options.precision == "mixed":
             raise ValueError("precision='mixed' is for linear problems, and this reaction is Nonlinear; leave it out")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
-from ..messages import checked_count, choose, lists_options
+from ..messages import checked_count, choose, lists_options, refuse_lost_gradient
 from ..solution import Solution, stacked
 from . import coarse, transfers
 from .cycle import StencilCycle
@@ -97,9 +97,10 @@ def solve(
         The slots: as of `StencilCycle`.
     start : "fmg" or "zero"
         Full multigrid (nested iteration) reaches the discretization error in one iteration; "zero" begins at u = 0.
-    accelerate : "auto", "cg" or None
+    accelerate : "auto", "cg", "gmres", a name or function of SciPy's, or None
         Conjugate gradients with one symmetric cycle as preconditioner; "auto" takes them where coefficients vary and for order
-        4, and minimal residuals (GMRES) for a reaction below zero.
+        4, and minimal residuals (GMRES) for a reaction below zero. Of SciPy: "bicg", "bicgstab", "cgs", "gcrotmk", "lgmres",
+        "minres", or a function with the arguments of these; residuals are the true ones, one per callback of the method.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned. The same for each component of a mask that no value holds.
@@ -158,6 +159,8 @@ def solve(
         return solve_any(solve, f, {**problem_options, **slots, **keywords})
     if type(batch_dims) is not int or batch_dims != 0:
         batch_dims = checked_batch(batch_dims, f, channels, cycle)
+    refuse_lost_gradient("reaction", reaction)
+    refuse_lost_gradient("coefficient", coefficient)
     chosen = SolveOptions.of(options, solve, "solve")
     if not isinstance(cycle, (str, MultigridCycle)):
         raise TypeError(f"cycle must be 'V', 'W', 'F' or a unigrid.MultigridCycle, got {type(cycle).__name__}")

@@ -45,7 +45,7 @@ MIXED_FROM = {2: 300**2, 3: 80**3}
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "start": ("fmg", "zero"),
-    "accelerate": ("auto", "cg", None),
+    "accelerate": ("auto", "cg", "gmres", "bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres", None),
     "compatibility": ("error", "project"),
     "precision": ("auto", "full", "mixed"),
 }
@@ -61,7 +61,7 @@ class SolveOptions:
     atol: float = 0.0
     maxiter: int = 50
     start: Literal["fmg", "zero"] = "fmg"
-    accelerate: Literal["auto", "cg"] | None = "auto"
+    accelerate: str | Callable[..., Any] | None = "auto"
     compatibility: Literal["error", "project"] = "error"
     callback: Callable[[Solution], Any] | None = None
     raise_on_failure: bool = True
@@ -72,9 +72,11 @@ class SolveOptions:
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             chosen = getattr(self, name)
+            if name == "accelerate" and callable(chosen):
+                continue
             if not isinstance(chosen, (str, type(None))) or chosen not in allowed:
                 choose(chosen, [each for each in allowed if each is not None], name)
-        if self.precision == "mixed" and self.accelerate == "cg":
+        if self.precision == "mixed" and self.has_method:
             raise ValueError("precision='mixed' corrects by cycles alone; leave out accelerate, or precision")
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             object.__setattr__(self, "threads", checked_count("threads", self.threads))
@@ -92,7 +94,7 @@ class SolveOptions:
         problems = [
             (self.u0 is not None, "u0 has no place in it"),
             (self.start != "fmg", f"start is {self.start!r}"),
-            (self.accelerate == "cg", f"accelerate is {self.accelerate!r}"),
+            (self.has_method, f"accelerate is {shown(self.accelerate)}"),
         ]
         for wrong, what in problems:
             if wrong:
@@ -105,6 +107,11 @@ class SolveOptions:
             if name not in SolveOptions.__dataclass_fields__:
                 refuse_keyword(name, function, label)
         return SolveOptions(**given)
+
+    @property
+    def has_method(self) -> bool:
+        """Whether a Krylov method is asked for."""
+        return self.accelerate is not None and self.accelerate != "auto"
 
     @property
     def is_one_pass(self) -> bool:
@@ -345,8 +352,11 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, target: float, run: R
     """Return the iteration in the precision of the run's arrays."""
     problem = run.problem
     by_default = options.accelerate == "auto" and (cycle.accelerated or problem.has_waves)
-    accelerated = options.accelerate == "cg" or by_default
-    own = cycle._gradients(run, options.precision, target) if accelerated and not problem.has_waves else None
+    accelerated = options.accelerate in ("cg", "gmres") or by_default
+    if options.has_method and not accelerated:
+        return _krylov(cycle, options, run)
+    own_gradients = accelerated and not problem.has_waves and options.accelerate != "gmres"
+    own = cycle._gradients(run, options.precision, target) if own_gradients else None
     if own is not None:
         return own
     if options.precision == "mixed" and problem.varies:
@@ -367,10 +377,19 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, target: float, run: R
     return Repeated(iteration, system, nested if run.nested else None)
 
 
+def _krylov(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteration:
+    """Return one of SciPy's methods, with a cycle as preconditioner."""
+    from .krylov import Krylov, method_of
+
+    method, system = method_of(options.accelerate), _system(run.problem, run.b, kernels.of(run.b).norm(run.b))
+    assert method is not None
+    return Krylov(method, cycle.as_scipy(), run, system, lambda: run.problem.centered(cycle.nested(run.f)))
+
+
 def _accelerated(cycle: ProblemCycle, options: SolveOptions) -> Callable[[Array, Array | None], Array]:
     """Return one iteration with a cycle as preconditioner: of conjugate gradients, or where A may be indefinite, of GMRES."""
     problem = cycle.problem
-    if problem.has_waves:
+    if problem.has_waves or options.accelerate == "gmres":
         if options.accelerate == "cg":
             raise ValueError(
                 "accelerate='cg' needs a positive definite problem, which a reaction below zero need not leave; leave it out"
@@ -417,7 +436,7 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
     grid = cycle.problem.grid
     return (
         options.precision == "auto"
-        and options.accelerate != "cg"
+        and not options.has_method
         and not options.is_one_pass
         and options.maxiter > 1
         and not cycle.problem.has_waves

@@ -55,13 +55,16 @@ class Lagrangian:
         grid = problem.box
         dual, total = _over_volumes(self.dual, grid), torch.zeros(())
         conditions = parse_boundary(options["boundary"], grid.ndim)
-        varies = self.equation.learns("coefficient")
+        varies, is_natural = self.equation.learns("coefficient"), isinstance(options["outside"], str)
+        has_void = is_natural and options["mask"] is not None
+        void = torch.as_tensor(~np.asarray(options["mask"]), device=dual.device) if has_void else None
         for number, (axis, pair) in enumerate(zip(grid.axes, conditions, strict=True)):
             along, u = dual.movedim(number - grid.ndim, -1), self.u.movedim(number - grid.ndim, -1)
             area = _area(grid, number, dual)
             a = _faces(problem, options["coefficient"], number, dual)
             if varies:
-                total = total - _inside(axis, along, u, area, a)
+                own = None if void is None else void.movedim(number, -1)
+                total = total - _inside(axis, along, u, area, a, own)
             for end, condition in zip((0, -1), pair, strict=True):
                 if not isinstance(condition, Periodic):
                     entering = _entering(condition, axis, end, u[..., end], _at(a, end), self.has_sides)
@@ -69,15 +72,21 @@ class Lagrangian:
         return total
 
 
-def _inside(axis: Axis, dual: Tensor, u: Tensor, area: Any, a: Any) -> Tensor:
-    """Return the sum of a (difference of the dual state) (difference of u) over the faces between unknowns."""
+def _inside(axis: Axis, dual: Tensor, u: Tensor, area: Any, a: Any, void: Tensor | None) -> Tensor:
+    """Return the sum of a (difference of the dual state) (difference of u) over the faces inside, but for those of a void."""
     steps: Any = _numbers(axis.steps, dual) if axis.distances else axis.h
     inner = steps[1:-1] if axis.distances else steps
     conductance = (a[..., 1:-1] if isinstance(a, Tensor) and a.ndim else a) / inner
-    total = (_spread(area) * conductance * dual.diff(dim=-1) * u.diff(dim=-1)).sum()
+    product = dual.diff(dim=-1) * u.diff(dim=-1)
+    if void is not None:
+        product = product.masked_fill(void[..., 1:] | void[..., :-1], 0.0)
+    total = (_spread(area) * conductance * product).sum()
     if axis.periodic and axis.n > 1:
         last = _at(a, -1) / (steps[-1] if axis.distances else steps)
-        total = total + (area * last * (dual[..., 0] - dual[..., -1]) * (u[..., 0] - u[..., -1])).sum()
+        seam = (dual[..., 0] - dual[..., -1]) * (u[..., 0] - u[..., -1])
+        if void is not None:
+            seam = seam.masked_fill(void[..., 0] | void[..., -1], 0.0)
+        total = total + (area * last * seam).sum()
     return total
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..messages import entries_of, plain_number, shown
 from ..solution import ConvergenceError, Reason, Solution
 from ..stencil.galerkin import GalerkinCycle
-from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin, real_array
+from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin
 from ..stencil.problem import Poisson
 from ..stencil.reaction import LocalReaction, Nonlinear
 from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
@@ -57,19 +57,19 @@ def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any])
     return value
 
 
-def normal(value: Any, name: str, ndim: int) -> Any:
-    """Return a parameter with arrays in place of what can become one, and numbers as floats."""
+def normal(value: Any, name: str, ndim: int, read: Callable[[Any, str], Array]) -> Any:
+    """Return a parameter with numbers as floats, and arrays, which `read` makes, in place of what can become one."""
     if isinstance(value, Given):
         return value
     if isinstance(value, Dirichlet | Neumann | Robin):
-        return replace(value, **{each: normal(own, "", ndim) for each, own in vars(value).items()})
+        return replace(value, **{each: normal(own, "", ndim, read) for each, own in vars(value).items()})
     is_per_axis = type(value) in (list, tuple) and (name == "boundary" or (name == "coefficient" and len(value) == ndim))
     if is_per_axis and not all(type(each) in (list, tuple) and name == "coefficient" for each in value):
-        return tuple(normal(each, "boundary" if name == "boundary" else "", ndim) for each in value)
+        return tuple(normal(each, "boundary" if name == "boundary" else "", ndim, read) for each in value)
     number = plain_number(value)
     if number is not None:
         return float(number)
-    return np.array(real_array(value, name)) if entries_of(value) is not None else value
+    return read(value, name or "a value") if entries_of(value) is not None else value
 
 
 def filled(value: Any, parameters: Sequence[Any]) -> Any:
@@ -136,11 +136,6 @@ class Equation:
         for wrong, what, way_out in (
             (options["order"] == 4, "order=4", "give order=2"),
             (self.nonlinear and "boundary" not in options, "this cycle", "give unigrid.solve the keywords of its problem"),
-            (
-                isinstance(options.get("outside"), str) and has_places(options["coefficient"]),
-                "a coefficient that is a tensor, beside outside='natural'",
-                "give the coefficient as an array",
-            ),
         ):
             if wrong:
                 raise NotImplementedError(f"there are no gradients through a solve with {what}; {way_out}, or f.detach()")
@@ -159,7 +154,7 @@ class Equation:
 
     def cycle(self, shape: Sequence[int], parameters: Sequence[Array]) -> ProblemCycle:
         """Return the cycle for a grid and for parameters as arrays; that of values used before is kept."""
-        if not self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
+        if "boundary" not in self.problem_options:  # of a cycle, which brings its problem, and looks at the shape itself
             return self.made[0][1]
         for values, cycle in self.made:
             if cycle.problem.shape == tuple(shape[-self.ndim :]) and all(map(np.array_equal, values, parameters)):

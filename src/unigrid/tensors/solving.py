@@ -88,6 +88,8 @@ def _solved(equation: Equation, slots: dict[str, Any], tensors: list[Tensor]) ->
         return _in_graph(_traced_key(equation, slots), tensors)
     if torch._C._len_torch_dispatch_stack() > 0 or torch._C._is_tracing():
         return _in_graph(_observed_key(equation, slots), tensors)
+    if tensors[0].is_meta:
+        raise TypeError("f is on the device 'meta', and has no numbers; give a tensor on the CPU")
     journal = Journal()
     u = applied(equation, "solution", journal, tensors[0], tensors[1:])
     solution = journal.solutions[0] if len(journal.solutions) == 1 else stacked(journal.solutions, u)
@@ -152,7 +154,8 @@ def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation
         own[name] = _constant(own[name], name)
     if parameters or torch.compiler.is_compiling():  # then arrays meet tensors, or a graph has no place for them
         for name in PARAMETERS:
-            own[name] = planted(normal(planted(own[name], _is_array, parameters), name, ndim), _is_array, parameters)
+            own[name] = normal(planted(own[name], _is_array, parameters), name, ndim, _array)
+            own[name] = planted(own[name], _is_array, parameters)
     slots = {name: own[name] for name in SLOTS}
     cycle_of = partial(prepared_cycle, cycle=own["cycle"], slots={name: own[name] for name in SLOTS[1:]})
     equation = Equation(ndim, {name: own[name] for name in PROBLEM}, cycle_of, chosen, gradient_options(chosen))
@@ -180,10 +183,15 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray)
 
 
+def _array(value: Any, name: str) -> Any:
+    """Return an array of numbers; in a graph, which cannot look into it, whatever NumPy makes of it."""
+    return np.array(value, dtype=np.float64) if torch.compiler.is_compiling() else np.array(real_array(value, name))
+
+
 def _solvable(tensor: Any, name: str) -> Tensor:
     """Return a tensor in a precision that is solved in. Raises TypeError where there is none."""
     if isinstance(tensor, np.ndarray):
-        tensor = torch.as_tensor(tensor) if torch.compiler.is_compiling() else torch.tensor(real_array(tensor, name))
+        tensor = torch.as_tensor(tensor) if torch.compiler.is_compiling() else torch.tensor(_array(tensor, name))
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; give {name}.to_dense()")
     if tensor.device.type not in ("cpu", "meta"):

@@ -1,0 +1,142 @@
+"""SciPy's Krylov methods, preconditioned by one cycle, as iterations of the driver.
+
+SciPy's functions keep control until they end, and call back once per iteration. So one runs in a thread of its own, which waits
+in each callback: the driver takes one iterate after the other, measures its true residual, and stops when it will.
+"""
+
+from __future__ import annotations
+
+import inspect
+import queue
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..iterate import Iteration, System
+from .iterations import Run
+from .scipy_operators import SciPySystem
+
+Array = NDArray[np.floating]
+# By name: those that take M and call back with an iterate. "cg" and "gmres" are unigrid's own; qmr has two preconditioners
+# in place of M, and the true residuals of tfqmr stay at 1e-5 or so.
+NAMES = ("bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres")
+NEEDED = ("x0", "maxiter", "M", "callback")
+
+
+class _Stop(BaseException):
+    """Ends a method from within its callback."""
+
+
+def method_of(accelerate: Any) -> Callable[..., Any] | None:
+    """Return SciPy's function for a name of `NAMES`, or the function itself; None for the others. Raises TypeError."""
+    if isinstance(accelerate, str) and accelerate in NAMES:
+        import scipy.sparse.linalg
+
+        return getattr(scipy.sparse.linalg, accelerate)  # type: ignore[no-any-return]
+    if not callable(accelerate):
+        return None
+    parameters = inspect.signature(accelerate).parameters
+    missing = [name for name in NEEDED if name not in parameters]
+    if missing:
+        raise TypeError(
+            f"accelerate, {getattr(accelerate, '__name__', 'a function')}, has no argument {', '.join(missing)}; it must be "
+            "one of SciPy's iterative solvers, or take the same: (A, b, x0=, rtol=, atol=, maxiter=, M=, callback=)"
+        )
+    return accelerate
+
+
+@final
+class Krylov(Iteration):
+    """One iteration is what the method calls back for: of lgmres and gcrotmk, many applications of M."""
+
+    def __init__(
+        self, method: Callable[..., Any], linear: SciPySystem, run: Run, system: System, nested: Callable[[], Array]
+    ) -> None:
+        self._method, self._linear, self._run, self._system, self._nested = method, linear, run, system, nested
+        self.nested_start = run.nested
+
+    def start(self, u: Array | None) -> None:
+        self._u = u
+        self._worker: _Worker | None = None
+        self._begins = self.nested_start
+
+    def step(self, look_ahead: bool) -> float:
+        if self._begins:
+            self._u, self._begins = self._nested(), False
+        else:
+            self._worker = self._worker or _Worker(self._call(self._u))
+            found = self._worker.next()
+            if found is not None:
+                u = found.reshape(self._run.b.shape).astype(self._run.b.dtype)
+                self._u = self._run.problem.centered(u)
+        return self._system.residual_norm(self._u)
+
+    def current(self) -> Array | None:
+        return self._u
+
+    @property
+    def state(self) -> Array | None:
+        return self._u
+
+    def _call(self, start: Array | None) -> Callable[[Callable[[Array], None]], Any]:
+        """Return the call of the method, to be given its callback. It never ends by its own tolerance."""
+        method, (A, M, scale), b = self._method, self._linear, self._run.b
+        parameters = inspect.signature(method).parameters
+        options = {"x0": None if start is None else start.ravel().astype(np.float64), "maxiter": 10**6, "M": M}
+        options |= {name: value for name, value in (("rtol", 0.0), ("atol", 0.0), ("callback_type", "x")) if name in parameters}
+        right = scale * b.ravel().astype(np.float64)
+        return lambda callback: method(A, right, callback=callback, **options)
+
+
+class _Worker:
+    """A method in a thread, which goes on from one callback to the next when it is asked to."""
+
+    def __init__(self, call: Callable[[Callable[[Array], None]], Any]) -> None:
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._found: queue.SimpleQueue[Array | BaseException | None] = queue.SimpleQueue()
+        self._ended = False
+        context, arguments = copy_context(), (call, self._wanted, self._found)
+        threading.Thread(target=context.run, args=(_run, *arguments), name="unigrid-krylov", daemon=True).start()
+
+    def next(self) -> Array | None:
+        """Return the next iterate; None where the method has ended. Raises what it raised, as a ValueError."""
+        if self._ended:
+            return None
+        self._wanted.put(True)
+        found = self._found.get()
+        if isinstance(found, Exception):
+            raise ValueError(f"the function of accelerate failed with {type(found).__name__}: {found}") from found
+        if isinstance(found, BaseException):
+            raise found
+        self._ended = found is None
+        return found
+
+    def __del__(self) -> None:
+        self._wanted.put(False)
+
+
+def _run(
+    call: Callable[[Callable[[Array], None]], Any],
+    wanted: queue.SimpleQueue[bool],
+    found: queue.SimpleQueue[Array | BaseException | None],
+) -> None:
+    """Call a method, one iteration for each that is wanted."""
+
+    def callback(x: Array) -> None:
+        found.put(np.array(x))
+        if not wanted.get():
+            raise _Stop
+
+    try:
+        if wanted.get():
+            with np.errstate(all="ignore"):
+                call(callback)
+            found.put(None)
+    except _Stop:
+        pass
+    except BaseException as error:
+        found.put(error)
