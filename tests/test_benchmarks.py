@@ -225,6 +225,17 @@ def check_trains_on_a_gpu(record: Record) -> None:
     assert record["not_measured"] == []
 
 
+def check_tensors_on_a_device(record: Record) -> None:
+    assert record["device"] == "cpu"
+    assert [(row["grid"], row["precision"]) for row in record["rows"]] == [
+        (grid, precision) for grid in ("63^2", "15^3") for precision in ("float64", "float32")
+    ]
+    for row in record["rows"]:
+        assert row["relative_residual"] <= record["rtol"][row["precision"]]
+        assert row["iterations"] == row["iterations_on_cpu"]
+        assert min(row["first"], row["again"]) > 0
+
+
 AIMED_AT = ("cifar10", "cifar100")
 
 

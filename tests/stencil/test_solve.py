@@ -29,7 +29,7 @@ def test_the_signature_is_that_of_the_contract():
         "post": None,
         "restriction": "full-weighting", "prolongation": "linear", "start": "fmg", "accelerate": "auto",
         "compatibility": "error", "callback": None, "raise_on_failure": True, "precision": "auto",
-        "threads": None, "gradient_rtol": None,
+        "threads": None, "gradient_rtol": None, "backend": None,
     }  # fmt: skip
     with pytest.raises(TypeError):
         unigrid.solve(np.ones(5), 1.0)

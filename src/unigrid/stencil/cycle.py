@@ -166,7 +166,7 @@ class StencilCycle(Frozen, ProblemCycle):
         """Return the Solution for a source f; leading axes of f are independent right-hand sides.
 
         Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure,
-        precision, threads.
+        precision, threads, backend.
         """
         return solve_with(self, f, SolveOptions.of(options, StencilCycle.solve, "StencilCycle.solve"))
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ..cycle import MOST_STEPS, Smoother, Steps
 from ..messages import checked_count, checked_number, choose, entries_of, shown
 from . import kernels
-from .kernels.workspace import copy, zeros
 from .operator import StencilOperator
 
 Array = NDArray[np.floating]
@@ -34,7 +33,7 @@ def _check_omega(smoother: Jacobi | GaussSeidel) -> None:
 
 def own_copy(b: Array, u: Array | None) -> Array:
     """Return a copy of u that a smoother may overwrite; zeros where u is None."""
-    return zeros(b.shape, b.dtype) if u is None else copy(u)
+    return kernels.of(b).zeros_like(b) if u is None else kernels.of(u).copy(u)
 
 
 @final
@@ -48,8 +47,8 @@ class Jacobi(Smoother):
         _check_omega(self)
 
     def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
-        start = zeros(b.shape, b.dtype) if u is None else u
-        return kernels.of(b).semi_iterate(zeros(b.shape, b.dtype), b, start, self.omega, 1.0, operator.tables(b.dtype))
+        start = kernels.of(b).zeros_like(b) if u is None else u
+        return kernels.of(b).semi_iterate(kernels.of(b).zeros_like(b), b, start, self.omega, 1.0, operator.tables(b.dtype))
 
     def adjoint(self) -> Jacobi:
         return self
@@ -159,11 +158,11 @@ class Chebyshev(Smoother):
     def __call__(self, operator: StencilOperator, b: Array, u: Array | None) -> Array:
         gain, weights = self.schedule(operator.smoothing_interval)
         tables = operator.tables(b.dtype)
-        older = zeros(b.shape, b.dtype) if u is None else u
-        newer = kernels.of(b).semi_iterate(zeros(b.shape, b.dtype), b, older, gain, 1.0, tables)
+        older = kernels.of(b).zeros_like(b) if u is None else u
+        newer = kernels.of(b).semi_iterate(kernels.of(b).zeros_like(b), b, older, gain, 1.0, tables)
         for step, weight in enumerate(weights, start=1):
             # The kernel writes over the older iterate: the caller's own u must not be that one.
-            spare = copy(older) if step == 1 and u is not None else older
+            spare = kernels.of(older).copy(older) if step == 1 and u is not None else older
             older, newer = newer, kernels.of(b).semi_iterate(spare, b, newer, gain, weight, tables)
         return newer
 

@@ -117,6 +117,11 @@ def solve(
         Cores to use for this call; by default those of `set_num_threads` or the variable UNIGRID_NUM_THREADS, or all.
     gradient_rtol : float, optional
         Where f is a torch tensor: the tolerance of the solves that gradients take, in place of `rtol`.
+    backend : "torch" or "torch-compiled", optional
+        Where f is a torch tensor: solve it where it lives by operations of torch, or by graphs that torch compiles at the first
+        solve. By default tensors on the CPU take the kernels of NumPy arrays, which are faster, without a copy, and those on
+        other devices take "torch". It has constant coefficients, reactions >= 0, every side, and smoothers but Gauss-Seidel;
+        what it has not is refused, with the way out.
 
     Returns
     -------

@@ -48,6 +48,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "accelerate": ("auto", "cg", "gmres", "bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres", None),
     "compatibility": ("error", "project"),
     "precision": ("auto", "full", "mixed"),
+    "backend": ("torch", "torch-compiled", None),
 }
 
 
@@ -68,6 +69,7 @@ class SolveOptions:
     precision: Literal["auto", "full", "mixed"] = "auto"
     threads: int | None = None
     gradient_rtol: float | None = None
+    backend: Literal["torch", "torch-compiled"] | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -234,6 +236,10 @@ def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solu
         from ..arrays import solve_any
 
         return solve_any(cycle.solve, f, {each.name: getattr(options, each.name) for each in fields(options)})
+    if options.backend is not None:
+        raise TypeError(
+            f"backend={options.backend!r} is for tensors, got a NumPy array; give torch.from_numpy(f), or no backend"
+        )
     f = _source(cycle.problem, f, cycle.problem if cycle.window is None else cycle.window[0].inner)
     u0 = None if options.u0 is None else _start(options.u0, f)
     tolerance = options.tolerance(f.dtype)

@@ -29,8 +29,8 @@ from .problems import Equation, Mode
 
 
 def array_of(tensor: Tensor) -> Any:
-    """Return the numbers of a tensor as an array that shares its memory."""
-    return tensor.detach().resolve_conj().resolve_neg().numpy()
+    """Return the numbers of a tensor as an array that shares its memory, if that is the host's."""
+    return tensor.detach().cpu().resolve_conj().resolve_neg().numpy()
 
 
 def tensor_of(array: Any) -> Tensor:
@@ -54,10 +54,10 @@ class Solve(torch.autograd.Function):
     def forward(  # type: ignore[override]
         equation: Equation, mode: Mode, journal: Journal | None, f: Tensor, *parameters: Tensor
     ) -> Tensor:
-        solution = equation.solved(mode, array_of(f), [array_of(each) for each in parameters])
+        u, solution = solved(equation, mode, f, [array_of(each) for each in parameters])
         if journal is not None:
             journal.solutions.append(solution)
-        return tensor_of(solution.u)
+        return u
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -85,6 +85,17 @@ class Solve(torch.autograd.Function):
 
 # Which torch makes anew at every call, in 20 microseconds, unless it is there.
 Solve.forward.__signature__ = inspect.signature(Solve.forward)  # type: ignore[attr-defined]
+
+
+def solved(equation: Equation, mode: Mode, f: Tensor, parameters: list[Any]) -> tuple[Tensor, Solution]:
+    """Return u for a tensor, and the Solution: by NumPy's kernels, or by torch's on the device where the tensor lives."""
+    if f.device.type == "cpu" and equation.options.backend is None:
+        solution = equation.solved(mode, array_of(f), parameters)
+        return tensor_of(solution.u), solution
+    from .device import solved_on_device
+
+    solution = solved_on_device(equation, mode, f.detach(), parameters)
+    return solution.u, solution
 
 
 def applied(equation: Equation, mode: Mode, journal: Journal | None, f: Tensor, parameters: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_fake, register_vmap
 
-from .function import Solve, array_of, mapped, pulled_back, pushed_forward, tensor_of
+from .function import Solve, array_of, mapped, pulled_back, pushed_forward, solved
 from .problems import Bound, Equation, Mode, equation_of, live_key, living
 
 _LIBRARY: Any = Library("unigrid", "DEF")  # type: ignore[no-untyped-call]
@@ -61,13 +61,13 @@ def solve_bound(equation: Equation, mode: Mode, f: Tensor, parameters: Sequence[
     return torch.ops.unigrid.solve_bound(f, live_key(bound), mode)  # type: ignore[no-any-return]
 
 
-def _bound_on_cpu(f: Tensor, key: str, mode: Any) -> Tensor:
+def _bound_solved(f: Tensor, key: str, mode: Any) -> Tensor:
     bound = living(key)
-    return tensor_of(bound.equation.solved(mode, array_of(f), bound.parameters).u)
+    return solved(bound.equation, mode, f, bound.parameters)[0]
 
 
-def _on_cpu(f: Tensor, parameters: list[Tensor], key: str, mode: Any) -> Tensor:
-    return tensor_of(equation_of(key).solved(mode, array_of(f), [array_of(each) for each in parameters]).u)
+def _solved(f: Tensor, parameters: list[Tensor], key: str, mode: Any) -> Tensor:
+    return solved(equation_of(key), mode, f, [array_of(each) for each in parameters])[0]
 
 
 def _differentiable(f: Tensor, parameters: list[Tensor], key: str, mode: Any) -> Tensor:
@@ -83,8 +83,9 @@ def _mapped(info: Any, dims: Any, f: Tensor, parameters: list[Tensor], key: str,
     return mapped(lambda f, *p: operator(f, p, key, mode), info.batch_size, (of_f, *of_parameters), [f, *parameters])
 
 
-_LIBRARY.impl("solve", _on_cpu, "CPU")
-_LIBRARY.impl("solve_bound", _bound_on_cpu, "CPU")
+for device in ("CPU", "CUDA", "MPS"):
+    _LIBRARY.impl("solve", _solved, device)
+    _LIBRARY.impl("solve_bound", _bound_solved, device)
 _LIBRARY.impl("solve", _differentiable, "Autograd")
 register_fake("unigrid::solve", _described, lib=_LIBRARY)
 register_vmap("unigrid::solve", _mapped, lib=_LIBRARY)

@@ -174,7 +174,7 @@ class Equation:
         cycle = self.cycle(f.shape, parameters)
         if mode == "solution":
             return solve_with(cycle, f, self.options)
-        return _solved_for_gradient(_homogeneous(cycle), f, self.gradient_options, mode == "adjoint")
+        return _solved_for_gradient(homogeneous(cycle), f, self.gradient_options, mode == "adjoint")
 
 
 def key_of(equation: Equation, slots: dict[str, Any]) -> str:
@@ -264,10 +264,11 @@ def gradient_options(options: SolveOptions) -> SolveOptions:
         compatibility="project",
         precision=options.precision,
         threads=options.threads,
+        backend=options.backend,
     )
 
 
-def _homogeneous(cycle: ProblemCycle) -> ProblemCycle:
+def homogeneous(cycle: ProblemCycle) -> ProblemCycle:
     """Return the cycle of the problem whose given values are all zero."""
     problem = cycle.problem
     if problem.homogeneous or (problem.domain is None and not any(v.any() for pair in problem.side_values for v in pair)):
@@ -282,8 +283,8 @@ def _homogeneous(cycle: ProblemCycle) -> ProblemCycle:
 
 def _solved_for_gradient(cycle: ProblemCycle, f: Array, options: SolveOptions, is_adjoint: bool) -> Solution:
     """Return A^-1 f, or A^-T f = W A^-1 W^-1 f, with W the volumes, in whose product A is symmetric."""
-    volumes = _volumes(cycle.problem) if is_adjoint else None
-    f = f if volumes is None else (f / volumes).astype(f.dtype)
+    scale = volumes(cycle.problem) if is_adjoint else None
+    f = f if scale is None else (f / scale).astype(f.dtype)
     try:
         solution = solve_with(cycle, f, options)
     except ConvergenceError as error:
@@ -291,7 +292,7 @@ def _solved_for_gradient(cycle: ProblemCycle, f: Array, options: SolveOptions, i
         raise ConvergenceError(solution) from None
     except ValueError:  # numbers that a norm does not hold: of gradients, any may come
         solution = _solved_anyhow(cycle, f, options)
-    return solution if volumes is None else replace(solution, u=(solution.u * volumes).astype(f.dtype))
+    return solution if scale is None else replace(solution, u=(solution.u * scale).astype(f.dtype))
 
 
 def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solution:
@@ -309,7 +310,7 @@ def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solu
     return replace(ended, u=u.reshape(f.shape))
 
 
-def _volumes(problem: Poisson) -> Array | None:
+def volumes(problem: Poisson) -> Array | None:
     """Return the volumes of the cells, in units of that inside; None where all are alike."""
     axes = problem.grid.axes
     if all((axis.weights == axis.h).all() for axis in axes):

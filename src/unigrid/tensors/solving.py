@@ -48,7 +48,7 @@ def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str,
     Raises
     ------
     TypeError, ValueError
-        For tensors that are not dense, real and on the CPU, or that would need gradients which there are not; for what the
+        For tensors that are not dense and real, or that would need gradients which there are not; for what the
         solver refuses.
     ConvergenceError
         Where a solve fails, that of a gradient too.
@@ -194,10 +194,9 @@ def _solvable(tensor: Any, name: str) -> Tensor:
         tensor = torch.as_tensor(tensor) if torch.compiler.is_compiling() else torch.tensor(_array(tensor, name))
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; give {name}.to_dense()")
-    if tensor.device.type not in ("cpu", "meta"):
-        raise TypeError(f"{name} must be on the CPU, got device {tensor.device}; give {name}.cpu()")
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor  # type: ignore[no-any-return]
     if tensor.is_complex():
         raise TypeError(f"{name} must be real, got {tensor.dtype}; solve for its .real and its .imag")
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.double()  # type: ignore[no-any-return]
+    halves = tensor.dtype in (torch.float16, torch.bfloat16)
+    return tensor.float() if halves or tensor.device.type == "mps" else tensor.double()  # type: ignore[no-any-return]

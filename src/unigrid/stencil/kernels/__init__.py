@@ -1,8 +1,9 @@
 """Kernels of the stencil backend.
 
 `of(array)` returns the backend that serves an array; callers use its primitives and do not depend on which one it is. `cpu` is
-the compiled backend for NumPy arrays, `reference` defines the primitives in plain array arithmetic and is the oracle of their
-tests. Another backend is another module with the functions of `Backend`.
+the compiled backend for NumPy arrays. `slices` serves tensors on any device, with those of the primitives that cycles in one
+precision take; fast kernels for GPUs have their place beside it. `reference` defines the primitives in plain array arithmetic
+and is the oracle of their tests. Another backend is another module with the functions of `Backend`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ class Backend(Protocol):
 
     def writable(self, array: Array, /) -> Array:
         """Return the array where kernels can overwrite it, else a copy in their memory layout."""
+
+    def zeros_like(self, array: Array, /) -> Array:
+        """Return zeros of its shape and precision."""
+
+    def copy(self, array: Array, /) -> Array:
+        """Return a copy."""
 
     def apply(self, u: Array, stencil: ConstantStencil | SymmetricStencil, /) -> Array:
         """Return A u."""
@@ -87,5 +94,11 @@ def of(array: Any) -> Backend:
     """
     if isinstance(array, np.ndarray):
         return cpu
+    if hasattr(array, "index_select"):  # a tensor
+        from . import slices
+
+        return slices  # type: ignore[return-value]
     kind = type(array)
-    raise TypeError(f"no kernels for arrays of type {kind.__module__}.{kind.__qualname__}; supported: numpy.ndarray")
+    raise TypeError(
+        f"no kernels for arrays of type {kind.__module__}.{kind.__qualname__}; supported: numpy.ndarray, torch.Tensor"
+    )

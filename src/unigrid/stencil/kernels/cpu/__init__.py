@@ -1,5 +1,6 @@
 """The CPU backend: compiled loops (`compiled`), spread over threads, behind functions and classes that take NumPy arrays."""
 
+from ..workspace import copy as copy
 from .compiled.arguments import ConstantStencil as ConstantStencil
 from .compiled.arguments import SeparableTables as SeparableTables
 from .compiled.arguments import SymmetricStencil as SymmetricStencil
@@ -19,3 +20,4 @@ from .primitives import semi_iterate as semi_iterate
 from .primitives import weighted_inner as weighted_inner
 from .primitives import weighted_sum as weighted_sum
 from .primitives import writable as writable
+from .primitives import zeros_like as zeros_like

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..workspace import copy, empty
+from ..workspace import copy, empty, zeros
 from .compiled import couplings, loops
 from .compiled.arguments import ConstantStencil, SeparableTables, SymmetricStencil
 from .threads import over_parts, over_slabs, slab_parts
@@ -20,6 +20,11 @@ Weights = Sequence[NDArray[np.float64]]  # one array per axis
 def writable(array: Array) -> Array:
     """Return the array where it is writable and C-contiguous, the layout that kernels are compiled for; else a copy."""
     return array if array.flags.c_contiguous and array.flags.writeable else copy(array)
+
+
+def zeros_like(array: Array) -> Array:
+    """Return zeros of its shape and precision."""
+    return zeros(array.shape, array.dtype)
 
 
 def as_box(array: Array) -> Array:
