@@ -113,3 +113,38 @@ def test_single_precision_is_given_up_where_rounding_spoils_an_iteration():
     cycle = unigrid.GalerkinCycle(problem)
     full, mixed = (cycle.solve(f, rtol=1e-8, precision=each).iterations for each in ("full", "mixed"))
     assert mixed <= full + 4
+
+
+def test_a_start_in_double_precision_is_followed_by_cycles_in_single(monkeypatch, rng):
+    """Rounding that spoils full multigrid, as for an inclusion of 1e6 at 1023^2, does not spoil cycles for what is left."""
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson((130, 130), coefficient=jumping(130, 10.0)))
+    nested, cycles = [], []
+    start, correction = galerkin.GalerkinCycle._nested, galerkin.GalerkinCycle._correction
+
+    def spoilt(self, b):
+        nested.append(b.dtype.name)
+        return np.zeros_like(b) if b.dtype == np.float32 else start(self, b)
+
+    monkeypatch.setattr(galerkin.GalerkinCycle, "_nested", spoilt)
+    monkeypatch.setattr(
+        galerkin.GalerkinCycle, "_correction", lambda self, b: cycles.append(b.dtype.name) or correction(self, b)
+    )
+    assert cycle.solve(rng.standard_normal((130, 130))).converged
+    assert nested == ["float32", "float64"]
+    assert set(cycles) == {"float32"}
+
+
+@pytest.mark.parametrize("size", [1e-120, 1e120])
+def test_a_start_in_single_precision_takes_sources_of_any_size(monkeypatch, size, rng):
+    nested, start = [], galerkin.GalerkinCycle._nested
+    monkeypatch.setattr(galerkin.GalerkinCycle, "_nested", lambda self, b: nested.append(b.dtype.name) or start(self, b))
+    assert unigrid.solve(size * rng.standard_normal((130, 130)), coefficient=jumping(130, 10.0)).converged
+    assert nested == ["float32"]
+
+
+def test_full_multigrid_makes_no_copy_of_transfers_that_cycles_do_without(rng):
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson((130, 130), coefficient=jumping(130, 10.0)))
+    assert "mixed" in cycle.solve(rng.standard_normal((130, 130))).message
+    fused = [level for level in cycle.levels[:-1] if level.fused is not None]
+    assert fused
+    assert all(list(level.transfers._made) == [np.dtype(np.float64)] for level in fused)

@@ -34,16 +34,16 @@ WEAK_POINTS, WEAK = {1: 1e-3, 2: 1e-3, 3: 0.2}, 10.0
 
 @final
 class CoupledTransfers:
-    """P and R = P^T between two levels, in either precision."""
+    """P and R = P^T between two levels, in either precision; `exact` is P in double."""
 
     def __init__(self, transfer: CoupledTransfer) -> None:
+        self.exact = transfer
         self._made = {np.dtype(np.float64): transfer}
 
     def tables(self, dtype: np.dtype) -> CoupledTransfer:
         """Return P in the precision of the arrays."""
         if dtype not in self._made:
-            made = self._made[np.dtype(np.float64)]
-            self._made[dtype] = made._replace(weights=made.weights.astype(dtype))
+            self._made[dtype] = self.exact._replace(weights=self.exact.weights.astype(dtype))
         return self._made[dtype]
 
 

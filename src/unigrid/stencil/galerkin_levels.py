@@ -27,8 +27,10 @@ from .coarsening import (
 )  # fmt: skip
 from .coupled import CoupledOperator, SymmetricOperator, matrix_of
 from .helmholtz import check_direct, check_waves, is_unresolved
-from .kernels.cpu.compiled.arguments import SymmetricStencil
+from .kernels.cpu import coupled
+from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
 from .kernels.cpu.fused_points import FusedPoints
+from .kernels.workspace import zeros
 from .problem import Poisson
 from .relaxation import OMEGA, Points, lines_of, words_of
 
@@ -134,10 +136,15 @@ class CoupledLevel(SlotLevel, NestedLevel):
         return f
 
     def nested_restriction(self, f: Array) -> Array:
-        return self.restriction(f)
+        return coupled.restrict(f, self._nested_tables(f.dtype))
 
     def nested_prolongation(self, u: Array) -> Array:
-        return self.prolongation(u)  # type: ignore[misc, no-any-return]
+        return coupled.add_interpolated(zeros(self.shape, u.dtype), u, self._nested_tables(u.dtype))
+
+    def _nested_tables(self, dtype: np.dtype) -> CoupledTransfer:
+        """Return P for a single use: in the precision of cycles where those read it too, else without a copy."""
+        assert self.transfers is not None
+        return self.transfers.tables(dtype) if self.fused is None else self.transfers.exact
 
     @property
     def jumps(self) -> bool:

@@ -64,10 +64,10 @@ class FlexibleGradients(Iteration):
     def step(self, look_ahead: bool) -> float:
         if self._begins:
             return self._begin()
-        p, w, r, stencil = self._p, self._w, self._r, self._operator.symmetric.tables(self._u.dtype)
-        z, along = self._preconditioned(r)
+        p, w, stencil = self._p, self._w, self._operator.symmetric.tables(self._u.dtype)
+        z, along = self._preconditioned(self._r)
         beta = along / self._curvature if self._curvature else 0.0
-        image, gain = coupled.turn(p, w, z, r, -beta, stencil)
+        image, gain = coupled.turn(p, w, z, self._r, -beta, stencil)
         if image == 0.0:  # nothing left to gain in this precision
             return self._norm
         self._curvature, step = image, -gain / image
@@ -75,7 +75,7 @@ class FlexibleGradients(Iteration):
         if not self._finite:
             return math.nan
         before = self._norm
-        square = coupled.advance(self._u, r, p, w, step)
+        square = coupled.advance(self._u, self._r, p, w, step)
         self._norm = self._measured(square)
         if self._norm > SPOILT * before:  # by rounding, where cycles run in single precision
             self._doubts = 2
@@ -85,19 +85,22 @@ class FlexibleGradients(Iteration):
         return self._norm
 
     def _begin(self) -> float:
-        """Take full multigrid as the first iterate; in double precision, as all that follows, where rounding spoils it."""
+        """Take full multigrid as the first iterate; in double precision where rounding spoils it.
+
+        What is left is small: cycles for that run in single precision, until rounding matters again.
+        """
         self._begins, before, scale = False, self._norm, self._scale(self._r)
         assert self._nested is not None
         for dtype in dict.fromkeys((self._dtype, self._u.dtype)):
             u = self._run.problem.centered(self._nested(coupled.scaled(self._r, scale, dtype)))
-            self._u = u.astype(self._u.dtype) / self._u.dtype.type(scale)
+            coupled.rescale(self._u, u, 1.0 / scale)
             self._restate(False)
             if self._norm < SPOILT * before:
                 return self._norm
-            self._doubts = 2
+            self._doubts = 1
             self._r = self._operator.integrated(self._run.problem.centered(copy(self._run.b)))
         if not self._norm < before:  # coefficients that differ by many orders of magnitude
-            self._u = zeros(u.shape, self._u.dtype)
+            self._u.fill(0.0)
         self._restate(False)
         return self._norm
 
@@ -114,6 +117,7 @@ class FlexibleGradients(Iteration):
     def _restate(self, zero: bool) -> None:
         """Compute the residual anew, projected where the problem is singular."""
         run, operator = self._run, self._operator
+        self._r = run.b  # so that the new one takes the old one's memory
         residual = copy(run.b) if zero else operator.residual(run.b, self._u)
         residual = run.problem.centered(residual)
         self._r = operator.integrated(residual)

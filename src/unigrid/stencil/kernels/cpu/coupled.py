@@ -19,7 +19,18 @@ from .primitives import as_box, norm, slab_count, writable
 from .threads import over_slabs
 
 Array = NDArray[np.floating]
-__all__ = ["add_interpolated", "advance", "norm", "probe", "relax_colors", "relax_lines", "restrict", "scaled", "turn"]
+__all__ = [
+    "add_interpolated",
+    "advance",
+    "norm",
+    "probe",
+    "relax_colors",
+    "relax_lines",
+    "rescale",
+    "restrict",
+    "scaled",
+    "turn",
+]
 
 
 def relax_colors(u: Array, f: Array, omega: float, colors: int, stencil: SymmetricStencil, backward: bool = False) -> None:
@@ -130,6 +141,11 @@ def advance(u: Array, r: Array, p: Array, w: Array, step: float) -> float:
 def scaled(u: Array, scale: float, dtype: np.dtype) -> Array:
     """Return u times scale in a precision."""
     out = empty(u.shape, dtype)
-    boxes, factor = (as_box(out), as_box(u)), u.dtype.type(scale)
-    over_slabs(lambda first, last: gradients.scaled(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    rescale(out, u, scale)
     return out
+
+
+def rescale(out: Array, u: Array, scale: float) -> None:
+    """Write u times scale, which need only be in the range of the wider precision."""
+    boxes, factor = (as_box(out), as_box(u)), np.result_type(out, u).type(scale)
+    over_slabs(lambda first, last: gradients.scaled(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
