@@ -145,10 +145,12 @@ def _symmetrized(after: list[Numbers], before: list[Numbers], diagonal: Numbers)
         missing = ((forth == 0.0) | (there == 0.0)) & inner
         one_way = (forth == 0.0) != (there == 0.0)
         if missing.any() or one_way.any():
-            _refuse_pair(missing if missing.any() else one_way, axis, shape, "and must be below zero, as neighbors are coupled")
+            _refuse_pair(
+                missing if missing.any() else one_way, axis, shape, "is zero, and must be below zero as of all neighbors"
+            )
         around = np.take(forth, -1, axis) > 0.0
         if around.any() and not around.all():
-            _refuse_pair((forth == 0.0) & ~inner, axis, shape, "while others around this axis are coupled")
+            _refuse_pair((forth == 0.0) & ~inner, axis, shape, "is zero, while others around this axis are not")
         ratio = np.where(inner, np.divide(forth, there, out=np.ones(shape), where=there > 0.0), 1.0)
         line = np.take(ratio, [0], axis)  # of the first pair; others follow
         if shape[axis] > 1:
@@ -166,7 +168,7 @@ def _summed(after: list[Numbers], before: list[Numbers], diagonal: Numbers, fact
         own, other = factors * forth, np.roll(factors, -1, axis) * np.roll(back, -1, axis)
         unlike = np.abs(own - other) > SAME * np.maximum(own, other)
         if unlike.any():
-            _refuse_pair(unlike, axis, shape, "and differs from the entry across the diagonal")
+            _refuse_pair(unlike, axis, shape, "differs from the entry across the diagonal")
         couplings.append(own)
     excess = factors * diagonal - sum(couplings) - sum(np.roll(own, 1, axis) for axis, own in enumerate(couplings))
     scaled = factors * diagonal
@@ -183,7 +185,7 @@ def _refuse_pair(wrong: NDArray[np.bool_], axis: int, shape: tuple[int, ...], re
     other = index.copy()
     other[axis] = (other[axis] + 1) % shape[axis]
     row, column = (int(np.ravel_multi_index(tuple(each), shape)) for each in (index, other))
-    raise ValueError(f"A[{row}, {column}], the coupling of {tuple(map(int, index))} and {tuple(map(int, other))}, {reason}")
+    raise ValueError(f"A[{row}, {column}], which couples {tuple(map(int, index))} and {tuple(map(int, other))}, {reason}")
 
 
 def _halved(form: Form, shape: tuple[int, ...]) -> list[tuple[bool, bool]]:
