@@ -49,7 +49,10 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
 def refuse_lost_gradient(name: str, value: Any) -> None:
     """Raise TypeError for a tensor that requires grad, where it is taken for a number or an array."""
     if getattr(value, "requires_grad", False):
-        raise TypeError(f"{name} is a tensor that requires grad, and f is none; give f as a tensor, or {name}.detach()")
+        raise TypeError(
+            f"{name} is a tensor that requires grad, and f is no tensor, so that its gradient would be lost; give f as a tensor "
+            "too, or this one by .detach()"
+        )
 
 
 def checked_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
