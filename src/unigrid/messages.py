@@ -50,8 +50,8 @@ def refuse_lost_gradient(name: str, value: Any) -> None:
     """Raise TypeError for a tensor that requires grad, where it is taken for a number or an array."""
     if getattr(value, "requires_grad", False):
         raise TypeError(
-            f"{name} is a tensor that requires grad, and f is no tensor, so that its gradient would be lost; give f as a tensor "
-            "too, or this one by .detach()"
+            f"{name} is a tensor that requires grad, and f is no tensor, so that its gradient would be lost; give f as "
+            "a tensor too, or this one by .detach()"
         )
 
 
