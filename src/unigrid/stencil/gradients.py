@@ -85,10 +85,7 @@ class FlexibleGradients(Iteration):
         return self._norm
 
     def _begin(self) -> float:
-        """Take full multigrid as the first iterate; in double precision where rounding spoils it.
-
-        What is left is small: cycles for that run in single precision, until rounding matters again.
-        """
+        """Take full multigrid as the first iterate; in double precision, as all that follows, where rounding spoils it."""
         self._begins, before, scale = False, self._norm, self._scale(self._r)
         assert self._nested is not None
         for dtype in dict.fromkeys((self._dtype, self._u.dtype)):
@@ -97,7 +94,7 @@ class FlexibleGradients(Iteration):
             self._restate(False)
             if self._norm < SPOILT * before:
                 return self._norm
-            self._doubts = 1
+            self._doubts = 2
             self._r = self._operator.integrated(self._run.problem.centered(copy(self._run.b)))
         if not self._norm < before:  # coefficients that differ by many orders of magnitude
             self._u.fill(0.0)
