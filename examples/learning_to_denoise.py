@@ -7,6 +7,9 @@ screening. The second draws, by three small convolutions, where the picture must
 
     -div(k grad u) + u = f,   k -> 0 on an edge.
 
+This shows how to train through a solve, not the best denoiser: total variation, made for flat pictures such as these, reaches
+28.2 dB on the test pictures with its best weight; the same convolutions alone, trained as long, 23.9.
+
 Source: P. Perona, J. Malik, Scale-space and edge detection using anisotropic diffusion, IEEE Trans. PAMI 12 (1990), for the
 idea that smoothing should stop at edges.
 """
