@@ -104,6 +104,7 @@ MATRIX, HISTORY = [[7, 3, 0], [0, 8, 2], [0, 0, 5]], [{"epoch": 1, "train_loss":
 SOLUTION = {"a": unigrid.solve(F)}
 KERNELS = np.arange(36.0).reshape(4, 1, 3, 3)
 REAL, COUNT = 0.5, 3
+CYCLES = {"solve": (unigrid.StencilCycle, unigrid.GalerkinCycle), "profile": (unigrid.StencilCycle,)}
 ARGUMENTS = {
     "solve(rtol)": (REAL, lambda v: solved(rtol=v)),
     "solve(atol)": (REAL, lambda v: solved(atol=v)),
@@ -117,19 +118,13 @@ ARGUMENTS = {
     "solve(pre)": (COUNT, lambda v: solved(pre=v)),
     "solve(post)": (COUNT, lambda v: solved(post=v)),
     **{
-        f"{cycle}.{method}({name})": (
+        f"{method}({name})": (
             value,
-            lambda v, c=cycle, m=method, n=name: type(
-                getattr(getattr(unigrid, c)(PROBLEM), m)(F, raise_on_failure=False, **{n: v})
-            ),
+            lambda v, m=method.rpartition(".")[2], n=name: [
+                type(getattr(cycle(PROBLEM), m)(F, raise_on_failure=False, **{n: v})) for cycle in CYCLES[m]
+            ],
         )
-        for cycle, method in (("StencilCycle", "solve"), ("StencilCycle", "profile"), ("GalerkinCycle", "solve"))
-        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
-    },
-    **{
-        f"GalerkinCycle.solve({name})": (
-            value, lambda v, n=name: type(unigrid.GalerkinCycle(PROBLEM).solve(F, raise_on_failure=False, **{n: v})),
-        )
+        for method in ("ProblemCycle.solve", "StencilCycle.profile")
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
@@ -292,7 +287,8 @@ def arguments_of_numbers():
                 continue
             members = {public: value}
             if inspect.isclass(value):
-                methods = {key: getattr(value, key) for key in vars(value) if not key.startswith("_")}
+                own = [each for each in value.__mro__ if each.__module__.startswith("unigrid")]  # inherited methods too
+                methods = {key: getattr(value, key) for each in own for key in vars(each) if not key.startswith("_")}
                 members |= {f"{value.__name__}.{key}": each for key, each in methods.items() if inspect.isroutine(each)}
             for called in members.values():
                 try:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Level, Prolongation, Restriction, Smoother, StateTransfer
 from ..messages import checked_count, choose, lists_options, reject_unknown_keywords, shown
-from ..solution import Solution
 from .grid import real_array
 from .hierarchy import COARSEST, SLOTS, Configuration, Frozen, StencilLevel, checked_level, levels_of, with_reaction
 from .learned import LearnedSmoother
@@ -20,7 +19,7 @@ from .problem import Poisson
 from .profile import Clock, Profile, Watch
 from .slots import fitted, prepared_slots
 from .smoothers import Smoothing, sweeps_of
-from .solving import ProblemCycle, SolveOptions, check_arrays, prefers_mixed, solve_with
+from .solving import ProblemCycle, SolveOptions, check_arrays, prefers_mixed
 from .transfers import PROLONGATIONS, RESTRICTIONS, TransferRecipe
 
 if TYPE_CHECKING:
@@ -160,15 +159,6 @@ class StencilCycle(Frozen, ProblemCycle):
         if problem.singular or not problem.loses_reaction(b.dtype):
             return u
         return problem.centered(u) + b.dtype.type(problem.exact_mean(b) / problem.reaction)
-
-    @lists_options(SolveOptions)
-    def solve(self, f: ArrayLike, **options: Any) -> Solution:
-        """Return the Solution for a source f; leading axes of f are independent right-hand sides.
-
-        Options as of `unigrid.solve`: u0, rtol, atol, maxiter, start, accelerate, compatibility, callback, raise_on_failure,
-        precision, threads, backend.
-        """
-        return solve_with(self, f, SolveOptions.of(options, StencilCycle.solve, "StencilCycle.solve"))
 
     @lists_options(SolveOptions)
     def profile(self, f: ArrayLike, **options: Any) -> Profile:

@@ -20,8 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import VISITS, Smoother, Steps
 from ..iterate import Iteration
-from ..messages import checked_count, choose, lists_options, reject_unknown_keywords
-from ..solution import Solution
+from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, shifted
 from .galerkin_levels import Coarsest, CoupledLevel, levels_of, repeats_of
 from .hierarchy import Frozen, checked_level
@@ -30,7 +29,7 @@ from .kernels.cpu import coupled
 from .problem import Poisson
 from .relaxation import Lines, checked_smoother, checked_steps, level_slot
 from .smoothers import sweeps_of
-from .solving import ProblemCycle, SolveOptions, check_arrays, solve_with
+from .solving import ProblemCycle, check_arrays
 from .windows import Window
 
 Array = NDArray[np.floating]
@@ -288,14 +287,6 @@ class GalerkinCycle(Frozen, ProblemCycle):
     def _nested(self, b: Array) -> Array:
         """Return full multigrid for the symmetric form."""
         return super().nested(_boxed(b)).reshape(b.shape)  # type: ignore[no-any-return]
-
-    @lists_options(SolveOptions)
-    def solve(self, f: ArrayLike, **options: Any) -> Solution:
-        """Return the Solution for a source f; leading axes of f are independent right-hand sides.
-
-        Options as of `unigrid.solve`.
-        """
-        return solve_with(self, f, SolveOptions.of(options, GalerkinCycle.solve, "GalerkinCycle.solve"))
 
     def with_reaction(self, reaction: float | ArrayLike) -> GalerkinCycle:
         """Return the cycle for another c, with P and the couplings of all levels kept: for time steps, c = 1/dt.

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NoReturn, Self, final
+from typing import NoReturn, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from .iterations import QUIET
 from .problem import Poisson
 from .reaction import NonfiniteReactionError, Nonlinear, NonlinearOperator, check_at_start
 from .relaxation import NAMES
-from .solving import ROUND_OFF, ProblemCycle, SolveOptions, solve_with
+from .solving import ROUND_OFF, ProblemCycle, SolveOptions
 
 Array = NDArray[np.floating]
 FORCING = 0.1  # what the linear iterations of a Newton step leave of its residual
@@ -99,10 +99,6 @@ class NonlinearCycle(Frozen, ProblemCycle):
     def _integrated(self, b: Array) -> Array:
         integrated: Array = self.problem.operator.linear.integrated(b)
         return integrated.reshape(self.levels[0].operator.shape)
-
-    def solve(self, f: Any, **options: Any) -> Solution:
-        """Return the Solution for a source f. Options as of `unigrid.solve`."""
-        return solve_with(self, f, SolveOptions.of(options, type(self).solve, f"{type(self).__name__}.solve"))
 
     def with_reaction(self, reaction: Nonlinear) -> Self:
         """Return this cycle for another g: A, P and the coarse operators of A, most of the set-up, are kept.

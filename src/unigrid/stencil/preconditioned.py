@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, NoReturn, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ..solution import Solution
 from .cycle import StencilCycle
 from .hierarchy import Frozen
 from .operator import StencilOperator
 from .problem import Poisson
-from .solving import ProblemCycle, SolveOptions, solve_with
+from .solving import ProblemCycle
 
 Array = NDArray[np.floating]
 SHARED = ("name", "title", "shapes", "pre", "post", "smoother", "post_smoother", "work_units", "operator_complexity")
@@ -53,10 +52,6 @@ class FourthOrderCycle(Frozen, ProblemCycle):
 
     def once(self, b: Array) -> Array:
         return self.cycled.once(b)
-
-    def solve(self, f: ArrayLike, **options: Any) -> Solution:
-        """Return the Solution for a source f. Options as of `unigrid.solve`."""
-        return solve_with(self, f, SolveOptions.of(options, StencilCycle.solve, "StencilCycle.solve"))
 
     def symmetric(self) -> FourthOrderCycle:
         """Return this cycle: flexible conjugate gradients do without symmetry."""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
 from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
-from ..messages import checked_count, checked_number, choose, refuse_keyword, shown
+from ..messages import checked_count, checked_number, choose, lists_options, refuse_keyword, shown
 from ..solution import Reason, Solution
 from . import kernels
 from .coarse import block_counts, solution_norm
@@ -141,8 +141,12 @@ class ProblemCycle(MultigridCycle):
     def __call__(self, b: Array, u: Array | None = None) -> Array:
         """Return u after one cycle."""
 
+    @lists_options(SolveOptions)
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
-        """Return the Solution for a source f. Options as of `unigrid.solve`."""
+        """Return the Solution for a source f; leading axes of f are independent right-hand sides.
+
+        Options as of `unigrid.solve`.
+        """
         return solve_with(self, f, SolveOptions.of(options, type(self).solve, f"{type(self).__name__}.solve"))
 
     def once(self, b: Array) -> Array:

@@ -131,7 +131,7 @@ def _beside_cycle(options: dict[str, Any]) -> dict[str, Any]:
 
 def _of_cycle(cycle: ProblemCycle, options: dict[str, Any]) -> Equation:
     name = type(cycle).__name__
-    chosen = SolveOptions.of(_with_start(options), cycle.solve, f"{name}.solve")  # type: ignore[attr-defined]
+    chosen = SolveOptions.of(_with_start(options), cycle.solve, f"{name}.solve")
     made: list[Any] = [([], cycle)]
     problem_options = {"order": cycle.problem.order, "reaction": cycle.problem.nonlinear, "coefficient": None}
     return Equation(cycle.problem.grid.ndim, problem_options, lambda problem: cycle, chosen, gradient_options(chosen), made)
