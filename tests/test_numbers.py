@@ -118,13 +118,13 @@ ARGUMENTS = {
     "solve(pre)": (COUNT, lambda v: solved(pre=v)),
     "solve(post)": (COUNT, lambda v: solved(post=v)),
     **{
-        f"{method}({name})": (
+        f"{owner}.{method}({name})": (
             value,
-            lambda v, m=method.rpartition(".")[2], n=name: [
+            lambda v, m=method, n=name: [
                 type(getattr(cycle(PROBLEM), m)(F, raise_on_failure=False, **{n: v})) for cycle in CYCLES[m]
             ],
         )
-        for method in ("ProblemCycle.solve", "StencilCycle.profile")
+        for owner, method in (("ProblemCycle", "solve"), ("StencilCycle", "profile"))
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))
