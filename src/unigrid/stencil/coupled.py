@@ -306,7 +306,7 @@ class CoupledOperator(Operator):
     def volumes(self) -> Numbers | None:
         """Volume of the cell of each unknown in units of h per axis; None where all are 1."""
         weights = [axis.weights / axis.h for axis in self.grid.axes]
-        return None if all((weight == 1.0).all() for weight in weights) else _outer(weights)
+        return None if all((weight == 1.0).all() for weight in weights) else outer(weights)
 
     @property
     def stencil(self) -> SymmetricStencil:
@@ -369,7 +369,7 @@ class CoupledOperator(Operator):
 
     def _areas(self, number: int) -> Numbers:
         """Return the areas of the faces of an axis, in units of h per axis, of shape 1 along the axis."""
-        return _outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
+        return outer([np.ones(1) if other == number else a.weights / a.h for other, a in enumerate(self.grid.axes)])
 
     def __call__(self, u: Array) -> Array:
         return self._divided(self.symmetric(u))
@@ -451,7 +451,8 @@ def _range(low: float, high: float) -> str:
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
-def _outer(vectors: Sequence[Numbers]) -> Numbers:
+def outer(vectors: Sequence[Numbers]) -> Numbers:
+    """Return the product of one vector per axis."""
     product = np.ones(())
     for vector in vectors:
         product = np.multiply.outer(product, vector)

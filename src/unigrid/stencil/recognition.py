@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import shown
+from .coupled import outer
 from .cycle import StencilCycle
 from .galerkin import GalerkinCycle
 from .grid import checked_shape
@@ -31,12 +32,37 @@ SAME = 1e-10  # relative, of numbers that are one number but for the rounding of
 
 
 class Form(NamedTuple):
-    """The matrix as arrays of the grid's shape: couplings to the next point of each axis, factors of rows, excess, diagonal."""
+    """The symmetric form as arrays of the grid's shape, and what is known of each axis.
+
+    couplings : of each axis, to the next point; of the last point, around to the first
+    excess, diagonal : of rows times the volumes
+    halved : of each axis, whether rows count half at its low and at its high end
+    """
 
     couplings: list[Numbers]
-    factors: Numbers
     excess: Numbers
     diagonal: Numbers
+    halved: list[tuple[bool, bool]]
+
+    @property
+    def weights(self) -> list[Numbers]:
+        """The factors of rows along each axis: 1, or 1/2 at an end."""
+        return [_ends(n, pair) for n, pair in zip(self.excess.shape, self.halved, strict=True)]
+
+    def areas(self, axis: int) -> Numbers:
+        """Return the areas of the faces of an axis, of one along it."""
+        return outer([np.ones(1) if other == axis else own for other, own in enumerate(self.weights)])
+
+    def is_periodic(self, axis: int) -> bool:
+        """Whether the last point of an axis is coupled to the first."""
+        return bool(self.couplings[axis][_slab(axis, -1, self.excess.ndim)].any())
+
+
+def _ends(n: int, halved: tuple[bool, bool]) -> Numbers:
+    weights = np.ones(n)
+    weights[0] *= 0.5 if halved[0] else 1.0
+    weights[-1] *= 0.5 if halved[1] else 1.0
+    return weights
 
 
 def from_matrix(A: Any, shape: int | Sequence[int]) -> StencilCycle | GalerkinCycle:
@@ -74,8 +100,7 @@ def from_matrix(A: Any, shape: int | Sequence[int]) -> StencilCycle | GalerkinCy
     """
     shape = checked_shape(shape)
     form = _form(_checked(A, shape), shape)
-    halved = _halved(form, shape)
-    problem = _constant(form, halved) or _variable(form, halved)
+    problem = _constant(form) or _variable(form)
     return GalerkinCycle(problem) if problem.varies else StencilCycle(problem)
 
 
@@ -135,125 +160,76 @@ def _form(entries: sparse.coo_array, shape: tuple[int, ...]) -> Form:
 
 
 def _symmetrized(after: list[Numbers], before: list[Numbers], diagonal: Numbers) -> Form:
-    """Return the form, rows scaled so that it is symmetric. Raises ValueError where neighbors are not coupled both ways."""
-    shape = diagonal.shape
-    factors = np.ones(shape)
-    for axis, (forth, back) in enumerate(zip(after, before, strict=True)):
-        there = np.roll(back, -1, axis)  # of the next point, back to this one
-        inner = np.arange(shape[axis]) < shape[axis] - 1
-        inner = np.broadcast_to(inner.reshape([-1 if each == axis else 1 for each in range(len(shape))]), shape)
-        missing = ((forth == 0.0) | (there == 0.0)) & inner
-        one_way = (forth == 0.0) != (there == 0.0)
-        if missing.any() or one_way.any():
-            _refuse_pair(
-                missing if missing.any() else one_way, axis, shape, "is zero, and must be below zero as of all neighbors"
-            )
-        around = np.take(forth, -1, axis) > 0.0
-        if around.any() and not around.all():
-            _refuse_pair((forth == 0.0) & ~inner, axis, shape, "is zero, while others around this axis are not")
-        ratio = np.where(inner, np.divide(forth, there, out=np.ones(shape), where=there > 0.0), 1.0)
-        line = np.take(ratio, [0], axis)  # of the first pair; others follow
-        if shape[axis] > 1:
-            factors[_slab(axis, 0, len(shape))] /= line
-        if shape[axis] > 2:
-            factors[_slab(axis, -1, len(shape))] *= np.take(ratio, [-2], axis)
-    return _summed(after, before, diagonal, factors)
-
-
-def _summed(after: list[Numbers], before: list[Numbers], diagonal: Numbers, factors: Numbers) -> Form:
-    """Return the form for these row factors. Raises ValueError where it is not symmetric, or a row's sum is below zero."""
-    shape = diagonal.shape
+    """Return the symmetric form. Raises ValueError where there is none, or a row's sum is below zero."""
+    back = [np.roll(own, -1, axis) for axis, own in enumerate(before)]  # of the next point, to this one
+    halved = [_halved(*both, axis) for axis, both in enumerate(zip(after, back, strict=True))]
+    volumes = outer([_ends(n, pair) for n, pair in zip(diagonal.shape, halved, strict=True)])
     couplings = []
-    for axis, (forth, back) in enumerate(zip(after, before, strict=True)):
-        own, other = factors * forth, np.roll(factors, -1, axis) * np.roll(back, -1, axis)
-        unlike = np.abs(own - other) > SAME * np.maximum(own, other)
-        if unlike.any():
-            _refuse_pair(unlike, axis, shape, "differs from the entry across the diagonal")
+    for axis, (forth, there) in enumerate(zip(after, back, strict=True)):
+        own, other = volumes * forth, np.roll(volumes, -1, axis) * there
+        zero = "is zero, and must be below zero as of all neighbors"
+        _refuse_pair(_missing(own, axis) | ((forth == 0.0) & (there > 0.0)), axis, zero)
+        _refuse_pair((there == 0.0) & (forth > 0.0), axis, zero, reverse=True)
+        _refuse_pair(np.abs(own - other) > SAME * np.maximum(own, other), axis, "differs from the entry across the diagonal")
         couplings.append(own)
-    excess = factors * diagonal - sum(couplings) - sum(np.roll(own, 1, axis) for axis, own in enumerate(couplings))
-    scaled = factors * diagonal
+    scaled = volumes * diagonal
+    excess = scaled - sum(couplings) - sum(np.roll(own, 1, axis) for axis, own in enumerate(couplings))
     excess = np.where(np.abs(excess) <= ALIKE * scaled, 0.0, excess)
     if (excess < 0.0).any():
         index = tuple(int(i) for i in np.argwhere(excess < 0.0)[0])
-        row = int(np.ravel_multi_index(index, shape))
+        row = int(np.ravel_multi_index(index, diagonal.shape))
         raise ValueError(f"A[{row}, {row}] is {diagonal[index]:.6g}, less than the row's couplings: rows must sum to 0 or more")
-    return Form(couplings, factors, excess, scaled)
+    return Form(couplings, excess, scaled, halved)
 
 
-def _refuse_pair(wrong: NDArray[np.bool_], axis: int, shape: tuple[int, ...], reason: str) -> None:
+def _halved(forth: Numbers, back: Numbers, axis: int) -> tuple[bool, bool]:
+    """Whether rows at the low and the high end are twice as large as symmetry has them: most of them, as one may be wrong."""
+    n = forth.shape[axis]
+    if n == 1:
+        return False, False
+    ratios = np.divide(forth, back, out=np.ones_like(forth), where=back > 0.0)
+    low, high = (float(np.median(np.take(ratios, place, axis))) for place in (0, n - 2))
+    return abs(low - 2.0) < SAME, abs(high - 0.5) < SAME
+
+
+def _missing(coupling: Numbers, axis: int) -> NDArray[np.bool_]:
+    """Return where neighbors are not coupled: around an axis, where others are."""
+    missing = coupling == 0.0
+    last = _slab(axis, -1, coupling.ndim)
+    if missing[last].all():
+        missing[last] = False
+    return missing
+
+
+def _refuse_pair(wrong: NDArray[np.bool_], axis: int, reason: str, reverse: bool = False) -> None:
+    """Raise ValueError for the first point whose coupling to the next one along an axis, or from it, is wrong."""
+    if not wrong.any():
+        return
     index = np.argwhere(wrong)[0]
     other = index.copy()
-    other[axis] = (other[axis] + 1) % shape[axis]
-    row, column = (int(np.ravel_multi_index(tuple(each), shape)) for each in (index, other))
-    raise ValueError(f"A[{row}, {column}], which couples {tuple(map(int, index))} and {tuple(map(int, other))}, {reason}")
+    other[axis] = (other[axis] + 1) % wrong.shape[axis]
+    pair = [tuple(map(int, each)) for each in ((other, index) if reverse else (index, other))]
+    row, column = (int(np.ravel_multi_index(each, wrong.shape)) for each in pair)
+    raise ValueError(f"A[{row}, {column}], which couples {pair[0]} and {pair[1]}, {reason}")
 
 
-def _halved(form: Form, shape: tuple[int, ...]) -> list[tuple[bool, bool]]:
-    """Return at which ends of each axis row factors are 1/2. Raises ValueError for other factors."""
-    halved, rebuilt = [], np.ones(())
-    for axis, n in enumerate(shape):
-        middle = [m // 2 for m in shape]
-        line = form.factors[tuple(slice(None) if each == axis else at for each, at in enumerate(middle))]
-        line = line / line.max()
-        ends = abs(float(line[0]) - 0.5) < SAME, abs(float(line[-1]) - 0.5) < SAME
-        halved.append(ends)
-        own = np.ones(n)
-        own[0] *= 0.5 if ends[0] else 1.0
-        own[-1] *= 0.5 if ends[1] else 1.0
-        rebuilt = np.multiply.outer(rebuilt, own)
-    scale = form.factors.max()
-    unlike = np.abs(form.factors / scale - rebuilt / rebuilt.max()) > 1e-8
-    if unlike.any():
-        index = tuple(int(i) for i in np.argwhere(unlike)[0])
-        row = int(np.ravel_multi_index(index, shape))
-        raise ValueError(
-            f"row {row} of A, of point {index}, would have to be scaled to make A symmetric, and is no row on a Neumann "
-            "side; give the symmetric matrix"
-        )
-    return halved
-
-
-def _areas(halved: list[tuple[bool, bool]], shape: tuple[int, ...]) -> tuple[list[Numbers], Numbers]:
-    """Return the areas of the faces of each axis, of one along it, and the volumes."""
-    weights = []
-    for n, (low, high) in zip(shape, halved, strict=True):
-        own = np.ones(n)
-        own[0] *= 0.5 if low else 1.0
-        own[-1] *= 0.5 if high else 1.0
-        weights.append(own)
-    areas = [_outer([np.ones(1) if other == axis else own for other, own in enumerate(weights)]) for axis in range(len(shape))]
-    return areas, _outer(weights)
-
-
-def _outer(vectors: Sequence[Numbers]) -> Numbers:
-    product = np.ones(())
-    for vector in vectors:
-        product = np.multiply.outer(product, vector)
-    return product
-
-
-def _is_periodic(form: Form, axis: int) -> bool:
-    return bool(np.take(form.couplings[axis], -1, axis).any())
-
-
-def _variable(form: Form, halved: list[tuple[bool, bool]]) -> Poisson:
+def _variable(form: Form) -> Poisson:
     """Return the problem with a coefficient for every face, and a reaction for every point."""
-    scale = form.factors.max()
-    areas, volumes = _areas(halved, form.excess.shape)
-    vertices = any(map(any, halved))
-    periodic = [_is_periodic(form, axis) for axis in range(form.excess.ndim)]
+    vertices = any(map(any, form.halved))
     # Vertices have a side or half a row at an end: what couples them to a Dirichlet side is taken from the excess.
     dirichlet = [
-        (axis, end) for axis, pair in enumerate(halved) for end in (0, -1) if vertices and not (periodic[axis] or pair[end])
+        (axis, end)
+        for axis, pair in enumerate(form.halved)
+        for end in (0, -1)
+        if vertices and not (form.is_periodic(axis) or pair[end])
     ]
-    excess, shared = form.excess / scale, _shared(form.excess / scale, dirichlet)
+    excess, shared = form.excess.copy(), _shared(form.excess, dirichlet)
     sides: list[Any] = []
     faces = []
-    for axis, own in enumerate(form.couplings):
-        k = own / scale
-        if periodic[axis]:
+    for axis, k in enumerate(form.couplings):
+        if form.is_periodic(axis):
             sides.append("periodic")
-            faces.append(k / areas[axis])
+            faces.append(k / form.areas(axis))
             continue
         pair = tuple("dirichlet" if (axis, end) in dirichlet else "neumann" for end in (0, -1))
         parts = [np.take(k, range(k.shape[axis] - 1), axis)]
@@ -265,8 +241,8 @@ def _variable(form: Form, halved: list[tuple[bool, bool]]) -> Poisson:
             if name == "dirichlet" or not vertices:
                 parts = [beside, *parts] if end == 0 else [*parts, beside]
         sides.append(pair)
-        faces.append(np.concatenate(parts, axis) / areas[axis])
-    reaction = np.where(np.abs(excess) <= ALIKE * form.diagonal / scale, 0.0, excess) / volumes
+        faces.append(np.concatenate(parts, axis) / form.areas(axis))
+    reaction = np.where(np.abs(excess) <= ALIKE * form.diagonal, 0.0, excess) / outer(form.weights)
     centering: Any = "vertex" if vertices else "cell"
     return Poisson(
         form.excess.shape, spacing=1.0, boundary=sides, centering=centering, coefficient=tuple(faces), reaction=reaction
@@ -306,36 +282,35 @@ def _refuse_side(wrong: NDArray[np.bool_], axis: int, end: int, shape: tuple[int
     )
 
 
-def _constant(form: Form, halved: list[tuple[bool, bool]]) -> Poisson | None:
+def _constant(form: Form) -> Poisson | None:
     """Return the problem with constant coefficients, where it is one."""
-    shape, scale = form.excess.shape, form.factors.max()
-    areas, volumes = _areas(halved, shape)
+    shape, volumes = form.excess.shape, outer(form.weights)
     if any(n < 3 for n in shape):
         return None
     numbers = []
     for axis, own in enumerate(form.couplings):
-        last = shape[axis] - (0 if _is_periodic(form, axis) else 1)
-        inner = np.take(own / areas[axis], range(last), axis) / scale
+        last = shape[axis] - (0 if form.is_periodic(axis) else 1)
+        inner = np.take(own / form.areas(axis), range(last), axis)
         if np.ptp(inner) > SAME * inner.max():
             return None
         numbers.append(float(inner.flat[0]))
-    excess, middle = form.excess / scale / volumes, tuple(n // 2 for n in shape)
+    excess, middle = form.excess / volumes, tuple(n // 2 for n in shape)
     c, sides, found = float(excess[middle]), list[Any](), set[Any]()
     rest = excess - c
     for axis, number in enumerate(numbers):
-        if _is_periodic(form, axis):
+        if form.is_periodic(axis):
             sides.append("periodic")
             continue
         pair = []
         for end in (0, -1):
             at = list(middle)
             at[axis] = end
-            times = round(float(rest[tuple(at)]) / number) if not halved[axis][end] else 0
-            found.add("vertex" if halved[axis][end] or times == 1 else "cell")
+            times = round(float(rest[tuple(at)]) / number) if not form.halved[axis][end] else 0
+            found.add("vertex" if form.halved[axis][end] or times == 1 else "cell")
             rest[_slab(axis, end, len(shape))] -= times * number
             pair.append("dirichlet" if times else "neumann")
         sides.append(tuple(pair))
-    if len(found) > 1 or (np.abs(rest) > SAME * form.diagonal / scale / volumes).any():
+    if len(found) > 1 or (np.abs(rest) > SAME * form.diagonal / volumes).any():
         return None
     centering: Any = "vertex" if "vertex" in found else "cell"
     coefficient = numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
