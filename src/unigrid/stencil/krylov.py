@@ -21,9 +21,6 @@ from .iterations import Run
 from .scipy_operators import SciPySystem
 
 Array = NDArray[np.floating]
-# By name: those that take M and call back with an iterate. "cg" and "gmres" are unigrid's own; qmr has two preconditioners
-# in place of M, and the true residuals of tfqmr stay at 1e-5 or so.
-NAMES = ("bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres")
 NEEDED = ("x0", "maxiter", "M", "callback")
 
 
@@ -31,14 +28,12 @@ class _Stop(BaseException):
     """Ends a method from within its callback."""
 
 
-def method_of(accelerate: Any) -> Callable[..., Any] | None:
-    """Return SciPy's function for a name of `NAMES`, or the function itself; None for the others. Raises TypeError."""
-    if isinstance(accelerate, str) and accelerate in NAMES:
+def method_of(accelerate: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return SciPy's function of a name, or the function itself. Raises TypeError where it has other arguments."""
+    if isinstance(accelerate, str):
         import scipy.sparse.linalg
 
         return getattr(scipy.sparse.linalg, accelerate)  # type: ignore[no-any-return]
-    if not callable(accelerate):
-        return None
     parameters = inspect.signature(accelerate).parameters
     missing = [name for name in NEEDED if name not in parameters]
     if missing:
