@@ -38,30 +38,38 @@ class Given(NamedTuple):
     number: int
 
 
-_NAMED = {kind.__name__: kind for kind in (Given, Dirichlet, Neumann, Periodic, Robin)}
+CONDITIONS = (Dirichlet, Neumann, Robin, Periodic)
+_NAMED = {kind.__name__: kind for kind in (Given, *CONDITIONS)}
+
+
+def rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Return a value, its sequences, dictionaries and conditions on sides made anew of `leaf` of what is in them."""
+    if type(value) in (list, tuple):
+        return type(value)([rebuilt(each, leaf) for each in value])
+    if type(value) is dict:
+        return {name: rebuilt(each, leaf) for name, each in value.items()}
+    if isinstance(value, CONDITIONS):
+        return type(value)(*(rebuilt(each, leaf) for each in vars(value).values()))
+    return leaf(value)
 
 
 def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any]) -> Any:
     """Return a value with a place for each tensor in it; the tensors are added to the parameters."""
-    if is_tensor(value):
-        parameters.append(value)
+
+    def leaf(each: Any) -> Any:
+        if not is_tensor(each):
+            return each
+        parameters.append(each)
         return Given(len(parameters) - 1)
-    if type(value) in (list, tuple):
-        return type(value)(planted(each, is_tensor, parameters) for each in value)
-    if isinstance(value, Dirichlet):
-        return Dirichlet(planted(value.value, is_tensor, parameters))
-    if isinstance(value, Neumann):
-        return Neumann(planted(value.flux, is_tensor, parameters))
-    if isinstance(value, Robin):
-        return Robin(*(planted(each, is_tensor, parameters) for each in (value.alpha, value.value)))
-    return value
+
+    return rebuilt(value, leaf)
 
 
 def normal(value: Any, name: str, ndim: int, read: Callable[[Any, str], Array]) -> Any:
     """Return a parameter with numbers as floats, and arrays, which `read` makes, in place of what can become one."""
     if isinstance(value, Given):
         return value
-    if isinstance(value, Dirichlet | Neumann | Robin):
+    if isinstance(value, CONDITIONS):
         return replace(value, **{each: normal(own, "", ndim, read) for each, own in vars(value).items()})
     is_per_axis = type(value) in (list, tuple) and (name == "boundary" or (name == "coefficient" and len(value) == ndim))
     if is_per_axis and not all(type(each) in (list, tuple) and name == "coefficient" for each in value):
@@ -74,26 +82,14 @@ def normal(value: Any, name: str, ndim: int, read: Callable[[Any, str], Array]) 
 
 def filled(value: Any, parameters: Sequence[Any]) -> Any:
     """Return a value with these parameters in their places."""
-    if isinstance(value, Given):
-        return parameters[value.number]
-    if type(value) is dict:
-        return {name: filled(each, parameters) for name, each in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(filled(each, parameters) for each in value)
-    if isinstance(value, Dirichlet):
-        return Dirichlet(filled(value.value, parameters))
-    if isinstance(value, Neumann):
-        return Neumann(filled(value.flux, parameters))
-    if isinstance(value, Robin):
-        return Robin(filled(value.alpha, parameters), filled(value.value, parameters))
-    return value
+    return rebuilt(value, lambda each: parameters[each.number] if isinstance(each, Given) else each)
 
 
 def has_places(value: Any) -> bool:
     """Whether there is a place for a tensor in a value."""
-    if isinstance(value, Dirichlet | Neumann | Robin):
-        return any(has_places(each) for each in vars(value).values())
-    return isinstance(value, Given) or (type(value) in (list, tuple) and any(map(has_places, value)))
+    found: list[Given] = []
+    planted(value, lambda each: isinstance(each, Given), found)
+    return bool(found)
 
 
 @final
