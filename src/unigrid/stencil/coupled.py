@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 LEAST, MOST = 1e-100, 1e100  # of coefficients: products with 1/h^2, and squares in norms, neither vanish nor overflow
+SMOOTH = 2.0  # neighbors closer than this factor are extrapolated to a side
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
 
 
@@ -82,22 +83,22 @@ def harmonic(a: Numbers, b: Numbers, share: Any = 0.5) -> Numbers:
 
 def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
     """Return the value beyond the first unknown: extrapolated where it changes little, the nearest elsewhere (a jump)."""
-    smooth = np.maximum(first, second) < 2.0 * np.minimum(first, second)
+    smooth = np.maximum(first, second) < SMOOTH * np.minimum(first, second)
     return np.where(smooth, first + distance * (first - second), first)
 
 
 def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
     faces = empty((*a.shape[:number], axis.n + 1, *a.shape[number + 1 :]), np.float64)
     a, along = np.moveaxis(a, number, 0), np.moveaxis(faces, number, 0)
-    shares, steps = _along(_shares(axis), 0, a.ndim), axis.steps
+    share, steps = _along(shares(axis), 0, a.ndim), axis.steps
     if axis.distances:
-        along[1:-1] = harmonic(a[:-1], a[1:], shares[1:-1])
+        along[1:-1] = harmonic(a[:-1], a[1:], share[1:-1])
     else:
         halved = np.divide(0.5, a, out=np.moveaxis(empty(faces.shape, np.float64), number, 0)[: axis.n])
         inner = np.add(halved[:-1], halved[1:], out=along[1:-1])
         np.divide(1.0, inner, out=inner)  # the harmonic mean of both, in place: new memory takes longer than the arithmetic
     if axis.periodic:
-        along[0] = along[-1] = harmonic(a[-1], a[0], shares[0])
+        along[0] = along[-1] = harmonic(a[-1], a[0], share[0])
         return faces
     for end, beside, inward in ((0, min(1, axis.n - 1), 1), (-1, -min(2, axis.n), -2)):
         on_side = _on_side(a[end], a[beside], steps[end] / steps[inward])
@@ -105,7 +106,7 @@ def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
     return faces
 
 
-def _shares(axis: Axis) -> Numbers:
+def shares(axis: Axis) -> Numbers:
     """Return how much of each step lies before the face, shape (n + 1,): half of it between vertices, and cells alike."""
     if axis.centering == "vertex":
         return np.full(axis.n + 1, 0.5)
@@ -305,8 +306,7 @@ class CoupledOperator(Operator):
     @cached_property
     def volumes(self) -> Numbers | None:
         """Volume of the cell of each unknown in units of h per axis; None where all are 1."""
-        weights = [axis.weights / axis.h for axis in self.grid.axes]
-        return None if all((weight == 1.0).all() for weight in weights) else outer(weights)
+        return relative_volumes(self.grid)
 
     @property
     def stencil(self) -> SymmetricStencil:
@@ -440,6 +440,12 @@ class CoupledOperator(Operator):
         if self.exchange or any(axis.distances for axis in self.grid.axes):
             return least_by_resistance(self.grid, least, self.exchange, self.reaction)
         return self.grid.smallest_eigenvalue(least, self.reaction)
+
+
+def relative_volumes(grid: Grid) -> Numbers | None:
+    """Return the volume of the cell of each unknown in units of h per axis; None where all are 1."""
+    weights = [axis.weights / axis.h for axis in grid.axes]
+    return None if all((weight == 1.0).all() for weight in weights) else outer(weights)
 
 
 def _along(values: Numbers, number: int, ndim: int) -> Numbers:

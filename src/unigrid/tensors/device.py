@@ -30,13 +30,14 @@ from torch import Tensor
 from ..cycle import MultigridCycle
 from ..iterate import EXCUSED, System, Tolerance, iterate, raise_unless_converged
 from ..solution import ConvergenceError, Reason, Solution, stacked
+from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
 from ..stencil.iterations import Cycles, Run
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, _round_off_of
 from .device_levels import PRECISIONS, DeviceLevel, moved
-from .problems import Equation, Mode, homogeneous, volumes
+from .problems import Equation, Mode, homogeneous
 
 COMPILED_FROM = 1 << 14  # unknowns: below, a level takes less than its graph takes to compile, many times over
 _MOVED: WeakKeyDictionary[Any, dict[Any, DeviceCycle]] = WeakKeyDictionary()
@@ -48,7 +49,7 @@ def solved_on_device(equation: Equation, mode: Mode, f: Tensor, parameters: Sequ
     if mode == "solution":
         return solve_on_device(cycle, f, equation.options)
     cycle = homogeneous(cycle)
-    own = volumes(cycle.problem) if mode == "adjoint" else None
+    own = relative_volumes(cycle.problem.grid) if mode == "adjoint" else None
     scale = None if own is None else moved(own, f.device, f.dtype)
     try:
         solution = solve_on_device(cycle, f if scale is None else f / scale, equation.gradient_options)

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..stencil.coupled import SMOOTH, shares
 from ..stencil.grid import Axis, Dirichlet, Grid, Neumann, Periodic, parse_boundary
 from ..stencil.problem import Poisson
 from .problems import Equation, filled
-
-SMOOTH = 2.0  # neighbors closer than this factor are extrapolated to a side, as in `stencil.coupled`
 
 
 @final
@@ -126,13 +125,10 @@ def _given_faces(values: Tensor, axis: Axis) -> Tensor:
 
 def _faces_of_unknowns(a: Tensor, axis: Axis) -> Tensor:
     """Return the harmonic means of values at the unknowns, as `stencil.coupled` takes them."""
-    shares: Any = 0.5
-    if axis.centering == "cell" and axis.distances:
-        weights = np.concatenate([axis.weights[-1:], axis.weights, axis.weights[:1]])
-        shares = _numbers(weights[:-1] / (weights[:-1] + weights[1:]), a)
-    inner = _harmonic(a[..., :-1], a[..., 1:], shares if isinstance(shares, float) else shares[1:-1])
+    share = _numbers(shares(axis), a)
+    inner = _harmonic(a[..., :-1], a[..., 1:], share[1:-1])
     if axis.periodic:
-        seam = _harmonic(a[..., -1:], a[..., :1], shares if isinstance(shares, float) else shares[:1])
+        seam = _harmonic(a[..., -1:], a[..., :1], share[:1])
         return torch.cat([seam, inner, seam], -1)
     ends = []
     for end, beside, inward in ((0, min(1, axis.n - 1), 1), (axis.n - 1, max(axis.n - 2, 0), -2)):

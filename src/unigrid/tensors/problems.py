@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..messages import entries_of, plain_number, shown
 from ..solution import ConvergenceError, Reason, Solution
+from ..stencil.coupled import relative_volumes
 from ..stencil.galerkin import GalerkinCycle
 from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin
 from ..stencil.problem import Poisson
@@ -279,7 +280,7 @@ def homogeneous(cycle: ProblemCycle) -> ProblemCycle:
 
 def _solved_for_gradient(cycle: ProblemCycle, f: Array, options: SolveOptions, is_adjoint: bool) -> Solution:
     """Return A^-1 f, or A^-T f = W A^-1 W^-1 f, with W the volumes, in whose product A is symmetric."""
-    scale = volumes(cycle.problem) if is_adjoint else None
+    scale = relative_volumes(cycle.problem.grid) if is_adjoint else None
     f = f if scale is None else (f / scale).astype(f.dtype)
     try:
         solution = solve_with(cycle, f, options)
@@ -304,14 +305,3 @@ def _solved_anyhow(cycle: ProblemCycle, f: Array, options: SolveOptions) -> Solu
             own[...] = (solution.u * scale).astype(f.dtype)
     ended = solution or Solution(u, True, Reason.CONVERGED, 0, (0.0,))
     return replace(ended, u=u.reshape(f.shape))
-
-
-def volumes(problem: Poisson) -> Array | None:
-    """Return the volumes of the cells, in units of that inside; None where all are alike."""
-    axes = problem.grid.axes
-    if all((axis.weights == axis.h).all() for axis in axes):
-        return None
-    volumes = np.ones(())
-    for axis in axes:
-        volumes = np.multiply.outer(volumes, axis.weights / axis.h)
-    return volumes
