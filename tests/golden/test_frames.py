@@ -216,6 +216,7 @@ LAYERS = [
         "nonlinear.py",
         "external.py",
         "preconditioned.py",
+        "suspects.py",
         "recognition.py",
         "solve.py",
     ),
