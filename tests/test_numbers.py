@@ -38,6 +38,7 @@ EXEMPT = {
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
         "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "GalerkinCycle.visit(", "Lines.from_the_last(",
+        "Course.add(",
     ),
     "made with a Grid or modules, which checked their numbers": (
         "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
