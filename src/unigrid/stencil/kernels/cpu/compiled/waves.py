@@ -212,3 +212,18 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
             _merge_rows(u[wrapped(r, slabs)], slots[wrapped(place - last - 1, places)], base, strip.high, base)
         place = wrapped(place + 1, places)
     return total
+
+
+@kernel
+def restrict_each(coarse, f, restriction, rings, periodic):
+    """Write R f for each of several grids, arrays being (grids, slabs, rows, n)."""
+    for i in range(f.shape[0]):
+        restrict_source(coarse[i], f[i], restriction, rings, periodic, 0, coarse.shape[1])
+
+
+@kernel
+def wave_of_each(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction, stencil, rings, part, strip, sums):
+    """Run a wave on each of several grids, arrays being (grids, slabs, rows, n); write its sums of squares into `sums`."""
+    for i in range(u.shape[0]):
+        sums[i] = wave(u[i], f[i], source[i], coarse[i], snapshot[i], stages, axes, prolongation, restriction, stencil, rings,
+                       part, strip)  # fmt: skip
