@@ -209,6 +209,8 @@ class Cuts(NamedTuple):
 class FusedSweeps(HalfCycles):
     """The half-cycles of a level with red-black relaxation."""
 
+    counted = (-waves.FAR, waves.FAR)  # the slabs that count in norms
+
     def __init__(self, sweeps: tuple[Sweeps, Sweeps], *grids_and_transfers: Any) -> None:
         """`sweeps` of the descent and of the ascent; the rest as of `HalfCycles`."""
         super().__init__(*grids_and_transfers)
@@ -304,7 +306,7 @@ class FusedSweeps(HalfCycles):
         places = last + 3, last + 3, self.width + 2
         strips = self._strips(last, sum(places) * self.row_bytes(dtype))
         rows = max(strip.high - strip.base for strip in strips)
-        examples = *(tables.empty,) * 5, *fixed, self.rings(places, dtype, rows), Slabs(0, 0, 0, 0, 0, 0), strips[0]
+        examples = *(tables.empty,) * 5, *fixed, self.rings(places, dtype, rows), Slabs(0, 0, 0, 0, 0, 0, 0, 0), strips[0]
         shape = self.fine if which.start == waves.COPY else self.coarse
         own = WaveArguments(specialized(waves.wave, *examples), fixed, places, rows, strips, shape, tables.empty)
         return self._arguments.setdefault((which, dtype), own)
@@ -346,13 +348,13 @@ class FusedSweeps(HalfCycles):
             open_low, open_high = int(low > 0 or self.axes.periodic), int(high < slabs or self.axes.periodic)
             first = int(np.searchsorted(starts, low + last)) if open_low else 0
             beyond = int(np.searchsorted(starts, high - last - self.width, side="right")) if open_high else coarse
-            parts.append(Slabs(low, high, open_low, open_high, *((first, beyond) if restricts else (0, 0))))
+            parts.append(Slabs(low, high, open_low, open_high, *((first, beyond) if restricts else (0, 0)), *self.counted))
         seams = []
         for part, following in zip(parts, [*parts[1:], *parts[:1]], strict=True):
             if part is parts[-1] and not self.axes.periodic:
                 break
             around = coarse if part is parts[-1] else 0  # across the end, coarse slabs are counted on
-            seams.append(Slabs(part.high, part.high, -1, -1, part.coarse_high, following.coarse_low + around))
+            seams.append(Slabs(part.high, part.high, -1, -1, part.coarse_high, following.coarse_low + around, *self.counted))
         return Cuts(parts, seams)
 
 
