@@ -193,7 +193,7 @@ FAULTS = [
     ),
     (lambda f: f.astype(np.float32), {}, TypeError, "one precision on all processes, got float64, float64, float32"),
     (lambda f: f + 1j, {}, TypeError, "process 2 of 3"),
-    (lambda f: f, {"accelerate": "cg"}, ValueError, "process 0 of 3: several processes have no accelerate"),
+    (lambda f: f, {"accelerate": "cg"}, ValueError, "several processes have no accelerate"),
     (lambda f: f, {"precision": "mixed"}, ValueError, "no precision='mixed'"),
     (lambda f: f * 1e200, {}, ValueError, "leave the range of numbers"),
 ]
