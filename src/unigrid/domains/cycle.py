@@ -16,14 +16,15 @@ from ..iterate import System, iterate, raise_unless_converged
 from ..messages import lists_options
 from ..solution import Solution
 from ..stencil import kernels
+from ..stencil.coarse import block_counts
 from ..stencil.compatibility import FLUX_DEFECT
 from ..stencil.cycle import StencilCycle
 from ..stencil.grid import finite_array
 from ..stencil.hierarchy import StencilLevel
-from ..stencil.iterations import Cycles, Run, round_off_of
+from ..stencil.iterations import Cycles, MixedCycles, Run, checked_for_single, round_off_of
 from ..stencil.kernels.cpu.threads import get_num_threads, limited_to
 from ..stencil.problem import Poisson
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, prefers_mixed, single_is_enough
 from .communicator import communicator_of, refuse_together
 from .levels import DomainLevel, halo_of, has_blocks
 from .parts import Part, coarse_cuts, even_cuts, narrowest
@@ -124,8 +125,8 @@ class DomainCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for the block of a source f on this process; its u is the block of the solution.
 
-        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for those of other
-        iterations than cycles in the precision of f; `threads` is by default the share of this process in the cores of its
+        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov
+        methods and `u0`; `threads` is by default the share of this process in the cores of its
         machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
@@ -162,7 +163,11 @@ class DomainCycle(MultigridCycle):
             view=lambda u: u[cycle.part.owned],
             zero=lambda: np.zeros_like(b),
         )
-        solution = iterate(DomainCycles(cycle, run), None, system, options.tolerance(b.dtype), options.callback)
+        tolerance = options.tolerance(b.dtype)
+        target = tolerance.target(b_norm)
+        mixed = cycle._takes_mixed(b, b_norm, options)
+        iteration = MixedDomainCycles(cycle, run, system, target) if mixed else DomainCycles(cycle, run)
+        solution = iterate(iteration, None, system, tolerance, options.callback)
         constant = mean / problem.reaction if problem.has_constant_apart and not problem.singular else 0.0
         solution = replace(solution, u=solution.u[cycle.part.owned] + b.dtype.type(constant))
         return raise_unless_converged(solution) if options.raise_on_failure else solution
@@ -190,6 +195,18 @@ class DomainCycle(MultigridCycle):
             )
         return finest.centered(b), mean
 
+    def _takes_mixed(self, b: Array, b_norm: float, options: SolveOptions) -> bool:
+        """Whether cycles run in float32, by the rules of one process; never where the constant is found apart."""
+        if self.problem.has_constant_apart:
+            return False
+        if options.precision == "mixed":
+            return checked_for_single(self.problem, b, b_norm)
+        if not prefers_mixed(self.serial, b.dtype, options):
+            return False
+        counts = block_counts(self.problem.grid)
+        sums = np.sum(self.comm.allgather(self.part.block_sums(b, counts)), axis=0)
+        return single_is_enough(self.problem, b_norm, sums)
+
     def _norm(self, array: Array) -> float:
         return math.sqrt(sum(self.comm.allgather(kernels.of(array).norm(array[self.part.owned]) ** 2)))
 
@@ -201,6 +218,24 @@ class DomainCycle(MultigridCycle):
                 f"{self.part.last} of {self.problem.shape[0]}; got shape {array.shape}. Give {name}[cycle.local]"
             )
         return array
+
+
+@final
+class MixedDomainCycles(MixedCycles):
+    """Cycles in float32 inside residuals in float64; what is added and measured is the block's own rows."""
+
+    def __init__(self, cycle: DomainCycle, run: Run, system: System, target: float) -> None:
+        super().__init__(partial(DomainCycles, cycle), run, system, target)
+        self._cycle = cycle
+
+    def _correct(self, u: Array, e: Array, fresh: bool) -> float:
+        finest, comm, part = self._cycle.finest, self._cycle.comm, self._cycle.part
+        part.fill(e, comm)
+        for halo in (slice(0, part.owned.start), slice(part.owned.stop, len(u))):
+            u[halo] = e[halo] if fresh else u[halo] + e[halo]
+        norm = finest.correct(self._residual, self._run.b, u, e, fresh)
+        part.fill(self._residual, comm)
+        return norm
 
 
 @final
@@ -252,9 +287,9 @@ def _why_not(level: StencilLevel, size: int) -> str:
 
 
 def _refuse_others(options: SolveOptions) -> None:
-    """Raise ValueError for iterations that are not cycles in the precision of f."""
+    """raise ValueError for what there is not."""
     for wrong, what in (
-        (options.has_method, "accelerate"), (options.precision == "mixed", "precision='mixed'"),
+        (options.has_method, "accelerate"),
         (options.u0 is not None, "u0"), (options.backend is not None, "backend"),
     ):  # fmt: skip
         if wrong:

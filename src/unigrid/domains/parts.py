@@ -97,6 +97,17 @@ class Part:
         comm.exchange(sent, received)
         return array
 
+    def block_sums(self, array: Array, counts: Sequence[int]) -> NDArray[np.float64]:
+        """Return the sums of its own rows over blocks of the whole grid, so many along each axis."""
+        n, own = self.cuts[-1], array[self.owned]
+        sums = np.zeros((counts[0], *own.shape[1:]))
+        numbers = np.arange(self.first, self.last) * counts[0] // n
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        sums[numbers[starts]] = np.add.reduceat(own, starts, axis=0, dtype=np.float64)
+        for axis, (count, length) in enumerate(zip(counts[1:], own.shape[1:], strict=True), start=1):
+            sums = np.add.reduceat(sums, np.searchsorted(np.arange(length) * count // length, np.arange(count)), axis=axis)
+        return sums
+
     def problem(self, whole: Poisson) -> Poisson:
         """Return the problem on its rows. Beyond an end that is no side of the grid, values are taken to be zero.
 
