@@ -17,9 +17,9 @@ from ..messages import lists_options
 from ..solution import Solution
 from ..stencil import kernels
 from ..stencil.coarse import block_counts
-from ..stencil.compatibility import FLUX_DEFECT
+from ..stencil.compatibility import FLUX_DEFECT, plus
 from ..stencil.cycle import StencilCycle
-from ..stencil.grid import finite_array
+from ..stencil.grid import finite_array, real_array
 from ..stencil.hierarchy import StencilLevel
 from ..stencil.iterations import Cycles, MixedCycles, Run, checked_for_single, round_off_of
 from ..stencil.kernels.cpu.threads import get_num_threads, limited_to
@@ -148,7 +148,9 @@ class DomainCycle(MultigridCycle):
         cycle = self if not options.is_one_pass else self._for_one_pass()
         finest, problem, comm = cycle.finest, cycle.problem, cycle.comm
         b, mean = cycle._right_hand_side(block, options.compatibility)
-        b_norm = cycle._norm(b)
+        b_norm, sums = cycle._norm_and_sums(b)
+        if not math.isfinite(b_norm):
+            cycle._refuse_what_is_not_finite(block)
         if not SMALLEST_NORM < b_norm < LARGEST_NORM and b_norm != 0.0:
             raise ValueError(f"the squares of f, of norm {b_norm:.1e}, leave the range of numbers; scale f, and u after it")
         f = b if problem.homogeneous else cycle.part.fill(cycle.part.extended(block), comm) - b.dtype.type(mean)
@@ -165,11 +167,11 @@ class DomainCycle(MultigridCycle):
         )
         tolerance = options.tolerance(b.dtype)
         target = tolerance.target(b_norm)
-        mixed = cycle._takes_mixed(b, b_norm, options)
+        mixed = cycle._takes_mixed(b, b_norm, sums, options)
         iteration = MixedDomainCycles(cycle, run, system, target) if mixed else DomainCycles(cycle, run)
         solution = iterate(iteration, None, system, tolerance, options.callback)
         constant = mean / problem.reaction if problem.has_constant_apart and not problem.singular else 0.0
-        solution = replace(solution, u=solution.u[cycle.part.owned] + b.dtype.type(constant))
+        solution = replace(solution, u=plus(solution.u[cycle.part.owned], constant))
         return raise_unless_converged(solution) if options.raise_on_failure else solution
 
     def _for_one_pass(self) -> DomainCycle:
@@ -195,23 +197,32 @@ class DomainCycle(MultigridCycle):
             )
         return finest.centered(b), mean
 
-    def _takes_mixed(self, b: Array, b_norm: float, options: SolveOptions) -> bool:
+    def _takes_mixed(self, b: Array, b_norm: float, sums: NDArray[np.float64], options: SolveOptions) -> bool:
         """Whether cycles run in float32, by the rules of one process; never where the constant is found apart."""
         if self.problem.has_constant_apart:
             return False
         if options.precision == "mixed":
             return checked_for_single(self.problem, b, b_norm)
-        if not prefers_mixed(self.serial, b.dtype, options):
-            return False
-        counts = block_counts(self.problem.grid)
-        sums = np.sum(self.comm.allgather(self.part.block_sums(b, counts)), axis=0)
-        return single_is_enough(self.problem, b_norm, sums)
+        return prefers_mixed(self.serial, b.dtype, options) and single_is_enough(self.problem, b_norm, sums)
+
+    def _norm_and_sums(self, b: Array) -> tuple[float, NDArray[np.float64]]:
+        """Return the norm of b, and its sums over blocks of the whole grid, as the choice of the precision needs them."""
+        parts = self.comm.allgather(self.part.norm_and_sums(b, block_counts(self.problem.grid)))
+        return math.hypot(*(norm for norm, _ in parts)), np.sum([sums for _, sums in parts], axis=0)
+
+    def _refuse_what_is_not_finite(self, block: Array) -> None:
+        error = None
+        try:
+            finite_array(block, "f")
+        except ValueError as found:
+            error = found
+        refuse_together(self.comm, error)
 
     def _norm(self, array: Array) -> float:
         return math.sqrt(sum(self.comm.allgather(kernels.of(array).norm(array[self.part.owned]) ** 2)))
 
     def _block(self, array: ArrayLike, name: str) -> Array:
-        array = finite_array(array, name)
+        array = real_array(array, name)
         if array.shape != self.local_shape:
             raise ValueError(
                 f"{name} must be the block of its process, of shape {self.local_shape}, rows {self.part.first} to "
@@ -287,7 +298,7 @@ def _why_not(level: StencilLevel, size: int) -> str:
 
 
 def _refuse_others(options: SolveOptions) -> None:
-    """raise ValueError for what there is not."""
+    """Raise ValueError for what there is not."""
     for wrong, what in (
         (options.has_method, "accelerate"),
         (options.u0 is not None, "u0"), (options.backend is not None, "backend"),
