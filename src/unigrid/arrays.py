@@ -52,12 +52,15 @@ Solver = Callable[..., Solution]
 Back = Callable[[Any], Any]
 ALIGNED = ("u0", "reaction", "coefficient", "mask", "outside")  # arguments of f's shape
 CONDITIONS = (Dirichlet, Neumann, Robin, Periodic)
+PLAIN = (str, bool, int, float)  # which hold nothing else
 PRECISION = 1e-6  # of distances between coordinates, besides that of their numbers
 COMPLEX = "complex numbers are solved as two real problems"
 
 
 def rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
     """Return a value, its sequences, dictionaries and conditions on sides made anew of `leaf` of what is in them."""
+    if value is None or type(value) in PLAIN:  # most keywords of most calls
+        return value
     if type(value) in (list, tuple):
         return type(value)([rebuilt(each, leaf) for each in value])
     if type(value) is dict:
