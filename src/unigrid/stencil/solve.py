@@ -100,7 +100,7 @@ def solve(
     accelerate : "auto", "cg", "gmres", a name or function of SciPy's, or None
         Conjugate gradients with one symmetric cycle as preconditioner; "auto" takes them where coefficients vary and for order
         4, and minimal residuals (GMRES) for a reaction below zero. Of SciPy: "bicg", "bicgstab", "cgs", "gcrotmk", "lgmres",
-        "minres", or a function with the arguments of these; residuals are the true ones, one per callback of the method.
+        "minres", "qmr", "tfqmr", or a function with the arguments of these; residuals are the true ones, one per callback.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned. The same for each component of a mask that no value holds.
