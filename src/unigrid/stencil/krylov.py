@@ -96,7 +96,7 @@ class Krylov(Iteration):
         from scipy.sparse.linalg import aslinearoperator
 
         parameters = inspect.signature(method).parameters
-        options = {"x0": None if start is None else start.ravel().astype(np.float64), "maxiter": 10**6}
+        options: dict[str, Any] = {"x0": None if start is None else start.ravel().astype(np.float64), "maxiter": 10**6}
         options |= {"M": M} if "M" in parameters else {"M1": M, "M2": aslinearoperator(eye_array(*M.shape))}
         options |= {name: value for name, value in (("rtol", 0.0), ("atol", 0.0), ("callback_type", "x")) if name in parameters}
         right = scale * b.ravel().astype(np.float64)
