@@ -15,7 +15,7 @@ from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
 from ..messages import checked_count, choose, lists_options, refuse_lost_gradient
 from ..solution import Solution, stacked
-from . import coarse, transfers
+from . import coarse, kernels, transfers
 from .cycle import StencilCycle
 from .external import on_problem
 from .galerkin import GalerkinCycle
@@ -157,7 +157,7 @@ def solve(
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
         "prolongation": prolongation,
     }  # fmt: skip
-    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+    if not kernels.take(f):
         from ..arrays import solve_any
 
         keywords = {"cycle": cycle, "channels": channels, "batch_dims": batch_dims, **options}

@@ -244,7 +244,7 @@ def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+    if not kernels.take(f):
         from ..arrays import solve_any
 
         return solve_any(cycle.solve, f, {each.name: getattr(options, each.name) for each in fields(options)})
