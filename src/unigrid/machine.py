@@ -46,3 +46,9 @@ def cpu_name() -> str:
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of_process() -> int:
+    """Return this process's share of the usable cores: torchrun starts several processes per machine, and sets their number."""
+    number = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, usable_cores() // max(1, int(number) if number.isdecimal() else 1))
