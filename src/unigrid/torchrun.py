@@ -36,6 +36,16 @@ def attempt() -> dict[str, Any] | None:
     return {"torchrun": hashlib.sha256(str(Path(report).parents[2]).encode()).hexdigest(), "restarts": int(restarts)}
 
 
+def round_of_restarts() -> str:
+    """Return a name of what processes write into torchrun's store, for those that were started at the same time.
+
+    By default torchrun of one machine has one store, in which restarted processes would find the addresses of those before
+    them. Machines count restarts on their own, and have a new store for each with `--rdzv-backend c10d`.
+    """
+    alone = os.environ.get("GROUP_WORLD_SIZE") == "1"
+    return f"unigrid-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if alone else 'any'}"
+
+
 def command() -> list[str]:
     """Return the command that starts unigrid as this process was started."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:

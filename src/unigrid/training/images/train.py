@@ -236,7 +236,7 @@ def _losses_reported(processes: Processes, out: str | os.PathLike[str] | None) -
         if not processes.lost(error):
             raise
         kept = "" if out is None else f"; resume=True (--resume) goes on from the last checkpoint in {out}"
-        raise TrainingError("lost", f"another of the {processes.world} processes is gone ({one_line(error)}){kept}") from error
+        raise TrainingError("lost", f"another of the {processes.world} processes has ended{kept}") from error
 
 
 def _check_agreement(configuration: dict[str, Any], processes: Processes) -> None:

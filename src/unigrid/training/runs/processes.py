@@ -18,6 +18,7 @@ import os
 import pickle
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,16 +26,21 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ...conv.weights import unwrap
 from ...files import one_line
 from ...machine import cores_of_process
-from ...torchrun import local_rank, rank_of_several
+from ...torchrun import local_rank, rank_of_several, round_of_restarts
 from .devices import device_named
 
 T = TypeVar("T")
 BROKEN = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
+# Threads of gloo need the interpreter's lock once more after the last message, to free its tensor. Waited for by a destructor
+# that holds the lock, such as that of a DistributedDataParallel, they would wait forever, and the end of Python aborts them.
+IDLE = 0.05  # seconds
 AGREED = "raised in all processes of the group"
 
 
@@ -193,30 +199,32 @@ def joined() -> Iterator[Processes]:
     torch has the cores of the machine divided among its processes, in place of the one thread that torchrun sets.
     """
     if dist.is_available() and dist.is_initialized():
-        with _group() as group:
-            yield group
+        yield _group()
     elif rank_of_several() is not None:
         threads = torch.get_num_threads()
         if os.environ.get("OMP_NUM_THREADS") in (None, "1"):
             torch.set_num_threads(cores_of_process())
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store, rank, world = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+        dist.init_process_group(backend, store=PrefixStore(round_of_restarts(), store), rank=rank, world_size=world)
         try:
-            with _group() as group:
-                yield group
+            yield _group()
         finally:
+            time.sleep(IDLE)
             dist.destroy_process_group()
+            _groups.clear()
             torch.set_num_threads(threads)
     else:
         yield ALONE
 
 
-@contextlib.contextmanager
-def _group() -> Iterator[ProcessGroup]:
-    control = dist.new_group(backend="gloo")
-    try:
-        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), 1, control)
-    finally:
-        dist.destroy_process_group(control)
+_groups: list[Any] = []  # the last group, and that of gloo made beside it
+
+
+def _group() -> ProcessGroup:
+    if not _groups or _groups[0] is not dist.group.WORLD:
+        _groups[:] = dist.group.WORLD, dist.new_group(backend="gloo")
+    return ProcessGroup(dist.get_rank(), dist.get_world_size(), 1, _groups[1])
 
 
 def is_shown_elsewhere(error: BaseException) -> bool:
