@@ -74,9 +74,11 @@ def is_restarted(folder: Path | None) -> bool:
     now = attempt()
     if folder is None or now is None or not (folder / FACTS).exists():
         return False
-    with os_errors(folder / FACTS, "cannot be read"), contextlib.suppress(ValueError):
-        before = json.loads((folder / FACTS).read_bytes())["attempt"]
-        return before is not None and before["torchrun"] == now["torchrun"] and before["restarts"] < now["restarts"]
+    with os_errors(folder / FACTS, "cannot be read"), contextlib.suppress(ValueError, LookupError, TypeError):
+        before = json.loads((folder / FACTS).read_bytes())[
+            "attempt"
+        ]  # None, or not there, of a run that torchrun did not start
+        return bool(before["torchrun"] == now["torchrun"] and before["restarts"] < now["restarts"])
     return False
 
 

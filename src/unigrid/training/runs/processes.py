@@ -120,7 +120,7 @@ class ProcessGroup(Processes):
 
     def share(self, batch: Tensor, overlap: int = 0) -> Tensor:
         start, stop = self.span(len(batch))
-        return batch.roll(overlap - start)[: overlap + stop - start]
+        return batch[torch.arange(start - overlap, stop, device=batch.device) % len(batch)]
 
     def total(self, values: Tensor) -> Tensor:
         values = values.clone()
