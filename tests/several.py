@@ -1,5 +1,6 @@
 """Several processes on one network: how tests start them, and runs in float64 that take a part of a second."""
 
+import faulthandler
 import itertools
 import os
 import socket
@@ -129,6 +130,7 @@ def fork(stages):
 
 def _run(script, rank, meeting):
     os.environ.update(meeting, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=meeting["WORLD_SIZE"])
+    faulthandler.dump_traceback_later(50, exit=True)
     code = 1
     try:
         exec(script, {})

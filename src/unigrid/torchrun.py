@@ -25,6 +25,11 @@ def local_rank() -> int | None:
     return int(number) if number.isdecimal() else None
 
 
+def has_agent_store() -> bool:
+    """Whether the store in which processes find each other is torchrun's, and outlives them."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def attempt() -> dict[str, Any] | None:
     """Return a name of this call of torchrun, and how often it has restarted its processes; None without torchrun.
 
@@ -36,18 +41,10 @@ def attempt() -> dict[str, Any] | None:
     return {"torchrun": hashlib.sha256(str(Path(report).parents[2]).encode()).hexdigest(), "restarts": int(restarts)}
 
 
-def round_of_restarts() -> str:
-    """Return a name of what processes write into torchrun's store, for those that were started at the same time.
-
-    By default torchrun of one machine has one store, in which restarted processes would find the addresses of those before
-    them. Machines count restarts on their own, and have a new store for each with `--rdzv-backend c10d`.
-    """
-    alone = os.environ.get("GROUP_WORLD_SIZE") == "1"
-    return f"unigrid-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if alone else 'any'}"
-
-
 def command() -> list[str]:
     """Return the command that starts unigrid as this process was started."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return ["unigrid"]
-    return ["torchrun", f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}", "-m", "unigrid"]
+    machines, processes = os.environ["GROUP_WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"]
+    elsewhere = [] if machines == "1" else [f"--nnodes={machines}", "..."]  # where they meet is not among the variables
+    return ["torchrun", *elsewhere, f"--nproc-per-node={processes}", "-m", "unigrid"]

@@ -18,20 +18,31 @@ DONE = {"no norm": 8, "synchronized norm": 8, "mixed": 11}  # steps, of runs tha
 TOLERANCE = 1e-12
 
 PAIR = """
-import signal, sys
+import contextlib, io, signal, sys
 import pytest, torch
 import several
 from few_images import few_images
 from several import CASES, Net
 import unigrid
+from unigrid.cli import main
 from unigrid.training import Protocol, evaluate_model
 from unigrid.training.data.augmentation import Pipeline
 from unigrid.training.runs.processes import joined
+
+def told(words):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        return main(["train", *words.split()]), errors.getvalue()
 
 def raised(call):
     with pytest.raises(Exception) as error:
         call()
     return type(error.value).__name__, str(error.value)
+
+class Unused(Net):
+    def __init__(self):
+        super().__init__(False)
+        self.unused = torch.nn.Linear(2, 2)
 
 with joined() as group:
     found = {case: several.train(case) for case in CASES}
@@ -61,6 +72,11 @@ with joined() as group:
     how |= {"learning_rate": 1e30, "epochs": 20, "out": "diverges"}
     found["diverges"] = raised(lambda: unigrid.train(few, Net(False), protocol, **how))
     found["one fails"] = raised(lambda: group.together(lambda: 1 / (1 - group.rank)))
+    how |= {"learning_rate": 0.1, "epochs": 1, "out": None}
+    found["unused"] = raised(lambda: unigrid.train(few, Unused(), protocol, **how))
+    wrapped = torch.nn.parallel.DistributedDataParallel(Unused(), find_unused_parameters=True)
+    assert unigrid.train(few, wrapped, protocol, **how).history[-1]["step"] == 3
+    found["commands"] = [told(words) for words in ("shepes", "poisson", "shapes --batch-size 1 --subset 99")]
     found["first"] = group.first_on_machine(lambda: group.rank), group.by_writer(lambda: group.rank), group.any(group.rank == 1)
     torch.save(found, f"{group.rank}.pt")
 """
@@ -167,9 +183,10 @@ def test_every_image_is_evaluated_once(pair):
     ("what", "kind", "words"),
     [
         ("seeds", "ValueError", "has another seed than process"),
-        ("batch", "ValueError", "has 3 images, too few for 2 processes, each needs 2; take fewer processes"),
+        ("batch", "ValueError", "last batch of an epoch: 3, too few for 2 processes, each needs 2; take fewer processes"),
         ("folder", "FileError", "holds a run already"),
         ("diverges", "TrainingError", "take a learning rate below"),
+        ("unused", "RuntimeError", "find_unused_parameters"),
         ("one fails", "ZeroDivisionError", "division by zero"),
     ],
 )
@@ -182,6 +199,17 @@ def test_an_error_is_raised_in_all(pair, what, kind, words):
 def test_the_text_of_an_error_names_another_process(pair):
     assert pair[0][0]["one fails"][1].startswith("process 1 on ")
     assert not pair[0][1]["one fails"][1].startswith("process")
+
+
+def test_commands_tell_once_what_is_wrong(pair):
+    words = (
+        "dataset or path 'shepes'",
+        "poisson is trained by one process",
+        "images in the last batch of an epoch: 1, too few for 2",
+    )
+    for (code, text), (other, nothing), wanted in zip(*(found["commands"] for found in pair[0]), words, strict=True):
+        assert (code, other, nothing) == (2, 2, "")
+        assert wanted in text
 
 
 def test_what_one_process_does_for_all(pair):

@@ -107,8 +107,8 @@ def test_synchronized_norms_keep_the_digits_of_a_small_variance():
     ("images", "choices", "world", "words"),
     [
         (16, {}, 4, None),
-        (16, {}, 5, "has 8 images, too few for 5 processes, each needs 2"),
-        (19, {}, 2, "has 3 images, too few for 2 processes, each needs 2"),
+        (16, {}, 5, "epoch: 8, too few for 5 processes, each needs 2"),
+        (19, {}, 2, "epoch: 3, too few for 2 processes, each needs 2"),
         (19, {}, 1, None),
         (17, {}, 4, None),  # a last batch of one image is left out anyway
         (19, {"drop_last": True}, 4, None),
@@ -168,10 +168,10 @@ def test_what_torchrun_tells(started):
     started()
     assert (torchrun.rank_of_several(), torchrun.local_rank()) == (1, 1)
     assert torchrun.command() == ["torchrun", "--nproc-per-node=2", "-m", "unigrid"]
-    assert torchrun.round_of_restarts() == "unigrid-0"
+    started(GROUP_WORLD_SIZE=3)
+    assert torchrun.command() == ["torchrun", "--nnodes=3", "...", "--nproc-per-node=2", "-m", "unigrid"]
     started(WORLD_SIZE=1, RANK=0, TORCHELASTIC_RESTART_COUNT=2, GROUP_WORLD_SIZE=2)
     assert torchrun.rank_of_several() is None
-    assert torchrun.round_of_restarts() == "unigrid-any"
 
 
 def test_cores_are_divided_among_the_processes_of_a_machine(started, monkeypatch):
@@ -181,8 +181,12 @@ def test_cores_are_divided_among_the_processes_of_a_machine(started, monkeypatch
     for processes, cores in ((2, 3), (7, 1), (9, 1)):
         started(LOCAL_WORLD_SIZE=processes)
         assert machine.cores_of_process() == threads._default_threads() == cores
+    for openmp, processes, wanted in (("1", 2, 3), ("2", 2, 8), ("1", 1, 8)):  # torchrun sets 1 for several processes alone
+        started(LOCAL_WORLD_SIZE=processes)
+        monkeypatch.setenv("OMP_NUM_THREADS", openmp)
+        assert machine.threads_of_process(8) == wanted
     monkeypatch.setenv(threads.ENVIRONMENT_VARIABLE, "5")
-    assert threads._default_threads() == 5
+    assert threads._default_threads() == machine.threads_of_process(8) == 5
 
 
 def test_only_a_restart_by_the_same_torchrun_goes_on_unasked(started, tmp_path):

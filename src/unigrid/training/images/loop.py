@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ...conv.modes import frozen_modules
 from ...conv.weights import clean_state_dict, load_clean_state_dict, precision_of, unwrap
@@ -96,7 +97,8 @@ class ImageRun(Run):
         self.streams.branch(processes.rank, 0)
         images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs // processes.world
         pays = protocol.accelerated and compiling_pays(device, images)
-        self.network = compiled(processes.parallel(self.model)) if pays else processes.parallel(model)
+        network = processes.parallel(self.model if pays and not isinstance(model, DistributedDataParallel) else model)
+        self.network = compiled(network) if pays else network
         self.optimizer = _optimizer(self.model, protocol)
         self.average = WeightAverage(self.model, protocol.average) if protocol.average else None
         self.frozen = frozen_modules(self.model)
@@ -216,7 +218,7 @@ class ImageRun(Run):
     def _check_loss(self) -> None:
         """Copy the sums from the device to the progress, and abort a diverging run."""
         progress = self.progress
-        before, progress.loss, progress.correct = progress.loss, *self.processes.total(self.sums).tolist()
+        before, progress.loss, progress.correct = progress.loss, *self.processes.total(self.sums.cpu()).tolist()
         seen = progress.seen - progress.checked
         progress.checked = progress.seen
         mean, guessing = (progress.loss - before) / seen, math.log(max(len(self.setup.data.classes), 2))

@@ -95,7 +95,7 @@ def check_shares(network: nn.Module, images: int, protocol: ImageProtocol, proce
     least = 2 if normed and not protocol.sync_batch_norm else 1
     if processes.world > 1 and smallest < least * processes.world:
         raise ValueError(
-            f"the last batch of an epoch has {smallest} images, too few for {processes.world} processes, each needs {least}; "
+            f"images in the last batch of an epoch: {smallest}, too few for {processes.world} processes, each needs {least}; "
             f"take fewer processes, another batch size, at least {least * processes.world}, or leave that batch out by "
             "drop_last=True (--set drop_last=true)"
         )

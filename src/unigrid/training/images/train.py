@@ -154,7 +154,9 @@ def train(
     its share of every batch (DistributedDataParallel, on gloo or nccl). Batch size, order and augmentation of the images are
     the same for any number of processes, so that a run may be resumed with another number. Batch norms are over the share of
     each process, unless the protocol has `sync_batch_norm`. The first process writes, shows progress and calls `callback`. All
-    need the data; `out` is read and written by the first alone. An interruption or an error in one process ends all.
+    need the data; `out` is read and written by the first alone. An interruption or an error in one process ends all. A network
+    some of whose weights are used in some steps only is to be passed as `DistributedDataParallel(network,
+    find_unused_parameters=True)`, and one that draws random numbers, as in dropout, draws others in every process.
 
     Source: the protocols paper, course and code are those of J. He & J. Xu, MgNet (2019), and of the authors' notes and code.
 

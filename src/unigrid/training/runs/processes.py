@@ -26,14 +26,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ...conv.weights import unwrap
 from ...files import one_line
-from ...machine import cores_of_process
-from ...torchrun import local_rank, rank_of_several, round_of_restarts
+from ...machine import threads_of_process
+from ...torchrun import has_agent_store, local_rank, rank_of_several
 from .devices import device_named
 
 T = TypeVar("T")
@@ -41,6 +40,7 @@ BROKEN = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", 
 # Threads of gloo need the interpreter's lock once more after the last message, to free its tensor. Waited for by a destructor
 # that holds the lock, such as that of a DistributedDataParallel, they would wait forever, and the end of Python aborts them.
 IDLE = 0.05  # seconds
+PORT, PATIENCE = "unigrid-port", 300  # a key of torchrun's store; seconds
 AGREED = "raised in all processes of the group"
 
 
@@ -176,6 +176,8 @@ class ProcessGroup(Processes):
         return place
 
     def parallel(self, model: nn.Module) -> nn.Module:
+        if isinstance(model, DistributedDataParallel):  # with options of its owner, such as find_unused_parameters
+            return model
         bare = unwrap(model)
         return DistributedDataParallel(bare, process_group=self._of(next(bare.parameters())))
 
@@ -196,17 +198,17 @@ def joined() -> Iterator[Processes]:
     """Yield the processes that train together: those of the process group, which is made where torchrun has started several.
 
     A group of the user's own stays; its backend is gloo or nccl. One made here has both, and ends with the context. Meanwhile,
-    torch has the cores of the machine divided among its processes, in place of the one thread that torchrun sets.
+    torch has the cores of the machine divided among its processes, in place of the one thread that torchrun sets, or as many
+    threads as UNIGRID_NUM_THREADS or OMP_NUM_THREADS name.
     """
     if dist.is_available() and dist.is_initialized():
         yield _group()
     elif rank_of_several() is not None:
         threads = torch.get_num_threads()
-        if os.environ.get("OMP_NUM_THREADS") in (None, "1"):
-            torch.set_num_threads(cores_of_process())
+        torch.set_num_threads(threads_of_process(threads))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, rank, world = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
-        dist.init_process_group(backend, store=PrefixStore(round_of_restarts(), store), rank=rank, world_size=world)
+        store, rank, world = _meeting_place()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world)
         try:
             yield _group()
         finally:
@@ -216,6 +218,32 @@ def joined() -> Iterator[Processes]:
             torch.set_num_threads(threads)
     else:
         yield ALONE
+
+
+def _meeting_place() -> tuple[Any, int, int]:
+    """Return a new store in which these processes find each other, the number of this one, and how many they are.
+
+    In that of torchrun, processes after a restart find the addresses of those before it (torch 2.13, every rendezvous). The
+    first process makes a store each time; its port in torchrun's may be an old one, at which nobody listens any more.
+    """
+    known, rank, world = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+    if not has_agent_store():
+        return known, rank, world
+    host, late = os.environ["MASTER_ADDR"], time.monotonic() + PATIENCE
+    if rank == 0:
+        store = dist.TCPStore(host, 0, world, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+        known.set(PORT, str(store.port))
+        return store, rank, world
+    while True:
+        port = int(known.get(PORT))
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+        except OSError:
+            if time.monotonic() > late:
+                raise
+            time.sleep(0.05)
+        else:
+            return dist.TCPStore(host, port, world, is_master=False), rank, world  # type: ignore[attr-defined]
 
 
 _groups: list[Any] = []  # the last group, and that of gloo made beside it
