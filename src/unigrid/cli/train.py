@@ -44,8 +44,8 @@ examples:
   unigrid train photos/ --size 64 --validation 0.1 --set stratify=true --set patience=5 --set mixup=0.2 --per-class
   torchrun --nproc-per-node 4 -m unigrid train cifar100 --model mgnet-256-Bl --set sync_batch_norm=true --batch-size 512
 
-several processes, as torchrun starts them, share every batch; --batch-size is that of all together. A run may go on with
-another number of them.
+Several processes, as torchrun starts them, share every batch; --batch-size is that of all together. A run may go on with
+another number of them. torchrun takes --monitor for an option of its own, unless it stands after `torchrun ... -m -- unigrid`.
 
 Ctrl-C, or a scheduler's SIGTERM, leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists
 the models; unigrid.train does the same from Python, for models and data of one's own. The test set is read once, at the end.
