@@ -32,10 +32,10 @@ from ..iterate import EXCUSED, System, Tolerance, iterate, raise_unless_converge
 from ..solution import ConvergenceError, Reason, Solution, stacked
 from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
-from ..stencil.iterations import Cycles, Run
+from ..stencil.iterations import Cycles, Run, round_off_of
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, _round_off_of
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions
 from .device_levels import PRECISIONS, DeviceLevel, moved
 from .problems import Equation, Mode, homogeneous
 
@@ -156,8 +156,8 @@ class DeviceCycle(MultigridCycle):
         system = System(
             b,
             lambda u: b_norm if u is None else operator.residual_norm(b, u),
-            lambda u: _round_off_of(dtype, b_norm, 0.0 if u is None else bound.norm_bound * slices.norm(u)),
-            _round_off_of(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
+            lambda u: round_off_of(dtype, b_norm, 0.0 if u is None else bound.norm_bound * slices.norm(u)),
+            round_off_of(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
             view=lambda u: u + mean_of_u,
             zero=lambda: slices.zeros_like(b),
         )
