@@ -204,8 +204,8 @@ class ImageRun(Run):
         progress.step += 1
         progress.seen += len(chosen)
         right = right_answers(logits.detach(), labels, shares)
-        lost = loss.detach().to(self.sums.dtype) * (fraction * len(chosen))
-        self.sums += torch.stack([lost, right.to(self.sums.dtype)])
+        part = loss.detach().to(self.sums.dtype) * (fraction * len(chosen))
+        self.sums += torch.stack([part, right.to(self.sums.dtype)])
 
     def _fraction(self, chosen: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor | float:
         """Return the part that this process's images have in the weight of the whole batch."""

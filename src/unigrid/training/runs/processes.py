@@ -26,7 +26,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ...conv.weights import unwrap
@@ -226,6 +225,8 @@ def _meeting_place() -> tuple[Any, int, int]:
     In that of torchrun, processes after a restart find the addresses of those before it (torch 2.13, every rendezvous). The
     first process makes a store each time; its port in torchrun's may be an old one, at which nobody listens any more.
     """
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
     known, rank, world = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
     if not has_agent_store():
         return known, rank, world
