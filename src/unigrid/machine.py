@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .version import __version__
 
+LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")  # of torchrun, MPICH and Open MPI
 PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "tqdm", "torch")
 
 
@@ -49,9 +50,9 @@ def usable_cores() -> int:
 
 
 def cores_of_process() -> int:
-    """Return this process's share of the usable cores: torchrun starts several processes per machine, and sets their number."""
-    number = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, usable_cores() // max(1, int(number) if number.isdecimal() else 1))
+    """Return this process's share of the usable cores: launchers start several processes per machine, and set their number."""
+    numbers = [os.environ.get(name, "") for name in LOCAL_SIZES]
+    return max(1, usable_cores() // max([1, *(int(number) for number in numbers if number.isdecimal())]))
 
 
 def threads_of_process(given: int) -> int:

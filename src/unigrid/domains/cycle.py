@@ -22,7 +22,7 @@ from ..stencil.cycle import StencilCycle
 from ..stencil.grid import finite_array, real_array
 from ..stencil.hierarchy import StencilLevel
 from ..stencil.iterations import Cycles, MixedCycles, Run, checked_for_single, round_off_of
-from ..stencil.kernels.cpu.threads import get_num_threads, limited_to
+from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, prefers_mixed, single_is_enough
 from .communicator import communicator_of, refuse_together
@@ -125,9 +125,8 @@ class DomainCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for the block of a source f on this process; its u is the block of the solution.
 
-        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov
-        methods and `u0`; `threads` is by default the share of this process in the cores of its
-        machine.
+        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov methods and
+        `u0`; `threads` is by default the share of this process in the cores of its machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
         error, block = None, None
@@ -141,8 +140,7 @@ class DomainCycle(MultigridCycle):
         kinds = self.comm.allgather(str(block.dtype))
         if len(set(kinds)) > 1:
             raise TypeError(f"f must have one precision on all processes, got {', '.join(kinds)}")
-        threads = chosen.threads or max(1, get_num_threads() // self.comm.size)
-        return limited_to(threads).run(self._solve, block, chosen)
+        return limited_to(chosen.threads).run(self._solve, block, chosen)
 
     def _solve(self, block: Array, options: SolveOptions) -> Solution:
         cycle = self if not options.is_one_pass else self._for_one_pass()
