@@ -355,7 +355,7 @@ def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array 
         lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
         partial(_round_off, problem, b.dtype, b_norm),
         # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
-        _round_off_of(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
+        rounding_residual(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
         view=lambda u: _read_only(problem.filled(plus(u, mean_of_u))),
         zero=lambda: np.zeros_like(b),
     )
@@ -485,11 +485,12 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
 
 def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
     """Return the residual that remains when u and b are exact but for rounding."""
-    level = _round_off_of(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
+    level = rounding_residual(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
     return min(level, EXCUSED_BESIDE_EIGENVALUES * b_norm) if problem.has_waves else level
 
 
-def _round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+def rounding_residual(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+    """Return the residual that rounding leaves beside b of this norm, and terms of A u of this magnitude."""
     return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
 
 

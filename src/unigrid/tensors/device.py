@@ -35,7 +35,7 @@ from ..stencil.cycle import StencilCycle
 from ..stencil.iterations import Cycles, Run
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, _round_off_of
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, rounding_residual
 from .device_levels import PRECISIONS, DeviceLevel, moved
 from .problems import Equation, Mode, homogeneous
 
@@ -156,8 +156,8 @@ class DeviceCycle(MultigridCycle):
         system = System(
             b,
             lambda u: b_norm if u is None else operator.residual_norm(b, u),
-            lambda u: _round_off_of(dtype, b_norm, 0.0 if u is None else bound.norm_bound * slices.norm(u)),
-            _round_off_of(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
+            lambda u: rounding_residual(dtype, b_norm, 0.0 if u is None else bound.norm_bound * slices.norm(u)),
+            rounding_residual(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
             view=lambda u: u + mean_of_u,
             zero=lambda: slices.zeros_like(b),
         )

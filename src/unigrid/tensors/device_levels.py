@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..cycle import NestedLevel, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
-from ..stencil.coarse import DirectSolver, FourierSolver, _basis, _eigenvalue_sums
+from ..stencil.coarse import DirectSolver, FourierSolver, basis, eigenvalue_sums
 from ..stencil.compatibility import FLUX_DEFECT
 from ..stencil.grid import Axis
 from ..stencil.hierarchy import StencilLevel
@@ -312,8 +312,8 @@ class EigenvectorSolver(Smoother):
     def __init__(self, problem: DeviceProblem, largest: float, device: torch.device, dtype: torch.dtype) -> None:
         poisson, wide = problem.poisson, torch.float32 if device.type == "mps" else torch.float64
         axes = poisson.grid.axes
-        self._bases = [[moved(each, device, wide) for each in _basis(axis)] for axis in axes]
-        self._inverse = moved(1.0 / _eigenvalue_sums(axes, poisson.reaction), device, wide)
+        self._bases = [[moved(each, device, wide) for each in basis(axis)] for axis in axes]
+        self._inverse = moved(1.0 / eigenvalue_sums(axes, poisson.reaction), device, wide)
         adds = problem.apart and not poisson.loses_reaction(PRECISIONS[dtype], largest)
         self._problem = problem if adds else None
 
