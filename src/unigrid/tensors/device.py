@@ -18,9 +18,11 @@ Coefficients that vary, masks, order 4, reactions below zero and conjugate gradi
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, cast, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -28,16 +30,18 @@ import torch
 from torch import Tensor
 
 from ..cycle import MultigridCycle
-from ..iterate import EXCUSED, System, Tolerance, iterate, raise_unless_converged
-from ..solution import ConvergenceError, Reason, Solution, stacked
+from ..iterate import Iteration, System, iterate, raise_unless_converged
+from ..solution import ConvergenceError, Solution, stacked
+from ..stencil.compatibility import RightHandSide, plus, with_constant, without_constant, without_means
 from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
 from ..stencil.iterations import Cycles, Run
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, rounding_residual
-from .device_levels import PRECISIONS, DeviceLevel, moved
-from .problems import Equation, Mode, homogeneous
+from .device_levels import PRECISIONS, DeviceLevel
+from .device_problems import DeviceProblem, moved
+from .problems import Equation, Mode
 
 COMPILED_FROM = 1 << 14  # unknowns: below, a level takes less than its graph takes to compile, many times over
 _MOVED: WeakKeyDictionary[Any, dict[Any, DeviceCycle]] = WeakKeyDictionary()
@@ -48,11 +52,12 @@ def solved_on_device(equation: Equation, mode: Mode, f: Tensor, parameters: Sequ
     cycle = equation.cycle(f.shape, parameters)
     if mode == "solution":
         return solve_on_device(cycle, f, equation.options)
-    cycle = homogeneous(cycle)
-    own = relative_volumes(cycle.problem.grid) if mode == "adjoint" else None
-    scale = None if own is None else moved(own, f.device, f.dtype)
+    options = equation.gradient_options
+    own = cycle_on(cycle, f, options).without_values()
+    volumes = relative_volumes(cycle.problem.grid) if mode == "adjoint" else None
+    scale = None if volumes is None else moved(volumes, f.device, f.dtype)
     try:
-        solution = solve_on_device(cycle, f if scale is None else f / scale, equation.gradient_options)
+        solution = _solved(own, f if scale is None else f / scale, options)
     except ConvergenceError as error:
         failed = replace(error.solution, message=f"The solve for a gradient: {error.solution.message}")
         raise ConvergenceError(failed) from None
@@ -69,8 +74,11 @@ def solve_on_device(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> So
     ConvergenceError
         Where the iteration fails.
     """
-    own = cycle_on(cycle, f, options)
-    shape = own.problem.poisson.shape
+    return _solved(cycle_on(cycle, f, options), f, options)
+
+
+def _solved(own: DeviceCycle, f: Tensor, options: SolveOptions) -> Solution:
+    shape = own.shape
     if f.ndim < len(shape) or tuple(f.shape[f.ndim - len(shape) :]) != shape:
         raise ValueError(
             f"f must have shape {shape}, or that behind leading axes, as the cycle's problem has; got {tuple(f.shape)}"
@@ -97,12 +105,11 @@ def _start(u0: Any) -> Tensor:
 def cycle_on(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> DeviceCycle:
     """Return a cycle on the device and in the precision of a tensor; it is kept as long as the cycle."""
     _refuse(cycle, f, options)
-    assert isinstance(cycle, StencilCycle)
-    cycle = cycle.for_one_pass() if options.is_one_pass else cycle
-    key = f.device, f.dtype, options.backend == "torch-compiled"
+    key = f.device, f.dtype, options.backend == "torch-compiled", options.is_one_pass
     kept = _MOVED.setdefault(cycle, {})
     if key not in kept:
-        kept[key] = DeviceCycle(cycle, *key)
+        chosen: Any = cycle.for_one_pass() if options.is_one_pass else cycle
+        kept[key] = DeviceStencilCycle(chosen, *key[:3])
     return kept[key]
 
 
@@ -127,66 +134,91 @@ def _refuse(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> None:
             )
 
 
-@final
 class DeviceCycle(MultigridCycle):
-    """A `StencilCycle`, its levels on a device."""
+    """A cycle, its levels on a device."""
+
+    problem: DeviceProblem
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a source."""
+        return self.problem.poisson.shape
+
+    @abstractmethod
+    def without_values(self) -> DeviceCycle:
+        """Return the cycle of the problem whose given values are all zero; tables are shared."""
+
+    @abstractmethod
+    def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
+        """Return the iteration for a run."""
+
+    def solution(self, f: Tensor, u: Tensor | None, options: SolveOptions) -> Solution:
+        """Solve for one source."""
+        problem, operator, dtype = self.problem, self.problem.operator, PRECISIONS[f.dtype]
+        f, tolerance = problem.emptied(f), options.tolerance(dtype)
+        right = _right_hand_side(problem, f, dtype, options.compatibility)
+        b, b_norm = right.b, right.norm
+        if u is not None:
+            u = problem.centered(problem.emptied(u))
+            if not math.isfinite(operator.residual_norm(b, u)):
+                raise ValueError("the residual of u0 leaves the range of numbers, or it is not finite; scale f and u0")
+        bound, shown = operator.host, cast(Any, plus)
+        system = System(
+            b,
+            lambda u: b_norm if u is None else operator.residual_norm(b, u),
+            lambda u: rounding_residual(dtype, b_norm, 0.0 if u is None else operator.magnitude(u)),
+            rounding_residual(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
+            view=lambda u: problem.filled(shown(u, right.mean_of_u)),
+            zero=lambda: slices.zeros_like(b),
+        )
+        nested, keeps = u is None and options.start == "fmg", options.callback is not None
+        run = Run(problem, right.f, b, nested, keeps)  # type: ignore[arg-type]
+        iteration = self.iteration(run, system, options, tolerance.target(b_norm))
+        solution = iterate(iteration, u, system, tolerance, options.callback)
+        if problem.has_constant_apart and not problem.singular:
+            solution = replace(solution, u=problem.centered(solution.u))
+        if right.has_constant:
+            solution = with_constant(solution, problem, right, tolerance)  # type: ignore[arg-type]
+        message = " ".join(each for each in (solution.message, right.note) if each)
+        return replace(solution, u=problem.filled(solution.u), message=message)
+
+
+def _right_hand_side(problem: Any, f: Tensor, dtype: np.dtype, compatibility: str) -> RightHandSide:
+    """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
+    b: Any = problem.folded(f)
+    norm = slices.norm(b)
+    _check_size(problem.poisson, f, norm, dtype)
+    right = RightHandSide(b, f, norm, np.zeros(()), b)  # type: ignore[arg-type]
+    if problem.parts is not None:
+        return without_means(problem, problem.parts, right, compatibility)
+    return without_constant(problem, right, compatibility) if problem.has_constant_apart else right
+
+
+@final
+class DeviceStencilCycle(DeviceCycle):
+    """A `StencilCycle` on a device."""
 
     levels: list[DeviceLevel]
 
     def __init__(self, cycle: StencilCycle, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
         own = cycle.own_levels
-        self.kind, self.dtype = cycle.kind, dtype
+        self.kind = cycle.kind
         self.levels = [DeviceLevel(each, device, dtype, compiled and each.problem.grid.size >= COMPILED_FROM) for each in own]
         self.problem = self.levels[0].problem
 
-    def solution(self, f: Tensor, u: Tensor | None, options: SolveOptions) -> Solution:
-        """Solve for one source."""
-        problem, operator, dtype = self.problem, self.levels[0].operator, PRECISIONS[f.dtype]
-        tolerance, b = options.tolerance(dtype), problem.folded(f)
-        whole, whole_norm = b, slices.norm(b)
-        _check_size(problem.poisson, f, whole_norm, dtype)
-        b_norm, mean_of_u, note = whole_norm, 0.0, ""
-        if problem.apart:
-            b, f, b_norm, mean_of_u, note = problem.without_constant(f, b, whole_norm, options.compatibility)
-        if u is not None:
-            u = problem.centered(u)
-            if not math.isfinite(operator.residual_norm(b, u)):
-                raise ValueError("the residual of u0 leaves the range of numbers, or it is not finite; scale f and u0")
-        bound = problem.poisson.operator
-        system = System(
-            b,
-            lambda u: b_norm if u is None else operator.residual_norm(b, u),
-            lambda u: rounding_residual(dtype, b_norm, 0.0 if u is None else bound.norm_bound * slices.norm(u)),
-            rounding_residual(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
-            view=lambda u: u + mean_of_u,
-            zero=lambda: slices.zeros_like(b),
-        )
-        run = Run(problem, f, b, u is None and options.start == "fmg", options.callback is not None)  # type: ignore[arg-type]
-        solution = iterate(Cycles(self, run), u, system, tolerance, options.callback)
-        if problem.apart and not problem.poisson.singular:
-            solution = replace(solution, u=problem.centered(solution.u))
-        if mean_of_u:
-            solution = self._with_constant(solution, b, mean_of_u, slices.norm(whole), tolerance)
-        return replace(solution, message=" ".join(each for each in (solution.message, note) if each))
+    def without_values(self) -> DeviceStencilCycle:
+        other = copy(self)
+        other.levels = [level.without_values() for level in self.levels]
+        other.problem = other.levels[0].problem
+        return other
 
-    def _with_constant(self, solution: Solution, b: Tensor, mean: float, whole_norm: float, tolerance: Tolerance) -> Solution:
-        """Return the solution with its constant part; as `stencil.compatibility.with_constant`."""
-        u = solution.u + mean
-        norm = self.levels[0].operator.residual_norm(b, u - mean)
-        solution = replace(solution, u=u)
-        excused = EXCUSED * whole_norm if tolerance.rtol is None or tolerance.one_pass else 0.0
-        if not solution.converged or norm <= max(tolerance.target(whole_norm), solution.residuals[-1], excused):
-            return solution
-        message = (
-            f"stagnated: the mean of u, mean(f) / reaction, is {mean:.1e}, and rounding it leaves a residual of "
-            f"{norm / whole_norm:.1e} ||b||. Take the mean out of f, or give reaction=0 for the solution of mean zero."
-        )
-        return replace(solution, converged=False, reason=Reason.STAGNATED, message=message)
+    def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
+        return Cycles(self, run)
 
 
 def _check_size(problem: Poisson, f: Tensor, norm: float, dtype: np.dtype) -> None:
     """Raise ValueError where f is not finite, or numbers do not hold its squares."""
-    if not problem.fits(dtype):
+    if dtype == np.float32 and not problem.fits(dtype):
         raise ValueError(f"1/h^2 leaves the range of {dtype}; give f in float64, or lengths in other units")
     if not math.isfinite(norm) and not bool(f.isfinite().all().item()):
         raise ValueError("f must be finite, it has NaN or infinity")

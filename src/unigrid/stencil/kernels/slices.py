@@ -1,13 +1,15 @@
 """The primitives of the stencil backend on tensors of any device: slices, shifted and added up.
 
-Only methods of tensors are called, none of NumPy, and this file does not import torch: what is on a device stays there. Norms
-alone are numbers of the host. All else is differentiable, and `torch.compile` takes it as one graph. Kernels for one kind of
+Only methods of tensors are called, and this file does not import torch: what is on a device stays there. Norms alone are
+numbers of the host. All else is differentiable, and `torch.compile` takes it as one graph. Kernels for one kind of
 device would be another module beside this one, chosen in `kernels.of` by `array.device`.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+import numpy as np
 
 Tensor = Any
 
@@ -82,6 +84,11 @@ def writable(array: Tensor) -> Tensor:
 def zeros_like(array: Tensor) -> Tensor:
     """Return zeros of its shape, precision and device."""
     return array.new_zeros(array.shape)
+
+
+def limits(array: Tensor) -> np.finfo[Any]:
+    """Return the limits of its precision."""
+    return np.finfo(f"f{array.dtype.itemsize}")
 
 
 def copy(array: Tensor) -> Tensor:
