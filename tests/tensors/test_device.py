@@ -117,7 +117,6 @@ def test_batches_single_precision_starts_and_callbacks():
     ("keywords", "error", "advice"),
     [
         ({"smoother": "gauss-seidel"}, TypeError, "red-black, jacobi or chebyshev, got GaussSeidel"),
-        ({"coefficient": np.full((9, 9), 2.0) + np.eye(9)}, TypeError, "constant coefficients.*f.cpu"),
         ({"order": 4}, TypeError, "order 2.*f.cpu"),
         ({"reaction": -5.0}, ValueError, "reactions >= 0"),
         ({"accelerate": "gmres"}, ValueError, "accelerate is there on the CPU alone.*leave it out, or give f.cpu"),

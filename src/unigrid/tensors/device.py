@@ -30,15 +30,18 @@ import torch
 from torch import Tensor
 
 from ..cycle import MultigridCycle
-from ..iterate import Iteration, System, iterate, raise_unless_converged
+from ..iterate import Iteration, Repeated, System, iterate, raise_unless_converged
 from ..solution import ConvergenceError, Solution, stacked
 from ..stencil.compatibility import RightHandSide, plus, with_constant, without_constant, without_means
 from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
+from ..stencil.galerkin import GalerkinCycle
 from ..stencil.iterations import Cycles, Run
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, rounding_residual
+from .device_coupled import DeviceCoupledLevel, DeviceCoupledOperator
+from .device_gradients import DeviceGradients
 from .device_levels import PRECISIONS, DeviceLevel
 from .device_problems import DeviceProblem, moved
 from .problems import Equation, Mode
@@ -109,7 +112,9 @@ def cycle_on(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> DeviceCyc
     kept = _MOVED.setdefault(cycle, {})
     if key not in kept:
         chosen: Any = cycle.for_one_pass() if options.is_one_pass else cycle
-        kept[key] = DeviceStencilCycle(chosen, *key[:3])
+        kept[key] = (
+            DeviceStencilCycle(chosen, *key[:3]) if isinstance(cycle, StencilCycle) else DeviceGalerkinCycle(chosen, *key[:2])
+        )
     return kept[key]
 
 
@@ -121,13 +126,16 @@ def _refuse(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> None:
     if f.device.type == "mps" and f.dtype == torch.float64:
         raise TypeError("MPS has no float64; give f.float(), or f.cpu() for float64")
     problem = cycle.problem
-    if problem.varies or problem.order != 2 or problem.nonlinear is not None or problem.domain is not None:
-        raise TypeError(f"{where} is solved for constant coefficients, order 2, on a box; give f.cpu(), without backend, else")
+    if problem.order != 2 or problem.nonlinear is not None:
+        raise TypeError(f"{where} is solved for linear equations of order 2; give f.cpu(), without backend, else")
     if problem.has_waves:
         raise ValueError(f"{where} is solved for reactions >= 0; give f.cpu(), without backend, for reactions below zero")
-    if not isinstance(cycle, StencilCycle):
-        raise TypeError(f"{where} is solved by a unigrid.StencilCycle, got {type(cycle).__name__}; give f.cpu()")
-    for refused, what in ((options.has_method, "accelerate"), (options.precision == "mixed", "precision='mixed'")):
+    if not isinstance(cycle, StencilCycle | GalerkinCycle):
+        raise TypeError(
+            f"{where} is solved by a unigrid.StencilCycle or GalerkinCycle, got {type(cycle).__name__}; give f.cpu()"
+        )
+    has_method = options.has_method and not (options.accelerate == "cg" and isinstance(cycle, GalerkinCycle))
+    for refused, what in ((has_method, "accelerate"), (options.precision == "mixed", "precision='mixed'")):
         if refused:
             raise ValueError(
                 f"{what} is there on the CPU alone, not for {where}; leave it out, or give f.cpu(), without backend"
@@ -214,6 +222,85 @@ class DeviceStencilCycle(DeviceCycle):
 
     def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
         return Cycles(self, run)
+
+
+@final
+class DeviceGalerkinCycle(DeviceCycle):
+    """A `GalerkinCycle` on a device, which works on boxes of three axes; of a mask, in the window of that."""
+
+    levels: list[DeviceCoupledLevel]
+
+    def __init__(self, cycle: GalerkinCycle, device: torch.device, dtype: torch.dtype) -> None:
+        self.kind, self.repeats = cycle.kind, cycle.repeats
+        self.levels = [DeviceCoupledLevel(level, device, dtype) for level in cycle.levels]
+        window = None if cycle.window is None else cycle.window[0]
+        poisson = cycle.problem if window is None else window.inner
+        self.operator = DeviceCoupledOperator(poisson.coupled_operator, self.levels[0].operator)
+        self.problem = DeviceProblem(poisson, self.operator, device, dtype)
+        self.whole = None if window is None else DeviceProblem(cycle.problem, self.operator, device, dtype)
+        self.window = None if window is None else window.slices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.whole or self.problem).poisson.shape
+
+    def without_values(self) -> DeviceGalerkinCycle:
+        other = copy(self)
+        other.problem = self.problem.without_values()
+        other.whole = None if self.whole is None else self.whole.without_values()
+        return other
+
+    def solution(self, f: Tensor, u: Tensor | None, options: SolveOptions) -> Solution:
+        if self.whole is None or self.window is None:
+            return super().solution(f, u, options)
+        solution = super().solution(f[self.window], None if u is None else u[self.window], self._watched(options))
+        return self._embedding(solution)
+
+    def _embedding(self, solution: Solution) -> Solution:
+        """Return a solution in the window as one in the box."""
+        assert self.whole is not None
+        assert self.window is not None
+        u = self.whole.filled(solution.u.new_zeros(self.shape))
+        u[self.window] = solution.u
+        return replace(solution, u=u)
+
+    def _watched(self, options: SolveOptions) -> SolveOptions:
+        """Return the options with a callback for solutions in the window."""
+        callback = options.callback
+        if not callable(callback):
+            return options
+        return replace(options, callback=lambda solution: callback(self._embedding(solution)))
+
+    def visit(self, b: Tensor, u: Tensor | None, kind: str, at: int) -> Tensor:
+        if kind != "auto":
+            return super().visit(b, u, kind, at)  # type: ignore[no-any-return]
+        improved: Any = u
+        for _ in range(self.repeats[at]):
+            improved = self.cycle(b, improved, kind, at)
+        return improved  # type: ignore[no-any-return]
+
+    def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
+        problem, operator = self.problem, self.operator
+        if options.accelerate is not None:
+            return DeviceGradients(self._correction, run, operator, target, self._nested if run.nested else None)
+
+        def step(b: Tensor, u: Tensor | None) -> Tensor:
+            correction = self._correction(operator.integrated(operator.residual(b, u)))
+            return problem.centered(correction if u is None else u + correction)
+
+        def nested() -> Tensor:
+            b: Any = problem.compatible(problem.folded(run.f))  # type: ignore[arg-type]
+            return problem.centered(self._nested(operator.integrated(b)))
+
+        return Repeated(step, system, nested if run.nested else None)
+
+    def _correction(self, r: Tensor) -> Tensor:
+        """Return one cycle from zero for the symmetric form."""
+        return self.cycle(r.reshape(self.levels[0].shape)).reshape(r.shape)  # type: ignore[no-any-return]
+
+    def _nested(self, b: Tensor) -> Tensor:
+        """Return full multigrid for the symmetric form."""
+        return self.nested(b.reshape(self.levels[0].shape)).reshape(b.shape)  # type: ignore[no-any-return]
 
 
 def _check_size(problem: Poisson, f: Tensor, norm: float, dtype: np.dtype) -> None:

@@ -130,6 +130,12 @@ def norm(u: Tensor) -> float:
     return float((u if u.device.type == "mps" else u.double()).norm().item())
 
 
+def inner(u: Tensor, v: Tensor) -> Tensor:
+    """Return the inner product, summed in double precision where the device has it, as a tensor: it stays there."""
+    u, v = (each if each.device.type == "mps" else each.double() for each in (u, v))
+    return u.ravel().dot(v.ravel())
+
+
 def residual_norm(b: Tensor, u: Tensor, stencil: Stencil) -> float:
     """Return the 2-norm of b - A u: one synchronization."""
     return norm(residual(b, u, stencil))
