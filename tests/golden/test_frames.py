@@ -198,11 +198,12 @@ LAYERS = [
     ("slots.py", "hierarchy.py", "relaxation.py"),
     (
         "minimal_residuals.py",
+        "compatibility.py",
         "iterations.py",
         "gradients.py",
-        "compatibility.py",
         "scipy_operators.py",
         "batches.py",
+        "stacks.py",
         "krylov.py",
         "solving.py",
         "profile.py",

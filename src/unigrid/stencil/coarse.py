@@ -49,6 +49,13 @@ class DirectSolver(Smoother):
         u += _constant_part(self.problem, self.largest, f)
         return u.astype(f.dtype)
 
+    def of_each(self, f: Array) -> Array:
+        """Return the solutions for a stack of right-hand sides."""
+        if self.inverse is None or self.problem.has_constant_apart:
+            return np.stack([self(self.problem.operator, each, None) for each in f])
+        # A product of matrices would round otherwise than the products with vectors that each has in a call of its own.
+        return (self.inverse @ f.reshape(len(f), -1, 1).astype(np.float64)).reshape(f.shape).astype(f.dtype)
+
     def adjoint(self) -> DirectSolver:
         return self
 

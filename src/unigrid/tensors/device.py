@@ -36,10 +36,10 @@ from ..stencil.compatibility import RightHandSide, plus, with_constant, without_
 from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
 from ..stencil.galerkin import GalerkinCycle
-from ..stencil.iterations import Cycles, Run
+from ..stencil.iterations import Cycles, Run, round_off_of
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions, rounding_residual
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions
 from .device_coupled import DeviceCoupledLevel, DeviceCoupledOperator
 from .device_gradients import DeviceGradients
 from .device_levels import PRECISIONS, DeviceLevel
@@ -174,8 +174,8 @@ class DeviceCycle(MultigridCycle):
         system = System(
             b,
             lambda u: b_norm if u is None else operator.residual_norm(b, u),
-            lambda u: rounding_residual(dtype, b_norm, 0.0 if u is None else operator.magnitude(u)),
-            rounding_residual(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
+            lambda u: round_off_of(dtype, b_norm, 0.0 if u is None else operator.magnitude(u)),
+            round_off_of(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
             view=lambda u: problem.filled(shown(u, right.mean_of_u)),
             zero=lambda: slices.zeros_like(b),
         )

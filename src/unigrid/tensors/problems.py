@@ -40,11 +40,14 @@ class Given(NamedTuple):
 
 
 CONDITIONS = (Dirichlet, Neumann, Robin, Periodic)
+PLAIN = (str, bool, int, float)  # which hold nothing else
 _NAMED = {kind.__name__: kind for kind in (Given, *CONDITIONS)}
 
 
 def rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
     """Return a value, its sequences, dictionaries and conditions on sides made anew of `leaf` of what is in them."""
+    if value is None or type(value) in PLAIN:  # most keywords of most calls
+        return value
     if type(value) in (list, tuple):
         return type(value)([rebuilt(each, leaf) for each in value])
     if type(value) is dict:
@@ -101,15 +104,30 @@ class Equation:
     ndim : how many axes the problem has; axes of f before them are a batch
     problem_options : keywords of `Poisson`, with places
     cycle_of : from the problem to its cycle
-    options, gradient_options : of the solve, and of those that gradients take
+    options : of the solve
     """
 
     ndim: int
     problem_options: dict[str, Any]
     cycle_of: Callable[[Poisson], ProblemCycle]
     options: SolveOptions
-    gradient_options: SolveOptions
     made: list[tuple[list[Array], ProblemCycle]] = field(default_factory=list)
+
+    @property
+    def gradient_options(self) -> SolveOptions:
+        """The options of a gradient's solve: as the solve's, but that the right-hand side may have any mean and size."""
+        options = self.options
+        rtol = options.gradient_rtol
+        if rtol is None and not options.is_one_pass and options.rtol:
+            rtol = options.rtol  # type: ignore[assignment]
+        return SolveOptions(
+            rtol=rtol,
+            maxiter=max(options.maxiter, MOST_ITERATIONS),
+            compatibility="project",
+            precision=options.precision,
+            threads=options.threads,
+            backend=options.backend,
+        )
 
     def learns(self, *names: str) -> bool:
         """Whether a tensor is among these keywords."""
@@ -209,7 +227,7 @@ def _read(key: str) -> Equation:
     ndim, problem_options, slots, options = _value(ast.literal_eval(key))
     cycle_of = partial(prepared_cycle, cycle=slots.pop("cycle"), slots=slots)
     chosen = SolveOptions(**options)
-    return Equation(ndim, problem_options, cycle_of, chosen, gradient_options(chosen))
+    return Equation(ndim, problem_options, cycle_of, chosen)
 
 
 def _text(value: Any) -> str:
@@ -248,21 +266,6 @@ class Bound:
 
     equation: Equation
     parameters: list[Array]
-
-
-def gradient_options(options: SolveOptions) -> SolveOptions:
-    """Return the options of a gradient's solve: as the solve's, but that the right-hand side may have any mean and size."""
-    rtol = options.gradient_rtol
-    if rtol is None and not options.is_one_pass and options.rtol:
-        rtol = options.rtol  # type: ignore[assignment]
-    return SolveOptions(
-        rtol=rtol,
-        maxiter=max(options.maxiter, MOST_ITERATIONS),
-        compatibility="project",
-        precision=options.precision,
-        threads=options.threads,
-        backend=options.backend,
-    )
 
 
 def homogeneous(cycle: ProblemCycle) -> ProblemCycle:
