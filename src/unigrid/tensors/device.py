@@ -1,18 +1,27 @@
-"""Solves on the device where a tensor lives: the levels of a `StencilCycle`, with tensors in their slots.
+"""Solves on the device where a tensor lives: the levels of a cycle, with tensors in their slots.
 
-The algorithm (`unigrid.cycle`), the driver (`unigrid.iterate`), the iteration (`Cycles`) and the smoothers are those of NumPy
-arrays; `kernels.of` gives them `kernels.slices`. What has tables is moved, once for each cycle, device and precision:
+The algorithm (`unigrid.cycle`), the driver (`unigrid.iterate`), and of a `StencilCycle` the iteration (`Cycles`) and the
+smoothers, are those of NumPy arrays; `kernels.of` gives them `kernels.slices`. What has tables is moved, once for each cycle,
+device and precision:
 
     operator      spacings and ghosts, as numbers; 1 / diagonal and the two colors, as tensors
     transfers     the bands of each axis: columns and weights
     coarsest      eigenvectors along each axis: A^-1 is a few small products of matrices
     problem       boundary values, and the weights of the mean
 
-From the source to the solution nothing of grid size leaves the device; one number does in each cycle, the residual's norm.
-With `backend="torch-compiled"` the slots of levels of at least COMPILED_FROM unknowns are compiled, each to a graph: one
-of a whole half-cycle would compute residuals anew for every point that a restriction takes them to.
+A `GalerkinCycle` is set up on the host, as for arrays, and moved (`device_coupled`):
 
-Coefficients that vary, masks, order 4, reactions below zero and conjugate gradients are those of the CPU.
+    operator      couplings, which are stored once, the diagonal and its inverse
+    smoothers     factors of the lines
+    transfers     the weights of P
+    coarsest      A^-1, a matrix; beyond DENSE_UNKNOWNS the host solves, which is the one array that leaves the device
+    problem       what given values add to b; where there are unknowns, and the free components of a mask
+
+From the source to the solution nothing of grid size leaves the device; one number does in each cycle, the residual's norm.
+With `backend="torch-compiled"` the slots of a `StencilCycle` are compiled on levels of at least COMPILED_FROM unknowns, each to
+a graph: one of a whole half-cycle would compute residuals anew for every point that a restriction takes them to.
+
+Order 4, reactions below zero, cycles in mixed precision and other Krylov methods are those of the CPU.
 """
 
 from __future__ import annotations
