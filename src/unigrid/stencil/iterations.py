@@ -77,6 +77,7 @@ def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None
 
 
 def round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+    """Return the residual that rounding leaves beside b of this norm, and terms of A u of this magnitude."""
     return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
 
 
