@@ -177,6 +177,7 @@ REFUSED = [
     ((3, 2000), {}, {}, 8, ValueError, "3 rows on 8 processes"),
     ((101, 60), {"boundary": "periodic"}, {}, 2, ValueError, "periodic with 101 unknowns"),
     ((30, 30), {}, {}, 2, ValueError, "too small to be cut"),
+    ((100, 100), {"reaction": -9.0}, {}, 2, ValueError, "the reaction must be >= 0"),
     ((100, 100), {}, {"smoother": "gauss-seidel"}, 2, ValueError, "blocks are for red-black, Jacobi and Chebyshev"),
     ((100, 100), {"coefficient": np.ones((100, 100)) * np.linspace(1, 2, 100)}, {}, 2, TypeError, "GalerkinCycle"),
 ]

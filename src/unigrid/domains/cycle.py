@@ -76,6 +76,8 @@ class DomainCycle(MultigridCycle):
 
     def __init__(self, problem: Poisson, comm: Any, **slots: Any) -> None:
         self.comm = communicator_of(comm)
+        if isinstance(problem, Poisson) and problem.has_waves:
+            raise ValueError("on several processes the reaction must be >= 0; solve this one on a single one by unigrid.solve")
         self.serial = StencilCycle(problem, **slots)
         self._set(self.serial)
 
