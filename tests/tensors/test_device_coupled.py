@@ -58,12 +58,18 @@ def test_random_problems_are_solved_as_by_numpy(deep, part):
         rng = generator(f"device, coefficients {number}")
         case = draw_case(lambda options, rng=rng: options[rng.integers(len(options))], rng, LARGEST)
         options, slots = options_of(rng)
-        if np.min(case.reaction) < 0.0:
-            continue
         problem = case.problem
+        if problem.has_waves and options["accelerate"] == "cg":
+            options["accelerate"] = "gmres"
         if problem.grid.ndim == 1 and problem.singular:
             slots["smoother"] = "points"
-        cycle, f = unigrid.GalerkinCycle(problem, **slots), rng.standard_normal(case.shape)
+        try:
+            cycle = unigrid.GalerkinCycle(problem, **slots)
+        except ValueError as error:
+            if "waves" not in str(error):
+                raise
+            continue
+        f = rng.standard_normal(case.shape)
         expected = cycle.solve(f, **options)
         solution = cycle.solve(torch.from_numpy(f), backend="torch", **options)
         what = number, case.shape, options, slots
@@ -128,13 +134,13 @@ def test_the_solve_is_differentiable_by_itself(deep, smoother):
     assert len(cycle.levels) > 2
     f, v = (torch.from_numpy(rng.standard_normal(shape)) for _ in range(2))
     expected = np.linalg.solve(problem.matrix().toarray().T, v.numpy().ravel()).reshape(shape)
-    for accelerate, bar in (("auto", 1e-9), (None, 1e-9)):
+    for accelerate in ("auto", None, "gmres"):
         options = unigrid.stencil.solving.SolveOptions(backend="torch", rtol=1e-13, accelerate=accelerate)
         unrolled, adjoint = f.clone().requires_grad_(), f.clone().requires_grad_()
         (device.solve_on_device(cycle, unrolled, options).u * v).sum().backward()
         (cycle.solve(adjoint, backend="torch", rtol=1e-13).u * v).sum().backward()
         assert np.abs(adjoint.grad.numpy() - expected).max() < 1e-11 * np.abs(expected).max()
-        assert np.abs(unrolled.grad.numpy() - expected).max() < bar * np.abs(expected).max(), accelerate
+        assert np.abs(unrolled.grad.numpy() - expected).max() < 1e-9 * np.abs(expected).max(), accelerate
 
 
 def test_gradients_in_the_coefficient_are_those_of_the_cpu():
