@@ -6,14 +6,17 @@ process whose fine block it lies in: any size can be cut anywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..stencil import kernels
 from ..stencil.grid import Axis, Dirichlet, Grid
+from ..stencil.kernels.workspace import empty
 from ..stencil.operator import StencilOperator
 from ..stencil.problem import Poisson
 from ..stencil.transfers import SeparableTransfer
@@ -77,7 +80,8 @@ class Part:
 
     def extended(self, own: Array) -> Array:
         """Return an array of all its rows, those that it owns as given, the halo zero."""
-        array = np.zeros((len(self.rows), *own.shape[1:]), own.dtype)
+        array = empty((len(self.rows), *own.shape[1:]), own.dtype)
+        array[: self.low], array[self.owned.stop :] = 0, 0
         array[self.owned] = own
         return array
 
@@ -97,16 +101,17 @@ class Part:
         comm.exchange(sent, received)
         return array
 
-    def block_sums(self, array: Array, counts: Sequence[int]) -> NDArray[np.float64]:
-        """Return the sums of its own rows over blocks of the whole grid, so many along each axis."""
-        n, own = self.cuts[-1], array[self.owned]
-        sums = np.zeros((counts[0], *own.shape[1:]))
+    def norm_and_sums(self, array: Array, counts: Sequence[int]) -> tuple[float, NDArray[np.float64]]:
+        """Return the norm of its own rows, and their sums over blocks of the whole grid, so many along each axis."""
+        n, own, norms = self.cuts[-1], array[self.owned], []
+        sums = np.zeros(tuple(counts))
         numbers = np.arange(self.first, self.last) * counts[0] // n
-        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        sums[numbers[starts]] = np.add.reduceat(own, starts, axis=0, dtype=np.float64)
-        for axis, (count, length) in enumerate(zip(counts[1:], own.shape[1:], strict=True), start=1):
-            sums = np.add.reduceat(sums, np.searchsorted(np.arange(length) * count // length, np.arange(count)), axis=axis)
-        return sums
+        for number in range(int(numbers[0]), int(numbers[-1]) + 1):
+            rows = own[np.searchsorted(numbers, number) : np.searchsorted(numbers, number, side="right")]
+            norm, part = kernels.of(rows).norm_and_blocks(rows, (1, *counts[1:]))
+            norms.append(norm)
+            sums[number] = part.reshape(sums.shape[1:])
+        return math.hypot(*norms), sums
 
     def problem(self, whole: Poisson) -> Poisson:
         """Return the problem on its rows. Beyond an end that is no side of the grid, values are taken to be zero.
@@ -143,8 +148,3 @@ def coarse_cuts(cuts: Cuts, fine: Axis, coarse: Axis) -> Cuts:
 def narrowest(cuts: Sequence[int]) -> int:
     """Return the rows of the smallest block."""
     return int(np.diff(cuts).min())
-
-
-def with_halo(part: Part, halo: int) -> Part:
-    """Return the same block with another halo."""
-    return replace(part, halo=halo)
