@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -148,8 +148,3 @@ def coarse_cuts(cuts: Cuts, fine: Axis, coarse: Axis) -> Cuts:
 def narrowest(cuts: Sequence[int]) -> int:
     """Return the rows of the smallest block."""
     return int(np.diff(cuts).min())
-
-
-def with_halo(part: Part, halo: int) -> Part:
-    """Return the same block with another halo."""
-    return replace(part, halo=halo)

@@ -77,6 +77,7 @@ def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None
 
 
 def round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+    """Return the residual that rounding leaves beside b of this norm, and terms of A u of this magnitude."""
     return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
 
 
@@ -260,7 +261,6 @@ def checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
     return True
 
 
-@final
 class ConjugateGradients:
     """(b, u) -> u, one iteration, preconditioned by one symmetric cycle, in the inner product of the cell volumes, in which A
     is symmetric.
