@@ -78,6 +78,11 @@ class Coarsest(Smoother):
         self._added = int(apart)
         self._solve = splu(sparse.csc_matrix(matrix)).solve
 
+    def inverse(self, size: int) -> NDArray[np.float64]:
+        """Return the matrix of this solve, for so many unknowns."""
+        inverse: NDArray[np.float64] = self._solve(np.eye(size + self._added, size))[:size]
+        return inverse
+
     def __call__(self, operator: Any, b: Array, u: Array | None) -> Array:
         right = np.zeros(b.size + self._added)
         right[: b.size] = b.ravel()
@@ -217,6 +222,7 @@ def _roughness(rough: Sequence[Roughness], number: int) -> Roughness:
     """Return how a level is treated: rough where it, a finer or the next coarser one is, by lines where it or a finer one is.
 
     (Channels, 127^2, 255^2, 511^2, mixed sides: 6, 8, 8 iterations where the next coarser level decides on lines too, else 6.)
+    Where levels are rough from the third on alone, regions have a shape, and lines cost less on levels as small.
     """
     is_rough = any(each.rough for each in rough[: number + 2])
     lines = any(each.lines for each in rough[: number + 1]) or not any(each.rough for each in rough[:2])
