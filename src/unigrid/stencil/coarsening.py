@@ -243,7 +243,7 @@ def has_many_jumps(stencil: SymmetricStencil) -> bool:
     """Whether the diagonal jumps from one point of a row to the next at many places; of a 2-D stencil, every 16th row."""
     rows = stencil.diagonal[0, ::16]
     low, high = np.minimum(rows[:, 1:], rows[:, :-1]), np.maximum(rows[:, 1:], rows[:, :-1])
-    return np.count_nonzero((high > JUMP * low) & (low > 0.0)) > MANY_JUMPS * rows.size
+    return bool(np.count_nonzero((high > JUMP * low) & (low > 0.0)) > MANY_JUMPS * rows.size)
 
 
 def _slabs(stencil: SymmetricStencil) -> int:
