@@ -181,7 +181,7 @@ def test_points_in_lines_are_counted_alike_in_any_parts(ratio, sigma, rng):
     ],
 )
 def test_random_coefficients_take_many_points(name, a, most):
-    """Lines take 30 and 8 iterations, two sweeps of points 34 and 9."""
+    """Lines take 30 and 8 iterations, two sweeps of points 33 and 9."""
     problem = unigrid.Poisson((127, 127), boundary="neumann", centering="cell", coefficient=a)
     cycle = unigrid.GalerkinCycle(problem)
     assert [level.smoother for level in cycle.levels[:-1]] == [unigrid.Steps(unigrid.Points(1.85), 14)] * 2
