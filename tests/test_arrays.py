@@ -1,5 +1,7 @@
 """Array type in, array type out: every kind of source, and what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -135,6 +137,11 @@ class TestXarray:
         assert found.dims == ("x", "y")
         assert found.coords.equals(labelled.coords)
         assert found.attrs == {}
+        assert labelled.attrs == {"units": "K"}
+        with sys.modules["xarray"].set_options(keep_attrs=True):
+            kept = unigrid.solve(labelled).u
+        kept.attrs["made"] = "new"
+        assert kept.attrs == {"units": "K", "made": "new"}
         assert labelled.attrs == {"units": "K"}
         assert abs(found.values - u).max() < 1e-9
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -227,9 +228,9 @@ def check_trains_on_a_gpu(record: Record) -> None:
 
 def check_tensors_on_a_device(record: Record) -> None:
     assert record["device"] == "cpu"
-    assert [(row["grid"], row["precision"]) for row in record["rows"]] == [
-        (grid, precision) for grid in ("63^2", "15^3") for precision in ("float64", "float32")
-    ]
+    assert [(row["grid"], row["precision"], row["coefficient"]) for row in record["rows"]] == list(
+        itertools.product(("63^2", "15^3"), ("float64", "float32"), ("constant", "varies"))
+    )
     for row in record["rows"]:
         assert row["relative_residual"] <= record["rtol"][row["precision"]]
         assert row["iterations"] == row["iterations_on_cpu"]

@@ -217,6 +217,7 @@ LAYERS = [
         "nonlinear.py",
         "external.py",
         "preconditioned.py",
+        "suspects.py",
         "recognition.py",
         "solve.py",
     ),

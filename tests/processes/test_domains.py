@@ -94,6 +94,21 @@ def test_one_pass_of_full_multigrid():
     assert (solution.iterations, solution.reason) == (own.iterations, own.reason)
 
 
+@pytest.mark.parametrize("shape", [(311, 310), (100, 72, 80)])
+@pytest.mark.parametrize("precision", ["auto", "mixed", "full"])
+def test_cycles_in_float32_inside_residuals_in_float64(shape, precision):
+    problem = unigrid.Poisson(shape, boundary=[("dirichlet", unigrid.Neumann(0.5)), *["dirichlet"] * (len(shape) - 1)])
+    f = np.random.default_rng(0).standard_normal(shape)
+    u, solution = blocks(problem, f, 3, precision=precision)
+    own = unigrid.StencilCycle(problem).solve(f, precision=precision)
+    assert solution.iterations == own.iterations
+    assert np.array_equal(u, own.u)
+    smooth = np.ones(shape)  # for which rounding in float32 would cost cycles
+    u, solution = blocks(problem, smooth, 2, precision=precision)
+    own = unigrid.StencilCycle(problem).solve(smooth, precision=precision)
+    assert (solution.iterations, np.array_equal(u, own.u)) == (own.iterations, True)
+
+
 def test_values_on_sides_are_those_of_the_whole_side():
     shape = (110, 60)
     values = np.random.default_rng(1).standard_normal(110)
@@ -162,6 +177,7 @@ REFUSED = [
     ((3, 2000), {}, {}, 8, ValueError, "3 rows on 8 processes"),
     ((101, 60), {"boundary": "periodic"}, {}, 2, ValueError, "periodic with 101 unknowns"),
     ((30, 30), {}, {}, 2, ValueError, "too small to be cut"),
+    ((100, 100), {"reaction": -9.0}, {}, 2, ValueError, "the reaction must be >= 0"),
     ((100, 100), {}, {"smoother": "gauss-seidel"}, 2, ValueError, "blocks are for red-black, Jacobi and Chebyshev"),
     ((100, 100), {"coefficient": np.ones((100, 100)) * np.linspace(1, 2, 100)}, {}, 2, TypeError, "GalerkinCycle"),
 ]
@@ -193,8 +209,8 @@ FAULTS = [
     ),
     (lambda f: f.astype(np.float32), {}, TypeError, "one precision on all processes, got float64, float64, float32"),
     (lambda f: f + 1j, {}, TypeError, "process 2 of 3"),
-    (lambda f: f, {"accelerate": "cg"}, ValueError, "process 0 of 3: several processes have no accelerate"),
-    (lambda f: f, {"precision": "mixed"}, ValueError, "no precision='mixed'"),
+    (lambda f: f, {"accelerate": "cg"}, ValueError, "several processes have no accelerate"),
+    (lambda f: f, {"u0": np.zeros((34, 60))}, ValueError, "several processes have no u0"),
     (lambda f: f * 1e200, {}, ValueError, "leave the range of numbers"),
 ]
 

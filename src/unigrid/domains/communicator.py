@@ -67,8 +67,10 @@ def communicator_of(comm: Any) -> Communicator:
 
 
 def refuse_together(comm: Communicator, error: Exception | None) -> None:
-    """Raise the error of the first process that has one, in all processes; its type and text name that process."""
+    """Raise the error of the first process that has one, in all; its text names that process, unless all have the same."""
     found = comm.allgather(None if error is None else (type(error), str(error)))
+    if error is not None and all(each == found[0] for each in found):
+        raise error
     for rank, each in enumerate(found):
         if each is not None:
             kind, text = each

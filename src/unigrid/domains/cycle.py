@@ -16,14 +16,15 @@ from ..iterate import System, iterate, raise_unless_converged
 from ..messages import lists_options
 from ..solution import Solution
 from ..stencil import kernels
-from ..stencil.compatibility import FLUX_DEFECT
+from ..stencil.coarse import block_counts
+from ..stencil.compatibility import FLUX_DEFECT, plus
 from ..stencil.cycle import StencilCycle
-from ..stencil.grid import finite_array
+from ..stencil.grid import finite_array, real_array
 from ..stencil.hierarchy import StencilLevel
-from ..stencil.iterations import Cycles, Run, round_off_of
-from ..stencil.kernels.cpu.threads import get_num_threads, limited_to
+from ..stencil.iterations import Cycles, MixedCycles, Run, checked_for_single, round_off_of
+from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, prefers_mixed, single_is_enough
 from .communicator import communicator_of, refuse_together
 from .levels import DomainLevel, halo_of, has_blocks
 from .parts import Part, coarse_cuts, even_cuts, narrowest
@@ -75,6 +76,8 @@ class DomainCycle(MultigridCycle):
 
     def __init__(self, problem: Poisson, comm: Any, **slots: Any) -> None:
         self.comm = communicator_of(comm)
+        if isinstance(problem, Poisson) and problem.has_waves:
+            raise ValueError("on several processes the reaction must be >= 0; solve this one on a single one by unigrid.solve")
         self.serial = StencilCycle(problem, **slots)
         self._set(self.serial)
 
@@ -124,9 +127,8 @@ class DomainCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for the block of a source f on this process; its u is the block of the solution.
 
-        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for those of other
-        iterations than cycles in the precision of f; `threads` is by default the share of this process in the cores of its
-        machine.
+        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov methods and
+        `u0`; `threads` is by default the share of this process in the cores of its machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
         error, block = None, None
@@ -140,14 +142,15 @@ class DomainCycle(MultigridCycle):
         kinds = self.comm.allgather(str(block.dtype))
         if len(set(kinds)) > 1:
             raise TypeError(f"f must have one precision on all processes, got {', '.join(kinds)}")
-        threads = chosen.threads or max(1, get_num_threads() // self.comm.size)
-        return limited_to(threads).run(self._solve, block, chosen)
+        return limited_to(chosen.threads).run(self._solve, block, chosen)
 
     def _solve(self, block: Array, options: SolveOptions) -> Solution:
         cycle = self if not options.is_one_pass else self._for_one_pass()
         finest, problem, comm = cycle.finest, cycle.problem, cycle.comm
         b, mean = cycle._right_hand_side(block, options.compatibility)
-        b_norm = cycle._norm(b)
+        b_norm, sums = cycle._norm_and_sums(b)
+        if not math.isfinite(b_norm):
+            cycle._refuse_what_is_not_finite(block)
         if not SMALLEST_NORM < b_norm < LARGEST_NORM and b_norm != 0.0:
             raise ValueError(f"the squares of f, of norm {b_norm:.1e}, leave the range of numbers; scale f, and u after it")
         f = b if problem.homogeneous else cycle.part.fill(cycle.part.extended(block), comm) - b.dtype.type(mean)
@@ -162,9 +165,13 @@ class DomainCycle(MultigridCycle):
             view=lambda u: u[cycle.part.owned],
             zero=lambda: np.zeros_like(b),
         )
-        solution = iterate(DomainCycles(cycle, run), None, system, options.tolerance(b.dtype), options.callback)
+        tolerance = options.tolerance(b.dtype)
+        target = tolerance.target(b_norm)
+        mixed = cycle._takes_mixed(b, b_norm, sums, options)
+        iteration = MixedDomainCycles(cycle, run, system, target) if mixed else DomainCycles(cycle, run)
+        solution = iterate(iteration, None, system, tolerance, options.callback)
         constant = mean / problem.reaction if problem.has_constant_apart and not problem.singular else 0.0
-        solution = replace(solution, u=solution.u[cycle.part.owned] + b.dtype.type(constant))
+        solution = replace(solution, u=plus(solution.u[cycle.part.owned], constant))
         return raise_unless_converged(solution) if options.raise_on_failure else solution
 
     def _for_one_pass(self) -> DomainCycle:
@@ -190,17 +197,56 @@ class DomainCycle(MultigridCycle):
             )
         return finest.centered(b), mean
 
+    def _takes_mixed(self, b: Array, b_norm: float, sums: NDArray[np.float64], options: SolveOptions) -> bool:
+        """Whether cycles run in float32, by the rules of one process; never where the constant is found apart."""
+        if self.problem.has_constant_apart:
+            return False
+        if options.precision == "mixed":
+            return checked_for_single(self.problem, b, b_norm)
+        return prefers_mixed(self.serial, b.dtype, options) and single_is_enough(self.problem, b_norm, sums)
+
+    def _norm_and_sums(self, b: Array) -> tuple[float, NDArray[np.float64]]:
+        """Return the norm of b, and its sums over blocks of the whole grid, as the choice of the precision needs them."""
+        parts = self.comm.allgather(self.part.norm_and_sums(b, block_counts(self.problem.grid)))
+        return math.hypot(*(norm for norm, _ in parts)), np.sum([sums for _, sums in parts], axis=0)
+
+    def _refuse_what_is_not_finite(self, block: Array) -> None:
+        error = None
+        try:
+            finite_array(block, "f")
+        except ValueError as found:
+            error = found
+        refuse_together(self.comm, error)
+
     def _norm(self, array: Array) -> float:
         return math.sqrt(sum(self.comm.allgather(kernels.of(array).norm(array[self.part.owned]) ** 2)))
 
     def _block(self, array: ArrayLike, name: str) -> Array:
-        array = finite_array(array, name)
+        array = real_array(array, name)
         if array.shape != self.local_shape:
             raise ValueError(
                 f"{name} must be the block of its process, of shape {self.local_shape}, rows {self.part.first} to "
                 f"{self.part.last} of {self.problem.shape[0]}; got shape {array.shape}. Give {name}[cycle.local]"
             )
         return array
+
+
+@final
+class MixedDomainCycles(MixedCycles):
+    """Cycles in float32 inside residuals in float64; what is added and measured is the block's own rows."""
+
+    def __init__(self, cycle: DomainCycle, run: Run, system: System, target: float) -> None:
+        super().__init__(partial(DomainCycles, cycle), run, system, target)
+        self._cycle = cycle
+
+    def _correct(self, u: Array, e: Array, fresh: bool) -> float:
+        finest, comm, part = self._cycle.finest, self._cycle.comm, self._cycle.part
+        part.fill(e, comm)
+        for halo in (slice(0, part.owned.start), slice(part.owned.stop, len(u))):
+            u[halo] = e[halo] if fresh else u[halo] + e[halo]
+        norm = finest.correct(self._residual, self._run.b, u, e, fresh)
+        part.fill(self._residual, comm)
+        return norm
 
 
 @final
@@ -252,9 +298,9 @@ def _why_not(level: StencilLevel, size: int) -> str:
 
 
 def _refuse_others(options: SolveOptions) -> None:
-    """Raise ValueError for iterations that are not cycles in the precision of f."""
+    """Raise ValueError for what there is not."""
     for wrong, what in (
-        (options.has_method, "accelerate"), (options.precision == "mixed", "precision='mixed'"),
+        (options.has_method, "accelerate"),
         (options.u0 is not None, "u0"), (options.backend is not None, "backend"),
     ):  # fmt: skip
         if wrong:

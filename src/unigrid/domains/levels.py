@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from ..cycle import Descent, Level, NestedLevel, Steps
 from ..stencil import kernels
 from ..stencil.hierarchy import SLOTS, StencilLevel
+from ..stencil.kernels.cpu.compiled import loops
 from ..stencil.kernels.cpu.fused import FusedSweeps
+from ..stencil.kernels.cpu.primitives import as_box
+from ..stencil.kernels.cpu.threads import over_parts, slab_parts
 from ..stencil.slots import Slots, fused_nested_transfers, fused_transfers, half_sweeps, nested_transfers
 from ..stencil.smoothers import Chebyshev, Jacobi, RedBlack
 from ..stencil.transfers import SeparableTransfer
@@ -155,6 +158,19 @@ class DomainLevel(NestedLevel):
         """Return the norm of b - A u of the whole grid; the halo of u counts, and is filled."""
         residual = self.problem.operator.residual(b, u)[self.part.owned]
         return self._norm_of_all(kernels.of(b).norm(residual))
+
+    def correct(self, residual: Array, b: Array, u: Array, e: Array, fresh: bool) -> float:
+        """Add e to the block's rows of u, or copy it to a fresh u, whose halo has it already.
+
+        Write b - A u into these rows of `residual`, which may be of lower precision; return its norm of the whole grid.
+        """
+        boxes, tables = (as_box(residual), as_box(u), as_box(e), as_box(b)), self.problem.operator.tables(b.dtype)
+        start, rows = self.part.owned.start, self.part.owned.stop - self.part.owned.start
+        parts = [(start + first, start + last) for first, last in slab_parts(rows, u.size)]
+        total = sum(over_parts(lambda first, last: loops.correct(*boxes, fresh, tables, first, last), parts))
+        for slab in {end for first, last in parts for end in (first, last - 1)}:  # their neighbors were not corrected yet
+            total += loops.restate(boxes[0], boxes[1], boxes[3], tables, slab, slab + 1)
+        return self._norm_of_all(math.sqrt(total))
 
     def right_hand_side(self, f: Array) -> Array:
         b = self.problem.folded(f)

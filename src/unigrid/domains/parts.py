@@ -6,14 +6,17 @@ process whose fine block it lies in: any size can be cut anywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..stencil import kernels
 from ..stencil.grid import Axis, Dirichlet, Grid
+from ..stencil.kernels.workspace import empty
 from ..stencil.operator import StencilOperator
 from ..stencil.problem import Poisson
 from ..stencil.transfers import SeparableTransfer
@@ -77,7 +80,8 @@ class Part:
 
     def extended(self, own: Array) -> Array:
         """Return an array of all its rows, those that it owns as given, the halo zero."""
-        array = np.zeros((len(self.rows), *own.shape[1:]), own.dtype)
+        array = empty((len(self.rows), *own.shape[1:]), own.dtype)
+        array[: self.low], array[self.owned.stop :] = 0, 0
         array[self.owned] = own
         return array
 
@@ -96,6 +100,18 @@ class Part:
             received.reverse()
         comm.exchange(sent, received)
         return array
+
+    def norm_and_sums(self, array: Array, counts: Sequence[int]) -> tuple[float, NDArray[np.float64]]:
+        """Return the norm of its own rows, and their sums over blocks of the whole grid, so many along each axis."""
+        n, own, norms = self.cuts[-1], array[self.owned], []
+        sums = np.zeros(tuple(counts))
+        numbers = np.arange(self.first, self.last) * counts[0] // n
+        for number in range(int(numbers[0]), int(numbers[-1]) + 1):
+            rows = own[np.searchsorted(numbers, number) : np.searchsorted(numbers, number, side="right")]
+            norm, part = kernels.of(rows).norm_and_blocks(rows, (1, *counts[1:]))
+            norms.append(norm)
+            sums[number] = part.reshape(sums.shape[1:])
+        return math.hypot(*norms), sums
 
     def problem(self, whole: Poisson) -> Poisson:
         """Return the problem on its rows. Beyond an end that is no side of the grid, values are taken to be zero.
@@ -132,8 +148,3 @@ def coarse_cuts(cuts: Cuts, fine: Axis, coarse: Axis) -> Cuts:
 def narrowest(cuts: Sequence[int]) -> int:
     """Return the rows of the smallest block."""
     return int(np.diff(cuts).min())
-
-
-def with_halo(part: Part, halo: int) -> Part:
-    """Return the same block with another halo."""
-    return replace(part, halo=halo)

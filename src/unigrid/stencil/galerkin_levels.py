@@ -73,6 +73,11 @@ class Coarsest(Smoother):
         self._added = int(apart)
         self._solve = splu(sparse.csc_matrix(matrix)).solve
 
+    def inverse(self, size: int) -> NDArray[np.float64]:
+        """Return the matrix of this solve, for so many unknowns."""
+        inverse: NDArray[np.float64] = self._solve(np.eye(size + self._added, size))[:size]
+        return inverse
+
     def __call__(self, operator: Any, b: Array, u: Array | None) -> Array:
         right = np.zeros(b.size + self._added)
         right[: b.size] = b.ravel()

@@ -142,8 +142,7 @@ class FlexibleGradients(Iteration):
 
     def _scale(self, r: Array) -> float:
         """Return the power of two that brings a residual to the size of 1."""
-        size = self._norm / math.sqrt(r.size)
-        return 2.0 ** -round(math.log2(size)) if size > 0.0 else 1.0
+        return unit_scale(self._norm, r.size)
 
     def _corrected(self, r: Array, scale: float, dtype: np.dtype) -> tuple[Array, float, float]:
         """Return z in a precision, <z, w>, and about which part of the residual rounding z leaves."""
@@ -151,3 +150,9 @@ class FlexibleGradients(Iteration):
         along, magnitude = coupled.probe(z, self._w, self._operator.symmetric.tables(r.dtype))
         left = ROUND_OFF * float(np.finfo(dtype).eps) * magnitude
         return z, along, left / (scale * self._norm) if self._norm > 0.0 else 0.0
+
+
+def unit_scale(norm: float, size: int) -> float:
+    """Return the power of two that brings a vector of so many entries and this norm to the size of 1."""
+    mean = norm / math.sqrt(size)
+    return 2.0 ** -round(math.log2(mean)) if mean > 0.0 else 1.0

@@ -77,6 +77,7 @@ def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None
 
 
 def round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+    """Return the residual that rounding leaves beside b of this norm, and terms of A u of this magnitude."""
     return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
 
 
@@ -144,7 +145,6 @@ class Cycles(Iteration):
         return cycle.below(descent, cycle.kind, 1)
 
 
-@final
 class MixedCycles(Iteration):
     """Cycles in float32 inside residuals in float64 (iterative refinement).
 
@@ -207,11 +207,16 @@ class MixedCycles(Iteration):
         """Add a correction to u, and begin with what it leaves; return the norm of that."""
         fresh, b, problem = self._u is None, self._run.b, self._run.problem
         self._u = empty(b.shape, b.dtype) if self._u is None else self._u
-        norm = kernels.of(b).correct(self._residual, b, self._u, e, fresh, self._tables)
+        norm = self._correct(self._u, e, fresh)
         if problem.has_constant_apart and not problem.singular:  # in float32, c may be lost in rounding, and the mean drifts
             self._u = problem.centered(self._u)
             norm = kernels.of(b).restate(self._residual, b, self._u, self._tables)
         return norm
+
+    def _correct(self, u: Array, e: Array, fresh: bool) -> float:
+        """Add a correction to u, or copy it to a fresh u; return the norm of the residual, which is kept."""
+        b = self._run.b
+        return kernels.of(b).correct(self._residual, b, u, e, fresh, self._tables)
 
     def _gains_more(self) -> bool:
         """Whether float32 has the digits for another cycle on this correction, and one is needed.

@@ -40,9 +40,7 @@ class Points(Smoother):
 
     def overwrite(self, operator: SymmetricOperator, b: Array, u: Array) -> Array:
         stencil = _tables(operator, u.dtype)
-        ndim = sum(n > 1 for n in u.shape)
-        colors = 2 if len(stencil.offsets) <= ndim else 8
-        coupled.relax_colors(u, b, self.omega, colors, stencil, self.backward)
+        coupled.relax_colors(u, b, self.omega, colors_of(stencil), stencil, self.backward)
         return u
 
     def adjoint(self) -> Points:
@@ -89,6 +87,11 @@ class Lines(Smoother):
         for axis in self.from_the_last(u.ndim).axes:
             coupled.relax_lines(u, b, axis + 3, _tables(operator, u.dtype), self.backward)
         return u
+
+
+def colors_of(stencil: SymmetricStencil) -> int:
+    """Return how many colors points have: two where they couple along axes alone, else one for each combination of parities."""
+    return 2 if len(stencil.offsets) <= sum(n > 1 for n in stencil.excess.shape) else 8
 
 
 def _tables(operator: Any, dtype: np.dtype) -> SymmetricStencil:

@@ -347,7 +347,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     u = None if u is None else checked_start(problem, right.b, u)
     nested = u is None and options.start == "fmg" and cycle.nests
     run = Run(problem, right.f, right.b, nested, keeps=options.callback is not None)
-    mixed = may_mix and _single_is_enough(problem, right.norm, right.blocks)
+    mixed = may_mix and single_is_enough(problem, right.norm, right.blocks)
     if options.precision == "mixed":
         mixed = checked_for_single(problem, right.b, right.norm)
     target = tolerance.target(right.norm)
@@ -441,7 +441,7 @@ def _accelerated(cycle: ProblemCycle, options: SolveOptions) -> Callable[[Array,
     return ConjugateGradients(problem.operator, cycle.symmetric().once, problem.centered)
 
 
-def _single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float64]) -> bool:
+def single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float64]) -> bool:
     """Whether full multigrid in float32 leaves about what it leaves in float64.
 
     It does for a rough source. For a smooth one, full multigrid in float64 leaves far less than rounding in float32 does, which
@@ -455,7 +455,7 @@ def _single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float6
 
 
 def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -> bool:
-    """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`_single_is_enough`).
+    """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`single_is_enough`).
 
     Not on small grids, nor without fused half-cycles, where it is slower; not for a single iteration, which in float32
     leaves more than the discretization's error.

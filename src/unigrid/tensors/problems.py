@@ -14,11 +14,11 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import CONDITIONS, rebuilt
 from ..messages import entries_of, plain_number, shown
 from ..solution import ConvergenceError, Reason, Solution
 from ..stencil.coupled import relative_volumes
 from ..stencil.galerkin import GalerkinCycle
-from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin
 from ..stencil.problem import Poisson
 from ..stencil.reaction import LocalReaction, Nonlinear
 from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
@@ -39,22 +39,7 @@ class Given(NamedTuple):
     number: int
 
 
-CONDITIONS = (Dirichlet, Neumann, Robin, Periodic)
-PLAIN = (str, bool, int, float)  # which hold nothing else
 _NAMED = {kind.__name__: kind for kind in (Given, *CONDITIONS)}
-
-
-def rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Return a value, its sequences, dictionaries and conditions on sides made anew of `leaf` of what is in them."""
-    if value is None or type(value) in PLAIN:  # most keywords of most calls
-        return value
-    if type(value) in (list, tuple):
-        return type(value)([rebuilt(each, leaf) for each in value])
-    if type(value) is dict:
-        return {name: rebuilt(each, leaf) for name, each in value.items()}
-    if isinstance(value, CONDITIONS):
-        return type(value)(*(rebuilt(each, leaf) for each in vars(value).values()))
-    return leaf(value)
 
 
 def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any]) -> Any:

@@ -36,6 +36,9 @@ class Backend(Protocol):
     def zeros_like(self, array: Array, /) -> Array:
         """Return zeros of its shape and precision."""
 
+    def limits(self, array: Array, /) -> np.finfo[Any]:
+        """Return the limits of its precision."""
+
     def copy(self, array: Array, /) -> Array:
         """Return a copy."""
 
