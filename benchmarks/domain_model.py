@@ -3,6 +3,7 @@
 A solve is full multigrid and K - 1 further V-cycles. Level l is visited K + l times; in blocks, it has its halo filled K + 1
 times (l = 0: the source, then once per iteration) or 3 (K + l) times (a right-hand side comes down, a correction is taken from
 it, and its own u is filled, in each of K + l cycles). The first level that is whole is gathered as often as a cycle gets there.
+A cycle is taken to begin in the pass that ends the one before; one that was not expected to be needed fills u once more.
 """
 
 from __future__ import annotations
