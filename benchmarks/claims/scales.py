@@ -9,7 +9,8 @@ All take turns; times are medians.
 The model has five numbers: latency and bandwidth, from exchanges of 1 kB to 4 MB; the time of a sum; the time per level, from a
 tiny grid; the time per unknown, from the halves, each process on its own, so that both share the memory as they do in blocks.
 The messages of a solve are counted, and must be those of the algorithm. For more than two processes, 2 us and 10 GB/s of a
-network are assumed, as are the arithmetic of the halves and no overlap: those points are modelled, not measured.
+network are assumed, as are the arithmetic of the halves and no overlap: those points are modelled, not measured, and
+their efficiency is beside one process whose memory is as busy.
 
 Memory is the growth of what is resident, as the system counts it, in a first solve of a fresh process, f and u included.
 
@@ -392,7 +393,8 @@ def figure(rows: list[Row], points: list[Row]) -> Any:
 
     from unigrid.plots import COLORS, MARKERS
 
-    picture = Figure(figsize=(10.0, 4.2), layout="constrained")
+    picture = Figure(figsize=(10.0, 4.6), layout="constrained")
+    style: dict[str, Any] = {"linewidth": 1.2, "markersize": 4, "markerfacecolor": "white"}
     for axes, kind, title in zip(
         picture.subplots(1, 2, sharey=True), ("strong", "weak"), ("one grid for all", "as many rows for each"), strict=True
     ):
@@ -403,16 +405,27 @@ def figure(rows: list[Row], points: list[Row]) -> Any:
             axes.plot([1, 2], [1.0, efficiency], marker, color=color, markersize=8, label=name)
             model = [(p["processes"], p["efficiency"]) for p in points if (p["grid"], p["kind"]) == (name, kind)]
             if model:
-                axes.plot(*zip(*model, strict=True), "--", color=color, linewidth=1.5)
+                axes.plot(*zip(*model, strict=True), marker + "--", **style, color=color)
         axes.axhline(WELL, color="0.6", linewidth=0.8)
-        axes.set(xscale="log", xlabel="processes, one thread each", title=f"{kind} scaling: {title}", ylim=(0.0, 1.15))
+        axes.set(
+            xscale="log",
+            xlabel="processes, one thread each",
+            title=f"{kind} scaling: {title}",
+            ylim=(0.0, 1.1),
+            xlim=(0.8, 5500),
+        )
         axes.set_xscale("log", base=2)
         axes.set_xticks([1, 2, 8, 64, 512, 4096], ["1", "2", "8", "64", "512", "4096"])
     first = picture.axes[0]
     first.set_ylabel("parallel efficiency")
     handles, labels = first.get_legend_handles_labels()
-    kinds = [Line2D([], [], color="0.3", marker="o", linestyle="", markersize=8), Line2D([], [], color="0.3", linestyle="--")]
-    first.legend([*handles, *kinds], [*labels, "measured", "modelled"], fontsize="small", frameon=False, loc="lower left")
+    kinds = [
+        Line2D([], [], color="0.3", marker="o", linestyle="", markersize=8),
+        Line2D([], [], color="0.3", marker="o", linestyle="--", **style),
+    ]
+    picture.legend(
+        [*handles, *kinds], [*labels, "measured", "modelled"], loc="outside lower center", ncols=len(labels) + 2, frameon=False
+    )
     return picture
 
 
