@@ -120,10 +120,10 @@ def solve(
     backend : "torch" or "torch-compiled", optional
         Where f is a torch tensor: solve it where it lives by operations of torch, or by graphs that torch compiles at the first
         solve. By default tensors on the CPU take the kernels of NumPy arrays, which are faster, without a copy, and those on
-        other devices take "torch". It has coefficients that vary, masks, and every side, of order 2 with reactions >= 0;
-        levels are then set up on the host, and moved. Its cycles run in the precision of f, with no smoother of one's own and
-        not Gauss-Seidel, `accelerate` is "auto", or "cg" or None where coefficients vary; what it has not is refused, with the
-        way out.
+        other devices take "torch". It has every side, coefficients that vary, masks and reactions below zero, all of order 2;
+        levels are set up on the host, and moved. Its cycles run in the precision of f, with no smoother of one's own and not
+        Gauss-Seidel; `accelerate` is "auto", None, "gmres", or "cg" where coefficients vary. What it has not is refused, with
+        the way out.
 
     Returns
     -------

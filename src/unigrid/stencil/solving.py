@@ -313,12 +313,12 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
         finish = partial(finished, cycle, right=right, tolerance=tolerance, precision="")
         return Entry(run, system_of(problem, right.b, right.norm, right.mean_of_u), u, finish)
 
-    def solve(f: Array, u: Array | None) -> list[Solution]:
+    def solve(f: Array, u: Array | None, out: Array) -> list[Solution]:
         rows, starts = list(f), [None] * len(f) if u is None else list(u)
         if not in_step:
             return [alone(*each) for each in zip(rows, starts, strict=True)]
         entries = [entry(*each) for each in zip(rows, starts, strict=True)]
-        return stacks.solve(f, rows, entries, lambda number: alone(rows[number], starts[number]))
+        return stacks.solve(f, rows, entries, out, lambda number: alone(rows[number], starts[number]))
 
     in_step = goes_in_step(problem.grid.size) and _cycles_alone(cycle, f.dtype, options) and can_stack(cycle)
     return solve_stack(solve, f, u0, problem.shape, in_step, options.callback is None)
