@@ -371,13 +371,14 @@ def show_all(rows: list[Row], points: list[Row], parts: Row) -> None:
             )
         )
     show("\nmodelled, not measured: parallel efficiency; - where blocks would be thinner than their halo")
+    show("strong: the grid on P processes; weak: for each the rows that one of two processes has of the grid")
     cells = {(point["grid"], point["kind"], point["processes"]): point["efficiency"] for point in points}
     kinds_of = sorted({(point["grid"], point["kind"]) for point in points}, key=lambda each: each[::-1])
     lines = [
         [f"{grid}, {kind}", *(cells.get((grid, kind, size)) for size in MODELLED), falls(points, grid, kind)]
         for grid, kind in kinds_of
     ]
-    show(table(["rows on P processes", *map(str, MODELLED), f"below {WELL} from"], lines))
+    show(table(["grid and P", *map(str, MODELLED), f"below {WELL} from"], lines))
 
 
 def falls(points: list[Row], grid: str, kind: str) -> int | None:
