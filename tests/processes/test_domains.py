@@ -109,6 +109,21 @@ def test_cycles_in_float32_inside_residuals_in_float64(shape, precision):
     assert (solution.iterations, np.array_equal(u, own.u)) == (own.iterations, True)
 
 
+@pytest.mark.parametrize(
+    "boundary", ["dirichlet", ["periodic", "dirichlet"], "neumann", [(unigrid.Neumann(1.0), "dirichlet"), "neumann"]]
+)
+@pytest.mark.parametrize("start", ["fmg", "zero"])
+def test_conjugate_gradients(boundary, start):
+    problem = unigrid.Poisson((120, 66), boundary=boundary)
+    f = np.random.default_rng(0).standard_normal(problem.shape)
+    options = {"accelerate": "cg", "start": start, "compatibility": "project"}
+    u, solution = blocks(problem, f, 3, **options)
+    own = alone(problem, f, **options)
+    assert solution.iterations == own.iterations
+    assert np.abs(u - own.u).max() <= 1e-12 * np.abs(own.u).max()
+    assert np.allclose(solution.residuals, own.residuals, rtol=1e-9, atol=1e-13 * own.residuals[0])
+
+
 def test_values_on_sides_are_those_of_the_whole_side():
     shape = (110, 60)
     values = np.random.default_rng(1).standard_normal(110)
@@ -209,7 +224,7 @@ FAULTS = [
     ),
     (lambda f: f.astype(np.float32), {}, TypeError, "one precision on all processes, got float64, float64, float32"),
     (lambda f: f + 1j, {}, TypeError, "process 2 of 3"),
-    (lambda f: f, {"accelerate": "cg"}, ValueError, "several processes have no accelerate"),
+    (lambda f: f, {"accelerate": "gmres"}, ValueError, "several processes have no other methods of accelerate than 'cg'"),
     (lambda f: f, {"u0": np.zeros((34, 60))}, ValueError, "several processes have no u0"),
     (lambda f: f * 1e200, {}, ValueError, "leave the range of numbers"),
 ]

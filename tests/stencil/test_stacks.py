@@ -15,9 +15,9 @@ def blocks(monkeypatch):
     heights = []
     begun = stacks.Stacks._begun
 
-    def watched(self, stack, f, entries):
+    def watched(self, stack, f, entries, out):
         heights.append(len(entries))
-        return begun(self, stack, f, entries)
+        return begun(self, stack, f, entries, out)
 
     monkeypatch.setattr(stacks.Stacks, "_begun", watched)
     return heights

@@ -77,6 +77,28 @@ def test_one_number_per_cycle_leaves_the_device(monkeypatch, boundary, reaction)
     assert counts[0] <= 3 + 7  # besides the norms and means before the first and after the last
 
 
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 10))])
+def test_random_waves_are_solved_as_by_numpy(part):
+    """60 problems with reactions below zero, half of them with coefficients that vary."""
+    for number in range(part * 6, part * 6 + 6):
+        rng = generator(f"waves on a device {number}")
+        ndim = 1 + number % 3
+        shape = tuple(int(n) for n in rng.integers(*[(60, 300), (25, 60), (12, 20)][ndim - 1], ndim))
+        keywords = {
+            "spacing": 1.0, "boundary": [SIDES[rng.integers(len(SIDES))] for _ in shape],
+            "centering": ["vertex", "cell"][rng.integers(2)], "reaction": -(rng.uniform(0.05, 0.55) ** 2), "maxiter": 30,
+            "raise_on_failure": False, "accelerate": ["auto", "auto", "gmres"][rng.integers(3)],
+            "start": ["fmg", "zero"][rng.integers(2)],
+        }  # fmt: skip
+        if number % 2:
+            keywords["coefficient"] = 1.5 * np.exp(0.3 * rng.random(shape))
+        f = rng.standard_normal(shape)
+        expected = unigrid.solve(f, **keywords)
+        solution = unigrid.solve(torch.from_numpy(f), backend="torch", **keywords)
+        assert (solution.iterations, solution.reason) == (expected.iterations, expected.reason), (number, keywords)
+        assert np.abs(solution.u.numpy() - expected.u).max() <= 1e-12 * np.abs(expected.u).max(), (number, shape, keywords)
+
+
 def test_the_solve_is_differentiable_by_itself():
     """Gradients through all cycles are those of the adjoint solve, which is another way to them."""
     cycle = unigrid.StencilCycle(unigrid.Poisson((11, 9), boundary=[("neumann", "dirichlet"), "dirichlet"]))
@@ -118,8 +140,8 @@ def test_batches_single_precision_starts_and_callbacks():
     [
         ({"smoother": "gauss-seidel"}, TypeError, "red-black, jacobi or chebyshev, got GaussSeidel"),
         ({"order": 4}, TypeError, "order 2.*f.cpu"),
-        ({"reaction": -5.0}, ValueError, "reactions >= 0"),
-        ({"accelerate": "gmres"}, ValueError, "accelerate is there on the CPU alone.*leave it out, or give f.cpu"),
+        ({"reaction": -5.0, "rtol": "discretization"}, ValueError, "for reactions >= 0; give a number"),
+        ({"accelerate": "minres"}, ValueError, "accelerate is there on the CPU alone.*leave it out, or give f.cpu"),
         ({"precision": "mixed"}, ValueError, "leave it out, or give f.cpu"),
         ({"backend": "numpy"}, ValueError, "unknown backend .numpy.; allowed"),
         ({"boundary": "neumann"}, ValueError, "compatibility='project'"),

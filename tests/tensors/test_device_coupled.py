@@ -47,23 +47,29 @@ def condition(case):
     return values[0] / values[values > 1e-13 * values[0]].min()
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 20))])
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 40))])
 def test_random_problems_are_solved_as_by_numpy(deep, part):
     """240 of all kinds: coefficients, reactions, masks, fixed values, stretched grids, Robin sides, singular ones, smoothers.
 
     In as many iterations, and to 1e-12; in 1-D, where lines are a direct solve, to the condition of A, and not on singular
     lines, where NumPy's elimination loses digits.
     """
-    for number in range(part * COUNT // 20, (part + 1) * COUNT // 20):
+    for number in range(part * COUNT // 40, (part + 1) * COUNT // 40):
         rng = generator(f"device, coefficients {number}")
         case = draw_case(lambda options, rng=rng: options[rng.integers(len(options))], rng, LARGEST)
         options, slots = options_of(rng)
-        if np.min(case.reaction) < 0.0:
-            continue
         problem = case.problem
+        if problem.has_waves and options["accelerate"] == "cg":
+            options["accelerate"] = "gmres"
         if problem.grid.ndim == 1 and problem.singular:
             slots["smoother"] = "points"
-        cycle, f = unigrid.GalerkinCycle(problem, **slots), rng.standard_normal(case.shape)
+        try:
+            cycle = unigrid.GalerkinCycle(problem, **slots)
+        except ValueError as error:
+            if "waves" not in str(error):
+                raise
+            continue
+        f = rng.standard_normal(case.shape)
         expected = cycle.solve(f, **options)
         solution = cycle.solve(torch.from_numpy(f), backend="torch", **options)
         what = number, case.shape, options, slots
@@ -118,7 +124,7 @@ def test_the_operator_is_the_matrix_assembled_point_by_point(number):
             return
 
 
-@pytest.mark.parametrize("smoother", ["points", "lines"])
+@pytest.mark.parametrize("smoother", ["points", pytest.param("lines", marks=pytest.mark.slow)])
 def test_the_solve_is_differentiable_by_itself(deep, smoother):
     """Gradients through all iterations, and by the adjoint solve on the device, are those of the dense inverse."""
     rng = generator("unrolled coefficients")
@@ -128,13 +134,13 @@ def test_the_solve_is_differentiable_by_itself(deep, smoother):
     assert len(cycle.levels) > 2
     f, v = (torch.from_numpy(rng.standard_normal(shape)) for _ in range(2))
     expected = np.linalg.solve(problem.matrix().toarray().T, v.numpy().ravel()).reshape(shape)
-    for accelerate, bar in (("auto", 1e-9), (None, 1e-9)):
+    for accelerate in ("auto", None, "gmres"):
         options = unigrid.stencil.solving.SolveOptions(backend="torch", rtol=1e-13, accelerate=accelerate)
         unrolled, adjoint = f.clone().requires_grad_(), f.clone().requires_grad_()
         (device.solve_on_device(cycle, unrolled, options).u * v).sum().backward()
         (cycle.solve(adjoint, backend="torch", rtol=1e-13).u * v).sum().backward()
         assert np.abs(adjoint.grad.numpy() - expected).max() < 1e-11 * np.abs(expected).max()
-        assert np.abs(unrolled.grad.numpy() - expected).max() < bar * np.abs(expected).max(), accelerate
+        assert np.abs(unrolled.grad.numpy() - expected).max() < 1e-9 * np.abs(expected).max(), accelerate
 
 
 def test_gradients_in_the_coefficient_are_those_of_the_cpu():
@@ -160,7 +166,7 @@ def test_a_coarsest_level_beyond_dense_inverses_is_solved_on_the_host(monkeypatc
         monkeypatch.setattr(device_coupled, "DENSE_UNKNOWNS", largest)
         source = f.clone().requires_grad_()
         options = unigrid.stencil.solving.SolveOptions(backend="torch", rtol=1e-12)
-        u = device.solve_on_device(unigrid.GalerkinCycle(problem), source, options).u
+        u = device.solve_on_device(unigrid.GalerkinCycle(problem, smoother="points"), source, options).u
         u.square().sum().backward()
         found.append((u.detach().numpy(), source.grad.numpy()))
     for expected, other in zip(*found, strict=True):
@@ -188,7 +194,8 @@ def test_batches_single_precision_starts_and_callbacks_in_a_window():
 
 
 def test_one_number_per_iteration_leaves_the_device(monkeypatch, deep):
-    cycle = unigrid.GalerkinCycle(unigrid.Poisson((33, 24), coefficient=np.exp(generator("a").standard_normal((33, 24)))))
+    problem = unigrid.Poisson((33, 24), coefficient=np.exp(generator("a").standard_normal((33, 24))))
+    cycle = unigrid.GalerkinCycle(problem, smoother="points")
     f = torch.from_numpy(generator("transfers").standard_normal((33, 24)))
 
     def solved(maxiter):

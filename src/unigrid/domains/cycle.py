@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle, NestedLevel
-from ..iterate import System, iterate, raise_unless_converged
+from ..iterate import Iteration, System, iterate, raise_unless_converged
 from ..messages import lists_options
 from ..solution import Solution
 from ..stencil import kernels
@@ -21,11 +21,12 @@ from ..stencil.compatibility import FLUX_DEFECT, plus
 from ..stencil.cycle import StencilCycle
 from ..stencil.grid import finite_array, real_array
 from ..stencil.hierarchy import StencilLevel
-from ..stencil.iterations import Cycles, MixedCycles, Run, checked_for_single, round_off_of
+from ..stencil.iterations import Run, checked_for_single, round_off_of
 from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, prefers_mixed, single_is_enough
 from .communicator import communicator_of, refuse_together
+from .iterations import DomainCycles, MixedDomainCycles, gradients
 from .levels import DomainLevel, halo_of, has_blocks
 from .parts import Part, coarse_cuts, even_cuts, narrowest
 
@@ -127,8 +128,8 @@ class DomainCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for the block of a source f on this process; its u is the block of the solution.
 
-        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov methods and
-        `u0`; `threads` is by default the share of this process in the cores of its machine.
+        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for `u0` and Krylov
+        methods other than "cg"; `threads` is by default the share of this process in the cores of its machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
         error, block = None, None
@@ -145,7 +146,7 @@ class DomainCycle(MultigridCycle):
         return limited_to(chosen.threads).run(self._solve, block, chosen)
 
     def _solve(self, block: Array, options: SolveOptions) -> Solution:
-        cycle = self if not options.is_one_pass else self._for_one_pass()
+        cycle = self._for(options)
         finest, problem, comm = cycle.finest, cycle.problem, cycle.comm
         b, mean = cycle._right_hand_side(block, options.compatibility)
         b_norm, sums = cycle._norm_and_sums(b)
@@ -153,8 +154,7 @@ class DomainCycle(MultigridCycle):
             cycle._refuse_what_is_not_finite(block)
         if not SMALLEST_NORM < b_norm < LARGEST_NORM and b_norm != 0.0:
             raise ValueError(f"the squares of f, of norm {b_norm:.1e}, leave the range of numbers; scale f, and u after it")
-        f = b if problem.homogeneous else cycle.part.fill(cycle.part.extended(block), comm) - b.dtype.type(mean)
-        run = Run(problem, f, b, options.start == "fmg", keeps=options.callback is not None)
+        nested = options.start == "fmg"
         eps_of = partial(round_off_of, b.dtype, b_norm)
         operator = problem.operator
         system = System(
@@ -166,19 +166,32 @@ class DomainCycle(MultigridCycle):
             zero=lambda: np.zeros_like(b),
         )
         tolerance = options.tolerance(b.dtype)
-        target = tolerance.target(b_norm)
-        mixed = cycle._takes_mixed(b, b_norm, sums, options)
-        iteration = MixedDomainCycles(cycle, run, system, target) if mixed else DomainCycles(cycle, run)
+        if options.accelerate == "cg":
+            iteration: Iteration = gradients(cycle, self if nested else None, self._source(block, mean), system)
+        else:
+            f = b if problem.homogeneous else cycle._source(block, mean)
+            run = Run(problem, f, b, nested, keeps=options.callback is not None)
+            mixed = cycle._takes_mixed(b, b_norm, sums, options)
+            target = tolerance.target(b_norm)
+            iteration = MixedDomainCycles(cycle, run, system, target) if mixed else DomainCycles(cycle, run)
         solution = iterate(iteration, None, system, tolerance, options.callback)
         constant = mean / problem.reaction if problem.has_constant_apart and not problem.singular else 0.0
         solution = replace(solution, u=plus(solution.u[cycle.part.owned], constant))
         return raise_unless_converged(solution) if options.raise_on_failure else solution
 
-    def _for_one_pass(self) -> DomainCycle:
+    def _for(self, options: SolveOptions) -> DomainCycle:
+        """Return the cycle for these options: this one, that of one pass, or the symmetric one."""
+        if not options.is_one_pass and options.accelerate != "cg":
+            return self
         other = DomainCycle.__new__(DomainCycle)
-        other.comm, other.serial = self.comm, self.serial.for_one_pass()
+        other.comm = self.comm
+        other.serial = self.serial.for_one_pass() if options.is_one_pass else self.serial.symmetric()
         other._set(other.serial)
         return other
+
+    def _source(self, block: Array, mean: float) -> Array:
+        """Return f on all rows of the part, without the mean that was taken out of b."""
+        return self.part.fill(self.part.extended(block), self.comm) - block.dtype.type(mean)
 
     def _right_hand_side(self, block: Array, compatibility: str) -> tuple[Array, float]:
         """Return b on all rows of the part, and the mean that was taken out of it, where the constant is found apart."""
@@ -231,35 +244,6 @@ class DomainCycle(MultigridCycle):
         return array
 
 
-@final
-class MixedDomainCycles(MixedCycles):
-    """Cycles in float32 inside residuals in float64; what is added and measured is the block's own rows."""
-
-    def __init__(self, cycle: DomainCycle, run: Run, system: System, target: float) -> None:
-        super().__init__(partial(DomainCycles, cycle), run, system, target)
-        self._cycle = cycle
-
-    def _correct(self, u: Array, e: Array, fresh: bool) -> float:
-        finest, comm, part = self._cycle.finest, self._cycle.comm, self._cycle.part
-        part.fill(e, comm)
-        for halo in (slice(0, part.owned.start), slice(part.owned.stop, len(u))):
-            u[halo] = e[halo] if fresh else u[halo] + e[halo]
-        norm = finest.correct(self._residual, self._run.b, u, e, fresh)
-        part.fill(self._residual, comm)
-        return norm
-
-
-@final
-class DomainCycles(Cycles):
-    """The iteration, its iterates centered by the mean of the whole grid."""
-
-    _cycle: DomainCycle
-
-    def current(self) -> Array | None:
-        u = self._kept
-        return u if u is None or not self._run.problem.has_constant_apart else self._cycle.finest.centered(u)
-
-
 def _parts(levels: Sequence[StencilLevel], size: int, rank: int) -> list[Part]:
     """Return the part of this process of each level in blocks, and of the first one that is whole."""
     cuts = even_cuts(levels[0].problem.shape[0], size)
@@ -300,7 +284,7 @@ def _why_not(level: StencilLevel, size: int) -> str:
 def _refuse_others(options: SolveOptions) -> None:
     """Raise ValueError for what there is not."""
     for wrong, what in (
-        (options.has_method, "accelerate"),
+        (options.has_method and options.accelerate != "cg", "other methods of accelerate than 'cg'"),
         (options.u0 is not None, "u0"), (options.backend is not None, "backend"),
     ):  # fmt: skip
         if wrong:

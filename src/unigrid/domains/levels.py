@@ -180,6 +180,16 @@ class DomainLevel(NestedLevel):
         """Return u without the mean of the whole grid."""
         return u - u.dtype.type(self.mean(u))
 
+    def filled(self, array: Array) -> Array:
+        """Return an array, its halo filled."""
+        return self.part.fill(array, self._comm)
+
+    def inner(self, a: Array, b: Array, weights: list[NDArray[np.float64]]) -> float:
+        """Return the sum of w a b over the whole grid, w the product of one weight per axis."""
+        own = [weights[0][self.part.first : self.part.last], *weights[1:]]
+        part = kernels.of(a).weighted_inner(a[self.part.owned], b[self.part.owned], own)
+        return float(sum(self._comm.allgather(part)))
+
     def mean(self, u: Array) -> float:
         """Return the mean of the whole grid in the inner product of `weights`."""
         first, *others = (axis.weights / axis.weights.sum() for axis in self._whole.grid.axes)

@@ -33,7 +33,7 @@ def goes_in_step(size: int) -> bool:
 
 
 def solve_stack(
-    solve: Callable[[Array, Array | None], list[Solution]],
+    solve: Callable[[Array, Array | None, Array], list[Solution]],
     f: Array,
     u0: Array | None,
     shape: tuple[int, ...],
@@ -42,7 +42,8 @@ def solve_stack(
 ) -> Solution:
     """Solve for every source in a stack, each of `shape`, on several cores `at_once` or in order; no failure stops the others.
 
-    `solve` takes a block of sources and of starts, more than one of them only where it solves `in_step`. An exception, such as
+    `solve` takes a block of sources and of starts, more than one of them only where it solves `in_step`, and an array for the
+    solutions, which it need not use. An exception, such as
     that of a callback, ends all; of several, that of the first block is raised.
     """
     u = empty(f.shape, f.dtype)
@@ -55,9 +56,10 @@ def solve_stack(
 
     def block(first: int) -> list[Solution]:
         own = slice(first, first + height)
-        parts = solve(sources[own], None if starts is None else starts[own])
+        parts = solve(sources[own], None if starts is None else starts[own], rows[own])
         for row, part in zip(rows[own], parts, strict=True):
-            row[...] = part.u
+            if not np.may_share_memory(row, part.u):
+                row[...] = part.u
         return [replace(part, u=row) for row, part in zip(rows[own], parts, strict=True)]  # views: nothing is held twice
 
     return stacked([part for parts in _each(block, range(0, count, height), cores) for part in parts], u)

@@ -261,7 +261,6 @@ def checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
     return True
 
 
-@final
 class ConjugateGradients:
     """(b, u) -> u, one iteration, preconditioned by one symmetric cycle, in the inner product of the cell volumes, in which A
     is symmetric.

@@ -51,9 +51,9 @@ class StackLevel(NestedLevel):
 
     turns = True
 
-    def __init__(self, level: StencilLevel, count: int) -> None:
+    def __init__(self, level: StencilLevel, count: int, out: Array | None = None) -> None:
         self._level, self.operator = level, level.operator
-        self._fused = StackedSweeps(level.fused, count) if isinstance(level.fused, FusedSweeps) else None
+        self._fused = StackedSweeps(level.fused, count, out) if isinstance(level.fused, FusedSweeps) else None
 
     def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:
         if self._fused is not None:
@@ -98,10 +98,12 @@ class StackLevel(NestedLevel):
 
 @final
 class StackCycle(MultigridCycle):
-    """A cycle for a stack of so many arrays."""
+    """A cycle for a stack of so many arrays, whose solutions are written to `out`, if that is given."""
 
-    def __init__(self, cycle: MultigridCycle, count: int) -> None:
-        self.kind, self.levels = cycle.kind, [StackLevel(level, count) for level in cycle.levels]  # type: ignore[arg-type]
+    def __init__(self, cycle: MultigridCycle, count: int, out: Array | None = None) -> None:
+        finest, *coarser = cycle.levels
+        self.kind = cycle.kind
+        self.levels = [StackLevel(finest, count, out), *(StackLevel(level, count) for level in coarser)]  # type: ignore[arg-type]
 
 
 @final
@@ -134,12 +136,11 @@ class Stacks:
 
     def __init__(self, cycle: MultigridCycle, tolerance: Tolerance) -> None:
         self._cycle, self._tolerance = cycle, tolerance
-        self._cycles: dict[int, StackCycle] = {}  # by the number of right-hand sides in step
 
     def solve(
-        self, stack: Array, f: Sequence[Array], entries: Sequence[Entry], alone: Callable[[int], Solution]
+        self, stack: Array, f: Sequence[Array], entries: Sequence[Entry], out: Array, alone: Callable[[int], Solution]
     ) -> list[Solution]:
-        """Return the solutions for the entries, made of the arrays f, the rows of a stack.
+        """Return the solutions for the entries, made of the arrays f, the rows of a stack; they are in `out`, or elsewhere.
 
         `alone` solves for one whose iterates become NaN or infinite.
         """
@@ -155,7 +156,7 @@ class Stacks:
         for number, course in enumerate(courses):
             if course.verdict is not None:
                 end(number, course.start)
-        under_way = self._going_on(self._begun(stack, f, entries), range(len(entries)), found)
+        under_way = self._going_on(self._begun(stack, f, entries, out), range(len(entries)), found)
         while under_way:
             cycles, rows = under_way.pop()
             ahead = [courses[number].looks_ahead for number in rows]
@@ -172,13 +173,13 @@ class Stacks:
             under_way += self._going_on(cycles, rows, found)
         return [found[number] for number in range(len(entries))]
 
-    def _begun(self, stack: Array, f: Sequence[Array], entries: Sequence[Entry]) -> StackCycles:
+    def _begun(self, stack: Array, f: Sequence[Array], entries: Sequence[Entry], out: Array) -> StackCycles:
         run = entries[0].run
         as_given = all(each.run.b is row for each, row in zip(entries, f, strict=True))
         b = stack if as_given else np.stack([each.run.b for each in entries])
         same = all(each.run.f is each.run.b for each in entries)
         run = replace(run, b=b, f=b if same else np.stack([each.run.f for each in entries]))
-        cycles = StackCycles(self._of(len(entries)), run)
+        cycles = StackCycles(StackCycle(self._cycle, len(entries), out), run)
         cycles.start(None if entries[0].start is None else np.stack([each.start for each in entries]))  # type: ignore[misc]
         return cycles
 
@@ -193,10 +194,5 @@ class Stacks:
         for key in (True, False):
             at = [place for place, each in enumerate(keys) if each is key]
             if at:
-                parts.append((cycles.taken(at, self._of(len(at))), [rows[place] for place in at]))
+                parts.append((cycles.taken(at, StackCycle(self._cycle, len(at))), [rows[place] for place in at]))
         return parts
-
-    def _of(self, count: int) -> StackCycle:
-        if count not in self._cycles:
-            self._cycles[count] = StackCycle(self._cycle, count)
-        return self._cycles[count]

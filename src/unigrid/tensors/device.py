@@ -19,9 +19,10 @@ A `GalerkinCycle` is set up on the host, as for arrays, and moved (`device_coupl
 
 From the source to the solution nothing of grid size leaves the device; one number does in each cycle, the residual's norm.
 With `backend="torch-compiled"` the slots of a `StencilCycle` are compiled on levels of at least COMPILED_FROM unknowns, each to
-a graph: one of a whole half-cycle would compute residuals anew for every point that a restriction takes them to.
+a graph: one of a whole half-cycle would compute residuals anew for every point that a restriction takes them to. Those of a
+`GalerkinCycle` are not, as compiled slices are the slower ones (relaxation at 511^2, one core: 14 ms, not 4, and 20 s before).
 
-Order 4, reactions below zero, cycles in mixed precision and other Krylov methods are those of the CPU.
+Order 4, cycles in mixed precision and Krylov methods but the two of `device_gradients` are those of the CPU.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ from ..stencil.compatibility import RightHandSide, plus, with_constant, without_
 from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
 from ..stencil.galerkin import GalerkinCycle
-from ..stencil.iterations import Cycles, Run, round_off_of
+from ..stencil.iterations import EXCUSED_BESIDE_EIGENVALUES, Cycles, Run, round_off_of
 from ..stencil.kernels import slices
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions
 from .device_coupled import DeviceCoupledLevel, DeviceCoupledOperator
-from .device_gradients import DeviceGradients
+from .device_gradients import DeviceGradients, DeviceMinimalResiduals
 from .device_levels import PRECISIONS, DeviceLevel
 from .device_problems import DeviceProblem, moved
 from .problems import Equation, Mode
@@ -137,13 +138,16 @@ def _refuse(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> None:
     problem = cycle.problem
     if problem.order != 2 or problem.nonlinear is not None:
         raise TypeError(f"{where} is solved for linear equations of order 2; give f.cpu(), without backend, else")
-    if problem.has_waves:
-        raise ValueError(f"{where} is solved for reactions >= 0; give f.cpu(), without backend, for reactions below zero")
+    if problem.has_waves and options.is_one_pass:
+        raise ValueError("rtol='discretization' is one pass of full multigrid, for reactions >= 0; give a number for rtol")
     if not isinstance(cycle, StencilCycle | GalerkinCycle):
         raise TypeError(
             f"{where} is solved by a unigrid.StencilCycle or GalerkinCycle, got {type(cycle).__name__}; give f.cpu()"
         )
-    has_method = options.has_method and not (options.accelerate == "cg" and isinstance(cycle, GalerkinCycle))
+    if problem.has_waves and options.accelerate == "cg":
+        raise ValueError("accelerate='cg' needs a positive definite problem; leave it out, or give reactions >= 0")
+    has_gradients = isinstance(cycle, GalerkinCycle) and not problem.has_waves
+    has_method = options.has_method and options.accelerate not in (("cg", "gmres") if has_gradients else ("gmres",))
     for refused, what in ((has_method, "accelerate"), (options.precision == "mixed", "precision='mixed'")):
         if refused:
             raise ValueError(
@@ -166,8 +170,31 @@ class DeviceCycle(MultigridCycle):
         """Return the cycle of the problem whose given values are all zero; tables are shared."""
 
     @abstractmethod
+    def once(self, b: Tensor) -> Tensor:
+        """Return one cycle from zero for A u = b."""
+
+    @abstractmethod
+    def full(self, f: Tensor) -> Tensor:
+        """Return full multigrid for a source."""
+
+    @abstractmethod
+    def default(self, run: Run, target: float) -> Iteration:
+        """Return the iteration where A is definite and no other is asked for."""
+
     def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
         """Return the iteration for a run."""
+        problem, operator = self.problem, self.problem.operator
+        has_waves, step = problem.poisson.has_waves, self._step
+        if options.accelerate == "gmres" or (options.accelerate == "auto" and has_waves):
+            step = DeviceMinimalResiduals(operator, self.once)
+        elif options.accelerate is not None or isinstance(self, DeviceStencilCycle):
+            return self.default(run, target)
+        nested = (lambda: problem.centered(self.full(run.f))) if run.nested else None  # type: ignore[arg-type]
+        return Repeated(lambda b, u: problem.centered(step(b, u)), system, nested)
+
+    def _step(self, b: Tensor, u: Tensor | None) -> Tensor:
+        correction = self.once(self.problem.operator.residual(b, u))
+        return correction if u is None else u + correction
 
     def solution(self, f: Tensor, u: Tensor | None, options: SolveOptions) -> Solution:
         """Solve for one source."""
@@ -180,10 +207,15 @@ class DeviceCycle(MultigridCycle):
             if not math.isfinite(operator.residual_norm(b, u)):
                 raise ValueError("the residual of u0 leaves the range of numbers, or it is not finite; scale f and u0")
         bound, shown = operator.host, cast(Any, plus)
+
+        def round_off(u: Tensor | None) -> float:
+            level = round_off_of(dtype, b_norm, 0.0 if u is None else operator.magnitude(u))
+            return min(level, EXCUSED_BESIDE_EIGENVALUES * b_norm) if problem.poisson.has_waves else level
+
         system = System(
             b,
             lambda u: b_norm if u is None else operator.residual_norm(b, u),
-            lambda u: round_off_of(dtype, b_norm, 0.0 if u is None else operator.magnitude(u)),
+            round_off,
             round_off_of(dtype, b_norm, 4.0 * b_norm * bound.norm_bound / bound.smallest_eigenvalue),
             view=lambda u: problem.filled(shown(u, right.mean_of_u)),
             zero=lambda: slices.zeros_like(b),
@@ -229,7 +261,13 @@ class DeviceStencilCycle(DeviceCycle):
         other.problem = other.levels[0].problem
         return other
 
-    def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
+    def once(self, b: Tensor) -> Tensor:
+        return self.cycle(b)  # type: ignore[no-any-return]
+
+    def full(self, f: Tensor) -> Tensor:
+        return self.nested(f)  # type: ignore[no-any-return]
+
+    def default(self, run: Run, target: float) -> Iteration:
         return Cycles(self, run)
 
 
@@ -288,20 +326,14 @@ class DeviceGalerkinCycle(DeviceCycle):
             improved = self.cycle(b, improved, kind, at)
         return improved  # type: ignore[no-any-return]
 
-    def iteration(self, run: Run, system: System, options: SolveOptions, target: float) -> Iteration:
-        problem, operator = self.problem, self.operator
-        if options.accelerate is not None:
-            return DeviceGradients(self._correction, run, operator, target, self._nested if run.nested else None)
+    def once(self, b: Tensor) -> Tensor:
+        return self._correction(self.operator.integrated(b))
 
-        def step(b: Tensor, u: Tensor | None) -> Tensor:
-            correction = self._correction(operator.integrated(operator.residual(b, u)))
-            return problem.centered(correction if u is None else u + correction)
+    def full(self, f: Tensor) -> Tensor:
+        return self._nested(self.operator.integrated(self.problem.compatible(self.problem.folded(f))))
 
-        def nested() -> Tensor:
-            b: Any = problem.compatible(problem.folded(run.f))  # type: ignore[arg-type]
-            return problem.centered(self._nested(operator.integrated(b)))
-
-        return Repeated(step, system, nested if run.nested else None)
+    def default(self, run: Run, target: float) -> Iteration:
+        return DeviceGradients(self._correction, run, self.operator, target, self._nested if run.nested else None)
 
     def _correction(self, r: Tensor) -> Tensor:
         """Return one cycle from zero for the symmetric form."""

@@ -1,4 +1,4 @@
-"""Flexible conjugate gradients on a device; their coefficients stay there too."""
+"""Flexible conjugate gradients, and minimal residuals, on a device; their coefficients stay there too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ..cycle import Operator
 from ..iterate import Iteration
 from ..stencil.gradients import SPOILT, TRUSTED, unit_scale
 from ..stencil.iterations import Run
 from ..stencil.kernels import slices
+from ..stencil.minimal_residuals import KEPT
 from .device_coupled import DeviceCoupledOperator
 from .device_problems import DeviceProblem
 
@@ -95,6 +97,29 @@ class DeviceGradients(Iteration):
     def _scaled(self, solve: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a cycle makes of the residual, brought to the size of 1."""
         return self._problem.centered(solve(self._r * unit_scale(self._norm, self._r.numel())))
+
+
+@final
+class DeviceMinimalResiduals:
+    """(b, u) -> u, as `stencil.minimal_residuals.MinimalResiduals`."""
+
+    def __init__(self, operator: Operator, cycle: Callable[[Tensor], Tensor]) -> None:
+        self._operator, self._cycle = operator, cycle
+        self._directions: list[tuple[Tensor, Tensor]] = []  # z and A z
+
+    def __call__(self, b: Tensor, u: Tensor | None) -> Tensor:
+        residual = self._operator.residual(b, u)
+        z = self._cycle(residual)
+        image = self._operator(z)
+        for older, its_image in self._directions:
+            part = slices.inner(its_image, image)
+            z, image = z - part * older, image - part * its_image
+        square = slices.inner(image, image)
+        scale = torch.where(square > 0.0, square, 1.0).rsqrt()
+        z, image = z * scale, image * scale
+        self._directions = [*self._directions, (z, image)][-KEPT:]
+        step = slices.inner(image, residual) * z
+        return step if u is None else u + step
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

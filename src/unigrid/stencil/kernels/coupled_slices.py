@@ -113,11 +113,13 @@ def wrap(u: Tensor, frame: Frame) -> None:
 
 
 def folded(u: Tensor, frame: Frame) -> Tensor:
-    """Return a framed array, what is in its frame added to the other end along periodic axes, without the frame."""
+    """Return a framed array without its frame, what P wrote there added to the other end along periodic axes.
+
+    Their first point is coarse, so that P reaches beyond the low end alone.
+    """
     for axis, (n, periodic) in enumerate(zip(frame.shape, frame.periodic, strict=True)):
         if periodic:
             u.narrow(axis, n, 1).add_(u.narrow(axis, 0, 1))
-            u.narrow(axis, 1, 1).add_(u.narrow(axis, n + 1, 1))
     return inside(u, frame)
 
 

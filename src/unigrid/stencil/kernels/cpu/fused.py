@@ -228,6 +228,7 @@ class FusedSweeps(HalfCycles):
         self._turning = Pass(waves.CORRECTED, up, norm, down)
         self._arguments: dict[tuple[Pass, np.dtype], WaveArguments] = {}
         self._cuts: dict[tuple[int, bool, int], Cuts] = {}
+        self.stacked: dict[Any, Callable[..., None]] = {}  # kernels for stacks of arrays, found once
 
     @property
     def fits(self) -> bool:
@@ -236,16 +237,20 @@ class FusedSweeps(HalfCycles):
 
     def descend(self, b: Array, u: Array | None) -> tuple[Array, Array]:
         """Return u after pre-smoothing, and the restricted residual; the given u is not changed."""
-        out, coarse_b = empty(self.shapes[0], b.dtype), empty(self.shapes[1], b.dtype)
+        out, coarse_b = self._new(b.dtype), empty(self.shapes[1], b.dtype)
         self._run(self._from_zero if u is None else self._from_copy, out, b, u, coarse_b)
         return out, coarse_b
 
     def descend_nested(self, b: Array, coarse_u: Array) -> tuple[Array, Array]:
         """Interpolate the coarse solution; return it after pre-smoothing, and the restricted residual."""
         assert self.nests
-        out, coarse_b = empty(self.shapes[0], b.dtype), empty(self.shapes[1], b.dtype)
+        out, coarse_b = self._new(b.dtype), empty(self.shapes[1], b.dtype)
         self._run(self._from_interpolated, out, b, coarse_u, coarse_b)
         return out, coarse_b
+
+    def _new(self, dtype: np.dtype) -> Array:
+        """Return the memory of a new u."""
+        return empty(self.shapes[0], dtype)
 
     def ascend(self, b: Array, u: Array, correction: Array) -> Array:
         """Return u + P e after post-smoothing, written over u where that is writable."""

@@ -24,12 +24,18 @@ Array = NDArray[np.floating]
 
 @final
 class StackedSweeps(FusedSweeps):
-    """The half-cycles of `FusedSweeps` on stacks of `count` arrays, with an axis in front, on one core; norms are arrays."""
+    """The half-cycles of `FusedSweeps` on stacks of `count` arrays, with an axis in front, on one core; norms are arrays.
 
-    def __init__(self, sweeps: FusedSweeps, count: int) -> None:
+    A new u is written to `out`, if that is given.
+    """
+
+    def __init__(self, sweeps: FusedSweeps, count: int, out: Array | None = None) -> None:
         vars(self).update(vars(sweeps), shapes=tuple((count, *shape) for shape in sweeps.shapes))
-        self._count = count
-        self._kernels: dict[tuple[Any, np.dtype], Callable[..., None]] = {}
+        self._count, self._out = count, out
+        self._kernels: dict[Any, Callable[..., None]] = sweeps.stacked
+
+    def _new(self, dtype: np.dtype) -> Array:
+        return super()._new(dtype) if self._out is None else self._out
 
     def restrict_source(self, f: Array) -> Array:
         """Return the coarse sources, for full multigrid."""
