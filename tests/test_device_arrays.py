@@ -120,8 +120,9 @@ def test_the_device_of_torch_solves(cupy, with_cuda):
 
 
 def test_arguments_beside_an_array_of_numpy(cupy):
-    options = {"reaction": abs(F), "coefficient": 1 + abs(F), "boundary": unigrid.Dirichlet(2.0), "u0": F}
-    assert np.array_equal(unigrid.solve(F, **on_gpu(options, cupy)).u, unigrid.solve(F, **options).u)
+    sides = {"boundary": [unigrid.Dirichlet(F[0]), "neumann"]}
+    for options in (sides | {"reaction": abs(F), "coefficient": 1 + abs(F), "u0": F}, {"mask": F < 1, "outside": F}):
+        assert np.array_equal(unigrid.solve(F, **on_gpu(options, cupy)).u, unigrid.solve(F, **options).u)
 
 
 def test_gradients_are_not_lost(cupy, with_cuda):

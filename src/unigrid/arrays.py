@@ -103,10 +103,7 @@ def numbers_of(value: Any, name: str) -> Any:
         raise TypeError(f"{name} must be a NumPy array, got a {type(value).__name__}; give {way_out}")
     if np.ma.is_masked(value):
         raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
-    if library == "scipy":
-        raise TypeError(f"{name} must be an array, got a SciPy {type(value).__name__}; give its toarray()")
-    if library == "xarray" and hasattr(value, "data_vars"):
-        raise TypeError(f"{name} must be an array, got an xarray Dataset; choose one of its variables")
+    _refuse_more_than_numbers(value, library, name)
     if library == "pandas" and hasattr(value, "index"):
         return _pandas_numbers(value, name)
     if library == "cupy":
@@ -116,12 +113,23 @@ def numbers_of(value: Any, name: str) -> Any:
     return value
 
 
+def _refuse_more_than_numbers(value: Any, library: str, name: str) -> None:
+    """Raise TypeError for sparse matrices, several arrays in one, and numbers with units."""
+    if library == "scipy":
+        raise TypeError(f"{name} must be an array, got a SciPy {type(value).__name__}; give {name}.toarray()")
+    if library == "xarray" and isinstance(value, sys.modules["xarray"].Dataset):
+        raise TypeError(f"{name} must be an array, got an xarray Dataset; choose one of its variables")
+    if library == "" and (hasattr(value, "unit") or hasattr(value, "units")):
+        kind = type(value).__name__
+        raise TypeError(f"{name} carries units, which the solver would lose, got {kind}; give its numbers, {name}.value")
+
+
 def mapped(function: Callable[[Any], Any], f: Any) -> Any:
     """Return a linear function of an array of any kind, as an array of the same kind."""
     library = library_of(f)
     if library == "torch":
         raise TypeError("f is a tensor, whose gradients only `solve` has; give f.detach().numpy()")
-    array, back, _ = _opened(f, library, {"spacing": 1.0})
+    array, back, _ = _opened(f, library, {})
     if array.dtype.kind == "c":
         raise TypeError(
             f"f must be an array of real numbers, got dtype {array.dtype}; give f.real and f.imag, one after the other"
@@ -207,20 +215,17 @@ def _joined(parts: list[Solution], u: Any, options: dict[str, Any]) -> Solution:
 
 def _opened(f: Any, library: str, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     """Return f as NumPy, how u becomes what f was, and the options, with what f tells of the grid."""
-    if library == "xarray":
+    _refuse_more_than_numbers(f, library, "f")
+    if library == "xarray" and isinstance(f, sys.modules["xarray"].DataArray):
         return _of_xarray(f, options)
     if library == "pandas":
         return _of_pandas(f, options)
-    if library == "scipy":
-        raise TypeError(f"f must be an array, got a SciPy {type(f).__name__}; give f.toarray()")
     if isinstance(f, np.ndarray):
         refuse_picture(f, options.get("channels"))
         return _plain(f), _as_it_is, options
     if library == "cupy":
         array, back = on_host(f)
         return _opened(array, "", _copied_to_host(options))[0], back, _copied_to_host(options)
-    if hasattr(f, "unit") or hasattr(f, "units"):
-        raise TypeError(f"f carries units, which the solver would lose, got {type(f).__name__}; give its numbers")
     if hasattr(f, "__array_namespace__"):
         return _of_namespace(f, options)
     if hasattr(f, "__dlpack__") and not hasattr(f, "__array__"):
@@ -241,8 +246,6 @@ def _read(f: Any, name: str = "f") -> np.ndarray:
 
 def _plain(f: np.ndarray) -> np.ndarray:
     """Return an array of float32, float64, complex64 or complex128, without what a subclass adds. Raises TypeError."""
-    if hasattr(f, "unit") or hasattr(f, "units"):
-        raise TypeError(f"f carries units, which the solver would lose, got {type(f).__name__}; give its numbers, f.value")
     if f.dtype.kind == "f" and f.dtype.itemsize > 8:
         raise TypeError(f"f must be float32 or float64, got {f.dtype}, which no kernel has; give f.astype(float)")
     if f.dtype.kind == "c":
@@ -298,9 +301,6 @@ def _line(error: Exception) -> str:
 
 
 def _of_xarray(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
-    xarray = sys.modules["xarray"]
-    if not isinstance(f, xarray.DataArray):
-        raise TypeError(f"f must be an array, got an xarray {type(f).__name__}; choose one of its variables")
     own = options | {name: _aligned(options[name], f, name) for name in (*ALIGNED, "boundary") if name in options}
 
     def labels() -> dict[str, np.ndarray | None]:
@@ -311,7 +311,7 @@ def _of_xarray(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, An
         others = f.dims[-1:] if options.get("channels") else f.dims[: f.ndim - u.ndim]
         alike = f if u.ndim == f.ndim else f.isel(dict.fromkeys(others, 0), drop=True)
         found = alike.__array_wrap__(u)  # NumPy's protocol: u with dimensions, coordinates and name, a sixth of copy's time
-        if xarray.get_options()["keep_attrs"] is True:
+        if sys.modules["xarray"].get_options()["keep_attrs"] is True:
             found.attrs = f.attrs
         return found
 

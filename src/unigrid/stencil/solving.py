@@ -49,9 +49,8 @@ SINGLE_ROUND_OFF = 2.5e-4
 # 0.94 at 300^2, 0.89 at 511^2; 1.06 at 63^3, 0.90 at 80^3, 0.73 at 100^3.
 MIXED_FROM = {2: 300**2, 3: 80**3}
 
-# SciPy's methods by name: those that take M and call back with an iterate. "cg" and "gmres" are unigrid's own; qmr has two
-# preconditioners in place of M, and the true residuals of tfqmr stay at 1e-5 or so.
-OF_SCIPY = ("bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres")
+# SciPy's methods by name, all that are preconditioned; "cg" and "gmres" are unigrid's own.
+OF_SCIPY = ("bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres", "qmr", "tfqmr")
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "start": ("fmg", "zero"),
     "accelerate": ("auto", "cg", "gmres", *OF_SCIPY, None),
@@ -245,7 +244,7 @@ def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+    if not kernels.take(f):
         from ..arrays import solve_any
 
         return solve_any(cycle.solve, f, {each.name: getattr(options, each.name) for each in fields(options)})

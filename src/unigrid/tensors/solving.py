@@ -28,7 +28,7 @@ SLOTS = ("cycle", "smoothing", "smoother", "pre", "post", "restriction", "prolon
 PARAMETERS = ("reaction", "coefficient", "boundary")  # which may be tensors, with gradients
 CONSTANTS = ("lengths", "spacing", "mask", "outside", "fixed")  # which may be tensors without
 IN_GRAPH = "Solved in a graph, which keeps no residuals; a solve that fails raises ConvergenceError."
-_DEFAULTS = {name: each.default for name, each in inspect.signature(unigrid_solve).parameters.items()}
+DEFAULTS = {name: each.default for name, each in inspect.signature(unigrid_solve).parameters.items()}
 
 
 def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str, Any], ndim: int | None = None) -> Solution:
@@ -93,7 +93,12 @@ def _solved(equation: Equation, slots: dict[str, Any], tensors: list[Tensor]) ->
     journal = Journal()
     u = applied(equation, "solution", journal, tensors[0], tensors[1:])
     solution = journal.solutions[0] if len(journal.solutions) == 1 else stacked(journal.solutions, u)
-    shape = u.shape[u.ndim - equation.ndim :]
+    return with_u(solution, u)
+
+
+def with_u(solution: Solution, u: Tensor) -> Solution:
+    """Return the Solution with another u, of which those of its parts are rows."""
+    shape = solution.parts[0].u.shape if solution.parts else ()
     if len(solution.parts) * math.prod(shape) != u.numel():  # one right-hand side, or as many as `vmap` hides
         return replace(solution, u=u)
     own = u.reshape(-1, *shape).unbind()
@@ -139,7 +144,7 @@ def _of_cycle(cycle: ProblemCycle, options: dict[str, Any]) -> Equation:
 
 def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation, dict[str, Any], list[Tensor]]:
     """Return the equation, its slots, and the tensors in it: f, and the parameters."""
-    own = {name: options.get(name, _DEFAULTS[name]) for name in (*PROBLEM, *SLOTS)}
+    own = {name: options.get(name, DEFAULTS[name]) for name in (*PROBLEM, *SLOTS)}
     others = {name: each for name, each in options.items() if name not in own and name not in ("channels", "batch_dims")}
     chosen = SolveOptions.of(_with_start(others), unigrid_solve, "solve")
     if not (torch.compiler.is_compiling() or torch._C._is_tracing()):  # a graph refuses it when it runs

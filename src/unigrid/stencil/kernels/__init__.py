@@ -9,7 +9,7 @@ and is the oracle of their tests. Another backend is another module with the fun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,11 @@ class Backend(Protocol):
 
     def correlate(self, extended: Array, weights: Array, strides: tuple[int, ...], /) -> Array:
         """Return the cross-correlation sum_j weights[j] extended[stride i + j] for all i whose terms lie inside."""
+
+
+def take(array: Any) -> TypeGuard[NDArray[Any]]:
+    """Whether an array is taken as it is: one of NumPy, float32 or float64."""
+    return type(array) is np.ndarray and array.dtype.char in "fd"
 
 
 def of(array: Any) -> Backend:
