@@ -22,7 +22,7 @@ from unigrid.machine import versions as installed_versions
 
 Name = TypeVar("Name", bound=Hashable)
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "ducc0", "torch", "torch-sla", "solvax", "jax")
+PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "pyamg", "ducc0", "torch", "torch-sla", "solvax", "jax", "mpi4py", "mpich")
 _shown: list[str] = []  # the report so far
 
 
