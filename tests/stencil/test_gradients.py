@@ -1,10 +1,13 @@
 """Flexible conjugate gradients for coefficients that vary: against the textbook, and where single precision is not enough."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import unigrid
-from unigrid.stencil import galerkin
+from unigrid.stencil import coupled, galerkin
 
 
 def jumping(n, jump):
@@ -148,3 +151,18 @@ def test_full_multigrid_makes_no_copy_of_transfers_that_cycles_do_without(rng):
     fused = [level for level in cycle.levels[:-1] if level.fused is not None]
     assert fused
     assert all(list(level.transfers._made) == [np.dtype(np.float64)] for level in fused)
+
+
+def test_a_solve_leaves_no_arrays_to_the_garbage_collector(rng, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        coupled, "symmetric_stencil", lambda *parts, own=coupled.symmetric_stencil: made.append(own(*parts)) or made[-1]
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        unigrid.solve(rng.standard_normal((40, 40)), coefficient=jumping(40, 10.0))
+        finest = weakref.ref(made.pop().couplings)
+        assert finest() is None
+    finally:
+        gc.enable()

@@ -351,11 +351,15 @@ class CoupledOperator(Operator):
         b += self._divided(rim.gathered(domain.values.ravel()[rim.given], b.shape)).astype(b.dtype)
         b[~domain.unknown] = 0.0
 
-    @cached_property
+    @property
     def conducting(self) -> CoupledOperator:
         """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
-        if self.domain is None or self.domain.void is None:
-            return self
+        # Not kept where it is this one: a reference to itself would keep its arrays until the garbage collector runs.
+        return self if self.domain is None or self.domain.void is None else self._with_conducting_voids
+
+    @cached_property
+    def _with_conducting_voids(self) -> CoupledOperator:
+        assert self.domain is not None
         faces, reaction, domain = conducting(self.domain, self.grid, self.faces, self.reaction_field)
         return CoupledOperator(self.grid, faces, reaction, domain, self.exchange)
 
