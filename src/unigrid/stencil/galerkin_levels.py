@@ -6,7 +6,7 @@ Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, final
 
@@ -170,7 +170,12 @@ class CoupledLevel(SlotLevel, NestedLevel):
 
 
 def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]:
-    """Return the levels for a problem, finest first, without smoothing; the coarsest is solved directly.
+    """Return the levels for a problem, finest first, without smoothing; the coarsest is solved directly."""
+    return list(one_by_one(problem, max_levels))
+
+
+def one_by_one(problem: Poisson, max_levels: int | None) -> Iterator[CoupledLevel]:
+    """Make the levels for a problem, finest first; no other reference to a level's arrays stays than that of the next one.
 
     A level is called rough also where the next coarser one is, as the sources of that lie on it.
     """
@@ -178,12 +183,13 @@ def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]
     stencil, guide = operator.conducting.stencil, _guide(operator.conducting)
     void = None if problem.domain is None else problem.domain.void
     sides = [*[None] * (3 - ndim), *operator.grid.axes]
-    operators, transfers, rough = [operator.symmetric], list[CoupledTransfers](), list[bool]()
+    waiting: list[tuple[SymmetricOperator, CoupledTransfers]] = []
+    last, rough = operator.symmetric, list[bool]()
     if problem.has_waves:
         check_waves(problem)
     while stencil.excess.size > _most_coarsest(problem, any(rough)):
         strong = strong_axes(stencil)
-        if not any(strong) or len(operators) == max_levels:
+        if not any(strong) or len(rough) + 1 == max_levels:
             break
         points = [
             coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
@@ -194,18 +200,18 @@ def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]
             transfer, coarse, guide = guided(guide, stencil, points)
         if problem.has_waves and is_unresolved(coarse):
             break
-        if not transfers and void is not None:
+        if not rough and void is not None:
             transfer = without_rows(transfer, void)
         rough.append(is_rough(stencil, strong))
-        operators.append(SymmetricOperator(coarse))
-        transfers.append(CoupledTransfers(transfer))
-        stencil = coarse
-    levels = [
-        CoupledLevel(each, transfer, any(rough[: number + 2]), ndim)
-        for number, (each, transfer) in enumerate(zip(operators, transfers, strict=False))
-    ]
-    last = CoupledLevel(operators[-1], None, False, ndim)
-    return [*levels, last.smoothed(_coarsest(problem, operators[-1].stencil, bool(levels)), None)]
+        if waiting:
+            yield CoupledLevel(*waiting.pop(), any(rough), ndim)
+        waiting.append((last, CoupledTransfers(transfer)))
+        last, stencil = SymmetricOperator(coarse), coarse
+        del transfer, coarse
+    if waiting:
+        yield CoupledLevel(*waiting.pop(), any(rough), ndim)
+    coarsest = CoupledLevel(last, None, False, ndim)
+    yield coarsest.smoothed(_coarsest(problem, last.stencil, bool(rough)), None)
 
 
 def _coarsest(problem: Poisson, stencil: SymmetricStencil, coarsened_once: bool) -> Coarsest:
@@ -247,10 +253,10 @@ def levels_of(
 ) -> list[CoupledLevel]:
     """Return the levels for a problem, finest first."""
     levels = hierarchy_of(problem, max_levels)
-    return [*(_smoothed(level, smoother, steps) for level in levels[:-1]), levels[-1]]
+    return [*(smoothed(level, smoother, steps) for level in levels[:-1]), levels[-1]]
 
 
-def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
+def smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
     """Return a level with a smoother, by its name or itself; "auto" takes lines where it is rough, and half the steps."""
     pair = (steps, steps) if isinstance(steps, int) else steps
     if smoother == "auto" and level.rough:
@@ -265,7 +271,7 @@ def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[
     return level.smoothed(before, after)
 
 
-def repeats_of(levels: Sequence[CoupledLevel]) -> tuple[int, ...]:
+def repeats_of(levels: Sequence[Any]) -> tuple[int, ...]:
     """Return how often each level is visited by one visit of the finer one: twice where it is rough, or small and jumps.
 
     Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.

@@ -56,14 +56,20 @@ class FlexibleGradients(Iteration):
         b = self._run.b
         self._begins = u is None and self._nested is not None
         self._u = zeros(b.shape, b.dtype) if u is None else copy(u)
-        self._p, self._w = empty(b.shape, b.dtype), zeros(b.shape, b.dtype)
+        if not self._begins:
+            self._make_directions()
         self._curvature, self._finite, self._doubts = 0.0, True, 0
         self._restate(u is None)
+
+    def _make_directions(self) -> None:
+        self._p, self._w = empty(self._u.shape, self._u.dtype), zeros(self._u.shape, self._u.dtype)
 
     @np.errstate(**QUIET)
     def step(self, look_ahead: bool) -> float:
         if self._begins:
-            return self._begin()
+            norm = self._begin()
+            self._make_directions()  # after full multigrid, which takes more memory than a cycle
+            return norm
         p, w, stencil = self._p, self._w, self._operator.symmetric.tables(self._u.dtype)
         z, along = self._preconditioned(self._r)
         beta = along / self._curvature if self._curvature else 0.0
