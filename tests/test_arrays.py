@@ -1,5 +1,7 @@
 """Array type in, array type out: every kind of source, and what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -107,6 +109,13 @@ REFUSED = [
     (np.ma.masked_greater(F, 0.5), {}, TypeError, "filled"),
     (scipy.sparse.csr_array(F), {}, TypeError, "toarray"),
     (F.view(WithUnits), {}, TypeError, "units"),
+    (F, {"reaction": F.view(WithUnits)}, TypeError, "reaction carries units"),
+    (
+        F,
+        {"mask": scipy.sparse.csr_array(F)},
+        TypeError,
+        r"mask must be an array, got a SciPy csr_array; give mask\.toarray\(\)",
+    ),
     (WithDlpack(F, (2, 0)), {}, TypeError, "memory of the CPU"),
     (Tracer(F), {}, TypeError, "transform"),
     (F + 1j, {"callback": print}, TypeError, "callback"),
@@ -136,6 +145,11 @@ class TestXarray:
         assert found.coords.equals(labelled.coords)
         assert found.attrs == {}
         assert labelled.attrs == {"units": "K"}
+        with sys.modules["xarray"].set_options(keep_attrs=True):
+            kept = unigrid.solve(labelled).u
+        kept.attrs["made"] = "new"
+        assert kept.attrs == {"units": "K", "made": "new"}
+        assert labelled.attrs == {"units": "K"}
         assert abs(found.values - u).max() < 1e-9
 
     def test_the_spacing_is_that_of_coordinates(self, labelled):
@@ -151,6 +165,9 @@ class TestXarray:
             found = cycle(unigrid.Poisson(F.shape)).solve(labelled, raise_on_failure=True).u
             assert found.coords.equals(labelled.coords)
         assert unigrid.Poisson(F.shape).rhs(labelled).coords.equals(labelled.coords)
+
+    def test_a_variable_has_no_coordinates_and_is_an_array(self, labelled, u):
+        assert np.array_equal(unigrid.solve(labelled.variable).u, u)
 
     def test_a_callback_sees_them(self, labelled):
         seen = []

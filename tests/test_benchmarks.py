@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -227,9 +228,9 @@ def check_trains_on_a_gpu(record: Record) -> None:
 
 def check_tensors_on_a_device(record: Record) -> None:
     assert record["device"] == "cpu"
-    assert [(row["grid"], row["precision"]) for row in record["rows"]] == [
-        (grid, precision) for grid in ("63^2", "15^3") for precision in ("float64", "float32")
-    ]
+    assert [(row["grid"], row["precision"], row["coefficient"]) for row in record["rows"]] == list(
+        itertools.product(("63^2", "15^3"), ("float64", "float32"), ("constant", "varies"))
+    )
     for row in record["rows"]:
         assert row["relative_residual"] <= record["rtol"][row["precision"]]
         assert row["iterations"] == row["iterations_on_cpu"]
@@ -343,6 +344,32 @@ def check_gradients_cheap(record: Record) -> None:
     assert many["allocated_arrays"] == pytest.approx(few["allocated_arrays"], abs=2)  # of 7.5 KiB each
 
 
+def check_scales(record: Record) -> None:
+    assert [row["shape"] for row in record["rows"]] == [[127, 127], [47, 47, 47]]
+    for row in record["rows"]:
+        assert min(row["seconds"].values()) > 0
+        assert row["counted"] == row["modelled_traffic"], row
+        assert row["modelled"] == pytest.approx(sum(row["modelled_parts"].values()))
+        assert row["over_one_thread"] == row["seconds"]["one thread"] / row["seconds"]["two processes"]
+    assert {point["kind"] for point in record["modelled"]} == {"strong", "weak"}
+    assert all(0 < point["efficiency"] < 1 for point in record["modelled"])
+    rows = [
+        {
+            "shape": (n,) * 2,
+            "over_two_threads": 0.9,
+            "over_one_thread": 1.4,
+            "triad_gain": gain,
+            "error": -0.3,
+            "as_modelled": True,
+        }
+        for n, gain in ((4095, 1.7), (4095, 1.5), (2047, 1.7))
+    ]
+    found = load("scales").verdicts(rows, [])
+    assert [(each.bar, each.holds) for each in found] == [
+        (0.85, True), (1.5, False), (0.2, False), (1, True), (0.85, True), (0.2, False), (1, True), (0.2, False), (1, True)
+    ]  # fmt: skip
+
+
 CHECKS: dict[str, Callable[[Record], None]] = {
     name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
 }
@@ -359,6 +386,8 @@ def test_benchmark(name: str, tmp_path: Path) -> None:
         pytest.skip("compares with PyAMG, which is not installed: it is in the extra 'bench'")
     if name in NEED_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("needs torch, which is not installed: it is in the extra 'learn'")
+    if name == "scales" and importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("starts several processes, and mpi4py is not installed: it is in the extra 'mpi'")
     path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
     options = ["--small", "--output", str(tmp_path), *OPTIONS.get(name, [])]
     command = [sys.executable, "-W", "error", str(SCRIPTS[name]), *options]

@@ -5,6 +5,8 @@ import importlib.metadata
 import os
 import platform
 
+import pytest
+
 import unigrid
 from unigrid import machine
 
@@ -35,3 +37,14 @@ def test_without_proc_the_processor_still_has_a_name(monkeypatch):
 
 def test_the_examples_run():
     assert doctest.testmod(machine).failed == 0
+
+
+@pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"])
+def test_launchers_divide_the_cores_of_a_machine(name, monkeypatch):
+    for each in machine.LOCAL_SIZES:
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 12)
+    assert machine.cores_of_process() == 12
+    for processes, cores in (("1", 12), ("5", 2), ("40", 1), ("many", 12)):
+        monkeypatch.setenv(name, processes)
+        assert machine.cores_of_process() == cores

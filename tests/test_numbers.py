@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from processes.threads import Group
 from tiers import pack
 
 torch = pytest.importorskip("torch")
@@ -38,6 +39,7 @@ EXEMPT = {
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
         "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "GalerkinCycle.visit(", "Lines.from_the_last(",
+        "Course.add(",
     ),
     "made with a Grid or modules, which checked their numbers": (
         "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
@@ -53,6 +55,14 @@ SMALL = unigrid.MgNetConfig(steps=(1,), features=2, in_channels=1, num_classes=2
 
 def solved(**arguments):
     return unigrid.solve(F, raise_on_failure=False, **arguments).residuals
+
+
+def blocks_solved(**arguments):
+    def solve(comm):
+        cycle = unigrid.DomainCycle(unigrid.Poisson((72, 72)), comm)
+        return cycle.solve(np.ones(cycle.local_shape), raise_on_failure=False, **arguments)
+
+    return Group(1).run(solve)[0]
 
 
 def trained(**arguments):
@@ -125,6 +135,10 @@ ARGUMENTS = {
             ],
         )
         for owner, method in (("ProblemCycle", "solve"), ("StencilCycle", "profile"))
+        for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
+    },
+    **{
+        f"DomainCycle.solve({name})": (value, lambda v, n=name: type(blocks_solved(**{n: v})))
         for name, value in {"rtol": REAL, "atol": REAL, "maxiter": COUNT, "threads": COUNT, "gradient_rtol": REAL}.items()
     },
     **{f"SolveOptions({name})": (v, field(unigrid.SolveOptions, name))

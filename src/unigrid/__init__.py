@@ -17,6 +17,7 @@ _HOMES = {
         "Level", "MultigridCycle", "Operator", "Prolongation", "Restriction", "SlotLevel", "Smoother", "StateTransfer", "Steps",
     ],
     "solution": ["ConvergenceError", "Reason", "Solution"],
+    "domains.cycle": ["DomainCycle"],
     "stencil.galerkin": ["GalerkinCycle"],
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic", "Robin"],
     "stencil.operator": ["StencilOperator"],
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from .cycle import Smoother as Smoother
     from .cycle import StateTransfer as StateTransfer
     from .cycle import Steps as Steps
+    from .domains.cycle import DomainCycle as DomainCycle
     from .solution import ConvergenceError as ConvergenceError
     from .solution import Reason as Reason
     from .solution import Solution as Solution

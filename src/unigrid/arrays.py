@@ -11,51 +11,70 @@ list, tuple, number, anything with ``__array__``       ndarray
 complex ndarray                                        complex ndarray: two real problems, the Solution's `parts`
 torch.Tensor                                           tensor, with gradients (`unigrid.tensors`)
 array with ``__array_namespace__`` (JAX, ...)          an array of that library, on the CPU
+cupy.ndarray                                           the same, on its GPU: by torch where that has CUDA, else by the host
 xarray.DataArray                                       DataArray with the same dimensions and coordinates
 pandas.Series, DataFrame                               the same, with the same labels
 =====================================================  ===============================================================
 
 Coordinates of a DataArray, and numeric labels of pandas objects, are where the unknowns are: where neither `spacing` nor
 `lengths` is given, `spacing` is taken from them, and irregular ones are refused. A prepared cycle keeps its own grid.
-Attributes, such as units of f, are not copied: those of u are others.
+Attributes, such as units of f, are not copied, as those of u are others; they are under `xarray.set_options(keep_attrs=True)`.
 
-Each of `parts`, and the u that a callback gets, is of f's kind too; of a DataFrame's batch, a Series.
+Each of `parts`, and the u that a callback gets, is of f's kind too; of a DataFrame's batch, a Series. A callback gets an array
+of NumPy for a tensor that is solved for by NumPy's kernels.
 
 `u0`, `reaction`, `coefficient`, `mask` and values of sides may be what f may be, but real, and tensors only beside a tensor. A
 DataArray's are brought to the order of f's dimensions; other coordinates, or other labels of pandas objects, are refused.
 
 Refused, with the way out: masked and missing values, longdouble, objects, text, categories, times, sparse matrices, arrays with
-units, arrays in the memory of a GPU (of CuPy: give cupy.asnumpy(f)), tensors without numbers; complex f beside values on sides,
-or beside a Nonlinear reaction. A `reaction` that has `__array__` or `__dlpack__` and nothing else is taken for no number.
+units, tensors without numbers; arrays other than CuPy's in the memory of a GPU where torch has no CUDA; complex f beside values
+on sides, or beside a Nonlinear reaction. A `reaction` that has `__array__` or `__dlpack__` and nothing else is taken for no
+number. Arguments that are arrays of CuPy are copied to the host.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from .device_arrays import CPU, as_tensor, device_of, on_host
 from .iterate import raise_unless_converged
-from .messages import shown
+from .messages import refuse_lost_gradient, shown
 from .solution import Solution, stacked
-from .stencil.grid import real_array, refuse_picture
+from .stencil.grid import Dirichlet, Neumann, Periodic, Robin, real_array, refuse_picture
 
 Solver = Callable[..., Solution]
 Back = Callable[[Any], Any]
 ALIGNED = ("u0", "reaction", "coefficient", "mask", "outside")  # arguments of f's shape
+CONDITIONS = (Dirichlet, Neumann, Robin, Periodic)
+PLAIN = (str, bool, int, float)  # which hold nothing else
 PRECISION = 1e-6  # of distances between coordinates, besides that of their numbers
-CPU = 1  # the number of that device for DLPack
 COMPLEX = "complex numbers are solved as two real problems"
+
+
+def rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Return a value, its sequences, dictionaries and conditions on sides made anew of `leaf` of what is in them."""
+    if value is None or type(value) in PLAIN:  # most keywords of most calls
+        return value
+    if type(value) in (list, tuple):
+        return type(value)([rebuilt(each, leaf) for each in value])
+    if type(value) is dict:
+        return {name: rebuilt(each, leaf) for name, each in value.items()}
+    if isinstance(value, CONDITIONS):
+        return type(value)(*(rebuilt(each, leaf) for each in vars(value).values()))
+    return leaf(value)
 
 
 def library_of(value: Any) -> str:
     """Return the name of the library that a value's type, or one of its bases, comes from; "" for Python's and NumPy's own."""
     for base in type(value).__mro__:
         library = base.__module__.partition(".")[0]
-        if library in ("torch", "xarray", "pandas", "scipy"):
+        if library in ("torch", "xarray", "pandas", "scipy", "cupy"):
             return library
     return ""
 
@@ -65,6 +84,8 @@ def solve_any(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
     library = library_of(f)
     if library == "torch":
         return _solve_tensor(solver, f, options)
+    if library in ("", "cupy") and (on_gpu := as_tensor(f)) is not None:
+        return _solve_on_gpu(solver, *on_gpu, options)
     f, back, own = _opened(f, library, options)
     if isinstance(f, np.ndarray) and f.dtype.kind == "c":
         solution = _solve_complex(solver, f, own)
@@ -82,15 +103,25 @@ def numbers_of(value: Any, name: str) -> Any:
         raise TypeError(f"{name} must be a NumPy array, got a {type(value).__name__}; give {way_out}")
     if np.ma.is_masked(value):
         raise TypeError(f"{name} has masked values, which have no meaning here; fill them first, with {name}.filled(value)")
-    if library == "scipy":
-        raise TypeError(f"{name} must be an array, got a SciPy {type(value).__name__}; give its toarray()")
-    if library == "xarray" and hasattr(value, "data_vars"):
-        raise TypeError(f"{name} must be an array, got an xarray Dataset; choose one of its variables")
+    _refuse_more_than_numbers(value, library, name)
     if library == "pandas" and hasattr(value, "index"):
         return _pandas_numbers(value, name)
+    if library == "cupy":
+        return value.get()
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return _from_dlpack(value, name)
     return value
+
+
+def _refuse_more_than_numbers(value: Any, library: str, name: str) -> None:
+    """Raise TypeError for sparse matrices, several arrays in one, and numbers with units."""
+    if library == "scipy":
+        raise TypeError(f"{name} must be an array, got a SciPy {type(value).__name__}; give {name}.toarray()")
+    if library == "xarray" and isinstance(value, sys.modules["xarray"].Dataset):
+        raise TypeError(f"{name} must be an array, got an xarray Dataset; choose one of its variables")
+    if library == "" and (hasattr(value, "unit") or hasattr(value, "units")):
+        kind = type(value).__name__
+        raise TypeError(f"{name} carries units, which the solver would lose, got {kind}; give its numbers, {name}.value")
 
 
 def mapped(function: Callable[[Any], Any], f: Any) -> Any:
@@ -98,7 +129,7 @@ def mapped(function: Callable[[Any], Any], f: Any) -> Any:
     library = library_of(f)
     if library == "torch":
         raise TypeError("f is a tensor, whose gradients only `solve` has; give f.detach().numpy()")
-    array, back, _ = _opened(f, library, {"spacing": 1.0})
+    array, back, _ = _opened(f, library, {})
     if array.dtype.kind == "c":
         raise TypeError(
             f"f must be an array of real numbers, got dtype {array.dtype}; give f.real and f.imag, one after the other"
@@ -116,6 +147,21 @@ def _solve_tensor(solver: Solver, f: Any, options: dict[str, Any]) -> Solution:
         parts = [_solve_tensor(solver, getattr(f, name), _part_of(options, name)) for name in ("real", "imag")]
         return _joined(parts, torch.complex(parts[0].u, parts[1].u), options)
     return solve_tensors(solver, f, options)
+
+
+def _solve_on_gpu(solver: Solver, f: Any, back: Back, options: dict[str, Any]) -> Solution:
+    """Solve for an array that is a tensor in the memory of a GPU."""
+    try:
+        solution = _solve_tensor(solver, f, _watched(_copied_to_host(options), back))
+    except (TypeError, ValueError) as error:  # of what the GPU has no kernels for
+        raise type(error)(str(error).replace("f.cpu()", "f.get()")) from None
+    refuse_lost_gradient("an argument", solution.u)
+    return _given_back(solution, back)
+
+
+def _copied_to_host(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without arrays of CuPy."""
+    return rebuilt(options, lambda each: each.get() if library_of(each) == "cupy" else each)  # type: ignore[no-any-return]
 
 
 def _solve_complex(solver: Solver, f: np.ndarray, options: dict[str, Any]) -> Solution:
@@ -169,17 +215,17 @@ def _joined(parts: list[Solution], u: Any, options: dict[str, Any]) -> Solution:
 
 def _opened(f: Any, library: str, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     """Return f as NumPy, how u becomes what f was, and the options, with what f tells of the grid."""
-    if library == "xarray":
+    _refuse_more_than_numbers(f, library, "f")
+    if library == "xarray" and isinstance(f, sys.modules["xarray"].DataArray):
         return _of_xarray(f, options)
     if library == "pandas":
         return _of_pandas(f, options)
-    if library == "scipy":
-        raise TypeError(f"f must be an array, got a SciPy {type(f).__name__}; give f.toarray()")
     if isinstance(f, np.ndarray):
         refuse_picture(f, options.get("channels"))
         return _plain(f), _as_it_is, options
-    if hasattr(f, "unit") or hasattr(f, "units"):
-        raise TypeError(f"f carries units, which the solver would lose, got {type(f).__name__}; give its numbers")
+    if library == "cupy":
+        array, back = on_host(f)
+        return _opened(array, "", _copied_to_host(options))[0], back, _copied_to_host(options)
     if hasattr(f, "__array_namespace__"):
         return _of_namespace(f, options)
     if hasattr(f, "__dlpack__") and not hasattr(f, "__array__"):
@@ -200,8 +246,6 @@ def _read(f: Any, name: str = "f") -> np.ndarray:
 
 def _plain(f: np.ndarray) -> np.ndarray:
     """Return an array of float32, float64, complex64 or complex128, without what a subclass adds. Raises TypeError."""
-    if hasattr(f, "unit") or hasattr(f, "units"):
-        raise TypeError(f"f carries units, which the solver would lose, got {type(f).__name__}; give its numbers, f.value")
     if f.dtype.kind == "f" and f.dtype.itemsize > 8:
         raise TypeError(f"f must be float32 or float64, got {f.dtype}, which no kernel has; give f.astype(float)")
     if f.dtype.kind == "c":
@@ -219,11 +263,7 @@ def _as_it_is(u: Any) -> Any:
 
 
 def _refuse_other_memory(f: Any, name: str) -> None:
-    try:
-        device = int(f.__dlpack_device__()[0]) if hasattr(f, "__dlpack_device__") else CPU
-    except Exception:  # inside a transform, which is found where numbers are read
-        return
-    if device != CPU:
+    if device_of(f) != CPU:
         raise TypeError(f"{name}, a {type(f).__name__}, is not in the memory of the CPU; give a copy that is")
 
 
@@ -261,16 +301,19 @@ def _line(error: Exception) -> str:
 
 
 def _of_xarray(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
-    if not hasattr(f, "dims") or not hasattr(f, "coords") or hasattr(f, "data_vars"):
-        raise TypeError(f"f must be an array, got an xarray {type(f).__name__}; choose one of its variables")
-    variables = f.coords.variables
-    labels = {str(name): variables[name].values if name in variables else None for name in f.dims}
-    own = {name: _aligned(value, f, name) for name, value in options.items()}
+    own = options | {name: _aligned(options[name], f, name) for name in (*ALIGNED, "boundary") if name in options}
+
+    def labels() -> dict[str, np.ndarray | None]:
+        variables = f.coords.variables
+        return {str(name): variables[name].values if name in variables else None for name in f.dims}
 
     def back(u: Any) -> Any:
         others = f.dims[-1:] if options.get("channels") else f.dims[: f.ndim - u.ndim]
         alike = f if u.ndim == f.ndim else f.isel(dict.fromkeys(others, 0), drop=True)
-        return alike.copy(deep=False, data=u).drop_attrs(deep=False)
+        found = alike.__array_wrap__(u)  # NumPy's protocol: u with dimensions, coordinates and name, a sixth of copy's time
+        if sys.modules["xarray"].get_options()["keep_attrs"] is True:
+            found.attrs = f.attrs
+        return found
 
     return _plain(np.asarray(f.values)), back, _with_spacing(own, labels)
 
@@ -291,22 +334,21 @@ def _aligned(value: Any, f: Any, name: str) -> Any:
 
 def _in_order(value: Any, f: Any, name: str) -> Any:
     """Return a DataArray, or those of a sequence or a side, as arrays with the order of f's dimensions."""
-    if library_of(value) == "xarray" and hasattr(value, "dims") and not hasattr(value, "data_vars"):
-        if not set(value.dims) <= set(f.dims):
-            raise ValueError(f"{name} must have the dimensions of f, {f.dims}, got {value.dims}; rename them, by .rename")
-        return value.transpose(*(dim for dim in f.dims if dim in value.dims)).values
-    if type(value) in (tuple, list):
-        return type(value)(_in_order(each, f, name) for each in value)
-    if hasattr(value, "value") and is_dataclass(value):
-        return replace(value, **{each.name: _in_order(getattr(value, each.name), f, name) for each in fields(value)})  # type: ignore[type-var]
-    return value
+
+    def leaf(each: Any) -> Any:
+        if library_of(each) != "xarray" or not hasattr(each, "dims") or hasattr(each, "data_vars"):
+            return each
+        if not set(each.dims) <= set(f.dims):
+            raise ValueError(f"{name} must have the dimensions of f, {f.dims}, got {each.dims}; rename them, by .rename")
+        return each.transpose(*(dim for dim in f.dims if dim in each.dims)).values
+
+    return rebuilt(value, leaf)
 
 
 def _of_pandas(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, Any]]:
     if not hasattr(f, "index"):
         return np.asarray(f), _as_it_is, options
     axes = {"index": f.index} | ({"columns": f.columns} if f.ndim == 2 else {})
-    labels = {name: _labels(axis) for name, axis in axes.items()}
     for name in ALIGNED:
         _refuse_other_labels(options.get(name), f, name)
 
@@ -315,7 +357,11 @@ def _of_pandas(f: Any, options: dict[str, Any]) -> tuple[Any, Back, dict[str, An
             return type(f)(u, **axes, **({} if f.ndim == 2 else {"name": f.name}))
         return type(f.iloc[:, 0])(u, index=f.index if options.get("channels") else f.columns)  # one of a batch of 1-D sources
 
-    return _plain(_pandas_numbers(f, "f")), back, _with_spacing(options, labels)
+    return (
+        _plain(_pandas_numbers(f, "f")),
+        back,
+        _with_spacing(options, lambda: {name: _labels(axis) for name, axis in axes.items()}),
+    )
 
 
 def _refuse_other_labels(value: Any, f: Any, name: str) -> None:
@@ -346,15 +392,16 @@ def _labels(axis: Any) -> np.ndarray | None:
     return None if numbered or values.dtype.kind not in "iufmM" else values
 
 
-def _with_spacing(options: dict[str, Any], labels: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
+def _with_spacing(options: dict[str, Any], labels_of: Callable[[], Mapping[str, np.ndarray | None]]) -> dict[str, Any]:
     """Return the options with the spacing of coordinates, where they have none of their own. Raises ValueError."""
     own_grid = any(options.get(name) is not None for name in ("spacing", "lengths"))
-    own_grid = own_grid or "boundary" not in options or hasattr(options.get("cycle"), "problem")
+    if own_grid or "boundary" not in options or hasattr(options.get("cycle"), "problem"):
+        return options
     batch_dims = options.get("batch_dims", 0)
     end = -1 if options.get("channels") else None
-    labels = dict(list(labels.items())[batch_dims if type(batch_dims) is int else 0 : end])
+    labels = dict(list(labels_of().items())[batch_dims if type(batch_dims) is int else 0 : end])
     known = {name: values for name, values in labels.items() if values is not None}
-    if own_grid or not known:
+    if not known:
         return options
     missing = [name for name in labels if name not in known]
     if missing:
@@ -368,10 +415,10 @@ def _distance(name: str, values: np.ndarray) -> float:
         raise ValueError(f"coordinates along {name} are no numbers ({values.dtype}); give spacing or lengths")
     if len(values) < 2:
         raise ValueError(f"one coordinate along {name} does not tell a distance; give spacing or lengths")
-    steps = np.diff(values.astype(float))
+    steps = values[1:].astype(float) - values[:-1]
     h, eps = float(steps.mean()), float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
-    allowed = PRECISION * abs(h) + 4.0 * eps * float(np.abs(values).max())
-    if not math.isfinite(h) or h == 0.0 or float(np.abs(steps - h).max()) > allowed:
+    allowed = PRECISION * abs(h) + 4.0 * eps * max(abs(float(values[0])), abs(float(values[-1])))
+    if not math.isfinite(h) or h == 0.0 or max(float(steps.max()) - h, h - float(steps.min())) > allowed:
         raise ValueError(
             f"coordinates along {name} are not regular, {steps.min():.6g} to {steps.max():.6g} apart; give spacing, which "
             "takes distances too, and ends at the sides"

@@ -158,47 +158,71 @@ def iterate(
     """
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable with a Solution, or None, got {shown(callback)}")
-    b_norm = system.residual_norm(None)
-    u = None if b_norm == 0.0 else u  # b = 0 has the solution 0, whatever the start
-    residuals = [b_norm if u is None else system.residual_norm(u)]
-
-    def outcome(state: Array | None, reason: Reason, detail: str) -> Solution:
-        state = system.zero() if state is None else state
-        return _outcome(state, reason, detail, tuple(residuals), b_norm, iteration.nested_start)
-
-    met = _met(residuals[-1], b_norm, tolerance, (lambda: 0.0) if u is None else partial(system.round_off, u))
-    if met is not None:
-        return outcome(u, Reason.CONVERGED, f"{met}: the start is already the solution")
-    iteration.start(u)
-    verdict = None
+    course = Course(system, tolerance, u, iteration.nested_start)
+    if course.verdict is not None:
+        return course.solution(course.start, *course.verdict)
+    iteration.start(course.start)
     while True:
-        norm = iteration.step(verdict is None and _expects_more(residuals, tolerance, b_norm))
+        norm = iteration.step(course.looks_ahead)
         if not math.isfinite(norm):
-            state = _last_finite(iteration, u, len(residuals) - 1)
-            return outcome(state, Reason.NONFINITE, f"; iteration {len(residuals)} made NaN or infinity")
-        residuals.append(norm)
-        near = norm <= ROUND_OFF_RANGE * system.round_off_bound
-        round_off = cache(lambda: system.round_off(iteration.state)) if near else lambda: 0.0
-        verdict = _verdict(residuals, b_norm, tolerance, round_off)
-        ended = None if iteration.under_way else verdict
+            count = len(course.residuals)
+            state = _last_finite(iteration, course.start, count - 1)
+            return course.solution(state, Reason.NONFINITE, f"; iteration {count} made NaN or infinity")
+        course.add(norm, iteration.state)
+        ended = None if iteration.under_way else course.verdict
         if callback is not None:
-            so_far = outcome(iteration.current(), *(ended or (Reason.MAXITER, ", still running")))
+            so_far = course.solution(iteration.current(), *(ended or (Reason.MAXITER, ", still running")))
             try:
                 callback(replace(so_far, u=system.view(so_far.u)))
             except StopIteration:
-                return outcome(iteration.current(), *(ended or (Reason.STOPPED, ", by the callback")))
+                return course.solution(iteration.current(), *(ended or (Reason.STOPPED, ", by the callback")))
         if ended is not None:
-            return outcome(iteration.current(), *ended)
+            return course.solution(iteration.current(), *ended)
+
+
+@final
+class Course:
+    """The residuals of one run so far, and what they decide: whether to begin the next cycle early, whether and why to stop."""
+
+    def __init__(self, system: System, tolerance: Tolerance, u: Array | None, nested_start: bool) -> None:
+        self._system, self._tolerance, self._nested_start = system, tolerance, nested_start
+        self._b_norm = b_norm = system.residual_norm(None)
+        self.start = u = None if b_norm == 0.0 else u  # b = 0 has the solution 0, whatever the start
+        self.residuals = [b_norm if u is None else system.residual_norm(u)]
+        met = _met(self.residuals[0], b_norm, tolerance, (lambda: 0.0) if u is None else partial(system.round_off, u))
+        self.verdict = None if met is None else (Reason.CONVERGED, f"{met}: the start is already the solution")
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the iteration that begins will gain, but leave more than the tolerance, and another one is allowed."""
+        residuals, tolerance = self.residuals, self._tolerance
+        return (
+            self.verdict is None
+            and len(residuals) < tolerance.maxiter
+            and tolerance.target(self._b_norm) < predicted(residuals) < residuals[-1]
+        )
+
+    def add(self, norm: float, state: Array | None) -> None:
+        """Take the residual of another iteration, and what is held of its iterate."""
+        self.residuals.append(norm)
+        system = self._system
+        near = norm <= ROUND_OFF_RANGE * system.round_off_bound
+        round_off = cache(lambda: system.round_off(state)) if near else lambda: 0.0
+        self.verdict = _verdict(self.residuals, self._b_norm, self._tolerance, round_off)
+
+    def solution(self, u: Array | None, reason: Reason, detail: str) -> Solution:
+        """Return the outcome with this iterate; None is zero."""
+        residuals = tuple(self.residuals)
+        iterations, reached = len(residuals) - 1, _relative(residuals[-1], self._b_norm)
+        message = f"{reason.value}: residual {reached} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
+        u = self._system.zero() if u is None else u
+        converged = reason is Reason.CONVERGED
+        return Solution(u, converged, reason, iterations, residuals, message, nested_start=self._nested_start)
 
 
 def predicted(residuals: Sequence[float]) -> float:
     """Return the residual expected after one more iteration: the last factor again, FIRST_RATE where there is none."""
     return residuals[-1] * (residuals[-1] / residuals[-2] if len(residuals) > 1 and residuals[-2] > 0.0 else FIRST_RATE)
-
-
-def _expects_more(residuals: list[float], tolerance: Tolerance, b_norm: float) -> bool:
-    """Whether the iteration that begins will gain, but leave more than the tolerance, and another one is allowed."""
-    return len(residuals) < tolerance.maxiter and tolerance.target(b_norm) < predicted(residuals) < residuals[-1]
 
 
 def _last_finite(iteration: Iteration, u: Array | None, count: int) -> Array | None:
@@ -212,14 +236,6 @@ def _last_finite(iteration: Iteration, u: Array | None, count: int) -> Array | N
     for _ in range(count):
         iteration.step(look_ahead=False)
     return iteration.current()
-
-
-def _outcome(
-    u: Array, reason: Reason, detail: str, residuals: tuple[float, ...], b_norm: float, nested_start: bool
-) -> Solution:
-    iterations, reached = len(residuals) - 1, _relative(residuals[-1], b_norm)
-    message = f"{reason.value}: residual {reached} after {iterations} iteration{'s' * (iterations != 1)}{detail}."
-    return Solution(u, reason is Reason.CONVERGED, reason, iterations, residuals, message, nested_start=nested_start)
 
 
 def _verdict(

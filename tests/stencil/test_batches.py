@@ -30,6 +30,7 @@ PROBLEMS = [
     {"mask": np.random.default_rng(1).random(SHAPE) < 0.9, "outside": 2.0},
     {"order": 4},
     {"reaction": unigrid.Nonlinear(lambda u: u**3, lambda u: 3 * u**2)},
+    {"reaction": unigrid.Nonlinear(lambda u: u**3, lambda u: 3 * u**2), "cycle": "newton"},
     {"reaction": -30.0},
 ]
 
@@ -48,6 +49,21 @@ def test_every_entry_has_the_bits_of_its_own_call(options, dtype, cores):
         assert np.array_equal(part.u, alone.u)
         assert part.residuals == alone.residuals
     assert np.allclose(together.residuals[0], np.sqrt(sum(part.residuals[0] ** 2 for part in together.parts)))
+
+
+@pytest.mark.parametrize("precision", ["mixed", "full"])
+@pytest.mark.parametrize("coefficient", [None, 1.0 + np.random.default_rng(0).random(SHAPE)], ids=["constant", "varies"])
+def test_every_precision(precision, coefficient, cores):
+    """A batch has the bits and the words of its own calls, and solves the system of equations to the tolerance."""
+    f, options = np.random.default_rng(2).standard_normal((5, *SHAPE)), {"coefficient": coefficient, "precision": precision}
+    together = unigrid.solve(f, batch_dims=1, rtol=1e-10, **options)
+    matrix = unigrid.Poisson(SHAPE, coefficient=coefficient).matrix()
+    for own, part in zip(f, together.parts, strict=True):
+        alone = unigrid.solve(own, rtol=1e-10, **options)
+        assert np.array_equal(part.u, alone.u)
+        assert (part.message, part.residuals) == (alone.message, alone.residuals)
+        assert part.message.endswith("Precision: mixed.") == (precision == "mixed")
+        assert np.linalg.norm(matrix @ part.u.ravel() - own.ravel()) <= 1e-10 * np.linalg.norm(own)
 
 
 def test_several_cores_are_used(cores):

@@ -118,7 +118,9 @@ def is_stripped(level):
 def even_parts_of(level, pre):
     """Return the parts that the level's way down is cut into."""
     if isinstance(level.fused, FusedSweeps):
-        return level.fused._cuts_for(len(level.fused.down.omegas) + 1, True).parts
+        return level.fused.cuts(
+            len(level.fused.down.omegas) + 1, True, threading_module.threads_for(level.fused.unknowns)
+        ).parts
     return level.fused._parts(len(level.fused.down.weights), True)
 
 

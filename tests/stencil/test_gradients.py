@@ -138,6 +138,17 @@ def test_a_start_that_single_precision_spoils_is_followed_by_cycles_in_double(mo
     assert set(cycles) == {"float64"}
 
 
+def test_a_start_of_which_rounding_leaves_the_most_is_followed_by_cycles_in_double(rng):
+    """A tenth of the residual and more: 12 iterations, not 8."""
+    blocks = np.arange(255) // 8 % 2
+    a = np.where(blocks[:, None] ^ blocks[None, :], 1e6, 1.0)
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson((255, 255), boundary="neumann", centering="cell", coefficient=a))
+    f = cycle.problem.compatible(np.random.default_rng(1).standard_normal((255, 255)))
+    full, mixed = (cycle.solve(f, rtol=1e-8, precision=each) for each in ("full", "auto"))
+    assert mixed.iterations == full.iterations
+    assert mixed.residuals[1] < 1.1 * full.residuals[1]
+
+
 @pytest.mark.parametrize("size", [1e-120, 1e120])
 def test_a_start_in_single_precision_takes_sources_of_any_size(monkeypatch, size, rng):
     nested, start = [], galerkin.GalerkinCycle._nested

@@ -38,7 +38,7 @@ def test_each_method_finds_the_solution(name, method):
     assert len(solution.residuals) == solution.iterations + 1
 
 
-@pytest.mark.parametrize("method", [linalg.cg, linalg.gmres, linalg.minres, linalg.bicgstab], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("method", [linalg.cg, linalg.gmres, linalg.minres, linalg.qmr], ids=lambda each: each.__name__)
 def test_a_function_of_scipy_is_taken_as_it_is(method):
     problem = unigrid.Poisson(SHAPE, boundary=["neumann", "dirichlet"])
     solution = unigrid.StencilCycle(problem).solve(F, accelerate=method, rtol=1e-10)
@@ -105,7 +105,7 @@ def without_m(A, b, x0=None, maxiter=None, callback=None):
     [
         ({"accelerate": failing}, ValueError, "accelerate failed with ZeroDivisionError: broken down"),
         ({"accelerate": without_m}, TypeError, "without_m, has no argument M; it must be one of SciPy's"),
-        ({"accelerate": linalg.qmr}, TypeError, "has no argument M"),
+        ({"accelerate": linalg.lsqr}, TypeError, "has no argument maxiter, M, callback"),
         ({"accelerate": "minress"}, ValueError, "minres"),
         ({"accelerate": 3}, ValueError, "accelerate"),
         ({"accelerate": "minres", "precision": "mixed"}, ValueError, "leave out accelerate"),

@@ -7,9 +7,10 @@ import pytest
 from tiers import pack
 
 import unigrid
-from unigrid.stencil.coarsening import is_rough, strong_axes
+from unigrid.stencil.coarsening import coarse_points, coarsened, roughness, strong_axes
 from unigrid.stencil.coupled import matrix_of
 from unigrid.stencil.galerkin_levels import hierarchy_of
+from unigrid.stencil.kernels.cpu.compiled.strengths import points_in_lines
 
 SIDES = ["dirichlet", "neumann", "periodic", ("dirichlet", "neumann")]
 
@@ -66,8 +67,20 @@ def lognormal(shape, sigma=2.0):
     return np.exp(sigma * np.random.default_rng(0).standard_normal(shape))
 
 
+def squares(n, jump=1e6):
+    """Squares of 8 x 8 cells, every other one conducts."""
+    blocks = np.arange(n) // 8 % 2
+    return np.where(blocks[:, None] ^ blocks[None, :], jump, 1.0)
+
+
 def steps_of(cycle):
     return [type(level.smoother.step).__name__ for level in cycle.levels[:-1]]
+
+
+def iterations(problem, **options):
+    """Return those of conjugate gradients with random f, to 1e-8."""
+    f = problem.compatible(np.random.default_rng(1).standard_normal(problem.shape))
+    return unigrid.GalerkinCycle(problem, **options).solve(f, rtol=1e-8).iterations
 
 
 def test_smooth_coefficients_take_points_and_v():
@@ -78,10 +91,10 @@ def test_smooth_coefficients_take_points_and_v():
     assert cycle.name == "V(2,2)"
 
 
-def test_jumps_take_points_and_two_visits_of_small_levels():
+def test_jumps_take_points_and_two_visits_of_small_levels(monkeypatch):
     """Squares of 8 x 8 vertices: V takes 12 iterations."""
-    blocks = np.arange(255) // 8 % 2
-    a = np.where(blocks[:, None] ^ blocks[None, :], 1e6, 1.0)
+    monkeypatch.setattr("unigrid.stencil.coarsening.MANY_JUMPS", 1.0)
+    a = squares(255)
     faces = (a[:, 1:] + a[:, :-1]) / 2, (a[1:] + a[:-1]) / 2
     cycle = unigrid.GalerkinCycle(unigrid.Poisson((254, 254), coefficient=faces))
     assert set(steps_of(cycle)) == {"Points"}
@@ -89,10 +102,20 @@ def test_jumps_take_points_and_two_visits_of_small_levels():
     assert cycle.solve(np.random.default_rng(1).standard_normal((254, 254)), rtol=1e-8).iterations <= 9
 
 
+def test_jumps_all_over_take_two_visits_of_all_levels():
+    """Squares of 8 x 8 cells: 7 and 12 iterations with two visits of small levels alone, and a start that rounding spoils."""
+    half, whole = (unigrid.Poisson((n, n), boundary="neumann", centering="cell", coefficient=squares(n)) for n in (127, 255))
+    assert unigrid.GalerkinCycle(whole).visits()[:4] == [1, 2, 4, 8]
+    assert iterations(half) <= 6
+    assert iterations(whole) <= 7
+
+
 def test_rough_levels_take_lines_and_two_visits(monkeypatch):
+    """Layers across which the strong axis turns at x = 1/2."""
     for name, value in (("COARSEST_ROUGH", ((0.0, 0),) * 2), ("COARSEST_UNKNOWNS", 300)):
         monkeypatch.setattr(f"unigrid.stencil.galerkin_levels.{name}", value)
-    cycle = unigrid.GalerkinCycle(unigrid.Poisson((127, 127), centering="cell", coefficient=lognormal((127, 127))))
+    strong = np.where(np.arange(128) < 64, 1e3, 1.0)[:, None] * np.ones(127)
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson((127, 127), centering="cell", coefficient=(strong, 1e3 / strong.T)))
     assert set(steps_of(cycle)) == {"Lines"}
     assert cycle.visits() == [1, 2, 4, 4]
     assert cycle.name == "W(1,1)"
@@ -102,13 +125,75 @@ def test_rough_levels_take_lines_and_two_visits(monkeypatch):
 
 def test_a_level_is_rough_where_the_next_one_is():
     """Squares of 8 x 8 cells: strong couplings in pairs appear where a point stands for half a square."""
-    blocks = np.arange(132) // 8 % 2
-    a = np.where(blocks[:, None] ^ blocks[None, :], 1e6, 1.0)
-    problem = unigrid.Poisson((132, 132), boundary="neumann", centering="cell", coefficient=a)
+    problem = unigrid.Poisson((132, 132), boundary="neumann", centering="cell", coefficient=squares(132))
     levels = unigrid.GalerkinCycle(problem).levels
-    own = [is_rough(level.operator.stencil, strong_axes(level.operator.stencil)) for level in levels[:-1]]
-    assert [level.rough for level in levels[:-1]] == [any(own[: number + 2]) for number in range(len(own))]
-    assert [level.rough for level in levels[:-1]] != own
+    own = [roughness(level.operator.stencil, strong_axes(level.operator.stencil)).rough for level in levels[:-1]]
+    assert [level.roughness.rough for level in levels[:-1]] == [any(own[: number + 2]) for number in range(len(own))]
+    assert [level.roughness.rough for level in levels[:-1]] != own
+
+
+def strengths_of(stencil):
+    """Return how strongly the two axes couple at each point, from the entries of the matrix."""
+    matrix, (_, n, m) = matrix_of(stencil).toarray(), stencil.excess.shape
+    places = np.array([divmod(number, m) for number in range(n * m)])
+    steps = places[None, :, :] - places[:, None, :]
+    return [
+        sum(np.abs(np.where(steps[..., axis] == sign, matrix, 0.0).sum(axis=1)) for sign in (1, -1)).reshape(n, m)
+        for axis in range(2)
+    ]
+
+
+def in_lines(stencil, ratio):
+    """Return how many points end five that couple strongly along one axis, or couple 5000 times stronger along one."""
+    strengths, count = strengths_of(stencil), 0
+    for i, j in np.ndindex(strengths[0].shape):
+        lines = (slice(max(i - 4, 0), i + 1), j), (i, slice(max(j - 4, 0), j + 1))
+        runs = [np.count_nonzero(strengths[axis][lines[axis]] > ratio * strengths[1 - axis][lines[axis]]) for axis in range(2)]
+        both = [each[i, j] for each in strengths]
+        count += 5 in runs or max(both) > 5000 * min(both)
+    return count
+
+
+@pytest.mark.parametrize(("ratio", "sigma"), [(2.0, 1.0), (1.2, 1.0), (10.0, 4.0)])
+def test_points_in_lines_are_counted_alike_in_any_parts(ratio, sigma, rng):
+    """On the finest level, and on one with stencils of 9 points."""
+    faces = np.exp(sigma * rng.standard_normal((30, 27))), 1.5 * np.exp(sigma * rng.standard_normal((29, 28)))
+    faces[0][5:20, 8] *= 40
+    problem = unigrid.Poisson((29, 27), centering="cell", coefficient=faces)
+    stencils = [unigrid.GalerkinCycle(problem).levels[0].operator.stencil]
+    stencils.append(
+        coarsened(stencils[0], [coarse_points(1, None, False), *(coarse_points(n, None, True) for n in (29, 27))])[1]
+    )
+    for stencil in stencils:
+        rows, wanted = stencil.excess.shape[1], in_lines(stencil, ratio)
+        assert wanted < stencil.excess.size
+        assert wanted > 0 or stencil is not stencils[0]
+        for cuts in ([0, rows], [0, 3, 5, 6, rows], range(rows + 1)):
+            parts = [points_in_lines(stencil, True, True, ratio, *part) for part in itertools.pairwise(cuts)]
+            assert sum(parts) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "most"),
+    [
+        ("two-phase", np.where(np.random.default_rng(0).random((127, 127)) < 0.5, 1e3, 1.0), 14),
+        ("log-normal", lognormal((127, 127)), 6),
+    ],
+)
+def test_random_coefficients_take_many_points(name, a, most):
+    """Lines take 30 and 8 iterations, two sweeps of points 33 and 9."""
+    problem = unigrid.Poisson((127, 127), boundary="neumann", centering="cell", coefficient=a)
+    cycle = unigrid.GalerkinCycle(problem)
+    assert [level.smoother for level in cycle.levels[:-1]] == [unigrid.Steps(unigrid.Points(1.85), 14)] * 2
+    assert iterations(problem) <= most
+
+
+def test_single_cells_of_a_large_jump_take_lines():
+    """Pairs of them are coupled 1e6 times stronger than to others: points take 18 iterations."""
+    single = np.random.default_rng(0).random((96, 96)) < 0.1
+    problem = unigrid.Poisson((96, 96), centering="cell", coefficient=np.where(single, 1e6, 1.0))
+    assert set(steps_of(unigrid.GalerkinCycle(problem))) == {"Lines"}
+    assert iterations(problem) <= 10
 
 
 def test_a_rough_hierarchy_is_solved_directly_earlier():

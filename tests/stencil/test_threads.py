@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import unigrid
+from unigrid.machine import usable_cores
 from unigrid.stencil.kernels.cpu import threads as threading_module
 
 pytestmark = pytest.mark.usefixtures("deep")
@@ -388,7 +389,7 @@ print(spent(lambda: matrix @ matrix))
 
 @pytest.mark.system
 @pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="times of threads are Linux's")
-@pytest.mark.skipif(threading_module.usable_cores() == 1, reason="BLAS has no threads on one core")
+@pytest.mark.skipif(usable_cores() == 1, reason="BLAS has no threads on one core")
 def test_a_solve_with_one_thread_wakes_none_of_blas():
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", BLAS], capture_output=True, text=True, check=True, env=environment)

@@ -44,7 +44,8 @@ def test_it_solves_and_its_gradients_are_right(name, f):
         return torch.func.functional_call(layer, dict(zip(parameters, raw, strict=True)), (f,))
 
     inputs = [each.detach().clone().requires_grad_() for each in (f[0], *parameters.values())]
-    assert torch.autograd.gradcheck(function, inputs, atol=1e-7, rtol=1e-6)
+    torch.manual_seed(0)
+    assert torch.autograd.gradcheck(function, inputs, atol=1e-7, rtol=1e-6, fast_mode=True)  # along random directions
 
 
 @pytest.mark.parametrize("name", ["reaction", "reaction field", "coefficient field"])

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..files import IMAGES, STREAM, checked_output, write_array
 from ..iterate import DISCRETIZATION
 from ..vti import Lattice
-from . import options
+from . import blocks, options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import UsageError, user_errors
 from .reading import array_in, format_of
@@ -47,6 +47,7 @@ examples:
   unigrid solve f.npy --mask tank.png --outside natural --fixed electrodes.npy --boundary neumann --plot potential.png
   unigrid solve f.npy --spacing dr.npy,0.1 --boundary neumann:robin=5=100,dirichlet --centering cell
   unigrid solve f.npy --coefficient k.npy --boundary neumann,dirichlet=1:dirichlet=0 --centering cell --plot head.png
+  mpiexec -n 4 unigrid solve f.npy -o u.npy --boundary neumann,dirichlet
   gunzip -c sources.npy.gz | unigrid solve - --stack --cycle runs/poisson -o - > solutions.npy
 
 exit code: 0 converged, 1 not converged (u is written all the same), 2 wrong input, 130 interrupted"""
@@ -105,6 +106,8 @@ class Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if blocks.started_with_others():
+        return blocks.run(arguments)
     pictures = arguments.plot, arguments.plot_history, arguments.plot_hierarchy
     options.check_outputs(*pictures, array=arguments.output, source=arguments.rhs, replace=arguments.force)
     if arguments.output == STREAM and is_closed(sys.stdout):

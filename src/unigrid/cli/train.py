@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import expanded
+from ..files import FileError, expanded
 from ..messages import choose, printable
+from ..torchrun import command, rank_of_several
 from ..training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON, POISSON_SIZE, RUNS
 from . import options, train_poisson
 from .monitor import TOP, Facts, as_text, files_in, line_per_epoch, per_class, save_figures, show
@@ -22,6 +23,7 @@ from .options import UsageError, user_errors
 
 if TYPE_CHECKING:
     from ..training import ImageData, ImageProtocol, SeedRun, TrainResult
+    from ..training.runs.processes import Processes
 
 SUMMARY = "train a convolutional network on labelled images, or multigrid's smoothers on Poisson's equation"
 EPILOG = """\
@@ -40,6 +42,10 @@ examples:
   unigrid train cifar10 --protocol course --set label_smoothing=0.1 --set cutout=8 --validation 5000 --plot curves.png
   unigrid train photos/ --size 64 --weights runs/hundred/seed-0 --new-head --set optimizer=adamw --set schedule=cosine
   unigrid train photos/ --size 64 --validation 0.1 --set stratify=true --set patience=5 --set mixup=0.2 --per-class
+  torchrun --nproc-per-node 4 -m unigrid train cifar100 --model mgnet-256-Bl --set sync_batch_norm=true --batch-size 512
+
+Several processes, as torchrun starts them, share every batch; --batch-size is that of all together. A run may go on with
+another number of them. torchrun takes --monitor for an option of its own, unless it stands after `torchrun ... -m -- unigrid`.
 
 Ctrl-C, or a scheduler's SIGTERM, leaves a checkpoint; the same command with --resume goes on from it. `unigrid models` lists
 the models; unigrid.train does the same from Python, for models and data of one's own. The test set is read once, at the end.
@@ -115,40 +121,42 @@ class Request:
     device: str
     seeds: list[int]
     folder: Path
+    processes: int
 
 
 def run(arguments: argparse.Namespace) -> int:
-    options.check_outputs(arguments.plot, arguments.confusion, replace=arguments.force or arguments.resume)
+    if not rank_of_several():  # of several processes, the first writes
+        options.check_outputs(arguments.plot, arguments.confusion, replace=arguments.force or arguments.resume)
     options.load_learned()
     from ..training import TrainingError
-    from ..training.data.datasets import NAMES
-    from ..training.data.on_disk import is_path
+    from ..training.runs.processes import is_shown_elsewhere, joined
 
-    try:
-        if arguments.dataset == POISSON:
-            return train_poisson.run(arguments)
-        arguments.protocol = arguments.protocol or IMAGE_PROTOCOL
-        if arguments.weights is None:
-            arguments.model = arguments.model or IMAGE_MODEL
-        with user_errors():
-            if not is_path(arguments.dataset):
-                choose(arguments.dataset, (*NAMES, POISSON), "dataset or path")
-        train_poisson.refuse_options(arguments)
-        return _run(arguments)
-    except KeyboardInterrupt:
-        again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
-        print(f"unigrid: interrupted; to go on: {printable(shlex.join(['unigrid', *again]))}", file=sys.stderr)
-        return 130
-    except TrainingError as error:
-        print(f"unigrid: {printable(error)}", file=sys.stderr)
-        return 1
+    with joined() as processes:
+        try:
+            if arguments.dataset == POISSON:
+                processes.together(lambda: train_poisson.refuse_processes(processes.world))
+                return train_poisson.run(arguments)
+            return _run(arguments, processes)
+        except KeyboardInterrupt:
+            again = [*arguments.argv, *(["--resume"] if "--resume" not in arguments.argv else [])]
+            if processes.is_writer:
+                print(f"unigrid: interrupted; to go on: {printable(shlex.join([*command(), *again]))}", file=sys.stderr)
+            return 130
+        except TrainingError as error:
+            if processes.is_writer or error.reason == "lost":
+                print(f"unigrid: {printable(error)}", file=sys.stderr)
+            return 1
+        except (UsageError, FileError) as error:
+            if is_shown_elsewhere(error):
+                return 2
+            raise
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from ..training.images.evaluation import is_out_of_memory
 
-    request = _request(arguments)
-    if not arguments.json:
+    request = processes.first_on_machine(lambda: _request(arguments, processes))
+    if not arguments.json and processes.is_writer:
         print(as_text(introduction(request)), flush=True)
     try:
         result = _train(request)
@@ -156,22 +164,32 @@ def _run(arguments: argparse.Namespace) -> int:
         if not is_out_of_memory(error):
             raise
         raise UsageError(f"{request.device} has not enough memory; take a smaller --batch-size or model") from None
+    if not processes.is_writer:
+        return 0
     written = _write(request, result)
     show(facts_of(request, result, written), arguments.json, report)
     return 0
 
 
-def _request(arguments: argparse.Namespace) -> Request:
+def _request(arguments: argparse.Namespace, processes: Processes) -> Request:
     """Check the arguments, the cheap ones first: a wrong name must not cost a download."""
     from ..conv.models import named_model
     from ..training import PROTOCOLS
-    from ..training.images.setup import training_splits
+    from ..training.data.datasets import NAMES
+    from ..training.data.on_disk import is_path
+    from ..training.images.setup import check_shares, training_splits
     from ..training.images.starting import starting_weights
     from ..training.images.train import check_mirrored, check_output
     from ..training.runs.devices import device_named
     from ..training.runs.run import checked_seeds
 
+    arguments.protocol = arguments.protocol or IMAGE_PROTOCOL
+    if arguments.weights is None:
+        arguments.model = arguments.model or IMAGE_MODEL
     with user_errors():
+        if not is_path(arguments.dataset):
+            choose(arguments.dataset, (*NAMES, POISSON), "dataset or path")
+        train_poisson.refuse_options(arguments)
         protocol = PROTOCOLS[choose(arguments.protocol, PROTOCOLS, "protocol")]
         choices = options.choices(arguments, ("epochs", "batch_size", "learning_rate"), "protocol field", type(protocol))
         protocol = protocol.with_choices(**choices)
@@ -188,11 +206,25 @@ def _request(arguments: argparse.Namespace) -> Request:
         config = dataclasses.replace(config, num_classes=len(data.classes), in_channels=data.shape[0])
         network = config.build()
         check_output(network, data)
+        check_shares(network, len(training), protocol, processes)
         if start is not None:
             start.load_into(network, data)
         parameters = sum(parameter.numel() for parameter in network.parameters())
     held_out, folder = 0 if validation is None else len(validation), expanded(arguments.out or _folder(arguments, seeds))
-    return Request(arguments, choices, protocol, data, share, len(training), held_out, parameters, str(device), seeds, folder)
+    return Request(
+        arguments,
+        choices,
+        protocol,
+        data,
+        share,
+        len(training),
+        held_out,
+        parameters,
+        str(device),
+        seeds,
+        folder,
+        processes.world,
+    )
 
 
 def _data(arguments: argparse.Namespace) -> tuple[ImageData, float]:
@@ -250,7 +282,8 @@ def introduction(request: Request) -> list[str]:
         f"{len(data.test):,} test images, {height} x {width} x {channels}, {len(data.classes)} classes.",
         f"Model: {_model(arguments)}, {request.parameters:,} parameters.",
         f"Protocol: {described(request.protocol, data.flip)}.",
-        f"Device: {_device(request.device)}. Seed{'s' * (len(request.seeds) > 1)}: {', '.join(map(str, request.seeds))}.",
+        f"Device: {_device(request.device)}{f', in each of {request.processes} processes' * (request.processes > 1)}. "
+        f"Seed{'s' * (len(request.seeds) > 1)}: {', '.join(map(str, request.seeds))}.",
         f"Files: {request.folder}{os.sep}",
     ]
 

@@ -38,6 +38,12 @@ def refuse_options(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--eps describes a Poisson problem; {arguments.dataset} is a data set of images")
 
 
+def refuse_processes(world: int) -> None:
+    """Raise UsageError for several processes."""
+    if world > 1:
+        raise UsageError(f"poisson is trained by one process, on one core; torchrun has started {world}, leave it out")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train, save the picture and print the report. Raises UsageError and TrainingError."""
     from ..training import PoissonNetConfig, PoissonProtocol, anisotropic, train_solver

@@ -49,6 +49,13 @@ class DirectSolver(Smoother):
         u += _constant_part(self.problem, self.largest, f)
         return u.astype(f.dtype)
 
+    def of_each(self, f: Array) -> Array:
+        """Return the solutions for a stack of right-hand sides."""
+        if self.inverse is None or self.problem.has_constant_apart:
+            return np.stack([self(self.problem.operator, each, None) for each in f])
+        # A product of matrices would round otherwise than the products with vectors that each has in a call of its own.
+        return (self.inverse @ f.reshape(len(f), -1, 1).astype(np.float64)).reshape(f.shape).astype(f.dtype)
+
     def adjoint(self) -> DirectSolver:
         return self
 
@@ -74,10 +81,10 @@ def _constant_part(problem: Poisson, largest: float, f: Array) -> float:
 @lru_cache(32)
 def _dense_inverse(axes: tuple[Axis, ...], reaction: float) -> Numbers:
     """Return A^-1, (unknowns, unknowns); where the constant is found apart, the matrix of the rest."""
-    result = 1.0 / _eigenvalue_sums(axes, reaction)
+    result = 1.0 / eigenvalue_sums(axes, reaction)
     # One axis after the other: the sum over k of V[i, k] result[k, ..] V^-1[k, j], i and j last; as a stack of small products.
     for axis in axes:
-        vectors, inverse = _basis(axis)
+        vectors, inverse = basis(axis)
         rest = result.reshape(axis.n, -1).T
         rows = max(rows for rows in range(1, axis.n + 1) if axis.n % rows == 0 and rows * axis.n**2 <= SERIAL_PRODUCT)
         result = ((rest[:, None, :] * vectors).reshape(-1, rows, axis.n) @ inverse).reshape(rest.shape[0], -1)
@@ -140,7 +147,7 @@ class FourierSolver(Smoother):
     def __init__(self, problem: Poisson, largest: float | None = None) -> None:
         """`largest` as of `DirectSolver`."""
         self.problem, self.axes, self.largest = problem, problem.grid.axes, largest or problem.operator.norm_bound
-        self._inverse = 1.0 / _eigenvalue_sums(self.axes, problem.reaction)
+        self._inverse = 1.0 / eigenvalue_sums(self.axes, problem.reaction)
 
     def __repr__(self) -> str:
         return f"<FourierSolver: {' x '.join(str(axis.n) for axis in self.axes)} unknowns>"
@@ -168,7 +175,7 @@ def _kind(axis: Axis) -> tuple[str, int]:
     return family, 4 if axis.centering == "cell" else 3
 
 
-def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
+def basis(axis: Axis) -> tuple[Numbers, Numbers]:
     """Return V, whose columns are the eigenvectors along one axis, and V^-1, both (n, n).
 
     The eigenvectors are orthogonal in the weights of the axis; of a periodic axis they are cos + sin (Hartley's basis).
@@ -183,7 +190,7 @@ def _basis(axis: Axis) -> tuple[Numbers, Numbers]:
     return vectors, (weighted / (vectors * weighted).sum(axis=0)).T
 
 
-def _eigenvalue_sums(axes: tuple[Axis, ...], reaction: float) -> Numbers:
+def eigenvalue_sums(axes: tuple[Axis, ...], reaction: float) -> Numbers:
     """Return the eigenvalues of A, one array axis per grid axis; infinity for the constant where that is found apart."""
     sums = np.full((), reaction)
     for axis in axes:

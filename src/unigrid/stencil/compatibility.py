@@ -1,10 +1,13 @@
-"""The constant part of a solution, found apart from the cycles: where constants are eigenvectors, and f has to fit them."""
+"""The constant part of a solution, found apart from the cycles: where constants are eigenvectors, and f has to fit them.
+
+Arrays are NumPy's, or tensors on a device, whose problem is one with the same methods.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,64 +75,66 @@ def with_constant(solution: Solution, problem: Poisson, right: RightHandSide, to
 
 
 def plus(u: Array, mean: float | Array) -> Array:
-    if isinstance(mean, np.ndarray):  # one per part of a domain
-        return u + mean
-    return u + u.dtype.type(mean) if mean else u
+    if isinstance(mean, float):
+        return u + mean if mean else u
+    return u + mean  # an array: one per part of a domain
 
 
 def without_constant(problem: Poisson, right: RightHandSide, compatibility: str) -> RightHandSide:
     """Return the right-hand side without its mean, and the mean of u that belongs to it."""
-    b, f, eps = right.whole, right.f, float(np.finfo(right.whole.dtype).eps)
+    b, f, limits = right.whole, right.f, kernels.of(right.whole).limits(right.whole)
+    eps, size = float(limits.eps), math.sqrt(math.prod(b.shape))
     if problem.singular:
         mean, mean_of_u = problem.mean(b), 0.0
         if compatibility == "error":
             _check_compatible(problem, f, b, mean)
     else:
         mean = problem.exact_mean(b)
-        mean_of_u = _mean_of_solution(problem, mean, b.dtype)
-    if abs(mean) <= eps * right.norm / math.sqrt(b.size):
+        mean_of_u = _mean_of_solution(problem, mean, limits)
+    if abs(mean) <= eps * right.norm / size:
         return right._replace(mean_of_u=mean_of_u, has_constant=mean_of_u != 0.0)  # as near to zero as rounding brings it
-    centered = b - b.dtype.type(mean)
+    centered = b - mean
     norm = kernels.of(b).norm(centered)
-    if abs(mean) > norm / math.sqrt(b.size):  # of the rounding of a large mean, one that is not small beside the rest is left
+    if abs(mean) > norm / size:  # of the rounding of a large mean, one that is not small beside the rest is left
         centered = problem.centered(centered)
         norm = kernels.of(b).norm(centered)
     if not norm > 4.0 * eps * right.norm:  # a constant source leaves rounding alone, which is no source
-        centered, norm = np.zeros_like(b), 0.0
-    noticeable = problem.singular and abs(mean) > 10.0 * eps * float(np.abs(b).max())
+        centered, norm = kernels.of(b).zeros_like(b), 0.0
+    noticeable = problem.singular and abs(mean) > 10.0 * eps * float(abs(b).max())
     note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
     if problem.reaction <= math.sqrt(eps) * problem.operator.norm_bound:  # rounding of mean_of_u is as eps / c ||A|| to b
-        f = centered if f is b else f - f.dtype.type(mean)
+        f = centered if f is b else f - mean
     return right._replace(b=centered, f=f, norm=norm, mean_of_u=mean_of_u, has_constant=mean_of_u != 0.0, note=note)
 
 
 def without_means(problem: Poisson, parts: FreeParts, right: RightHandSide, compatibility: str) -> RightHandSide:
     """Return the right-hand side without its mean on each free component of a domain, and the means of u that belong to it."""
-    b, eps, means = right.whole, float(np.finfo(right.whole.dtype).eps), parts.means(right.whole)
+    b, limits, means = right.whole, kernels.of(right.whole).limits(right.whole), parts.means(right.whole)
+    eps = float(limits.eps)
     mean_of_u: float | Array = 0.0
     if not problem.singular:
-        _mean_of_solution(problem, float(means[np.abs(means).argmax()]), b.dtype)  # whether numbers hold it
+        _mean_of_solution(problem, float(means[np.abs(means).argmax()]), limits)  # whether numbers hold it
         mean_of_u = parts.spread(means / parts.reaction, b.dtype)
     elif compatibility == "error":
         defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
-        parts.refuse_incompatible(b, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
+        parts.refuse_incompatible(means, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
     centered = parts.centered(parts.centered(b))  # once more, for the rounding of large means
     norm = kernels.of(b).norm(centered)
     if not norm > 4.0 * eps * right.norm:  # constant sources leave rounding alone, which is no source
-        centered, norm = np.zeros_like(b), 0.0
+        centered, norm = kernels.of(b).zeros_like(b), 0.0
     largest = float(np.abs(means).max())
-    noticeable = problem.singular and largest > 10.0 * eps * float(np.abs(b).max())
+    noticeable = problem.singular and largest > 10.0 * eps * float(abs(b).max())
     note = f"Means of up to {largest:.3g} were taken out of the right-hand side, component by component." if noticeable else ""
     return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, has_constant=not problem.singular, note=note)
 
 
-def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
+def _mean_of_solution(problem: Poisson, mean: float, limits: np.finfo[Any]) -> float:
     """Return mean(b) / c, which is the mean of u. Raises ValueError where that leaves the range of numbers."""
     with np.errstate(over="ignore"):
         mean_of_u = float(np.float64(mean) / problem.reaction)
-    if not abs(mean_of_u) <= float(np.finfo(dtype).max):
+    if not abs(mean_of_u) <= float(limits.max):
         raise ValueError(
-            f"the mean of u is mean(f) / reaction = {mean:.3g} / {problem.reaction:.3g}, beyond the range of {dtype}; "
+            f"the mean of u is mean(f) / reaction = {mean:.3g} / {problem.reaction:.3g}, beyond the range of {limits.dtype}; "
             f"scale f, take its mean out, or give reaction=0"
         )
     return mean_of_u
@@ -138,24 +143,24 @@ def _mean_of_solution(problem: Poisson, mean: float, dtype: np.dtype) -> float:
 def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None:
     """Raise ValueError where the mean of b is more than rounding, and what boundary fluxes may leave, explain."""
     axes = problem.grid.axes
-    rounding = math.sqrt(float(np.finfo(b.dtype).eps))
-    allowed = rounding * problem.mean(np.abs(b))
+    rounding = math.sqrt(float(kernels.of(b).limits(b).eps))
+    allowed = rounding * problem.mean(abs(b))
     if not problem.homogeneous:
-        allowed += FLUX_DEFECT / min(axis.intervals for axis in axes) * problem.mean(np.abs(b - f))
+        allowed += FLUX_DEFECT / min(axis.intervals for axis in axes) * problem.mean(abs(b - f))
     if problem.order == 4:  # whose b has the mean of f to a higher order than f has it itself
-        allowed += problem.mean(np.abs(problem.operator.averaged(f) - f))
+        allowed += problem.mean(abs(problem.operator.averaged(f) - f))
     if abs(mean) <= allowed:
         return
     stretched = any(axis.distances for axis in axes)
     halved = not stretched and any(axis.centering == "vertex" and not axis.periodic for axis in axes)
-    plain = float(np.mean(b, dtype=np.float64))
+    plain = float(b.mean())
     how = f"its mean is {mean:.6g}"
     if halved:
         how += f", in which unknowns on a Neumann side count half (their plain mean is {plain:.6g})"
     if stretched:
         how += ", in which unknowns count by the volumes of their cells"
     way_out = "compatibility='project' takes the mean out"
-    if halved and problem.homogeneous and abs(plain) <= rounding * float(np.abs(b).mean()):
+    if halved and problem.homogeneous and abs(plain) <= rounding * float(abs(b).mean()):
         way_out = f"with centering='cell', where all unknowns count alike, this f is compatible; {way_out}"
     raise ValueError(
         f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "

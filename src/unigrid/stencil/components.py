@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kernels
 from .grid import Grid
 from .masks import Domain
 
@@ -44,9 +45,10 @@ class FreeParts:
     origin: tuple[int, ...]
 
     @cached_property
-    def _sizes(self) -> Numbers:
+    def sizes(self) -> Numbers:
+        """The volume of each part; infinite for what belongs to none, which has mean zero."""
         sizes = np.bincount(self.labels.ravel(), None if self.volumes is None else self.volumes.ravel()).astype(np.float64)
-        sizes[0] = np.inf  # what belongs to no part has mean zero
+        sizes[0] = np.inf
         return sizes
 
     @cached_property
@@ -58,8 +60,8 @@ class FreeParts:
     def means(self, u: Array) -> Numbers:
         """Return the mean of u on each part, weighted by volumes; entry 0 is 0."""
         weighted = u if self.volumes is None else u * self.volumes
-        sums = np.bincount(self.labels.ravel(), weighted.ravel(), len(self._sizes))
-        return np.asarray(sums / self._sizes, np.float64)
+        sums = np.bincount(self.labels.ravel(), weighted.ravel(), len(self.sizes))
+        return np.asarray(sums / self.sizes, np.float64)
 
     def spread(self, values: Numbers, dtype: np.dtype) -> Array:
         """Return the array that has one value on each part; values[0] where there is none."""
@@ -70,9 +72,8 @@ class FreeParts:
         """Return u with mean zero on each part."""
         return u - self.spread(self.means(u), u.dtype)
 
-    def refuse_incompatible(self, b: Array, allowed: Numbers) -> None:
+    def refuse_incompatible(self, means: Numbers, allowed: Numbers) -> None:
         """Raise ValueError, naming the parts on which the mean of b is larger than allowed."""
-        means = self.means(b)
         bad = np.flatnonzero(np.abs(means) > allowed)
         if not bad.size:
             return
@@ -128,5 +129,5 @@ def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], i
 
 def allowance(parts: FreeParts, b: Array, added: Array | None, defect: float) -> Numbers:
     """Return how large a mean on each part may be: rounding, and the part `defect` of what sides add, which is inexact."""
-    allowed = math.sqrt(float(np.finfo(b.dtype).eps)) * parts.means(np.abs(b))
-    return allowed if added is None else allowed + defect * parts.means(np.abs(added))
+    allowed = math.sqrt(float(kernels.of(b).limits(b).eps)) * parts.means(abs(b))
+    return allowed if added is None else allowed + defect * parts.means(abs(added))

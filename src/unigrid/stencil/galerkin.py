@@ -51,13 +51,15 @@ class GalerkinCycle(Frozen, ProblemCycle):
         "auto" visits a level twice where it is rough, or small and couplings differ a hundredfold, as long as all axes are
         coarsened; else once.
     smoother : "auto", "points", "lines", unigrid.Points(omega), unigrid.Lines(axes), unigrid.RedBlack(omega), or your own
-        Gauss-Seidel by colors, or zebra line relaxation along each axis in turn. "auto" takes lines where a level is rough:
-        where, there or on the next coarser level, one coarsened axis couples ten times weaker than another one at more than a
-        thousandth of the points (3-D: a fifth), and on all levels below. Your own is an object of a subclass of `Smoother`: its
-        `operator`, with `residual(b, u)` and `diagonal()`, is A times the volumes of the cells, which is symmetric.
+        Gauss-Seidel by colors, or zebra line relaxation along each axis in turn. "auto" takes points, but where a level is
+        rough: where, there or on the next coarser level, one coarsened axis couples ten times weaker than another one at more
+        than a thousandth of the points (3-D: a fifth), and on all levels below. There it takes lines if a thousandth of the
+        points are in lines of five such points or more, or differ 5000-fold; else, as in 2-D for coefficients that vary at
+        random, many steps of points with omega 1.85. Your own is an object of a subclass of `Smoother`: its `operator`, with
+        `residual(b, u)` and `diagonal()`, is A times the volumes of the cells, which is symmetric.
     steps : int or (int, int), optional
         Steps of the smoother before and after the coarse-grid correction: by default two, of lines one. "auto" makes half as
-        many of lines as of points.
+        many of lines, and seven times as many where coefficients vary at random.
     max_levels : int, optional
 
     Raises
@@ -358,10 +360,10 @@ def _with_reaction(origin: GalerkinCycle, problem: Poisson) -> tuple[CoupledLeve
     operator, levels = problem.coupled_operator.symmetric, []
     for level, below in pairwise(origin.levels):
         assert level.transfers is not None
-        levels.append(CoupledLevel(operator, level.transfers, level.rough, level.ndim).like(level))
+        levels.append(CoupledLevel(operator, level.transfers, level.roughness, level.ndim).like(level))
         added = coupled.restrict(added, level.transfers.tables(added.dtype))
         operator = SymmetricOperator(shifted(below.operator.stencil, added))
-    last = CoupledLevel(operator, None, False, origin.levels[-1].ndim)
+    last = CoupledLevel(operator, None, ndim=origin.levels[-1].ndim)
     return (*levels, last.smoothed(Coarsest(operator.stencil, problem.has_constant_apart), None))
 
 

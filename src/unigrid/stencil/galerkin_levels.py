@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from ..cycle import Descent, Level, NestedLevel, SlotLevel, Smoother, Steps
 from .coarsening import (
+    JUMP,
     CoupledTransfers,
     Interpolation,
+    Roughness,
     Transposed,
     coarse_points,
     coarsened,
     guided,
-    is_rough,
+    has_many_jumps,
+    roughness,
     strong_axes,
     without_rows,
 )  # fmt: skip
@@ -32,7 +35,7 @@ from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
 from .kernels.cpu.fused_points import FusedPoints
 from .kernels.workspace import zeros
 from .problem import Poisson
-from .relaxation import OMEGA, Points, lines_of, words_of
+from .relaxation import MANY, OMEGA, OMEGA_OF_MANY, Points, lines_of, words_of
 
 Array = NDArray[np.floating]
 # Bent channels with Neumann sides, 255^2, take 27 iterations where coarsening ends at 200 unknowns, 11 at 400, 8 to 11 at 1000.
@@ -44,9 +47,11 @@ COARSEST_STRETCHED = 5000
 # periodic, 34 -> 7 iterations. A 2-D matrix of 16384 unknowns takes 60 ms to factorize and 2 ms to solve, of 65536 300 and 12.
 COARSEST_ROUGH = ((1 / 15, 16_384), (1 / 60, 65_536))  # parts of the unknowns, and at most so many
 # Corners where regions meet slow V-cycles down, the more the more levels there are: squares of 8 x 8 cells, 127^2 and 255^2,
-# 8 and 12 iterations. Two visits of the levels from the third on cost a tenth: 8 and 9. Made where a diagonal jumps.
-JUMP, CHEAP = 100.0, 1 / 12  # and levels with at most this part of the unknowns
+# 8 and 12 iterations. Two visits of the levels from the third on cost a tenth: 8 and 9. Made where a diagonal jumps. Where the
+# finest one jumps all over, all levels are visited twice: 6 and 7 (mixed sides, vertices; others take 6 or 7 at any size).
+CHEAP = 1 / 12  # levels with at most this part of the unknowns
 SLACK = 1.3  # coarse grids of odd lengths have more than a quarter of the points
+EVEN = Roughness(False, False)
 MOST_FUSED = 16  # steps in one pass: every part of a grid computes two slabs per step beyond its own
 
 
@@ -73,6 +78,11 @@ class Coarsest(Smoother):
         self._added = int(apart)
         self._solve = splu(sparse.csc_matrix(matrix)).solve
 
+    def inverse(self, size: int) -> NDArray[np.float64]:
+        """Return the matrix of this solve, for so many unknowns."""
+        inverse: NDArray[np.float64] = self._solve(np.eye(size + self._added, size))[:size]
+        return inverse
+
     def __call__(self, operator: Any, b: Array, u: Array | None) -> Array:
         right = np.zeros(b.size + self._added)
         right[: b.size] = b.ravel()
@@ -90,17 +100,17 @@ class CoupledLevel(SlotLevel, NestedLevel):
     operator: SymmetricOperator
 
     def __init__(
-        self, operator: SymmetricOperator, transfers: CoupledTransfers | None, rough: bool = False, ndim: int = 3
+        self, operator: SymmetricOperator, transfers: CoupledTransfers | None, roughness: Roughness = EVEN, ndim: int = 3
     ) -> None:
-        """`rough`: whether points alone smooth poorly on this level or the next. `smoothed` fills the slots of smoothing."""
-        self.operator, self.transfers, self.rough, self.ndim = operator, transfers, rough, ndim
+        """`roughness` is that of this level and the next. `smoothed` fills the slots of smoothing."""
+        self.operator, self.transfers, self.roughness, self.ndim = operator, transfers, roughness, ndim
         self.smoother = self.post_smoother = self.state_transfer = None
         if transfers is not None:
             self.restriction, self.prolongation = Transposed(transfers), Interpolation(transfers, operator.stencil.excess.shape)
 
     def smoothed(self, smoother: Smoother | None, post_smoother: Smoother | None) -> CoupledLevel:
         """Return this level with another smoothing."""
-        level = CoupledLevel(self.operator, self.transfers, self.rough, self.ndim)
+        level = CoupledLevel(self.operator, self.transfers, self.roughness, self.ndim)
         level.smoother, level.post_smoother = smoother, post_smoother
         return level
 
@@ -147,6 +157,11 @@ class CoupledLevel(SlotLevel, NestedLevel):
         return self.transfers.tables(dtype) if self.fused is None else self.transfers.exact
 
     @property
+    def many_jumps(self) -> bool:
+        """Whether this level, in 2-D, jumps all over."""
+        return self.ndim == 2 and has_many_jumps(self.operator.stencil)
+
+    @property
     def jumps(self) -> bool:
         """Whether the couplings of some points are much stronger than those of others."""
         diagonal = self.operator.stencil.diagonal
@@ -184,10 +199,10 @@ def one_by_one(problem: Poisson, max_levels: int | None) -> Iterator[CoupledLeve
     void = None if problem.domain is None else problem.domain.void
     sides = [*[None] * (3 - ndim), *operator.grid.axes]
     waiting: list[tuple[SymmetricOperator, CoupledTransfers]] = []
-    last, rough = operator.symmetric, list[bool]()
+    last, rough = operator.symmetric, list[Roughness]()
     if problem.has_waves:
         check_waves(problem)
-    while stencil.excess.size > _most_coarsest(problem, any(rough)):
+    while stencil.excess.size > _most_coarsest(problem, any(each.rough for each in rough)):
         strong = strong_axes(stencil)
         if not any(strong) or len(rough) + 1 == max_levels:
             break
@@ -202,16 +217,27 @@ def one_by_one(problem: Poisson, max_levels: int | None) -> Iterator[CoupledLeve
             break
         if not rough and void is not None:
             transfer = without_rows(transfer, void)
-        rough.append(is_rough(stencil, strong))
+        rough.append(roughness(stencil, strong))
         if waiting:
-            yield CoupledLevel(*waiting.pop(), any(rough), ndim)
+            yield CoupledLevel(*waiting.pop(), _roughness(rough, len(rough) - 2), ndim)
         waiting.append((last, CoupledTransfers(transfer)))
         last, stencil = SymmetricOperator(coarse), coarse
         del transfer, coarse
     if waiting:
-        yield CoupledLevel(*waiting.pop(), any(rough), ndim)
-    coarsest = CoupledLevel(last, None, False, ndim)
+        yield CoupledLevel(*waiting.pop(), _roughness(rough, len(rough) - 1), ndim)
+    coarsest = CoupledLevel(last, None, ndim=ndim)
     yield coarsest.smoothed(_coarsest(problem, last.stencil, bool(rough)), None)
+
+
+def _roughness(rough: Sequence[Roughness], number: int) -> Roughness:
+    """Return how a level is treated: rough where it, a finer or the next coarser one is, by lines where it or a finer one is.
+
+    (Channels, 127^2, 255^2, 511^2, mixed sides: 6, 8, 8 iterations where the next coarser level decides on lines too, else 6.)
+    Where levels are rough from the third on alone, regions have a shape, and lines cost less on levels as small.
+    """
+    is_rough = any(each.rough for each in rough[: number + 2])
+    lines = any(each.lines for each in rough[: number + 1]) or not any(each.rough for each in rough[:2])
+    return Roughness(is_rough, is_rough and lines)
 
 
 def _coarsest(problem: Poisson, stencil: SymmetricStencil, coarsened_once: bool) -> Coarsest:
@@ -243,7 +269,7 @@ def _guide(operator: CoupledOperator) -> SymmetricStencil | None:
     250^2, alpha = 3: 37 iterations, with a guide 7.)
     """
     guide = operator.without_weak_sides
-    if guide is operator or not is_rough(operator.stencil, strong_axes(operator.stencil)):
+    if guide is operator or not roughness(operator.stencil, strong_axes(operator.stencil)).rough:
         return None
     return guide.stencil
 
@@ -257,14 +283,21 @@ def levels_of(
 
 
 def smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
-    """Return a level with a smoother, by its name or itself; "auto" takes lines where it is rough, and half the steps."""
+    """Return a level with a smoother, by its name or itself.
+
+    "auto" takes lines, and half the steps, where strong couplings form lines; where they do not, but the level is rough, points
+    with a larger omega, and many times the steps.
+    """
     pair = (steps, steps) if isinstance(steps, int) else steps
-    if smoother == "auto" and level.rough:
+    rough, lines = level.roughness if smoother == "auto" else (False, smoother == "lines")
+    if smoother == "auto" and lines:
         pair = ((pair[0] + 1) // 2, (pair[1] + 1) // 2)
-    if smoother == "lines" or (smoother == "auto" and level.rough):
+    elif rough:
+        pair = (MANY * pair[0], MANY * pair[1])
+    if lines:
         step: Smoother = lines_of(level.shape)
     elif isinstance(smoother, str):
-        step = Points(OMEGA[max(sum(n > 1 for n in level.shape), 1)])
+        step = Points(OMEGA_OF_MANY if rough else OMEGA[max(sum(n > 1 for n in level.shape), 1)])
     else:
         step = smoother
     before, after = (Steps(step, count) if count else None for count in pair)
@@ -272,14 +305,17 @@ def smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[i
 
 
 def repeats_of(levels: Sequence[Any]) -> tuple[int, ...]:
-    """Return how often each level is visited by one visit of the finer one: twice where it is rough, or small and jumps.
+    """Return how often each level is visited by one visit of the finer one: twice where it is rough, or jumps and is small.
+
+    It is small enough wherever the finest level, in 2-D, jumps all over.
 
     Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.
     """
     finest, visits, repeats = math.prod(levels[0].shape), 1, [1]
+    small = 1.0 if levels[0].many_jumps else CHEAP
     for number, level in enumerate(levels[1:-1], start=1):
         size = math.prod(level.shape)
         affordable = 2 * visits * size <= SLACK * finest / 2**number
-        repeats.append(2 if affordable and (level.rough or (size <= CHEAP * finest and level.jumps)) else 1)
+        repeats.append(2 if affordable and (level.roughness.rough or (size <= small * finest and level.jumps)) else 1)
         visits *= repeats[-1]
     return (*repeats, 1)[: len(levels)]

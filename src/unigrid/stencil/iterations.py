@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ..cycle import Descent, MultigridCycle
 from ..iterate import Iteration, System, predicted
 from . import kernels
+from .compatibility import plus
 from .kernels.workspace import empty
 from .operator import StencilOperator
 from .problem import Poisson
@@ -24,6 +26,10 @@ Array = NDArray[np.floating]
 SINGLE = np.dtype(np.float32)
 # Rounding in float32 stops a residual that has fallen so far: n = 32 to 512, rough f, 2.7e-7 to 2.1e-6.
 SINGLE_FLOOR = 1e-5
+# Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
+ROUND_OFF = 0.5
+# Beside an eigenvalue u is so large that its rounding leaves a residual as large as b: of that at most this part is excused.
+EXCUSED_BESIDE_EIGENVALUES = 1e-6
 # Conjugate gradients begin anew where rounding leaves a step this part of its length too short or too long: else the noise of
 # one direction is in all following ones, and residuals stay at 2 to 40 times what rounding alone leaves.
 LOST = 1e-3
@@ -51,7 +57,36 @@ class Run:
         return u if u is None or not self.problem.has_constant_apart else self.problem.centered(u)
 
 
-@final
+def system_of(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array = 0.0) -> System:
+    """Return A u = b as the driver needs it; what a callback receives has the constant part that was found apart."""
+    return System(
+        b,
+        lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
+        partial(_round_off, problem, b.dtype, b_norm),
+        # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
+        round_off_of(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
+        view=lambda u: _read_only(problem.filled(plus(u, mean_of_u))),
+        zero=lambda: np.zeros_like(b),
+    )
+
+
+def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
+    """Return the residual that remains when u and b are exact but for rounding."""
+    level = round_off_of(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
+    return min(level, EXCUSED_BESIDE_EIGENVALUES * b_norm) if problem.has_waves else level
+
+
+def round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
+    """Return the residual that rounding leaves beside b of this norm, and terms of A u of this magnitude."""
+    return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
+
+
+def _read_only(u: Array) -> Array:
+    view = u.view()
+    view.flags.writeable = False
+    return view
+
+
 class Cycles(Iteration):
     """u <- cycle(b, u). Looking ahead, the finest level turns from one cycle into the next in place:
     post-smoothing of one cycle and pre-smoothing of the next are one pass over memory, if the level fuses them.
@@ -81,11 +116,15 @@ class Cycles(Iteration):
                 norm, u = finest.ascend_measured(run.b, *self._below())
                 kept, self._descent = u, None
         self._begins = False
+        self._hold(norm, u, kept, was_under_way)
+        return norm
+
+    def _hold(self, norm: float, u: Array, kept: Array | None, was_under_way: bool) -> None:
+        """Take an iterate, unless its residual is not finite."""
         if math.isfinite(norm):
             self._u, self._kept = u, kept
-        elif was_under_way and not run.keeps:
+        elif was_under_way and not self._run.keeps:
             self._kept = None
-        return norm
 
     def current(self) -> Array | None:
         return self._run.shown(self._kept)
@@ -106,7 +145,6 @@ class Cycles(Iteration):
         return cycle.below(descent, cycle.kind, 1)
 
 
-@final
 class MixedCycles(Iteration):
     """Cycles in float32 inside residuals in float64 (iterative refinement).
 
@@ -169,11 +207,16 @@ class MixedCycles(Iteration):
         """Add a correction to u, and begin with what it leaves; return the norm of that."""
         fresh, b, problem = self._u is None, self._run.b, self._run.problem
         self._u = empty(b.shape, b.dtype) if self._u is None else self._u
-        norm = kernels.of(b).correct(self._residual, b, self._u, e, fresh, self._tables)
+        norm = self._correct(self._u, e, fresh)
         if problem.has_constant_apart and not problem.singular:  # in float32, c may be lost in rounding, and the mean drifts
             self._u = problem.centered(self._u)
             norm = kernels.of(b).restate(self._residual, b, self._u, self._tables)
         return norm
+
+    def _correct(self, u: Array, e: Array, fresh: bool) -> float:
+        """Add a correction to u, or copy it to a fresh u; return the norm of the residual, which is kept."""
+        b = self._run.b
+        return kernels.of(b).correct(self._residual, b, u, e, fresh, self._tables)
 
     def _gains_more(self) -> bool:
         """Whether float32 has the digits for another cycle on this correction, and one is needed.
@@ -204,7 +247,20 @@ def holds_in_single(problem: Poisson, size: float) -> bool:
     return problem.fits(SINGLE) and (size == 0 or 1e-15 < size < 1e25)
 
 
-@final
+def checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
+    """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
+    if b.dtype != np.float64:
+        raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
+    if problem.has_waves:
+        raise ValueError("precision='mixed' is for reactions >= 0; leave it out")
+    size = b_norm / math.sqrt(b.size)
+    if not holds_in_single(problem, size):
+        raise ValueError(
+            f"precision='mixed' needs numbers that float32 holds, and f is of size {size:.1e}; scale f, and u after it"
+        )
+    return True
+
+
 class ConjugateGradients:
     """(b, u) -> u, one iteration, preconditioned by one symmetric cycle, in the inner product of the cell volumes, in which A
     is symmetric.

@@ -33,15 +33,27 @@ def method_of(accelerate: str | Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(accelerate, str):
         import scipy.sparse.linalg
 
-        return getattr(scipy.sparse.linalg, accelerate)  # type: ignore[no-any-return]
+        return _tfqmr if accelerate == "tfqmr" else getattr(scipy.sparse.linalg, accelerate)  # type: ignore[no-any-return]
     parameters = inspect.signature(accelerate).parameters
-    missing = [name for name in NEEDED if name not in parameters]
+    missing = [name for name in NEEDED if name not in parameters and not (name == "M" and "M1" in parameters)]
     if missing:
         raise TypeError(
             f"accelerate, {getattr(accelerate, '__name__', 'a function')}, has no argument {', '.join(missing)}; it must be "
             "one of SciPy's iterative solvers, or take the same: (A, b, x0=, rtol=, atol=, maxiter=, M=, callback=)"
         )
     return accelerate
+
+
+def _tfqmr(A: Any, b: Array, *, x0: Any, rtol: float, atol: float, maxiter: int, M: Any, callback: Callable[..., None]) -> Any:
+    """Run TFQMR on A M y = b - A x0, with u = x0 + M y.
+
+    Given M, SciPy's applies it to A and not to b, and ends at another u: measured at 0.056 ||b||, as a success.
+    """
+    from scipy.sparse.linalg import tfqmr
+
+    start = np.zeros_like(b) if x0 is None else x0
+    own = {"rtol": rtol, "atol": atol, "maxiter": maxiter}
+    return tfqmr(A @ M, b - A @ start, callback=lambda y: callback(start + M @ y), **own)
 
 
 @final
@@ -80,8 +92,12 @@ class Krylov(Iteration):
     def _call(self, start: Array | None) -> Callable[[Callable[[Array], None]], Any]:
         """Return the call of the method, to be given its callback. It never ends by its own tolerance."""
         method, (A, M, scale), b = self._method, self._linear, self._run.b
+        from scipy.sparse import eye_array
+        from scipy.sparse.linalg import aslinearoperator
+
         parameters = inspect.signature(method).parameters
-        options = {"x0": None if start is None else start.ravel().astype(np.float64), "maxiter": 10**6, "M": M}
+        options: dict[str, Any] = {"x0": None if start is None else start.ravel().astype(np.float64), "maxiter": 10**6}
+        options |= {"M": M} if "M" in parameters else {"M1": M, "M2": aslinearoperator(eye_array(*M.shape))}
         options |= {name: value for name, value in (("rtol", 0.0), ("atol", 0.0), ("callback_type", "x")) if name in parameters}
         right = scale * b.ravel().astype(np.float64)
         return lambda callback: method(A, right, callback=callback, **options)

@@ -150,10 +150,10 @@ def first_place(where: Truth) -> list[int]:
 def _truth(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> Truth:
     """Return a copy of an array of bool. Raises TypeError or ValueError if it is not, or not of `shape`."""
     allowed = f"{name} must be an array of bool, True where {meaning}"
-    if np.ma.is_masked(array):
-        raise TypeError(f"{allowed}; it has masked values, which have no meaning here: fill them first, with .filled(value)")
-    if type(array).__module__.partition(".")[0] == "torch":
-        raise TypeError(f"{allowed}; got a {type(array).__name__}: give .detach().cpu().numpy()")
+    if type(array) is not np.ndarray:
+        from ..arrays import numbers_of
+
+        array = numbers_of(array, name)
     try:
         array = np.array(array)
     except ValueError:

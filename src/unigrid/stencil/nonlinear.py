@@ -28,11 +28,11 @@ from .galerkin_levels import CoupledLevel
 from .galerkin_levels import levels_of as linear_levels
 from .grid import finite_array
 from .hierarchy import Frozen
-from .iterations import QUIET
+from .iterations import QUIET, ROUND_OFF
 from .problem import Poisson
 from .reaction import NonfiniteReactionError, Nonlinear, NonlinearOperator, check_at_start
 from .relaxation import NAMES
-from .solving import ROUND_OFF, ProblemCycle, SolveOptions
+from .solving import ProblemCycle, SolveOptions
 
 Array = NDArray[np.floating]
 FORCING = 0.1  # what the linear iterations of a Newton step leave of its residual

@@ -35,7 +35,7 @@ class PackedLevel(NestedLevel):
     """A level whose half-cycles are fused, for arrays of one precision; it has no operator."""
 
     def __init__(self, level: CoupledLevel, fused: FusedPoints, dtype: np.dtype) -> None:
-        self.shape, self.jumps, self.rough = level.shape, level.jumps, level.rough
+        self.shape, self.jumps, self.roughness, self.many_jumps = level.shape, level.jumps, level.roughness, level.many_jumps
         self._fused = fused
         fused.hold(dtype)
 

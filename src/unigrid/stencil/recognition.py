@@ -22,13 +22,13 @@ from .cycle import StencilCycle
 from .galerkin import GalerkinCycle
 from .grid import checked_shape
 from .problem import Poisson
+from .suspects import MOST_SUSPECTS, SAME, Entry, MisfitError, Rows, explained, neighbor_entry
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 Numbers = NDArray[np.float64]
 ALIKE = 1e-12  # of the diagonal: what rounding leaves of a sum of zero
-SAME = 1e-10  # relative, of numbers that are one number but for the rounding of whoever made the matrix
 
 
 class Form(NamedTuple):
@@ -86,7 +86,8 @@ def from_matrix(A: Any, shape: int | Sequence[int]) -> StencilCycle | GalerkinCy
     Raises
     ------
     TypeError, ValueError
-        For what is no such matrix, with the first entry that is not as above.
+        For what is no such matrix, with the first entry that is not as above. Where one entry alone is wrong it is that one,
+        with what would fit; where either of several may be it, as other rows do not tell, all of them.
 
     Examples
     --------
@@ -99,9 +100,18 @@ def from_matrix(A: Any, shape: int | Sequence[int]) -> StencilCycle | GalerkinCy
     True
     """
     shape = checked_shape(shape)
-    form = _form(_checked(A, shape), shape)
-    problem = _constant(form) or _variable(form)
+    rows = _rows(_checked(A, shape), shape)
+    try:
+        problem = _recognized(rows)
+    except MisfitError as misfit:
+        raise ValueError(explained(rows, misfit, _recognized)) from None
     return GalerkinCycle(problem) if problem.varies else StencilCycle(problem)
+
+
+def _recognized(rows: Rows) -> Poisson:
+    """Return the problem. Raises MisfitError where there is none."""
+    form = _symmetrized(rows)
+    return _constant(form) or _variable(form)
 
 
 def _checked(A: Any, shape: tuple[int, ...]) -> sparse.coo_array:
@@ -132,8 +142,8 @@ def _refuse(entries: sparse.coo_array, number: int, reason: str) -> None:
     raise ValueError(f"A[{row}, {column}] is {entries.data[number]:.6g}, {reason}")
 
 
-def _form(entries: sparse.coo_array, shape: tuple[int, ...]) -> Form:
-    """Return the couplings, row factors and excess. Raises ValueError for the first entry that has no place in them."""
+def _rows(entries: sparse.coo_array, shape: tuple[int, ...]) -> Rows:
+    """Return the entries as arrays. Raises ValueError for the first one that has no place in them."""
     rows, columns = entries.coords
     at = np.array(np.unravel_index(rows, shape))
     moves = np.array(np.unravel_index(columns, shape)) - at
@@ -156,61 +166,70 @@ def _form(entries: sparse.coo_array, shape: tuple[int, ...]) -> Form:
         for step, target in ((1, after[axis]), (-1, before[axis])):
             chosen = is_neighbor & (steps[axis] == step)
             target[tuple(at[:, chosen])] = -entries.data[chosen]
-    return _symmetrized(after, before, diagonal)
+    return Rows(after, before, diagonal)
 
 
-def _symmetrized(after: list[Numbers], before: list[Numbers], diagonal: Numbers) -> Form:
-    """Return the symmetric form. Raises ValueError where there is none, or a row's sum is below zero."""
+def _symmetrized(rows: Rows) -> Form:
+    """Return the symmetric form. Raises MisfitError where there is none, or a row's sum is below zero."""
+    after, before, diagonal = rows
     back = [np.roll(own, -1, axis) for axis, own in enumerate(before)]  # of the next point, to this one
     halved = [_halved(*both, axis) for axis, both in enumerate(zip(after, back, strict=True))]
     volumes = outer([_ends(n, pair) for n, pair in zip(diagonal.shape, halved, strict=True)])
     couplings = []
     for axis, (forth, there) in enumerate(zip(after, back, strict=True)):
         own, other = volumes * forth, np.roll(volumes, -1, axis) * there
-        zero = "is zero, and must be below zero as of all neighbors"
-        _refuse_pair(_missing(own, axis) | ((forth == 0.0) & (there > 0.0)), axis, zero)
-        _refuse_pair((there == 0.0) & (forth > 0.0), axis, zero, reverse=True)
-        _refuse_pair(np.abs(own - other) > SAME * np.maximum(own, other), axis, "differs from the entry across the diagonal")
+        _check_pairs(forth, there, axis)
+        _refuse_pairs(
+            np.abs(own - other) > SAME * np.maximum(own, other), axis, "and differs from the entry across the diagonal"
+        )
         couplings.append(own)
     scaled = volumes * diagonal
     excess = scaled - sum(couplings) - sum(np.roll(own, 1, axis) for axis, own in enumerate(couplings))
     excess = np.where(np.abs(excess) <= ALIKE * scaled, 0.0, excess)
     if (excess < 0.0).any():
-        index = tuple(int(i) for i in np.argwhere(excess < 0.0)[0])
-        row = int(np.ravel_multi_index(index, diagonal.shape))
-        raise ValueError(f"A[{row}, {row}] is {diagonal[index]:.6g}, less than the row's couplings: rows must sum to 0 or more")
+        raise MisfitError("less than the row's couplings: rows must sum to 0 or more", *_points(excess < 0.0))
     return Form(couplings, excess, scaled, halved)
+
+
+def _check_pairs(forth: Numbers, back: Numbers, axis: int) -> None:
+    """Raise MisfitError unless all neighbors are coupled both ways; those around the axis, or none of them."""
+    missing, last = (forth == 0.0) & (back == 0.0), _slab(axis, -1, forth.ndim)
+    if not _is_around(forth, back, axis):
+        odd, reason = np.zeros_like(missing), "and couples the ends of an axis, as few others there"
+        missing[last], odd[last] = False, True
+        _refuse_pairs(odd & (forth > 0.0), axis, reason)
+        _refuse_pairs(odd & (back > 0.0), axis, reason, reverse=True)
+    reason = "and must be below zero as of all neighbors"
+    _refuse_pairs(missing | ((forth == 0.0) & (back > 0.0)), axis, reason)
+    _refuse_pairs((back == 0.0) & (forth > 0.0), axis, reason, reverse=True)
 
 
 def _halved(forth: Numbers, back: Numbers, axis: int) -> tuple[bool, bool]:
     """Whether rows at the low and the high end are twice as large as symmetry has them: most of them, as one may be wrong."""
     n = forth.shape[axis]
-    if n == 1:
+    if n == 1 or _is_around(forth, back, axis):
         return False, False
     ratios = np.divide(forth, back, out=np.ones_like(forth), where=back > 0.0)
     low, high = (float(np.median(np.take(ratios, place, axis))) for place in (0, n - 2))
     return abs(low - 2.0) < SAME, abs(high - 0.5) < SAME
 
 
-def _missing(coupling: Numbers, axis: int) -> NDArray[np.bool_]:
-    """Return where neighbors are not coupled: around an axis, where others are."""
-    missing = coupling == 0.0
-    last = _slab(axis, -1, coupling.ndim)
-    if missing[last].all():
-        missing[last] = False
-    return missing
+def _is_around(forth: Numbers, back: Numbers, axis: int) -> bool:
+    """Whether the last points of an axis are coupled to the first: most of them, as one may be wrong."""
+    last = _slab(axis, -1, forth.ndim)
+    return bool(((forth[last] > 0.0) | (back[last] > 0.0)).mean() > 0.5)
 
 
-def _refuse_pair(wrong: NDArray[np.bool_], axis: int, reason: str, reverse: bool = False) -> None:
-    """Raise ValueError for the first point whose coupling to the next one along an axis, or from it, is wrong."""
-    if not wrong.any():
-        return
-    index = np.argwhere(wrong)[0]
-    other = index.copy()
-    other[axis] = (other[axis] + 1) % wrong.shape[axis]
-    pair = [tuple(map(int, each)) for each in ((other, index) if reverse else (index, other))]
-    row, column = (int(np.ravel_multi_index(each, wrong.shape)) for each in pair)
-    raise ValueError(f"A[{row}, {column}], which couples {pair[0]} and {pair[1]}, {reason}")
+def _refuse_pairs(wrong: NDArray[np.bool_], axis: int, reason: str, reverse: bool = False) -> None:
+    """Raise MisfitError for points whose couplings to the next ones along an axis, or from them, are wrong."""
+    if wrong.any():
+        raise MisfitError(reason, *(neighbor_entry(each.row, axis, wrong.shape, reverse) for each in _points(wrong)))
+
+
+def _points(wrong: NDArray[np.bool_]) -> list[Entry]:
+    """Return the diagonal entries of the first of these points, some more than one wrong entry can be behind."""
+    indices = np.argwhere(wrong)[: MOST_SUSPECTS + 1]
+    return [Entry(point, point) for point in (tuple(map(int, each)) for each in indices)]
 
 
 def _variable(form: Form) -> Poisson:
@@ -257,10 +276,15 @@ def _slab(axis: int, end: int, ndim: int) -> tuple[Any, ...]:
 
 
 def _beside(shared: Numbers, inner: Numbers, axis: int, end: int) -> Numbers:
-    """Return what couples the points at an end to a Dirichlet side: at most as much as inward. Raises ValueError for none."""
+    """Return what couples the points at an end to a Dirichlet side: at most as much as inward. Raises MisfitError for none."""
     own = shared[_slab(axis, end, shared.ndim)]
     if not (own > 0.0).all():
-        _refuse_side(own <= 0.0, axis, end, shared.shape)
+        wrong = np.zeros(shared.shape, bool)
+        wrong[_slab(axis, end, shared.ndim)] = own <= 0.0
+        reason = (
+            "and the row sums to 0: beside rows on Neumann sides of vertices this is a Neumann side too, of rows twice as large"
+        )
+        raise MisfitError(reason, *_points(wrong))
     return np.minimum(own, inner[_slab(axis, end, inner.ndim)]) if inner.shape[axis] else own
 
 
@@ -270,16 +294,6 @@ def _shared(excess: Numbers, ends: list[tuple[int, int]]) -> Numbers:
     for axis, end in ends:
         count[_slab(axis, end, excess.ndim)] += 1.0
     return excess / np.maximum(count, 1.0)
-
-
-def _refuse_side(wrong: NDArray[np.bool_], axis: int, end: int, shape: tuple[int, ...]) -> None:
-    index = np.argwhere(wrong)[0]
-    index[axis] = end % shape[axis]
-    row = int(np.ravel_multi_index(tuple(index), shape))
-    raise ValueError(
-        f"row {row} of A, of point {tuple(map(int, index))}, sums to 0, which beside rows on Neumann sides of vertices means a "
-        f"Neumann side too, whose rows are twice as large"
-    )
 
 
 def _constant(form: Form) -> Poisson | None:

@@ -126,17 +126,17 @@ def fused_half_cycles(problem: Poisson, coarser: Poisson, slots: Slots) -> Fused
     axes = problem.grid.axes
     if not 2 <= len(axes) <= 3 or axes[0].n < 2 or slots.state_transfer is not None:
         return None
-    transfers = _transfers(slots.restriction, slots.prolongation)
+    transfers = fused_transfers(slots.restriction, slots.prolongation)
     if transfers is None:
         return None
     common = (
         (problem.shape, coarser.shape),
         problem.operator.tables,
         transfers,
-        partial(_nested_transfers, problem.grid, coarser.grid),
+        partial(fused_nested_transfers, problem.grid, coarser.grid),
         tuple(axis.periodic for axis in axes),
     )
-    sweeps = _both(slots, _sweeps)
+    sweeps = half_sweeps(slots)
     if sweeps is not None:
         # Along an odd periodic axis neighbors share a color, and the order of slabs would matter.
         fused = None if axes[0].periodic and axes[0].n % 2 else FusedSweeps(sweeps, *common)
@@ -178,16 +178,27 @@ def _schedule(problem: Poisson, smoother: Steps) -> Schedule | None:
     return None
 
 
-def _nested_transfers(fine: Grid, coarse: Grid) -> Transfers | None:
-    """Return the fused transfers of nested iteration; None where the rows are too short, or not coarsened."""
+def half_sweeps(slots: Slots) -> tuple[Sweeps, Sweeps] | None:
+    """Return the half-sweeps of a level before and after the correction; None where its smoothers are not red-black."""
+    return _both(slots, _sweeps)
+
+
+Pair = tuple[SeparableTransfer, SeparableTransfer]
+
+
+def fused_nested_transfers(fine: Grid, coarse: Grid, cut: Callable[[Pair], Pair] = lambda pair: pair) -> Transfers | None:
+    """Return the fused transfers of nested iteration; None where the rows are too short, or not coarsened.
+
+    `cut` returns the part of R and P for some of the slabs.
+    """
     last, coarse_last = fine.axes[-1], coarse.axes[-1]
     if coarse_last.n < 4 or last == coarse_last:
         return None
     extended = None if last.periodic else lagrange(coarse_last, last.positions, beyond=EXTRAPOLATED)
-    return _transfers(*nested_transfers(fine, coarse), extended)
+    return fused_transfers(*cut(nested_transfers(fine, coarse)), extended)
 
 
-def _transfers(restriction: Any, prolongation: Any, extended: Band | None = None) -> Transfers | None:
+def fused_transfers(restriction: Any, prolongation: Any, extended: Band | None = None) -> Transfers | None:
     if not isinstance(restriction, SeparableTransfer) or not isinstance(prolongation, SeparableTransfer):
         return None
     if len(restriction.products) > 1 or len(prolongation.products) > 1:

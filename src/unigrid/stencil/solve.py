@@ -15,7 +15,7 @@ from ..cycle import VISITS, MultigridCycle, Prolongation, Restriction, Smoother
 from ..iterate import raise_unless_converged
 from ..messages import checked_count, choose, lists_options, refuse_lost_gradient
 from ..solution import Solution, stacked
-from . import coarse, transfers
+from . import coarse, kernels, transfers
 from .cycle import StencilCycle
 from .external import on_problem
 from .galerkin import GalerkinCycle
@@ -100,7 +100,7 @@ def solve(
     accelerate : "auto", "cg", "gmres", a name or function of SciPy's, or None
         Conjugate gradients with one symmetric cycle as preconditioner; "auto" takes them where coefficients vary and for order
         4, and minimal residuals (GMRES) for a reaction below zero. Of SciPy: "bicg", "bicgstab", "cgs", "gcrotmk", "lgmres",
-        "minres", or a function with the arguments of these; residuals are the true ones, one per callback of the method.
+        "minres", "qmr", "tfqmr", or a function with the arguments of these; residuals are the true ones, one per callback.
     compatibility : "error" or "project"
         For a singular problem (all sides Neumann or periodic, c = 0) f must have mean zero, boundary fluxes included: an error,
         or projected out. The mean-zero solution is returned. The same for each component of a mask that no value holds.
@@ -120,8 +120,10 @@ def solve(
     backend : "torch" or "torch-compiled", optional
         Where f is a torch tensor: solve it where it lives by operations of torch, or by graphs that torch compiles at the first
         solve. By default tensors on the CPU take the kernels of NumPy arrays, which are faster, without a copy, and those on
-        other devices take "torch". It has constant coefficients, reactions >= 0, every side, and smoothers but Gauss-Seidel;
-        what it has not is refused, with the way out.
+        other devices take "torch". It has every side, coefficients that vary, masks and reactions below zero, all of order 2;
+        levels are set up on the host, and moved. Its cycles run in the precision of f, with no smoother of one's own and not
+        Gauss-Seidel; `accelerate` is "auto", None, "gmres", or "cg" where coefficients vary. What it has not is refused, with
+        the way out.
 
     Returns
     -------
@@ -157,7 +159,7 @@ def solve(
         "smoothing": smoothing, "smoother": smoother, "pre": pre, "post": post, "restriction": restriction,
         "prolongation": prolongation,
     }  # fmt: skip
-    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+    if not kernels.take(f):
         from ..arrays import solve_any
 
         keywords = {"cycle": cycle, "channels": channels, "batch_dims": batch_dims, **options}

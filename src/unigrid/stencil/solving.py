@@ -14,14 +14,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..cycle import MultigridCycle
-from ..iterate import DISCRETIZATION, Iteration, Repeated, System, Tolerance, iterate, raise_unless_converged
+from ..iterate import DISCRETIZATION, Iteration, Repeated, Tolerance, iterate, raise_unless_converged
 from ..messages import checked_count, checked_number, choose, lists_options, refuse_keyword, shown
 from ..solution import Reason, Solution
 from . import kernels
 from .coarse import block_counts, solution_norm
-from .compatibility import RightHandSide, plus, with_constant, without_constant, without_means
+from .compatibility import RightHandSide, with_constant, without_constant, without_means
 from .grid import finite_array, real_array
-from .iterations import QUIET, ConjugateGradients, Cycles, MixedCycles, Run, holds_in_single
+from .iterations import (
+    QUIET,
+    ROUND_OFF,
+    ConjugateGradients,
+    Cycles,
+    MixedCycles,
+    Run,
+    checked_for_single,
+    holds_in_single,
+    system_of,
+)
 from .kernels.cpu.threads import limited_to
 from .problem import Poisson
 from .windows import Window
@@ -31,10 +41,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 DEFAULT_RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
-# Rounding leaves a residual of ROUND_OFF eps (||A|| ||u|| + ||b||): measured 0.14 to 0.42, float32 and float64, 1-D to 3-D.
-ROUND_OFF = 0.5
-# Beside an eigenvalue u is so large that its rounding leaves a residual as large as b: of that at most this part is excused.
-EXCUSED_BESIDE_EIGENVALUES = 1e-6
 SMALLEST_NORM, LARGEST_NORM = 1e-140, 1e140  # between them the squares in a norm neither vanish nor overflow
 # Mixed precision is chosen where rounding in float32 leaves at most this much of ||b||: of a random source, full multigrid in
 # any precision leaves 2e-3, and rounding 1.4e-5 (1023^2) to 5.6e-5 (4095^2); of a smooth source, rounding leaves 6e-3 (1023^2).
@@ -43,9 +49,8 @@ SINGLE_ROUND_OFF = 2.5e-4
 # 0.94 at 300^2, 0.89 at 511^2; 1.06 at 63^3, 0.90 at 80^3, 0.73 at 100^3.
 MIXED_FROM = {2: 300**2, 3: 80**3}
 
-# SciPy's methods by name: those that take M and call back with an iterate. "cg" and "gmres" are unigrid's own; qmr has two
-# preconditioners in place of M, and the true residuals of tfqmr stay at 1e-5 or so.
-OF_SCIPY = ("bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres")
+# SciPy's methods by name, all that are preconditioned; "cg" and "gmres" are unigrid's own.
+OF_SCIPY = ("bicg", "bicgstab", "cgs", "gcrotmk", "lgmres", "minres", "qmr", "tfqmr")
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "start": ("fmg", "zero"),
     "accelerate": ("auto", "cg", "gmres", *OF_SCIPY, None),
@@ -239,7 +244,7 @@ def check_arrays(problem: Poisson, b: Any, u: Any) -> None:
 
 def solve_with(cycle: ProblemCycle, f: ArrayLike, options: SolveOptions) -> Solution:
     """Solve with a prepared cycle. Leading axes of f, and of u0, are independent right-hand sides."""
-    if type(f) is not np.ndarray or f.dtype.char not in "fd":
+    if not kernels.take(f):
         from ..arrays import solve_any
 
         return solve_any(cycle.solve, f, {each.name: getattr(options, each.name) for each in fields(options)})
@@ -291,12 +296,38 @@ def _start(u0: ArrayLike, f: Array) -> Array:
 
 def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
     """Solve for every source in a stack; a callback watches one after the other."""
-    from .batches import solve_stack
+    from .batches import goes_in_step, solve_stack
+    from .stacks import Entry, Stacks, can_stack
 
-    if not math.isfinite(f.sum()):
-        finite_array(cycle.problem.emptied(f), "f")  # all of them, before the first is solved
-    solve = partial(_solve_one, cycle, tolerance=tolerance, options=options)
-    return solve_stack(solve, f, u0, cycle.problem.shape, options.callback is None)
+    problem = cycle.problem
+    if f.size and not math.isfinite(kernels.of(f).norm(f.reshape(-1, f.shape[-1]))):
+        finite_array(problem.emptied(f), "f")  # all of them, before the first is solved
+    alone = partial(_solve_one, cycle, tolerance=tolerance, options=options)
+    stacks = Stacks(cycle, tolerance)
+
+    def entry(f: Array, u: Array | None) -> Entry:
+        right = right_hand_side(problem, f, options.compatibility, False)
+        u = None if u is None else checked_start(problem, right.b, u)
+        run = Run(problem, right.f, right.b, u is None and options.start == "fmg" and cycle.nests, keeps=False)
+        finish = partial(finished, cycle, right=right, tolerance=tolerance, precision="")
+        return Entry(run, system_of(problem, right.b, right.norm, right.mean_of_u), u, finish)
+
+    def solve(f: Array, u: Array | None, out: Array) -> list[Solution]:
+        rows, starts = list(f), [None] * len(f) if u is None else list(u)
+        if not in_step:
+            return [alone(*each) for each in zip(rows, starts, strict=True)]
+        entries = [entry(*each) for each in zip(rows, starts, strict=True)]
+        return stacks.solve(f, rows, entries, out, lambda number: alone(rows[number], starts[number]))
+
+    in_step = goes_in_step(problem.grid.size) and _cycles_alone(cycle, f.dtype, options) and can_stack(cycle)
+    return solve_stack(solve, f, u0, problem.shape, in_step, options.callback is None)
+
+
+def _cycles_alone(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -> bool:
+    """Whether a solve is cycles in the precision of f, which nobody watches."""
+    special = cycle.solves_itself or cycle.window is not None or cycle.accelerated or cycle.problem.has_waves
+    others = options.has_method or options.callback is not None or options.precision == "mixed"
+    return not (special or others or prefers_mixed(cycle, dtype, options))
 
 
 def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolerance, options: SolveOptions) -> Solution:
@@ -308,24 +339,26 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
         options = replace(options, callback=window.watching(options.callback))
         u = None if u is None else window.cut_out(u)
         return window.embedding(_solve_one(inner, window.source(f), u, tolerance, options))
-    problem, operator = cycle.problem, cycle.problem.operator
+    problem = cycle.problem
     may_mix = prefers_mixed(cycle, f.dtype, options)
-    right = _right_hand_side(problem, f, options.compatibility, may_mix)
-    b, b_norm = right.b, right.norm
-    if u is not None:
-        u = problem.centered(problem.emptied(u))
-        if not math.isfinite(operator.residual_norm(b, u)):
-            raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
-    system = _system(problem, b, b_norm, right.mean_of_u)
+    right = right_hand_side(problem, f, options.compatibility, may_mix)
+    system = system_of(problem, right.b, right.norm, right.mean_of_u)
+    u = None if u is None else checked_start(problem, right.b, u)
     nested = u is None and options.start == "fmg" and cycle.nests
-    run = Run(problem, right.f, b, nested, keeps=options.callback is not None)
-    mixed = may_mix and _single_is_enough(problem, b_norm, right.blocks)
+    run = Run(problem, right.f, right.b, nested, keeps=options.callback is not None)
+    mixed = may_mix and single_is_enough(problem, right.norm, right.blocks)
     if options.precision == "mixed":
-        mixed = _checked_for_single(problem, b, b_norm)
-    target = tolerance.target(b_norm)
+        mixed = checked_for_single(problem, right.b, right.norm)
+    target = tolerance.target(right.norm)
     begin = partial(_iteration, cycle, options, target)
     iteration = MixedCycles(begin, run, system, target) if mixed and not cycle.accelerated else begin(run)
     solution = iterate(iteration, u, system, tolerance, options.callback)
+    return finished(cycle, solution, right, tolerance, "Precision: mixed." if iteration.mixed else "")
+
+
+def finished(cycle: ProblemCycle, solution: Solution, right: RightHandSide, tolerance: Tolerance, precision: str) -> Solution:
+    """Return what an iteration led to as the solution of the problem, with its constant and what lies outside of its mask."""
+    problem = cycle.problem
     if problem.has_constant_apart and not problem.singular:  # once more: cycles leave means of up to 1e9 times the rest
         solution = replace(solution, u=problem.centered(solution.u))
     if right.has_constant:
@@ -333,9 +366,16 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     if problem.domain is not None:
         solution = replace(solution, u=problem.filled(solution.u))
     failed = not solution.converged and solution.reason is not Reason.STOPPED
-    parts = solution.message, "Precision: mixed." if iteration.mixed else "", right.note, _failure_note(cycle) if failed else ""
-    notes = " ".join(each for each in parts if each)
-    return replace(solution, message=notes)
+    parts = solution.message, precision, right.note, _failure_note(cycle) if failed else ""
+    return replace(solution, message=" ".join(each for each in parts if each))
+
+
+def checked_start(problem: Poisson, b: Array, u: Array) -> Array:
+    """Return u as an iteration begins with it. Raises ValueError where numbers do not hold its residual."""
+    u = problem.centered(problem.emptied(u))
+    if not math.isfinite(problem.operator.residual_norm(b, u)):
+        raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
+    return u
 
 
 def _failure_note(cycle: ProblemCycle) -> str:
@@ -346,19 +386,6 @@ def _failure_note(cycle: ProblemCycle) -> str:
             "take a finer grid where waves cross the box many times."
         )
     return cycle.failure_note()
-
-
-def _system(problem: Poisson, b: Array, b_norm: float, mean_of_u: float | Array = 0.0) -> System:
-    """Return A u = b as the driver needs it; what a callback receives has the constant part that was found apart."""
-    return System(
-        b,
-        lambda u: b_norm if u is None else problem.operator.residual_norm(b, u),
-        partial(_round_off, problem, b.dtype, b_norm),
-        # ||u|| <= ||b|| / smallest eigenvalue; 4 is for an iterate that is not the solution yet, and for halved weights.
-        _round_off_of(b.dtype, b_norm, 4.0 * b_norm * problem.operator.norm_bound / problem.operator.smallest_eigenvalue),
-        view=lambda u: _read_only(problem.filled(plus(u, mean_of_u))),
-        zero=lambda: np.zeros_like(b),
-    )
 
 
 def _iteration(cycle: ProblemCycle, options: SolveOptions, target: float, run: Run) -> Iteration:
@@ -386,7 +413,7 @@ def _iteration(cycle: ProblemCycle, options: SolveOptions, target: float, run: R
     def nested() -> Array:
         return problem.centered(cycle.nested(run.f))
 
-    system = _system(problem, run.b, kernels.of(run.b).norm(run.b))
+    system = system_of(problem, run.b, kernels.of(run.b).norm(run.b))
     return Repeated(iteration, system, nested if run.nested else None)
 
 
@@ -395,7 +422,7 @@ def _krylov(cycle: ProblemCycle, options: SolveOptions, run: Run) -> Iteration:
     from .krylov import Krylov, method_of
 
     assert options.accelerate is not None
-    method, system = method_of(options.accelerate), _system(run.problem, run.b, kernels.of(run.b).norm(run.b))
+    method, system = method_of(options.accelerate), system_of(run.problem, run.b, kernels.of(run.b).norm(run.b))
     return Krylov(method, cycle.as_scipy(), run, system, lambda: run.problem.centered(cycle.nested(run.f)))
 
 
@@ -413,21 +440,7 @@ def _accelerated(cycle: ProblemCycle, options: SolveOptions) -> Callable[[Array,
     return ConjugateGradients(problem.operator, cycle.symmetric().once, problem.centered)
 
 
-def _checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
-    """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
-    if b.dtype != np.float64:
-        raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
-    if problem.has_waves:
-        raise ValueError("precision='mixed' is for reactions >= 0; leave it out")
-    size = b_norm / math.sqrt(b.size)
-    if not holds_in_single(problem, size):
-        raise ValueError(
-            f"precision='mixed' needs numbers that float32 holds, and f is of size {size:.1e}; scale f, and u after it"
-        )
-    return True
-
-
-def _single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float64]) -> bool:
+def single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float64]) -> bool:
     """Whether full multigrid in float32 leaves about what it leaves in float64.
 
     It does for a rough source. For a smooth one, full multigrid in float64 leaves far less than rounding in float32 does, which
@@ -441,7 +454,7 @@ def _single_is_enough(problem: Poisson, b_norm: float, blocks: NDArray[np.float6
 
 
 def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -> bool:
-    """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`_single_is_enough`).
+    """Whether `precision="auto"` may choose mixed precision, which depends on the source too (`single_is_enough`).
 
     Not on small grids, nor without fused half-cycles, where it is slower; not for a single iteration, which in float32
     leaves more than the discretization's error.
@@ -460,7 +473,7 @@ def prefers_mixed(cycle: ProblemCycle, dtype: np.dtype, options: SolveOptions) -
     )
 
 
-def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
+def right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks: bool) -> RightHandSide:
     """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
     with np.errstate(over="ignore"):  # of values on sides, which makes the norm infinite
         b, blocks = f if problem.homogeneous else problem.folded(f), np.zeros(())
@@ -481,19 +494,3 @@ def _right_hand_side(problem: Poisson, f: Array, compatibility: str, with_blocks
     if problem.parts is not None:
         return without_means(problem, problem.parts, right, compatibility)
     return without_constant(problem, right, compatibility) if problem.has_constant_apart else right
-
-
-def _round_off(problem: Poisson, dtype: np.dtype, b_norm: float, u: Array | None) -> float:
-    """Return the residual that remains when u and b are exact but for rounding."""
-    level = _round_off_of(dtype, b_norm, 0.0 if u is None else problem.operator.magnitude(u))
-    return min(level, EXCUSED_BESIDE_EIGENVALUES * b_norm) if problem.has_waves else level
-
-
-def _round_off_of(dtype: np.dtype, b_norm: float, magnitude: float) -> float:
-    return ROUND_OFF * float(np.finfo(dtype).eps) * (magnitude + b_norm)
-
-
-def _read_only(u: Array) -> Array:
-    view = u.view()
-    view.flags.writeable = False
-    return view

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import reduce
 from typing import Any, final
 
@@ -12,108 +12,20 @@ import torch
 from torch import Tensor
 
 from ..cycle import NestedLevel, Operator, Prolongation, Restriction, SlotLevel, Smoother, StateTransfer, Steps
-from ..stencil.coarse import DirectSolver, FourierSolver, _basis, _eigenvalue_sums
-from ..stencil.compatibility import FLUX_DEFECT
+from ..stencil.coarse import DirectSolver, FourierSolver, basis, eigenvalue_sums
 from ..stencil.grid import Axis
 from ..stencil.hierarchy import StencilLevel
 from ..stencil.kernels import slices
 from ..stencil.kernels.bands import Band
 from ..stencil.operator import StencilOperator
-from ..stencil.problem import Poisson
 from ..stencil.slots import nested_transfers
 from ..stencil.smoothers import Chebyshev, Jacobi, RedBlack
 from ..stencil.transfers import SeparableTransfer
+from .device_problems import DeviceProblem, moved, widest
 
 MOST_GRAPHS = 256  # of one function: torch counts those of all levels and cycles together
 OWN_SMOOTHERS = (Jacobi, RedBlack, Chebyshev)
 PRECISIONS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
-
-
-@final
-class DeviceProblem:
-    """Boundary values, and means, of a problem on a device."""
-
-    def __init__(self, poisson: Poisson, device: torch.device, dtype: torch.dtype) -> None:
-        self.poisson, self.dtype = poisson, dtype
-        self.singular, self.apart = poisson.singular, poisson.has_constant_apart
-        self.has_constant_apart = self.apart
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        self._weights = [moved(axis.weights / axis.weights.sum(), device, wide) for axis in poisson.grid.axes]
-        self._sides = [] if poisson.homogeneous else _sides(poisson, device, dtype)
-
-    def folded(self, f: Tensor) -> Tensor:
-        """Return the right-hand side."""
-        if not self._sides:
-            return f
-        b = f.clone()
-        for axis, end, values in self._sides:
-            b.select(axis, end).add_(values)
-        return b
-
-    def mean(self, u: Tensor) -> Tensor:
-        """Return the mean in the cells' volumes, as a tensor: it stays on the device."""
-        return reduce(torch.matmul, reversed(self._weights), u.to(self._weights[0].dtype))
-
-    def centered(self, u: Tensor) -> Tensor:
-        """Return u without its mean where the constant part is found apart; else u."""
-        return u - self.mean(u).to(u.dtype) if self.apart else u
-
-    def compatible(self, b: Tensor) -> Tensor:
-        """Return b without its mean if the problem is singular, else b."""
-        return self.centered(b) if self.singular else b
-
-    def without_constant(
-        self, f: Tensor, b: Tensor, b_norm: float, compatibility: str
-    ) -> tuple[Tensor, Tensor, float, float, str]:
-        """Return b and f without their mean, the norm, the mean of u, and a note; as `stencil.compatibility`."""
-        poisson, eps, size = self.poisson, torch.finfo(b.dtype).eps, math.sqrt(b.numel())
-        mean = float(self.mean(b).item())
-        mean_of_u = 0.0 if self.singular else mean / poisson.reaction
-        if not abs(mean_of_u) <= torch.finfo(b.dtype).max:
-            raise ValueError(
-                f"the mean of u is mean(f) / reaction = {mean:.3g} / {poisson.reaction:.3g}, out of range; scale f"
-            )
-        if self.singular and compatibility == "error":
-            self._check_compatible(f, b, mean)
-        if abs(mean) <= eps * b_norm / size:
-            return b, f, b_norm, mean_of_u, ""
-        centered = b - mean
-        norm = slices.norm(centered)
-        if abs(mean) > norm / size:
-            centered = self.centered(centered)
-            norm = slices.norm(centered)
-        if not norm > 4.0 * eps * b_norm:
-            centered, norm = slices.zeros_like(b), 0.0
-        noticeable = self.singular and abs(mean) > 10.0 * eps * float(b.abs().max().item())
-        note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
-        if poisson.reaction <= math.sqrt(eps) * poisson.operator.norm_bound:
-            f = centered if f is b else f - mean
-        return centered, f, norm, mean_of_u, note
-
-    def _check_compatible(self, f: Tensor, b: Tensor, mean: float) -> None:
-        allowed = math.sqrt(torch.finfo(b.dtype).eps) * self.mean(b.abs())
-        if self._sides:
-            allowed = allowed + FLUX_DEFECT / min(axis.intervals for axis in self.poisson.grid.axes) * self.mean((b - f).abs())
-        if abs(mean) > allowed.item():
-            raise ValueError(
-                "a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
-                f"included; its mean is {mean:.6g}, unknowns by the volumes of their cells. compatibility='project' takes the "
-                "mean out"
-            )
-
-
-def _sides(poisson: Poisson, device: torch.device, dtype: torch.dtype) -> list[tuple[int, int, Tensor]]:
-    """Return what boundary values add to b: along which axis, at which end, how much."""
-    return [
-        (number, end, moved(ghost.gain / axis.h**2 * value, device, dtype))
-        for number, (axis, values) in enumerate(zip(poisson.grid.axes, poisson.side_values, strict=True))
-        for end, ghost, value in zip((0, -1), axis.ghosts(), values, strict=True)
-        if np.any(value)
-    ]
-
-
-def moved(array: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.tensor(np.asarray(array), dtype=dtype, device=device)
 
 
 @final
@@ -124,8 +36,8 @@ class DeviceLevel(SlotLevel, NestedLevel):
 
     def __init__(self, level: StencilLevel, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
         problem, coarser = level.problem, level.coarser
-        self.problem = DeviceProblem(problem, device, dtype)
         self.operator = DeviceOperator(problem.operator, device, dtype, compiled)
+        self.problem = DeviceProblem(problem, self.operator, device, dtype)
 
         def move(slot: Any) -> Any:
             return None if slot is None else DeviceTransfer.of(slot, device, dtype, compiled)
@@ -140,6 +52,12 @@ class DeviceLevel(SlotLevel, NestedLevel):
         self.smoother = checked(level.smoother)
         self.restriction, self.prolongation = move(level.restriction), move(level.prolongation)
         self._nested = [move(each) for each in nested_transfers(problem.grid, coarser.grid)]
+
+    def without_values(self) -> DeviceLevel:
+        """Return the level of the problem whose boundary values are all zero."""
+        other = copy(self)
+        other.problem = self.problem.without_values()
+        return other
 
     def right_hand_side(self, f: Tensor) -> Tensor:
         return self.problem.compatible(self.problem.folded(f))
@@ -196,7 +114,7 @@ class DeviceOperator(Operator):
     """A, as numbers and tensors for `kernels.slices`."""
 
     def __init__(self, operator: StencilOperator, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
-        self.smoothing_interval = operator.smoothing_interval
+        self.host, self.smoothing_interval, self.norm_bound = operator, operator.smoothing_interval, operator.norm_bound
         axes, constant = operator.grid.axes, operator.constant_diagonal
         middle: Any = moved(operator.diagonal(), device, dtype) if constant is None else constant
         gain = 1.0 / middle
@@ -221,6 +139,10 @@ class DeviceOperator(Operator):
 
     def residual_norm(self, b: Tensor, u: Tensor | None) -> float:
         return slices.norm(self.residual(b, u))
+
+    def magnitude(self, u: Tensor) -> float:
+        """Return a bound of the 2-norm of the terms that A u sums up, which rounding is relative to."""
+        return self.norm_bound * slices.norm(u)
 
 
 def _lines(operator: StencilOperator) -> tuple[slices.Line, ...]:
@@ -310,11 +232,11 @@ class EigenvectorSolver(Smoother):
     """u = A^-1 f by the eigenvectors along each axis: V (sum of eigenvalues)^-1 V^-1, V a tensor product."""
 
     def __init__(self, problem: DeviceProblem, largest: float, device: torch.device, dtype: torch.dtype) -> None:
-        poisson, wide = problem.poisson, torch.float32 if device.type == "mps" else torch.float64
+        poisson, wide = problem.poisson, widest(device)
         axes = poisson.grid.axes
-        self._bases = [[moved(each, device, wide) for each in _basis(axis)] for axis in axes]
-        self._inverse = moved(1.0 / _eigenvalue_sums(axes, poisson.reaction), device, wide)
-        adds = problem.apart and not poisson.loses_reaction(PRECISIONS[dtype], largest)
+        self._bases = [[moved(each, device, wide) for each in basis(axis)] for axis in axes]
+        self._inverse = moved(1.0 / eigenvalue_sums(axes, poisson.reaction), device, wide)
+        adds = problem.has_constant_apart and not poisson.loses_reaction(PRECISIONS[dtype], largest)
         self._problem = problem if adds else None
 
     def __call__(self, operator: Operator, f: Tensor, u: Tensor | None) -> Tensor:
@@ -325,7 +247,7 @@ class EigenvectorSolver(Smoother):
         for axis, (vectors, _) in enumerate(self._bases):
             wide = _along(vectors, wide, axis)
         if self._problem is not None:
-            wide = wide + self._problem.mean(f) / self._problem.poisson.reaction
+            wide = wide + self._problem.mean_there(f) / self._problem.reaction
         return wide.to(f.dtype)  # type: ignore[no-any-return]
 
 

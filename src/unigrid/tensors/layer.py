@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,8 @@ from ..stencil.grid import checked_shape
 from ..stencil.problem import Poisson
 from ..stencil.solve import prepared_cycle, solve
 from ..stencil.solving import ProblemCycle, SolveOptions
+from .solving import DEFAULTS, PROBLEM, SLOTS, with_u
 
-SLOTS = ("smoothing", "smoother", "pre", "post", "restriction", "prolongation")
 NO_PLACE = ("u0", "callback", "channels", "batch_dims")  # they belong to one call, or to the shape of f
 
 
@@ -65,11 +63,10 @@ class PoissonLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.solution = checked_shape(shape), None
-        known = inspect.signature(solve).parameters
         for name in arguments:
             if name in NO_PLACE:
                 raise TypeError(f"PoissonLayer has no {name}, which belongs to one f: call unigrid.solve with it")
-            if name not in known:
+            if name not in DEFAULTS:
                 refuse_keyword(name, solve, "PoissonLayer")
         self._arguments = arguments
         learned = {"reaction": learn_reaction, "coefficient": learn_coefficient}
@@ -83,11 +80,9 @@ class PoissonLayer(nn.Module):
         """Return the cycle for the problem as it begins, which also checks the arguments."""
         given = self._arguments | {name: self.value(name).detach().cpu().numpy() for name in self._learned}
         SolveOptions(**{name: value for name, value in given.items() if name in SolveOptions.__dataclass_fields__})
-        parameters = inspect.signature(solve).parameters
-        slots = {name: given.get(name, parameters[name].default) for name in SLOTS}
-        names = inspect.signature(Poisson).parameters
-        problem = Poisson(self.shape, **{name: _number_or_array(value) for name, value in given.items() if name in names})
-        return prepared_cycle(problem, given.get("cycle", "V"), slots)
+        cycle, *slots = ((name, given.get(name, DEFAULTS[name])) for name in SLOTS)
+        problem = Poisson(self.shape, **{name: _number_or_array(value) for name, value in given.items() if name in PROBLEM})
+        return prepared_cycle(problem, cycle[1], dict(slots))
 
     def value(self, name: str) -> Tensor:
         """Return a learned number or field, `"reaction"` or `"coefficient"`, in float64."""
@@ -105,19 +100,13 @@ class PoissonLayer(nn.Module):
             options = {name: value for name, value in self._arguments.items() if name in SolveOptions.__dataclass_fields__}
             solution = self._cycle.solve(f, **options)  # type: ignore[arg-type]
         if not compiling:
-            self.solution = _without_graph(solution)
+            self.solution = with_u(solution, solution.u.detach())
         return solution.u  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return the problem, and what is learned of it."""
         learned = f", learned: {' and '.join(self._learned)}" if self._learned else ""
         return f"{str(self._cycle.problem)[1:-1]}{learned}"
-
-
-def _without_graph(solution: Solution) -> Solution:
-    u = solution.u.detach()
-    rows = u.reshape(-1, *u.shape[u.ndim - solution.parts[0].u.ndim :]) if solution.parts else ()
-    return replace(solution, u=u, parts=tuple(replace(part, u=own) for part, own in zip(solution.parts, rows, strict=True)))
 
 
 def _raw(name: str, start: Any, shape: tuple[int, ...]) -> Tensor:

@@ -14,11 +14,11 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import CONDITIONS, rebuilt
 from ..messages import entries_of, plain_number, shown
 from ..solution import ConvergenceError, Reason, Solution
 from ..stencil.coupled import relative_volumes
 from ..stencil.galerkin import GalerkinCycle
-from ..stencil.grid import Dirichlet, Neumann, Periodic, Robin
 from ..stencil.problem import Poisson
 from ..stencil.reaction import LocalReaction, Nonlinear
 from ..stencil.solving import ProblemCycle, SolveOptions, solve_with
@@ -39,19 +39,7 @@ class Given(NamedTuple):
     number: int
 
 
-CONDITIONS = (Dirichlet, Neumann, Robin, Periodic)
 _NAMED = {kind.__name__: kind for kind in (Given, *CONDITIONS)}
-
-
-def rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Return a value, its sequences, dictionaries and conditions on sides made anew of `leaf` of what is in them."""
-    if type(value) in (list, tuple):
-        return type(value)([rebuilt(each, leaf) for each in value])
-    if type(value) is dict:
-        return {name: rebuilt(each, leaf) for name, each in value.items()}
-    if isinstance(value, CONDITIONS):
-        return type(value)(*(rebuilt(each, leaf) for each in vars(value).values()))
-    return leaf(value)
 
 
 def planted(value: Any, is_tensor: Callable[[Any], bool], parameters: list[Any]) -> Any:
@@ -101,15 +89,30 @@ class Equation:
     ndim : how many axes the problem has; axes of f before them are a batch
     problem_options : keywords of `Poisson`, with places
     cycle_of : from the problem to its cycle
-    options, gradient_options : of the solve, and of those that gradients take
+    options : of the solve
     """
 
     ndim: int
     problem_options: dict[str, Any]
     cycle_of: Callable[[Poisson], ProblemCycle]
     options: SolveOptions
-    gradient_options: SolveOptions
     made: list[tuple[list[Array], ProblemCycle]] = field(default_factory=list)
+
+    @property
+    def gradient_options(self) -> SolveOptions:
+        """The options of a gradient's solve: as the solve's, but that the right-hand side may have any mean and size."""
+        options = self.options
+        rtol = options.gradient_rtol
+        if rtol is None and not options.is_one_pass and options.rtol:
+            rtol = options.rtol  # type: ignore[assignment]
+        return SolveOptions(
+            rtol=rtol,
+            maxiter=max(options.maxiter, MOST_ITERATIONS),
+            compatibility="project",
+            precision=options.precision,
+            threads=options.threads,
+            backend=options.backend,
+        )
 
     def learns(self, *names: str) -> bool:
         """Whether a tensor is among these keywords."""
@@ -209,7 +212,7 @@ def _read(key: str) -> Equation:
     ndim, problem_options, slots, options = _value(ast.literal_eval(key))
     cycle_of = partial(prepared_cycle, cycle=slots.pop("cycle"), slots=slots)
     chosen = SolveOptions(**options)
-    return Equation(ndim, problem_options, cycle_of, chosen, gradient_options(chosen))
+    return Equation(ndim, problem_options, cycle_of, chosen)
 
 
 def _text(value: Any) -> str:
@@ -248,21 +251,6 @@ class Bound:
 
     equation: Equation
     parameters: list[Array]
-
-
-def gradient_options(options: SolveOptions) -> SolveOptions:
-    """Return the options of a gradient's solve: as the solve's, but that the right-hand side may have any mean and size."""
-    rtol = options.gradient_rtol
-    if rtol is None and not options.is_one_pass and options.rtol:
-        rtol = options.rtol  # type: ignore[assignment]
-    return SolveOptions(
-        rtol=rtol,
-        maxiter=max(options.maxiter, MOST_ITERATIONS),
-        compatibility="project",
-        precision=options.precision,
-        threads=options.threads,
-        backend=options.backend,
-    )
 
 
 def homogeneous(cycle: ProblemCycle) -> ProblemCycle:

@@ -21,14 +21,14 @@ from ..stencil.solve import checked_batch, prepared_cycle, refuse_beside, solvab
 from ..stencil.solve import solve as unigrid_solve
 from ..stencil.solving import ProblemCycle, SolveOptions
 from .function import Journal, applied, array_of
-from .problems import Equation, filled, gradient_options, key_of, live_key, normal, planted
+from .problems import Equation, filled, key_of, live_key, normal, planted
 
 PROBLEM = ("lengths", "spacing", "boundary", "centering", "reaction", "coefficient", "mask", "outside", "fixed", "order")
 SLOTS = ("cycle", "smoothing", "smoother", "pre", "post", "restriction", "prolongation")
 PARAMETERS = ("reaction", "coefficient", "boundary")  # which may be tensors, with gradients
 CONSTANTS = ("lengths", "spacing", "mask", "outside", "fixed")  # which may be tensors without
 IN_GRAPH = "Solved in a graph, which keeps no residuals; a solve that fails raises ConvergenceError."
-_DEFAULTS = {name: each.default for name, each in inspect.signature(unigrid_solve).parameters.items()}
+DEFAULTS = {name: each.default for name, each in inspect.signature(unigrid_solve).parameters.items()}
 
 
 def solve_tensors(solver: Callable[..., Solution], f: Tensor, options: dict[str, Any], ndim: int | None = None) -> Solution:
@@ -93,7 +93,12 @@ def _solved(equation: Equation, slots: dict[str, Any], tensors: list[Tensor]) ->
     journal = Journal()
     u = applied(equation, "solution", journal, tensors[0], tensors[1:])
     solution = journal.solutions[0] if len(journal.solutions) == 1 else stacked(journal.solutions, u)
-    shape = u.shape[u.ndim - equation.ndim :]
+    return with_u(solution, u)
+
+
+def with_u(solution: Solution, u: Tensor) -> Solution:
+    """Return the Solution with another u, of which those of its parts are rows."""
+    shape = solution.parts[0].u.shape if solution.parts else ()
     if len(solution.parts) * math.prod(shape) != u.numel():  # one right-hand side, or as many as `vmap` hides
         return replace(solution, u=u)
     own = u.reshape(-1, *shape).unbind()
@@ -134,16 +139,16 @@ def _of_cycle(cycle: ProblemCycle, options: dict[str, Any]) -> Equation:
     chosen = SolveOptions.of(_with_start(options), cycle.solve, f"{name}.solve")
     made: list[Any] = [([], cycle)]
     problem_options = {"order": cycle.problem.order, "reaction": cycle.problem.nonlinear, "coefficient": None}
-    return Equation(cycle.problem.grid.ndim, problem_options, lambda problem: cycle, chosen, gradient_options(chosen), made)
+    return Equation(cycle.problem.grid.ndim, problem_options, lambda problem: cycle, chosen, made)
 
 
 def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation, dict[str, Any], list[Tensor]]:
     """Return the equation, its slots, and the tensors in it: f, and the parameters."""
-    own = {name: options.get(name, _DEFAULTS[name]) for name in (*PROBLEM, *SLOTS)}
+    own = {name: options.get(name, DEFAULTS[name]) for name in (*PROBLEM, *SLOTS)}
     others = {name: each for name, each in options.items() if name not in own and name not in ("channels", "batch_dims")}
     chosen = SolveOptions.of(_with_start(others), unigrid_solve, "solve")
     if not (torch.compiler.is_compiling() or torch._C._is_tracing()):  # a graph refuses it when it runs
-        solvable_shape(np.broadcast_to(0.0, tuple(f.shape)), None, f.ndim - ndim)  # type: ignore[arg-type]
+        solvable_shape(f, None, f.ndim - ndim)  # type: ignore[arg-type]
     parameters: list[Any] = []
     a = own["coefficient"]
     if isinstance(a, Tensor | np.ndarray) and tuple(a.shape) == (ndim,) != tuple(f.shape[-ndim:]):  # one per axis
@@ -158,7 +163,7 @@ def _of_options(f: Tensor, options: dict[str, Any], ndim: int) -> tuple[Equation
             own[name] = planted(own[name], _is_array, parameters)
     slots = {name: own[name] for name in SLOTS}
     cycle_of = partial(prepared_cycle, cycle=own["cycle"], slots={name: own[name] for name in SLOTS[1:]})
-    equation = Equation(ndim, {name: own[name] for name in PROBLEM}, cycle_of, chosen, gradient_options(chosen))
+    equation = Equation(ndim, {name: own[name] for name in PROBLEM}, cycle_of, chosen)
     return equation, slots, [f, *(_solvable(each, "a parameter") for each in parameters)]
 
 
@@ -168,6 +173,8 @@ def _with_start(options: dict[str, Any]) -> dict[str, Any]:
 
 def _constant(value: Any, name: str) -> Any:
     """Return a keyword without its tensors: arrays, or numbers. Raises TypeError for tensors that require a gradient."""
+    if value is None:
+        return None
     tensors: list[Tensor] = []
     template = planted(value, _is_tensor, tensors)
     if name != "u0" and any(each.requires_grad for each in tensors):

@@ -9,7 +9,7 @@ and is the oracle of their tests. Another backend is another module with the fun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ class Backend(Protocol):
 
     def zeros_like(self, array: Array, /) -> Array:
         """Return zeros of its shape and precision."""
+
+    def limits(self, array: Array, /) -> np.finfo[Any]:
+        """Return the limits of its precision."""
 
     def copy(self, array: Array, /) -> Array:
         """Return a copy."""
@@ -85,6 +88,11 @@ class Backend(Protocol):
 
     def correlate(self, extended: Array, weights: Array, strides: tuple[int, ...], /) -> Array:
         """Return the cross-correlation sum_j weights[j] extended[stride i + j] for all i whose terms lie inside."""
+
+
+def take(array: Any) -> TypeGuard[NDArray[Any]]:
+    """Whether an array is taken as it is: one of NumPy, float32 or float64."""
+    return type(array) is np.ndarray and array.dtype.char in "fd"
 
 
 def of(array: Any) -> Backend:

@@ -76,6 +76,21 @@ class Band:
         """Column of each weight, (rows, width), from 0 to columns - 1."""
         return self.nodes % self.columns if self.wraps else self.nodes
 
+    def window(self, rows: range, columns: range) -> Band:
+        """Return the rows and columns in these ranges, which may go on across the ends of an axis that wraps.
+
+        Entries in other columns are left out; starts never decrease.
+        """
+        turns, own = np.divmod(np.arange(rows.start, rows.stop), len(self.starts))
+        width = self.weights.shape[1]
+        starts = self.starts[own] + turns * self.columns - columns.start
+        clipped = np.clip(starts, 0, len(columns) - width)
+        nodes = starts[:, None] + np.arange(width)
+        row, term = np.nonzero((nodes >= 0) & (nodes < len(columns)))
+        weights = np.zeros((len(rows), width))
+        weights[row, nodes[row, term] - clipped[row]] = self.weights[own][row, term]
+        return Band(clipped, weights, len(columns), False)
+
     def transposed(self) -> Band:
         """Return the transpose."""
         rows, columns = self.shape

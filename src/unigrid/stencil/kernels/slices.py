@@ -1,13 +1,15 @@
 """The primitives of the stencil backend on tensors of any device: slices, shifted and added up.
 
-Only methods of tensors are called, none of NumPy, and this file does not import torch: what is on a device stays there. Norms
-alone are numbers of the host. All else is differentiable, and `torch.compile` takes it as one graph. Kernels for one kind of
+Only methods of tensors are called, and this file does not import torch: what is on a device stays there. Norms alone are
+numbers of the host. All else is differentiable, and `torch.compile` takes it as one graph. Kernels for one kind of
 device would be another module beside this one, chosen in `kernels.of` by `array.device`.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+import numpy as np
 
 Tensor = Any
 
@@ -84,6 +86,11 @@ def zeros_like(array: Tensor) -> Tensor:
     return array.new_zeros(array.shape)
 
 
+def limits(array: Tensor) -> np.finfo[Any]:
+    """Return the limits of its precision."""
+    return np.finfo(f"f{array.dtype.itemsize}")
+
+
 def copy(array: Tensor) -> Tensor:
     """Return a copy."""
     return array.clone()
@@ -121,6 +128,12 @@ def _add_product(out: Tensor, u: Tensor, stencil: Stencil, sign: float) -> Tenso
 def norm(u: Tensor) -> float:
     """Return the 2-norm, summed in double precision where the device has it: one synchronization."""
     return float((u if u.device.type == "mps" else u.double()).norm().item())
+
+
+def inner(u: Tensor, v: Tensor) -> Tensor:
+    """Return the inner product, summed in double precision where the device has it, as a tensor: it stays there."""
+    u, v = (each if each.device.type == "mps" else each.double() for each in (u, v))
+    return u.ravel().dot(v.ravel())
 
 
 def residual_norm(b: Tensor, u: Tensor, stencil: Stencil) -> float:

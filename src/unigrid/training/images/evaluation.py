@@ -16,6 +16,7 @@ from ...conv.weights import unwrap
 from ...files import one_line
 from ...messages import checked_count
 from ..data.augmentation import Pipeline
+from ..runs.processes import ALONE, Processes
 
 T = TypeVar("T")
 BATCH, VALUES = 500, 3 * 32 * 32  # most images of a batch, of that many values each; of larger ones fewer, in the same memory
@@ -133,20 +134,29 @@ def in_batches(compute: Callable[[int, int], T], count: int, values: int) -> lis
 
 
 def evaluate_model(
-    model: nn.Module, images: Pipeline, labels: Tensor, flip: bool = False, mixed_precision: bool = False
+    model: nn.Module,
+    images: Pipeline,
+    labels: Tensor,
+    flip: bool = False,
+    mixed_precision: bool = False,
+    processes: Processes = ALONE,
 ) -> Evaluation:
-    """Return accuracy, loss and confusion of a model over images without augmentation.
+    """Return accuracy, loss and confusion of a model over images without augmentation, shared among processes.
 
     The model is in evaluation mode meanwhile. Nothing waits for the device before the end. Batches are smaller where images
     are large, or memory does not suffice.
     """
+    first, end = processes.span(len(images))
+    count = max(end - first, 1)  # one is no share of this process, but shows how many classes there are
     with evaluating(model):
-        batches = in_batches(
-            lambda start, stop: logits_of(model, images.plain(start, stop), flip, mixed_precision),
-            len(images),
-            images.channels * images.height * images.width,
+        batches = processes.together(
+            lambda: in_batches(
+                lambda start, stop: logits_of(model, images.plain(first + start, first + stop), flip, mixed_precision),
+                count,
+                images.channels * images.height * images.width,
+            )
         )
-    logits, labels = torch.cat(batches), labels.to(images.device)
+    logits, labels = processes.whole(torch.cat(batches), len(images)), labels.to(images.device)
     classes = logits.shape[1]
     counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
     confusion = counts.view(classes, classes).cpu()

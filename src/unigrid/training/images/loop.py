@@ -17,18 +17,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ...conv.modes import frozen_modules
 from ...conv.weights import clean_state_dict, load_clean_state_dict, precision_of, unwrap
-from ..data.augmentation import EpochPlan
+from ..data.augmentation import EpochPlan, Pipeline
 from ..data.mixing import MixingPlan
 from ..runs import checkpoint
 from ..runs.devices import compiled, compiling_pays
+from ..runs.processes import ALONE, Processes
 from ..runs.randomness import Streams, draws
 from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
 from .evaluation import Evaluation, checked_logits, in_full_precision
-from .loss import mixed_cross_entropy, right_answers, weights_of_classes
+from .loss import mixed_cross_entropy, right_answers, total_weight, weights_of_classes
 from .protocols import ImageProtocol
 from .setup import Setup
 
@@ -75,22 +77,30 @@ class ImageProgress(Progress):
 
 
 class ImageRun(Run):
-    """One network, trained in place on one setup."""
+    """One network, trained in place on one setup, by one process or by several together."""
 
     def __init__(
-        self, model: nn.Module, setup: Setup, folder: Path | None, configuration: dict[str, Any], streams: Streams
+        self,
+        model: nn.Module,
+        setup: Setup,
+        folder: Path | None,
+        configuration: dict[str, Any],
+        streams: Streams,
+        processes: Processes = ALONE,
     ) -> None:
-        super().__init__(configuration, setup.seed, folder, setup.device, setup.protocol.epochs)
+        super().__init__(configuration, setup.seed, folder, setup.device, setup.protocol.epochs, processes)
         protocol, device = setup.protocol, setup.device
         self.setup, self.streams = setup, streams
         model.to(device, memory_format=setup.memory_format)  # type: ignore[call-overload]
         self.given, self.model = model, unwrap(model)  # what is trained may be wrapped, what is stored is not
         self._draws = draws(self.model)
+        self.streams.branch(processes.rank, 0)
+        images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs // processes.world
+        pays = protocol.accelerated and compiling_pays(device, images)
+        network = processes.parallel(self.model if pays and not isinstance(model, DistributedDataParallel) else model)
+        self.network = compiled(network) if pays else network
         self.optimizer = _optimizer(self.model, protocol)
         self.average = WeightAverage(self.model, protocol.average) if protocol.average else None
-        images = setup.steps_per_epoch * protocol.batch_size * protocol.epochs
-        pays = protocol.accelerated and compiling_pays(device, images)
-        self.network = compiled(self.model) if pays else model
         self.frozen = frozen_modules(self.model)
         self.dtype = precision_of(self.model)
         self.images = setup.pipeline(setup.train.images, self.dtype, protocol.augmentation(setup.data.flip))
@@ -142,7 +152,8 @@ class ImageRun(Run):
         plan = self.images.plan(self.generator)
         size = self.images.height, self.images.width
         self.mixing = self.setup.protocol.mixing.plan(len(self.images), size, self.seed, progress.epoch, self.device)
-        self.sums.copy_(torch.tensor([progress.loss, progress.correct], dtype=self.sums.dtype))
+        before = [progress.loss, progress.correct] if self.processes.is_writer else [0.0, 0.0]
+        self.sums.copy_(torch.tensor(before, dtype=self.sums.dtype))
         self.network.train()
         for module in self.frozen:
             module.training = False
@@ -151,7 +162,7 @@ class ImageRun(Run):
             with self.calling():
                 self._step(plan)
             last = progress.batch == steps
-            stopping = interrupt.requested  # read once per step: what is saved must have been counted
+            stopping = self.processes.any(interrupt.requested)  # read once per step: what is saved must have been counted
             if last or stopping or progress.step % CHECK_EVERY == 0:
                 self._check_loss()
                 watch()
@@ -161,7 +172,7 @@ class ImageRun(Run):
             if stopping:
                 self.save()
                 raise KeyboardInterrupt
-            if not last and progress.step % CHECK_EVERY == 0 and time.monotonic() - self._saved_at > SAVE_EVERY:
+            if not last and progress.step % CHECK_EVERY == 0 and self.processes.by_writer(self._is_late):
                 self.save()
         return self._finish_epoch()
 
@@ -170,17 +181,20 @@ class ImageRun(Run):
         protocol, progress = self.setup.protocol, self.progress
         start = progress.batch * protocol.batch_size
         chosen = plan.order[start : start + protocol.batch_size]
-        images, labels, shares = self.images.batch(chosen, plan), self.labels[chosen], None
+        overlap = 0 if self.mixing is None else self.processes.overlap
+        own = self.processes.share(chosen, overlap)
+        images, labels, shares = self.images.batch(own, plan), self.labels[own], None
         if self.mixing is not None:
-            images, shares = self.mixing.mix(images, chosen)
+            images, shares = (part[overlap:] for part in self.mixing.mix(images, own))
         for group in self.optimizer.param_groups:
             group["lr"] = protocol.rate(progress.step, self.setup.steps_per_epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=protocol.mixed_precision):
-            logits = checked_logits(self.network(images), self.network, len(chosen), len(self.setup.data.classes))
+            logits = checked_logits(self.network(images), self.network, len(images), len(self.setup.data.classes))
         logits = in_full_precision(logits)
         loss = mixed_cross_entropy(logits, labels, shares, self.class_weights, protocol.label_smoothing)
+        fraction = self._fraction(chosen, labels, shares)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (self.processes.world * fraction * loss).backward()  # type: ignore[no-untyped-call]
         if protocol.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), protocol.clip_grad)
         self.optimizer.step()
@@ -190,12 +204,21 @@ class ImageRun(Run):
         progress.step += 1
         progress.seen += len(chosen)
         right = right_answers(logits.detach(), labels, shares)
-        self.sums += torch.stack([loss.detach().to(self.sums.dtype) * len(chosen), right.to(self.sums.dtype)])
+        part = loss.detach().to(self.sums.dtype) * (fraction * len(chosen))
+        self.sums += torch.stack([part, right.to(self.sums.dtype)])
+
+    def _fraction(self, chosen: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor | float:
+        """Return the part that this process's images have in the weight of the whole batch."""
+        if self.class_weights is None or self.processes.world == 1:
+            return (len(labels) if shares is None else len(shares)) / len(chosen)
+        every = None if self.mixing is None else self.mixing.shares[chosen]
+        weights = (total_weight(*each, self.class_weights) for each in ((labels, shares), (self.labels[chosen], every)))
+        return torch.div(*weights)
 
     def _check_loss(self) -> None:
         """Copy the sums from the device to the progress, and abort a diverging run."""
         progress = self.progress
-        before, progress.loss, progress.correct = progress.loss, *self.sums.tolist()
+        before, progress.loss, progress.correct = progress.loss, *self.processes.total(self.sums.cpu()).tolist()
         seen = progress.seen - progress.checked
         progress.checked = progress.seen
         mean, guessing = (progress.loss - before) / seen, math.log(max(len(self.setup.data.classes), 2))
@@ -209,13 +232,18 @@ class ImageRun(Run):
     def _finish_epoch(self) -> Row:
         row = self.progress.row(self.setup.protocol.rate(self.progress.step - 1, self.setup.steps_per_epoch))
         if self.validation is not None and self.setup.validation is not None:
-            with self.calling():
-                result = self.setup.evaluate(self.evaluated, self.validation, self.setup.validation.labels)
+            result = self.evaluate(self.evaluated, self.validation, self.setup.validation.labels)
             row |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
             self._keep_best(row["epoch"], result)
         self.progress.next_epoch(row)
         self.epoch_began = self.generator.get_state()
         return row
+
+    def evaluate(self, model: nn.Module, images: Pipeline, labels: Tensor) -> Evaluation:
+        """Evaluate a model as the protocol does, every image in one of the processes."""
+        self.processes.equalize(model)
+        with self.calling():
+            return self.setup.evaluate(model, images, labels, self.processes)
 
     def _keep_best(self, epoch: int, result: Evaluation) -> None:
         """Keep the weights of the best epoch; one whose loss is not finite is never best."""
@@ -252,12 +280,15 @@ class ImageRun(Run):
         """Whether the last checkpoint is old enough, compared to what one costs."""
         return time.monotonic() - self._saved_at > min(SAVE_EVERY, SAVE_SHARE * self._save_seconds)
 
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._saved_at > SAVE_EVERY
+
     def save(self) -> bool:
         """Write a checkpoint, unless there is no folder or nothing new. Weights that are not finite are never written."""
         began = time.monotonic()
-        if not all(bool(value.isfinite().all()) for value in _learned(self.model)):
+        if self.processes.any(not all(bool(value.isfinite().all()) for value in _learned(self.model))):
             raise TrainingError("nonfinite", f"a weight is not finite after step {self.progress.step}: {self.advice()}")
-        written = super().save()
+        written = self.processes.together(super().save)
         if written:
             self._saved_at = time.monotonic()
             self._save_seconds = self._saved_at - began
@@ -287,6 +318,7 @@ class ImageRun(Run):
             raise KeyError("best_weights")
         self.epoch_began = state["random"]["epoch"]
         self.streams.restore(state["random"])
+        self.streams.branch(self.processes.rank, self.progress.step)
 
 
 def _optimizer(model: nn.Module, protocol: ImageProtocol) -> torch.optim.Optimizer:

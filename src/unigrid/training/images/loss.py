@@ -31,13 +31,17 @@ def mixed_cross_entropy(
     """
     if shares is None:
         return functional.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
-    parts = [(shares, labels), (1 - shares, labels.roll(1))]
     losses = [
         share * functional.cross_entropy(logits, each, weights, reduction="none", label_smoothing=smoothing)
-        for share, each in parts
+        for share, each in _parts(labels, shares)
     ]
-    weighed = [share * (1 if weights is None else weights[each]) for share, each in parts]
-    return torch.stack(losses).sum() / torch.stack(weighed).sum()
+    return torch.stack(losses).sum() / total_weight(labels, shares, weights)
+
+
+def total_weight(labels: Tensor, shares: Tensor | None, weights: Tensor | None) -> Tensor:
+    """Return the sum of the weights of the labels, each in its proportion; None: weights of 1."""
+    parts = _parts(labels, torch.ones_like(labels) if shares is None else shares)
+    return torch.stack([share * (1 if weights is None else weights[each]) for share, each in parts]).sum()
 
 
 def right_answers(logits: Tensor, labels: Tensor, shares: Tensor | None) -> Tensor:
@@ -45,4 +49,14 @@ def right_answers(logits: Tensor, labels: Tensor, shares: Tensor | None) -> Tens
     answers = logits.argmax(1)
     if shares is None:
         return (answers == labels).sum()
-    return (shares * (answers == labels) + (1 - shares) * (answers == labels.roll(1))).sum()
+    own, other = (share * (answers == each) for share, each in _parts(labels, shares))
+    return (own + other).sum()
+
+
+def _parts(labels: Tensor, shares: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return share and label of each image, and those of the image before, mixed into it.
+
+    Labels without a share come first: those of images that others are mixed with, and that belong to another process.
+    """
+    first = len(labels) - len(shares)
+    return [(shares, labels[first:]), (1 - shares, labels.roll(1)[first:])]

@@ -85,6 +85,9 @@ class ImageProtocol:
         that are returned and tested. 0: it goes through all epochs, and the last weights are.
     stratify : bool
         Whether a validation set that is split off has the same share of every class, up to one image.
+    sync_batch_norm : bool
+        Whether batch norms of several processes that train together take mean and variance over the whole batch, as one
+        process does, or each over its own share. That costs a message of every norm, forwards and backwards.
     """
 
     name: str
@@ -117,6 +120,7 @@ class ImageProtocol:
     cutmix: float = 0.0
     patience: int = 0
     stratify: bool = False
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         choose(self.schedule, SCHEDULES, "schedule")

@@ -36,7 +36,7 @@ class SeedRun:
     best_epoch, best_validation_accuracy, best_test : int, float, Evaluation; None without a validation set
         The epoch with the highest validation accuracy, and how its weights do on the test set.
     folder, checkpoint : Path or None
-        The folder of the run, and its last checkpoint.
+        The folder of the run, and its last checkpoint; of several processes, in the one that writes.
     seconds : float
         Spent in training steps, without validation and tests.
     """

@@ -16,6 +16,7 @@ from ...conv.weights import unwrap
 from ...messages import plain_number, shown
 from ..data.augmentation import Augmentation, Pipeline
 from ..data.datasets import ImageData, Split
+from ..runs.processes import ALONE, Processes
 from .evaluation import Evaluation, evaluate_model
 from .loss import weights_of_classes
 from .protocols import ImageProtocol
@@ -35,8 +36,7 @@ class Setup:
     @property
     def steps_per_epoch(self) -> int:
         """The number of batches per epoch. A last batch of one image is left out: batch norm needs at least two."""
-        whole, rest = divmod(len(self.train), self.protocol.batch_size)
-        return whole if whole and (self.protocol.drop_last or rest <= 1) else whole + 1
+        return _batches(len(self.train), self.protocol)[0]
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -47,10 +47,10 @@ class Setup:
         """Return images ready for batches on the device."""
         return Pipeline(images, self.data.mean, self.data.std, augmentation, self.device, dtype, self.memory_format)
 
-    def evaluate(self, model: nn.Module, images: Pipeline, labels: Tensor) -> Evaluation:
+    def evaluate(self, model: nn.Module, images: Pipeline, labels: Tensor, processes: Processes = ALONE) -> Evaluation:
         """Evaluate a model as the protocol does."""
         flip = self.protocol.averages_mirrored(self.data.flip)
-        return evaluate_model(model, images, labels, flip, self.protocol.mixed_precision)
+        return evaluate_model(model, images, labels, flip, self.protocol.mixed_precision, processes)
 
     def configuration(self, network: nn.Module, subset: int | None, validation: float) -> dict[str, Any]:
         """Return the description of a run in plain values."""
@@ -78,6 +78,27 @@ class Setup:
 def _fingerprint(split: Split) -> str:
     """Return a hash of all labels and of the first images."""
     return hashlib.sha256(split.labels.cpu().numpy().tobytes() + split.images[:64].cpu().numpy().tobytes()).hexdigest()
+
+
+def _batches(images: int, protocol: ImageProtocol) -> tuple[int, int]:
+    """Return the number of batches per epoch, and of images in the last."""
+    whole, rest = divmod(images, protocol.batch_size)
+    if whole and (protocol.drop_last or rest <= 1):
+        return whole, protocol.batch_size
+    return whole + 1, rest
+
+
+def check_shares(network: nn.Module, images: int, protocol: ImageProtocol, processes: Processes) -> None:
+    """Raise ValueError where the smallest batch of an epoch has too few images for a share in every process."""
+    _, smallest = _batches(images, protocol)
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    least = 2 if normed and not protocol.sync_batch_norm else 1
+    if processes.world > 1 and smallest < least * processes.world:
+        raise ValueError(
+            f"images in the last batch of an epoch: {smallest}, too few for {processes.world} processes, each needs {least}; "
+            f"take fewer processes, another batch size, at least {least * processes.world}, or leave that batch out by "
+            "drop_last=True (--set drop_last=true)"
+        )
 
 
 def training_splits(

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -26,16 +26,18 @@ from ...training_defaults import IMAGE_MODEL, IMAGE_PROTOCOL, POISSON
 from ..data.datasets import NAMES, ImageData, load, validation_set
 from ..data.mirrors import mirrored_pair
 from ..data.on_disk import is_path
-from ..runs.devices import bfloat16_pays, device_named
-from ..runs.folders import RESULT, WEIGHTS, held
+from ..runs.devices import bfloat16_pays
+from ..runs.folders import RESULT, WEIGHTS, differences, held
+from ..runs.processes import ALONE, Processes, joined
 from ..runs.randomness import Streams
 from ..runs.run import Row, TrainingError, checked_seeds
 from .evaluation import Evaluation, checked_logits, is_out_of_memory
 from .loop import ImageRun
 from .protocols import ImageProtocol, initialize, protocol_named
 from .result import SeedRun, TrainResult
-from .setup import Setup, training_splits
+from .setup import Setup, check_shares, training_splits
 from .starting import starting_weights
+from .synchronized import synchronized
 
 if TYPE_CHECKING:
     from ..solvers.net import PoissonNet, PoissonNetConfig
@@ -142,9 +144,19 @@ def train(
     FileError
         For an `out` that holds a run already, in which another run is going on, or that cannot be written.
     TrainingError
-        When the loss is not finite, or diverges; the last good checkpoint is kept.
+        When the loss is not finite, or diverges, or another process is lost; the last good checkpoint is kept.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, once a checkpoint is written: `resume=True` goes on from it.
+
+    Notes
+    -----
+    In a process group of `torch.distributed`, or in the processes that torchrun starts, all train one network together, each on
+    its share of every batch (DistributedDataParallel, on gloo or nccl). Batch size, order and augmentation of the images are
+    the same for any number of processes, so that a run may be resumed with another number. Batch norms are over the share of
+    each process, unless the protocol has `sync_batch_norm`. The first process writes, shows progress and calls `callback`. All
+    need the data; `out` is read and written by the first alone. An interruption or an error in one process ends all. A network
+    some of whose weights are used in some steps only is to be passed as `DistributedDataParallel(network,
+    find_unused_parameters=True)`, and one that draws random numbers, as in dropout, draws others in every process.
 
     Source: the protocols paper, course and code are those of J. He & J. Xu, MgNet (2019), and of the authors' notes and code.
 
@@ -177,24 +189,25 @@ def train(
     resolved = protocol_named(protocol).with_choices(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, **choices
     )
-    place = device_named(device)
-    if "mixed_precision" not in choices and not bfloat16_pays(place):
-        resolved = resolved.with_choices(mixed_precision=False)
-    start = None if weights is None else starting_weights(weights, new_head)
-    if start is not None or isinstance(model, nn.Module):  # its weights are its owner's choice
-        resolved = resolved.with_choices(initialization="own")
     seeds = checked_seeds(seed)
     if out is not None:
         require_safetensors()
-    data = load(dataset, data_dir, download, size=size)
-    if plain_number(validation) is None:
-        data, validation = validation_set(validation, data), 0
-    check_mirrored(data, resolved, choices.get("flip"))
-    if model is None:
-        model = IMAGE_MODEL if start is None else start.configuration(data)
-    runs, configuration = [], {}
-    with contextlib.ExitStack() as locks:
-        folders = [locks.enter_context(held(folder)) for folder in _folders(out, seeds)]
+    with joined() as processes, _losses_reported(processes, out), contextlib.ExitStack() as locks:
+        place = processes.device(device)
+        if "mixed_precision" not in choices and not bfloat16_pays(place):
+            resolved = resolved.with_choices(mixed_precision=False)
+        start = None if weights is None else starting_weights(weights, new_head)
+        if start is not None or isinstance(model, nn.Module):  # its weights are its owner's choice
+            resolved = resolved.with_choices(initialization="own")
+        data = processes.first_on_machine(lambda: load(dataset, data_dir, download, size=size))
+        if plain_number(validation) is None:
+            data, validation = validation_set(validation, data), 0
+        check_mirrored(data, resolved, choices.get("flip"))
+        if model is None:
+            model = IMAGE_MODEL if start is None else start.configuration(data)
+        runs, configuration = [], {}
+        places = _folders(out if processes.is_writer else None, seeds)
+        folders = processes.together(lambda: [locks.enter_context(held(folder)) for folder in places])
         for number, folder in zip(seeds, folders, strict=True):
             setup = Setup(data, *training_splits(data, resolved, subset, validation, number), resolved, number, place)
             streams = Streams(number, place)
@@ -205,12 +218,37 @@ def train(
             if start is not None:
                 start.load_into(network, data)
                 configuration["weights"] = start.described()
-            run = ImageRun(network, setup, folder, configuration, streams)
-            reason = run.complete(resume, callback, progress)
+            check_shares(network, len(setup.train), resolved, processes)
+            _check_agreement(configuration, processes)
+            run = ImageRun(network, setup, folder, configuration, streams, processes)
+            with synchronized(network, processes if resolved.sync_batch_norm else ALONE):
+                reason = run.complete(resume, callback, progress)
             runs.append(_finished(run, reason))
             if reason == "stopped":
                 break
     return TrainResult(tuple(runs), configuration)
+
+
+@contextlib.contextmanager
+def _losses_reported(processes: Processes, out: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Raise a TrainingError where another process is gone, in place of what torch raises then."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not processes.lost(error):
+            raise
+        kept = "" if out is None else f"; resume=True (--resume) goes on from the last checkpoint in {out}"
+        raise TrainingError("lost", f"another of the {processes.world} processes has ended{kept}") from error
+
+
+def _check_agreement(configuration: dict[str, Any], processes: Processes) -> None:
+    """Raise ValueError where another process would train something else."""
+    for rank, other in enumerate(processes.gathered(configuration)):
+        for place, here, there in differences(configuration, other):
+            raise ValueError(
+                f"process {rank} has another {place} than process {processes.rank}, {there!r} and {here!r}; give the same "
+                "arguments to all processes of the group"
+            )
 
 
 def _folders(out: str | os.PathLike[str] | None, seeds: list[int]) -> list[Path | None]:
@@ -310,12 +348,12 @@ def _finished(run: ImageRun, reason: str) -> SeedRun:
     if reason == "completed":
         run.release()
         try:
-            with run.calling():
-                test, best_test = _tests(run)
+            test, best_test = _tests(run)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            print(f"unigrid: the test set is not read: {one_line(error)}", file=sys.stderr)
+            if run.processes.is_writer:
+                print(f"unigrid: the test set is not read: {one_line(error)}", file=sys.stderr)
     result = SeedRun(
         seed=run.seed, model=run.given.eval(), history=run.progress.history, reason=reason, test=test,
         epoch=best["epoch"] if run.returns_best else run.progress.epoch,
@@ -331,7 +369,7 @@ def _tests(run: ImageRun) -> tuple[Evaluation, Evaluation | None]:
     """Return the evaluations of the run's weights and of its best ones, if there are any; its weights stay what they are."""
     setup = run.setup
     images = setup.pipeline(setup.data.test.images, run.dtype)
-    test = setup.evaluate(run.model, images, setup.data.test.labels)
+    test = run.evaluate(run.model, images, setup.data.test.labels)
     if not math.isfinite(test.loss):
         raise TrainingError("nonfinite", f"the test loss is {test.loss}, after finite ones in training: {run.advice()}")
     if run.best_weights is None or run.returns_best:
@@ -339,7 +377,7 @@ def _tests(run: ImageRun) -> tuple[Evaluation, Evaluation | None]:
     last = copy.deepcopy(run.model.state_dict())
     load_clean_state_dict(run.model, run.best_weights)
     try:
-        return test, setup.evaluate(run.model, images, setup.data.test.labels)
+        return test, run.evaluate(run.model, images, setup.data.test.labels)
     finally:
         run.model.load_state_dict(last)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 from filelock import SoftFileLock, Timeout
 
 from ...files import FileError, is_folder, make_folder, os_errors
+from ...torchrun import attempt
 from . import checkpoint
+from .logs import FACTS
 
 SPELLED = {("model.cycle", "\\"): "down"}  # values as earlier versions wrote them, and as they are written now
 RESULT, WEIGHTS = "result.json", "weights.safetensors"  # written at the end of a run
@@ -66,25 +69,39 @@ def last_checkpoint(folder: Path, resume: bool) -> checkpoint.Loaded | None:
     return found
 
 
+def is_restarted(folder: Path | None) -> bool:
+    """Whether torchrun has restarted the processes of the run that is in a folder, as `--max-restarts` lets it."""
+    now = attempt()
+    if folder is None or now is None or not (folder / FACTS).exists():
+        return False
+    with os_errors(folder / FACTS, "cannot be read"), contextlib.suppress(ValueError, LookupError, TypeError):
+        before = json.loads((folder / FACTS).read_bytes())[
+            "attempt"
+        ]  # None, or not there, of a run that torchrun did not start
+        return bool(before["torchrun"] == now["torchrun"] and before["restarts"] < now["restarts"])
+    return False
+
+
 def check_same_run(folder: Path, stored: dict[str, Any], requested: dict[str, Any]) -> None:
     """Raise FileError for another run. More epochs are the same run if the learning rate does not depend on their number."""
     wanted = requested["protocol"]
-    differences = [
+    others = [
         f"{place}: {before!r} there, {now!r} now"
-        for place, before, now in _differences(stored, requested)
+        for place, before, now in differences(stored, requested)
         if not (place == "protocol.epochs" and wanted.get("schedule") == "steps" and now > before)
     ]
-    if differences:
-        longer = len(differences) == 1 and differences[0].startswith("protocol.epochs") and "schedule" in wanted
+    if others:
+        longer = len(others) == 1 and others[0].startswith("protocol.epochs") and "schedule" in wanted
         advice = f"; weights={str(folder)!r} (--weights) and another folder: a run that starts from its weights" * longer
-        listed = "; ".join(differences[:5])
+        listed = "; ".join(others[:5])
         raise FileError(f"{folder}: holds another run, which cannot be resumed as this one ({listed}){advice}")
 
 
-def _differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(before: Any, now: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two configurations differ, and the two values."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
-            yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+            yield from differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
     elif isinstance(now, dict):
         raise TypeError(f"{place or 'configuration'} is no dictionary")
     elif (SPELLED.get((place, before), before) if isinstance(before, str) else before) != now:

@@ -2,7 +2,7 @@
 
 log.jsonl    one JSON object per row, the log itself; log.csv has the same rows as a table and is rebuilt from it at a resume
 tensorboard  the same numbers, if the package tensorboard is installed
-config.json  configuration, versions, device, threads, command line and date; no user, host or path out of the working folder
+config.json  configuration, versions, device, threads, processes, command line, date; no user, host or path out of this folder
 
 JSON has no NaN or infinity: they are the strings "nan", "inf" and "-inf" there, and nan, inf and -inf in the table.
 """
@@ -28,6 +28,7 @@ import torch
 
 from ...files import FileError, atomic_output, make_folder, os_errors
 from ...machine import cpu_name, versions
+from ...torchrun import attempt
 
 Row = dict[str, Any]
 LINES, TABLE, BOARD, FACTS = "log.jsonl", "log.csv", "tensorboard", "config.json"
@@ -98,7 +99,9 @@ class Log:
         _replace(folder / TABLE, _table(self._columns, [*header, *self.rows]))
 
 
-def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torch.device | str = "cpu") -> Path:
+def write_run_facts(
+    folder: Path, configuration: Mapping[str, Any], device: torch.device | str = "cpu", processes: int = 1
+) -> Path:
     """Write config.json: the configuration of a run in values that JSON has, and the facts needed to repeat it.
 
     Paths in the command line are relative to the working folder; those out of it are not shown.
@@ -108,6 +111,8 @@ def write_run_facts(folder: Path, configuration: Mapping[str, Any], device: torc
         "versions": versions(PACKAGES),
         "device": _device_name(torch.device(device)),
         "threads": torch.get_num_threads(),
+        "processes": processes,
+        "attempt": attempt(),
         "command": _command(sys.argv),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

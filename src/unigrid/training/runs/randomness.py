@@ -29,7 +29,7 @@ class Streams:
     """The states of `random`, `numpy.random` and torch's generators of CPU and device for one run, seeded by its seed."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._device = device
+        self._seed, self._device = seed, device
         own = np.random.RandomState(np.random.MT19937(seed))
         places = {"torch": torch.device("cpu")} | ({} if device.type == "cpu" else {device.type: device})
         self.states: States = {
@@ -47,6 +47,12 @@ class Streams:
                 yield
             finally:
                 self.states = _taken(self._device)
+
+    def branch(self, rank: int, step: int) -> None:
+        """Begin numbers of its own in a process other than the first, which goes on with the run's."""
+        if rank:
+            words = np.random.SeedSequence([self._seed, rank, step]).generate_state(2)
+            self.states = Streams(int(words[0]) << 31 | int(words[1]) >> 1, self._device).states
 
     def plain(self) -> States:
         """Return the states in plain values and tensors, for a checkpoint."""

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ...messages import entries_of, plain_number, shown
 from . import checkpoint, folders
 from .checkpoint import CheckpointError
 from .logs import Log, write_run_facts
+from .processes import ALONE, Processes
 
 Row = dict[str, Any]
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -32,7 +34,8 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 class TrainingError(RuntimeError):
     """Training ended because its loss is not finite, or exceeds that of a uniform guess by far, or the cycle diverges.
 
-    `reason` is "nonfinite" or "diverged". What was learned before is in the last checkpoint, which is not overwritten.
+    `reason` is "nonfinite" or "diverged"; or "lost", where several processes train together and one of them is gone. What was
+    learned before is in the last checkpoint, which is not overwritten.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -84,7 +87,7 @@ class Progress:
 
 
 class Run(ABC):
-    """One training run: `epochs` epochs, in a folder or nowhere (None).
+    """One training run: `epochs` epochs, in a folder or nowhere (None). Of several processes, the writer has the folder.
 
     The configuration is what is trained, on what, how: plain values, stored in every checkpoint and compared at a resume.
     """
@@ -93,9 +96,16 @@ class Run(ABC):
     total_steps: int | None = None  # where known beforehand
 
     def __init__(
-        self, configuration: dict[str, Any], seed: int, folder: Path | None, device: torch.device, epochs: int
+        self,
+        configuration: dict[str, Any],
+        seed: int,
+        folder: Path | None,
+        device: torch.device,
+        epochs: int,
+        processes: Processes = ALONE,
     ) -> None:
         self.configuration, self.seed, self.folder, self.device, self.epochs = configuration, seed, folder, device, epochs
+        self.processes = processes
         self.checkpoint: Path | None = None  # the last one
         self._saved: tuple[int, int] | None = None  # epochs and steps in it
 
@@ -148,7 +158,7 @@ class Run(ABC):
 
     def advice(self) -> str:
         """Return the advice for a training that fails, and the state of the run."""
-        kept = f"; the last good checkpoint in {self.folder} is kept" if self.checkpoint else ""
+        kept = f"; the last good checkpoint in {self.checkpoint.parent} is kept" if self.checkpoint else ""
         return self.remedy() + kept
 
     def save(self) -> bool:
@@ -168,38 +178,39 @@ class Run(ABC):
         Raises FileError for a folder that holds a run if `resume` is false, or another run than this one; KeyboardInterrupt
         after Ctrl-C, once what is to be kept is in a checkpoint; and TrainingError.
         """
+        resume = resume or self.processes.by_writer(lambda: folders.is_restarted(self.folder))
         step = self._take_up(resume)
-        with Log(self.folder, step) as log, self._bar(progress) as watch, Interrupt.deferred() as interrupt:
+        opened = self.processes.together(lambda: Log(self.folder, step))
+        with opened as log, self._bar(progress) as watch, Interrupt.deferred() as interrupt:
             if self.folder is not None:
-                write_run_facts(self.folder, self.configuration, self.device)
+                write_run_facts(self.folder, self.configuration, self.device, self.processes.world)
                 if not self.ended:
                     folders.remove_result(self.folder)
             while not self.ended:
                 row = self.epoch(interrupt, watch)
                 log.record(row)  # before the checkpoint: at a resume, a log drops rows that are in no checkpoint, but adds none
-                if self.ended or self.due():
+                if self.processes.by_writer(lambda: self.ended or self.due()):
                     self.save()
-                if _stops(callback, {"seed": self.seed, **row}) and not self.ended:
+                if self.processes.by_writer(partial(_stops, callback, {"seed": self.seed, **row})) and not self.ended:
                     self.save()
                     return "stopped"
-            if interrupt.requested:  # after the last step: all is saved, and a resumed run does what is left
+            if self.processes.any(interrupt.requested):  # all is saved, and a resumed run does what is left
                 raise KeyboardInterrupt
         return "completed"
 
     def _take_up(self, resume: bool) -> int | None:
         """Restore the run from its folder where that is requested; return the step from which its log goes on."""
-        if self.folder is None:
-            return None
-        found = folders.last_checkpoint(self.folder, resume)
+        found = self.processes.by_writer(lambda: self._found(resume))
         if found is None:
             return -1 if resume else None
+        folder = found.path.parent
         try:
-            folders.check_same_run(self.folder, self.comparable(found.state["configuration"]), self.configuration)
+            folders.check_same_run(folder, self.comparable(found.state["configuration"]), self.configuration)
             self.restore(found.state)
         except FileError:
             raise
         except ValueError as error:  # a network of one's own, of other shapes
-            raise FileError(f"{self.folder}: {error}") from None
+            raise FileError(f"{folder}: {error}") from None
         except (KeyError, TypeError, AttributeError):
             raise CheckpointError(
                 f"{found.path}: not the state of a run of this version of unigrid, which cannot go on"
@@ -208,9 +219,13 @@ class Run(ABC):
         rows = self.progress.history
         return rows[-1]["step"] if rows else -1  # of the last whole epoch: the current one has no row yet
 
+    def _found(self, resume: bool) -> checkpoint.Loaded | None:
+        return None if self.folder is None else folders.last_checkpoint(self.folder, resume)
+
     @contextmanager
     def _bar(self, shown: bool | None) -> Iterator[Callable[[], None]]:
         """Yield the function that updates a progress bar on stderr, where one is shown."""
+        shown = shown if self.processes.is_writer else False
         hidden = None if shown is None else not shown  # None: tqdm looks whether it is on a terminal
         looks: dict[str, Any] = {"desc": "training", "unit": "step", "file": sys.stderr, "dynamic_ncols": True}
         with tqdm(total=self.total_steps, initial=self.progress.step, disable=hidden, **looks) as bar:

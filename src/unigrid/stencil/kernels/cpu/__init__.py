@@ -9,6 +9,7 @@ from .primitives import apply as apply
 from .primitives import convert as convert
 from .primitives import correct as correct
 from .primitives import correlate as correlate
+from .primitives import limits as limits
 from .primitives import norm as norm
 from .primitives import norm_and_blocks as norm_and_blocks
 from .primitives import relax_color as relax_color

@@ -101,8 +101,7 @@ class HalfCycles(ABC):
         assert self._nested is not None
         dtype = f.dtype
         coarse, data = empty(self.shapes[1], dtype), writable(f).reshape(self.fine)
-        target, restriction = coarse.reshape(self.coarse), self.tables(dtype).nested_restriction
-        places = 1, 1, int(restriction.weights.shape[1]) + 1
+        target, restriction, places = coarse.reshape(self.coarse), *self.nested_restriction(dtype)
         fixed = self.axes.rows_periodic, 0, 1
         if dtype not in self._restrict:
             examples = target, data, restriction, self.rings(places, dtype), *fixed
@@ -119,6 +118,11 @@ class HalfCycles(ABC):
 
         team.over_parts(restrict, parts)
         return coarse
+
+    def nested_restriction(self, dtype: np.dtype) -> tuple[Restriction, tuple[int, int, int]]:
+        """Return the restriction of full multigrid, and how many slabs of u, f and the residual it needs in memory."""
+        restriction = self.tables(dtype).nested_restriction
+        return restriction, (1, 1, int(restriction.weights.shape[1]) + 1)
 
     def rings(self, places: tuple[int, int, int], dtype: np.dtype, height: int | None = None) -> Rings:
         """Return this thread's memory for slabs of u, f and the residual, so many `places` of each; and for single rows.
@@ -169,7 +173,7 @@ class Sweeps(NamedTuple):
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Pass:
+class Pass:
     """A wave: how it begins, the half-sweeps before the norm, how that is found, and the half-sweeps after it."""
 
     start: int
@@ -202,9 +206,10 @@ class Cuts(NamedTuple):
     seams: list[Slabs]
 
 
-@final
 class FusedSweeps(HalfCycles):
     """The half-cycles of a level with red-black relaxation."""
+
+    counted = (-waves.FAR, waves.FAR)  # the slabs that count in norms
 
     def __init__(self, sweeps: tuple[Sweeps, Sweeps], *grids_and_transfers: Any) -> None:
         """`sweeps` of the descent and of the ascent; the rest as of `HalfCycles`."""
@@ -213,16 +218,17 @@ class FusedSweeps(HalfCycles):
         up, down = self.up.omegas, self.down.omegas
         self.turns = len(up) > 0 and self.up[1:] == self.down[1:]  # then colors alternate through both
         self._from_zero, self._from_copy, self._from_interpolated = (
-            _Pass(start, down) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED)
+            Pass(start, down) for start in (waves.ZERO, waves.COPY, waves.INTERPOLATED)
         )
         # On a periodic axis of odd length points of one color are neighbors: what the watched stages see is not the residual.
         touching = any(wraps and n % 2 for wraps, n in zip(self.periodic, self.shapes[0], strict=True))
         norm = waves.NORM_FROM_RESIDUAL if touching else waves.NORM_FROM_UPDATES
-        self._upward = _Pass(waves.CORRECTED, up)
-        self._measured = _Pass(waves.CORRECTED, up, waves.NORM_FROM_RESIDUAL)
-        self._turning = _Pass(waves.CORRECTED, up, norm, down)
-        self._arguments: dict[tuple[_Pass, np.dtype], WaveArguments] = {}
+        self._upward = Pass(waves.CORRECTED, up)
+        self._measured = Pass(waves.CORRECTED, up, waves.NORM_FROM_RESIDUAL)
+        self._turning = Pass(waves.CORRECTED, up, norm, down)
+        self._arguments: dict[tuple[Pass, np.dtype], WaveArguments] = {}
         self._cuts: dict[tuple[int, bool, int], Cuts] = {}
+        self.stacked: dict[Any, Callable[..., None]] = {}  # kernels for stacks of arrays, found once
 
     @property
     def fits(self) -> bool:
@@ -231,16 +237,20 @@ class FusedSweeps(HalfCycles):
 
     def descend(self, b: Array, u: Array | None) -> tuple[Array, Array]:
         """Return u after pre-smoothing, and the restricted residual; the given u is not changed."""
-        out, coarse_b = empty(self.shapes[0], b.dtype), empty(self.shapes[1], b.dtype)
+        out, coarse_b = self._new(b.dtype), empty(self.shapes[1], b.dtype)
         self._run(self._from_zero if u is None else self._from_copy, out, b, u, coarse_b)
         return out, coarse_b
 
     def descend_nested(self, b: Array, coarse_u: Array) -> tuple[Array, Array]:
         """Interpolate the coarse solution; return it after pre-smoothing, and the restricted residual."""
         assert self.nests
-        out, coarse_b = empty(self.shapes[0], b.dtype), empty(self.shapes[1], b.dtype)
+        out, coarse_b = self._new(b.dtype), empty(self.shapes[1], b.dtype)
         self._run(self._from_interpolated, out, b, coarse_u, coarse_b)
         return out, coarse_b
+
+    def _new(self, dtype: np.dtype) -> Array:
+        """Return the memory of a new u."""
+        return empty(self.shapes[0], dtype)
 
     def ascend(self, b: Array, u: Array, correction: Array) -> Array:
         """Return u + P e after post-smoothing, written over u where that is writable."""
@@ -250,7 +260,7 @@ class FusedSweeps(HalfCycles):
 
     def ascend_measured(self, b: Array, u: Array, correction: Array) -> float:
         """Do the same in place; return the norm of the residual."""
-        return math.sqrt(self._run(self._measured, u, b, correction, None))
+        return self._run(self._measured, u, b, correction, None)
 
     def turn(self, b: Array, u: Array, correction: Array, snapshot: Array | None = None) -> tuple[float, Array]:
         """Ascend and descend again in place; return the norm of the residual in between, and the restricted residual.
@@ -258,14 +268,14 @@ class FusedSweeps(HalfCycles):
         The iterate in between is written to `snapshot`, an array like u, where one is given. Nothing else depends on it.
         """
         coarse_b = empty(self.shapes[1], b.dtype)
-        return math.sqrt(self._run(self._turning, u, b, correction, coarse_b, snapshot)), coarse_b
+        return self._run(self._turning, u, b, correction, coarse_b, snapshot), coarse_b
 
     def _run(
-        self, which: _Pass, u: Array, b: Array, source: Array | None, coarse_b: Array | None, snapshot: Array | None = None
+        self, which: Pass, u: Array, b: Array, source: Array | None, coarse_b: Array | None, snapshot: Array | None = None
     ) -> float:
-        """Run a wave over the grid, cut into parts; return the sum of squares of the residual where it is wanted."""
+        """Run a wave over the grid, cut into parts; return the norm of the residual where it is wanted."""
         dtype = u.dtype
-        own = self._arguments.get((which, dtype)) or self._prepare(which, dtype)
+        own = self.arguments(which, dtype)
         kernel, fixed, strips = own.wave, own.fixed, own.strips
         arrays = (
             u.reshape(self.fine),
@@ -274,17 +284,21 @@ class FusedSweeps(HalfCycles):
             own.empty if coarse_b is None else coarse_b.reshape(self.coarse),
             own.empty if snapshot is None else snapshot.reshape(self.fine),
         )
-        cuts = self._cuts_for(which.last, coarse_b is not None)
+        cuts = self.cuts(which.last, coarse_b is not None, team.threads_for(self.unknowns))
         if len(cuts.parts) == len(strips) == 1 and not cuts.seams:
-            return kernel(*arrays, *fixed, self.rings(own.places, dtype, own.rows), cuts.parts[0], strips[0])
+            return math.sqrt(kernel(*arrays, *fixed, self.rings(own.places, dtype, own.rows), cuts.parts[0], strips[0]))
 
         def wave(part: Slabs) -> float:
             rings = self.rings(own.places, dtype, own.rows)
             return sum(kernel(*arrays, *fixed, rings, part, strip) for strip in strips)
 
-        return float(sum(team.over_each(wave, cuts.parts)) + sum(team.over_each(wave, cuts.seams)))
+        return math.sqrt(sum(team.over_each(wave, cuts.parts)) + sum(team.over_each(wave, cuts.seams)))
 
-    def _prepare(self, which: _Pass, dtype: np.dtype) -> WaveArguments:
+    def arguments(self, which: Pass, dtype: np.dtype) -> WaveArguments:
+        """Return the arguments of a pass; made once."""
+        return self._arguments.get((which, dtype)) or self._prepare(which, dtype)
+
+    def _prepare(self, which: Pass, dtype: np.dtype) -> WaveArguments:
         """Gather the arguments of a pass, once: on small grids that would take longer than the pass."""
         tables, last = self.tables(dtype), which.last
         sweeps = self.up if which.start == waves.CORRECTED else self.down
@@ -297,7 +311,7 @@ class FusedSweeps(HalfCycles):
         places = last + 3, last + 3, self.width + 2
         strips = self._strips(last, sum(places) * self.row_bytes(dtype))
         rows = max(strip.high - strip.base for strip in strips)
-        examples = *(tables.empty,) * 5, *fixed, self.rings(places, dtype, rows), Slabs(0, 0, 0, 0, 0, 0), strips[0]
+        examples = *(tables.empty,) * 5, *fixed, self.rings(places, dtype, rows), Slabs(0, 0, 0, 0, 0, 0, 0, 0), strips[0]
         shape = self.fine if which.start == waves.COPY else self.coarse
         own = WaveArguments(specialized(waves.wave, *examples), fixed, places, rows, strips, shape, tables.empty)
         return self._arguments.setdefault((which, dtype), own)
@@ -323,9 +337,9 @@ class FusedSweeps(HalfCycles):
         """Return how many slabs a part must have for the wedges at both of its ends, and for what they read beyond."""
         return 2 * (last + self.width + 4)
 
-    def _cuts_for(self, last: int, restricts: bool) -> Cuts:
+    def cuts(self, last: int, restricts: bool, threads: int) -> Cuts:
         """Return the parts of the grid and the seams between them; made once per number of threads."""
-        key = last, restricts, team.threads_for(self.unknowns)
+        key = last, restricts, threads
         cuts = self._cuts.get(key)
         if cuts is None:
             cuts = self._cuts[key] = self._cut(*key)
@@ -339,13 +353,13 @@ class FusedSweeps(HalfCycles):
             open_low, open_high = int(low > 0 or self.axes.periodic), int(high < slabs or self.axes.periodic)
             first = int(np.searchsorted(starts, low + last)) if open_low else 0
             beyond = int(np.searchsorted(starts, high - last - self.width, side="right")) if open_high else coarse
-            parts.append(Slabs(low, high, open_low, open_high, *((first, beyond) if restricts else (0, 0))))
+            parts.append(Slabs(low, high, open_low, open_high, *((first, beyond) if restricts else (0, 0)), *self.counted))
         seams = []
         for part, following in zip(parts, [*parts[1:], *parts[:1]], strict=True):
             if part is parts[-1] and not self.axes.periodic:
                 break
             around = coarse if part is parts[-1] else 0  # across the end, coarse slabs are counted on
-            seams.append(Slabs(part.high, part.high, -1, -1, part.coarse_high, following.coarse_low + around))
+            seams.append(Slabs(part.high, part.high, -1, -1, part.coarse_high, following.coarse_low + around, *self.counted))
         return Cuts(parts, seams)
 
 

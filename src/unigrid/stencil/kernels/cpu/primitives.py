@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ def writable(array: Array) -> Array:
 def zeros_like(array: Array) -> Array:
     """Return zeros of its shape and precision."""
     return zeros(array.shape, array.dtype)
+
+
+def limits(array: Array) -> np.finfo[Any]:
+    """Return the limits of its precision."""
+    return np.finfo(array.dtype)
 
 
 def as_box(array: Array) -> Array:

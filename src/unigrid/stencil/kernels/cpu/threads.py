@@ -17,6 +17,7 @@ from contextvars import Context, ContextVar, copy_context
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from ....machine import cores_of_process
 from ....messages import checked_count, shown
 
 ENVIRONMENT_VARIABLE, MOST_DIGITS = "UNIGRID_NUM_THREADS", 9
@@ -133,13 +134,8 @@ class _Team:
         return len(self.workers) >= count
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _default_threads() -> int:
-    cores = usable_cores()
+    cores = cores_of_process()
     asked = os.environ.get(ENVIRONMENT_VARIABLE)
     if asked is None:
         return cores
@@ -174,7 +170,8 @@ def limited_to(threads: int | None) -> Context:
 def set_num_threads(threads: int) -> None:
     """Use `threads` cores for the stencil kernels on large grids, for all hierarchies.
 
-    The default is every core this process may use, or the environment variable UNIGRID_NUM_THREADS.
+    The default is every core this process may use, its share of them under torchrun, or the environment variable
+    UNIGRID_NUM_THREADS.
     Raises ValueError for anything but an integer >= 1.
     """
     _team.threads = checked_count("threads", threads)

@@ -111,7 +111,10 @@ class Stages(NamedTuple):
 
 
 class Slabs(NamedTuple):
-    """A part of the grid: stage k covers the slabs from low + k low_slope to high - k high_slope, and some coarse slabs."""
+    """A part of the grid: stage k covers the slabs from low + k low_slope to high - k high_slope, and some coarse slabs.
+
+    The norm is that of the slabs from counted_low to counted_high: others belong to another process.
+    """
 
     low: int
     high: int
@@ -119,6 +122,8 @@ class Slabs(NamedTuple):
     high_slope: int
     coarse_low: int
     coarse_high: int
+    counted_low: int
+    counted_high: int
 
 
 class Strip(NamedTuple):

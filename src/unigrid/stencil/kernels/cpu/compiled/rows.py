@@ -262,14 +262,15 @@ def _relax_in_3d(u, f, half, at, omegas, slab, size, weights, watched, ahead):
 
 
 @inlined
-def relax_row(sweep, located, row, q, watch, omegas, scratch, ahead):
+def relax_row(sweep, located, row, q, watch, counted, omegas, scratch, ahead):
     """Relax the points of parity q in a row of a slab, then of the slab below, and so on: a stage for each of `omegas`.
 
     `located` is where the first slab is in the ring, `ahead` is (row of u, row of f) to be prefetched meanwhile.
 
     Between stage `watch` and the next, the norm of the residual is wanted. Both stages compute D^-1 times it and apply omega
     times that: the first leaves 1 - omega of the residual on its points, the next finds all of it on its own. Returned is the
-    sum of squares of the residual on the points of those two stages, as far as they are among these.
+    sum of squares of the residual on the points of those two stages, as far as they are among these, and `counted`: from
+    the first or the second on, to the end of the first or of the second.
     """
     u, f, places, rows, length = sweep.ring
     stencil, ends, n, j = sweep.stencil, sweep.ends, sweep.n, row - sweep.base
@@ -332,7 +333,7 @@ def relax_row(sweep, located, row, q, watch, omegas, scratch, ahead):
             u[place + own + (n + 1 - q) // 2] = 0
             place = above if stage == 0 else (place - size if place >= size else beyond)
     total = 0.0
-    for stage in range(max(watch, 0), min(watch + 2, count)):
+    for stage in range(max(watch + counted[0], 0), min(watch + counted[1], count)):
         total += sum_of_row(changes[stage - watch, MARGIN : MARGIN + (n + 1 - q) // 2])
     return total
 

@@ -6,6 +6,7 @@ from .black_box import CHUNK, _behind, _rows, add
 from .compiling import LOOPS, compiled, inlined
 
 allocating = compiled(**LOOPS)
+LINE, EXTREME = 5, 5000.0  # points in a row that one axis couples strongly; a ratio of couplings at which a pair is enough
 
 
 @allocating
@@ -61,6 +62,29 @@ def weak_points(stencil, strong0, strong1, strong2, ratio, first, last):
                     largest = max(t0[k], t1[k], t2[k])
                     weakest = min(t0[k] if strong0 else largest, t1[k] if strong1 else largest, t2[k] if strong2 else largest)
                     count += largest > ratio * weakest
+    return count
+
+
+@allocating
+def points_in_lines(stencil, strong1, strong2, ratio, first, last):
+    """Return, of the points that `weak_points` counts in 2-D, how many end `LINE` of them in a row along the axis that couples
+    strongly there, or have another axis that couples `EXTREME` times weaker.
+    """
+    n2 = stencil.excess.shape[2]
+    scratch, above, count = np.empty((4, CHUNK)), np.zeros(n2, np.int64), 0
+    for j in range(max(first - LINE + 1, 0), last):  # the rows before `first` are others' to count
+        before = 0
+        for low in range(0, n2, CHUNK):
+            size = min(CHUNK, n2 - low)
+            _write_strengths(scratch, size, stencil, 0, j, low)
+            t1, t2 = scratch[1, :size], scratch[2, :size]
+            for k in range(size):
+                largest = max(t1[k], t2[k])
+                weakest = min(t1[k] if strong1 else largest, t2[k] if strong2 else largest)
+                weak = largest > ratio * weakest
+                before = before + 1 if weak and t2[k] == largest else 0
+                above[low + k] = above[low + k] + 1 if weak and t1[k] == largest else 0
+                count += j >= first and (max(before, above[low + k]) >= LINE or largest > EXTREME * weakest)
     return count
 
 

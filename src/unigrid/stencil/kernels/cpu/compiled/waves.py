@@ -28,6 +28,7 @@ from .rows import (
 AS_IT_IS, ZERO, COPY, CORRECTED, INTERPOLATED = 0, 1, 2, 3, 4  # how a slab of u begins
 NO_NORM, NORM_FROM_RESIDUAL, NORM_FROM_UPDATES = 0, 1, 2  # of a residual: computed, or from the updates of half-sweeps
 LONGEST = 1 << 20  # more stages than any wave has
+FAR = 1 << 60  # beyond any slab
 
 
 @kernel
@@ -91,11 +92,13 @@ def _write_residuals(out, sweep, slab, place, first, stop):
 
 
 @inlined
-def _relax_stages(sweep, front, place, k, count, shade, backward, watched, strip, omegas, scratch, u, f, next_slab):
+def _relax_stages(sweep, front, place, k, count, shade, backward, watched, part, strip, omegas, scratch, u, f, next_slab):
     """Do stages k to k + count, each one slab behind the last, with its own omega; return the watched ones' sum of squares.
 
     `place` is that of slab `front` in the ring.
     """
+    r = front - watched
+    counted = int(not part.counted_low <= r < part.counted_high), 1 + int(part.counted_low <= r - 1 < part.counted_high)
     first, stop = max(strip.low - (k + count - 1) * strip.low_slope, 0), strip.high - k * strip.high_slope
     places, slabs, total, at_stage = sweep.ring.places, sweep.slabs, 0.0, k
     located = locate(wrapped(front - k, slabs), wrapped(place - k, places), sweep)
@@ -108,7 +111,7 @@ def _relax_stages(sweep, front, place, k, count, shade, backward, watched, strip
             if early != at_stage:
                 located, at_stage = locate(wrapped(front - early, slabs), wrapped(place - early, places), sweep), early
             ahead, q = (u[next_slab, j], f[next_slab, j]), (shade + j) & 1
-            total += relax_row(sweep, located, j, q, watched - early, omegas[early - k : late - k], scratch, ahead)
+            total += relax_row(sweep, located, j, q, watched - early, counted, omegas[early - k : late - k], scratch, ahead)
     return total
 
 
@@ -184,7 +187,7 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
             elif before < k <= middle:
                 first, stop = max(strip.low - k * strip.low_slope, 0), strip.high - k * strip.high_slope
                 _write_residuals(residuals[held], sweep, wrapped(r, slabs), wrapped(place - k, places), first, stop)
-                for j in range(first - base, stop - base):
+                for j in range(first - base, stop - base if part.counted_low <= r < part.counted_high else 0):
                     even, odd = residuals[held, j, 0, MARGIN:], residuals[held, j, 1, MARGIN:]
                     total += sum_of_row(even) + sum_of_row(odd)
             else:
@@ -193,8 +196,8 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
                 shade = color + k - 1 - (middle if k > middle else 0) + wrapped(r, slabs)
                 first = k - 1 - (norm if k > middle else 0)
                 own = stages.omegas[first : first + count]
-                total += _relax_stages(sweep, front, place, k, count, shade, stages.backward, watched, strip, own,
-                                       rings.scratch, u, f, next_slab)  # fmt: skip
+                total += _relax_stages(sweep, front, place, k, count, shade, stages.backward, watched, part, strip,
+                                       own, rings.scratch, u, f, next_slab)  # fmt: skip
             k += count
         r = front - before
         if snapshot.shape[0] > 0 and low + before * low_slope <= r < high - before * high_slope:
@@ -212,3 +215,18 @@ def wave(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction
             _merge_rows(u[wrapped(r, slabs)], slots[wrapped(place - last - 1, places)], base, strip.high, base)
         place = wrapped(place + 1, places)
     return total
+
+
+@kernel
+def restrict_each(coarse, f, restriction, rings, periodic):
+    """Write R f for each of several grids, arrays being (grids, slabs, rows, n)."""
+    for i in range(f.shape[0]):
+        restrict_source(coarse[i], f[i], restriction, rings, periodic, 0, coarse.shape[1])
+
+
+@kernel
+def wave_of_each(u, f, source, coarse, snapshot, stages, axes, prolongation, restriction, stencil, rings, part, strip, sums):
+    """Run a wave on each of several grids, arrays being (grids, slabs, rows, n); write its sums of squares into `sums`."""
+    for i in range(u.shape[0]):
+        sums[i] = wave(u[i], f[i], source[i], coarse[i], snapshot[i], stages, axes, prolongation, restriction, stencil, rings,
+                       part, strip)  # fmt: skip

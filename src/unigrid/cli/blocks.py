@@ -1,0 +1,197 @@
+"""`mpiexec -n N unigrid solve`: each process reads, solves for and writes its rows of the files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ..files import FileError, checked_output, expanded
+from . import options
+from .monitor import Stopwatch, show
+from .options import UsageError, user_errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..domains.communicator import Communicator
+    from ..domains.cycle import DomainCycle
+    from ..solution import Solution
+
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # by which MPICH and Open MPI tell a process how many it is started with
+Result = TypeVar("Result")
+
+
+def started_with_others() -> bool:
+    """Whether this process was started by mpiexec as one of several."""
+    return any(os.environ.get(name, "1").isdecimal() and int(os.environ.get(name, "1")) > 1 for name in SIZES)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do `unigrid solve` in this process and the others; the first one reports."""
+    try:
+        from mpi4py import MPI
+    except ImportError as missing:
+        raise UsageError(f"mpiexec needs mpi4py, which is not here ({missing}): pip install 'unigrid[mpi]'") from None
+    from ..domains.communicator import MpiCommunicator
+
+    comm = MpiCommunicator(MPI.COMM_WORLD)
+    try:
+        return _run(arguments, comm)
+    except (UsageError, FileError):  # raised in all of them
+        if comm.rank == 0:
+            raise
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:  # mpiexec interrupts all of them
+        if comm.rank == 0:
+            raise
+        raise SystemExit(130) from None
+    except BaseException:  # the others wait for this one, and would do so for ever
+        _abort(MPI, comm.rank)
+
+
+def _abort(mpi: Any, rank: int) -> NoReturn:
+    print(f"unigrid: process {rank} failed, and ends the others", file=sys.stderr)
+    traceback.print_exc()
+    sys.stderr.flush()
+    mpi.COMM_WORLD.Abort(1)
+    raise SystemExit(1)
+
+
+def _run(arguments: argparse.Namespace, comm: Communicator) -> int:
+    stopwatch = Stopwatch()
+    with stopwatch.measure("import"):
+        together(comm, lambda: options.load_kernels(arguments.threads))
+    with stopwatch.measure("setup"):
+        f, cycle = together(comm, lambda: _prepared(arguments, comm))
+    with stopwatch.measure("read"):
+        block = together(comm, lambda: _block(arguments, f, cycle))
+    stopwatch.seconds.setdefault("compile", 0.0)
+    with _watch(arguments, block, comm) as watch, stopwatch.measure("solve"):
+        solution = _solved(arguments, cycle, block, watch)
+    with stopwatch.measure("write"):
+        written = together(comm, lambda: _write(arguments, cycle, solution))
+    _report(arguments, cycle, block, solution, stopwatch, written)
+    return 0 if solution.converged else 1
+
+
+def together(comm: Communicator, call: Callable[[], Result]) -> Result:
+    """Return the result of a call that all processes make; an error of one of them is raised in all."""
+    from ..domains.communicator import refuse_together
+
+    error, result = None, None
+    try:
+        result = call()
+    except (UsageError, FileError, OSError) as found:
+        error = UsageError(str(found))
+    refuse_together(comm, error)
+    return result  # type: ignore[return-value]
+
+
+def _prepared(arguments: argparse.Namespace, comm: Communicator) -> tuple[NDArray[Any], DomainCycle]:
+    """Return the file of f, of which nothing has been read yet, and the cycle."""
+    import numpy as np
+
+    from ..domains.cycle import DomainCycle
+
+    _refuse_others(arguments)
+    path = expanded(arguments.rhs)
+    try:
+        f = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: cannot be read by several processes: {error}; they read .npy") from None
+    options.check_outputs(array=arguments.output, source=arguments.rhs, replace=arguments.force)
+    if arguments.output is not None and checked_output(arguments.output).suffix != ".npy":
+        raise UsageError(f"-o {arguments.output}: several processes write .npy")
+    problem = options.problem_of(arguments, f.shape)
+    with user_errors():
+        slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
+        smoother = options.smoother_of(arguments.smoother, arguments.omega)
+        return f, DomainCycle(problem, comm, cycle=arguments.cycle.upper(), smoother=smoother, **slots)
+
+
+def _refuse_others(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for options that several processes have not."""
+    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "array")
+    for name in ours:
+        if getattr(arguments, name, None):
+            raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")
+    if arguments.output == "-" or arguments.rhs == "-":
+        raise UsageError("several processes read and write files; give names in place of -")
+
+
+def _block(arguments: argparse.Namespace, f: NDArray[Any], cycle: DomainCycle) -> NDArray[Any]:
+    from ..stencil.grid import real_array
+
+    with user_errors(f"{arguments.rhs}: "):
+        return real_array(f[cycle.local].copy(), "f")
+
+
+def _watch(arguments: argparse.Namespace, block: NDArray[Any], comm: Communicator) -> AbstractContextManager[Any]:
+    from .solve import _watch as of_the_first
+
+    # Each must have one: an iterate for it is made by all of them.
+    return of_the_first(arguments, block) if comm.rank == 0 else nullcontext(lambda solution: None)
+
+
+def _solved(arguments: argparse.Namespace, cycle: DomainCycle, block: NDArray[Any], watch: Any) -> Solution:
+    names = ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility", "precision")
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    with user_errors():
+        return cycle.solve(block, raise_on_failure=False, callback=watch, threads=arguments.threads, **given)
+
+
+def _write(arguments: argparse.Namespace, cycle: DomainCycle, solution: Solution) -> list[str]:
+    """Write u, each process its rows, into a new file, which takes the place of an old one when it is whole."""
+    import numpy as np
+
+    if arguments.output is None or solution.u is None:
+        return []
+    path = checked_output(arguments.output)
+    unfinished, comm = path.with_name(f"{path.name}.unfinished"), cycle.comm
+    shape, dtype = cycle.problem.shape, solution.u.dtype
+    error: Exception | None = None
+    for turn in range(3):
+        try:
+            if turn == 0 and comm.rank == 0:
+                np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape).flush()
+            elif turn == 1:
+                whole = np.lib.format.open_memmap(unfinished, mode="r+")
+                whole[cycle.local] = solution.u
+                whole.flush()
+            elif turn == 2 and comm.rank == 0:
+                os.replace(unfinished, path)
+        except OSError as found:
+            error = UsageError(f"{path}: {found.strerror or found}")
+        if any(comm.allgather(error is not None)):
+            Path(unfinished).unlink(missing_ok=True)
+            break
+    if error is not None:
+        raise error
+    return [arguments.output]
+
+
+def _report(
+    arguments: argparse.Namespace, cycle: DomainCycle, block: NDArray[Any], solution: Solution, stopwatch: Stopwatch,
+    written: list[str],
+) -> None:  # fmt: skip
+    """Print the report, in the first process, about the whole."""
+    from .solve import Run, facts_of, report
+
+    comm = cycle.comm
+    u = solution.u
+    ranges = comm.allgather([float(u.min()), float(u.max())] if u is not None else None)
+    if comm.rank != 0:
+        return
+    facts = facts_of(Run(arguments, block, cycle.serial, solution, stopwatch.seconds), written)  # type: ignore[arg-type]
+    facts["range"] = None if None in ranges else [min(low for low, _ in ranges), max(high for _, high in ranges)]
+    facts["processes"] = comm.size
+    facts["cycle"]["title"] += f", on {comm.size} processes"
+    show(facts, arguments.json, report, sys.stdout)
+    if not solution.converged:
+        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""One grid on several processes: each holds a block of it, and the cycle is that of one process."""
