@@ -213,6 +213,7 @@ LAYERS = [
         "coarsening.py",
         "galerkin_levels.py",
         "galerkin.py",
+        "packed.py",
         "fas.py",
         "nonlinear.py",
         "external.py",

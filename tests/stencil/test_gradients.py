@@ -1,10 +1,14 @@
 """Flexible conjugate gradients for coefficients that vary: against the textbook, and where single precision is not enough."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import unigrid
-from unigrid.stencil import galerkin
+from unigrid.stencil import coupled, galerkin, packed
+from unigrid.stencil.kernels import workspace
 
 
 def jumping(n, jump):
@@ -159,3 +163,47 @@ def test_full_multigrid_makes_no_copy_of_transfers_that_cycles_do_without(rng):
     fused = [level for level in cycle.levels[:-1] if level.fused is not None]
     assert fused
     assert all(list(level.transfers._made) == [np.dtype(np.float64)] for level in fused)
+
+
+def test_a_solve_leaves_no_arrays_to_the_garbage_collector(rng, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        coupled, "symmetric_stencil", lambda *parts, own=coupled.symmetric_stencil: made.append(own(*parts)) or made[-1]
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        unigrid.solve(rng.standard_normal((40, 40)), coefficient=jumping(40, 10.0))
+        finest = weakref.ref(made.pop().couplings)
+        assert finest() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("case", ["dirichlet", "reaction", "vertex sides"])
+def test_one_solve_equals_that_of_a_kept_cycle(case, rng):
+    """Levels that are packed for one solve, and made again in double precision where the jump is large."""
+    n, options = 140, {"dirichlet": {}, "reaction": {"reaction": 3.0}}.get(case, {"boundary": [("neumann", "dirichlet")] * 2})
+    for jump in (10.0, 1e7):
+        a, f = jumping(n, jump), rng.standard_normal((n, n))
+        problem = unigrid.Poisson((n, n), coefficient=a, **options)
+        once, kept = unigrid.solve(f, coefficient=a, rtol=1e-7, **options), unigrid.GalerkinCycle(problem).solve(f, rtol=1e-7)
+        assert once.iterations <= kept.iterations + 1
+        assert np.linalg.norm(f.ravel() - problem.matrix() @ once.u.ravel()) <= 1e-7 * np.linalg.norm(f)
+
+
+def test_packed_levels_are_made_again_as_they_were(rng):
+    a = jumping(140, 1e3)
+    problems = [unigrid.Poisson((140, 140), coefficient=a, reaction=2.0) for _ in range(2)]
+    cycle, r = packed.cycle_for_one_solve(problems[0], cycle="auto", smoother="auto"), rng.standard_normal((140, 140))
+    kept, single = unigrid.GalerkinCycle(problems[1]), r.astype(np.float32)
+    assert np.array_equal(cycle._correction(single), kept._correction(single))
+    assert np.array_equal(cycle._correction(r), kept._correction(r))
+    assert cycle._correction(single).dtype == np.float64
+
+
+def test_one_solve_holds_few_grid_arrays(rng):
+    a, f = np.exp(rng.standard_normal((200, 200))), rng.standard_normal((200, 200))
+    unigrid.clear_cache()
+    unigrid.solve(f, coefficient=a)
+    assert workspace.pool.kept_bytes <= 17 * f.nbytes

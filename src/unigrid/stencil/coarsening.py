@@ -156,13 +156,14 @@ def _set_up(stencil: SymmetricStencil, axes: list[Points1D]) -> Coarsening:
     """Return P, and the couplings and the excess of P^T A P."""
     shape, coarse_shape = stencil.excess.shape, tuple(len(axis.positions) for axis in axes)
     offsets, children, parents, following = _transfer_tables(axes)
-    transfer = CoupledTransfer(offsets, empty((len(offsets), *coarse_shape), np.float64), children, parents)
+    # P and excess are not recycled: where levels are packed they are dropped at once, and no other arrays are of their size.
+    transfer = CoupledTransfer(offsets, np.empty((len(offsets), *coarse_shape)), children, parents)
     chunks = math.ceil(max(coarse_shape[2], shape[2] - coarse_shape[2]) / loops.CHUNK)
     defects, marks = np.zeros(shape), np.zeros((*shape[:2], 2, chunks), np.bool_)
     ndim = 3 - next((number for number, n in enumerate(shape) if n > 1), 2)
     half = halves(ndim, full=True)
     half = half[~np.any(half[:, np.array(coarse_shape) == 1], axis=1)]
-    couplings, excess = empty((len(half), *coarse_shape), np.float64), empty(coarse_shape, np.float64)
+    couplings, excess = empty((len(half), *coarse_shape), np.float64), np.empty(coarse_shape)
     images = np.array([axis.n if axis.periodic and axis.n > 1 == len(axis.positions) else 0 for axis in axes], np.int64)
     wanted = _wanted(half, transfer, following, bool(images.any()))
     columns = _begun(transfer)

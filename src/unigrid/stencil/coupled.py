@@ -38,6 +38,7 @@ Array = NDArray[np.floating]
 Numbers = NDArray[np.float64]
 LEAST, MOST = 1e-100, 1e100  # of coefficients: products with 1/h^2, and squares in norms, neither vanish nor overflow
 SMOOTH = 2.0  # neighbors closer than this factor are extrapolated to a side
+ROWS = 1 << 14  # numbers of a part that stays in the cache
 Faces = tuple[Numbers, ...]  # per axis: n + 1 values along it, the first and the last on its sides
 
 
@@ -351,11 +352,15 @@ class CoupledOperator(Operator):
         b += self._divided(rim.gathered(domain.values.ravel()[rim.given], b.shape)).astype(b.dtype)
         b[~domain.unknown] = 0.0
 
-    @cached_property
+    @property
     def conducting(self) -> CoupledOperator:
         """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
-        if self.domain is None or self.domain.void is None:
-            return self
+        # Not kept where it is this one: a reference to itself would keep its arrays until the garbage collector runs.
+        return self if self.domain is None or self.domain.void is None else self._with_conducting_voids
+
+    @cached_property
+    def _with_conducting_voids(self) -> CoupledOperator:
+        assert self.domain is not None
         faces, reaction, domain = conducting(self.domain, self.grid, self.faces, self.reaction_field)
         return CoupledOperator(self.grid, faces, reaction, domain, self.exchange)
 
@@ -424,10 +429,14 @@ class CoupledOperator(Operator):
     @cached_property
     def norm_bound(self) -> float:
         """Upper bound of the largest eigenvalue of A: that of a row's absolute sum."""
-        diagonal, excess = self.stencil.diagonal, self.stencil.excess
-        sums = np.multiply(2.0, diagonal, out=empty(diagonal.shape, np.float64))
-        sums -= excess  # in place: new memory takes longer than the arithmetic
-        return float(self._divided(sums.reshape(self.grid.shape)).max())
+        shape, volumes = self.grid.shape, self.volumes
+        diagonal, excess = (each.reshape(shape) for each in (self.stencil.diagonal, self.stencil.excess))
+        step, bounds = max(1, ROWS * shape[0] // diagonal.size), []
+        for first in range(0, shape[0], step):  # in parts: new memory takes longer than the arithmetic
+            rows = slice(first, first + step)
+            sums = 2.0 * diagonal[rows] - excess[rows]
+            bounds.append((sums if volumes is None else sums / volumes[rows]).max())
+        return float(max(bounds))
 
     @cached_property
     def smallest_eigenvalue(self) -> float:

@@ -93,6 +93,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
     max_levels: int | None
     window: tuple[Window, GalerkinCycle] | None
     origin: GalerkinCycle | None  # whose set-up `with_reaction` kept
+    _packed: Any = None  # the `packed.PackedHierarchy` of levels for a single solve, in one precision
 
     @reject_unknown_keywords
     def __init__(
@@ -279,16 +280,27 @@ class GalerkinCycle(Frozen, ProblemCycle):
         large = run.b.size >= SINGLE_FROM or precision == "mixed"
         # On free components of a mask, cycles leave constants of any size, beside which the rest would be lost in rounding.
         single = precision != "full" and large and self.problem.parts is None and self.problem.fits(SINGLE)
+        single = single and (self._packed is None or self._packed.dtype == SINGLE)
         start = self._nested if run.nested else None
         return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
 
     def _correction(self, r: Array) -> Array:
         """Return one cycle from zero for the symmetric form."""
-        return self.cycle(_boxed(r)).reshape(r.shape)
+        return self.cycle(_boxed(self._held(r))).reshape(r.shape)  # type: ignore[no-any-return]
 
     def _nested(self, b: Array) -> Array:
         """Return full multigrid for the symmetric form."""
-        return super().nested(_boxed(b)).reshape(b.shape)  # type: ignore[no-any-return]
+        return super().nested(_boxed(self._held(b))).reshape(b.shape)  # type: ignore[no-any-return]
+
+    def _held(self, b: Array) -> Array:
+        """Return b in the precision of levels that are packed; where b is wider, those are made again."""
+        packed = self._packed
+        if packed is None:
+            return b
+        if b.dtype.itemsize > packed.dtype.itemsize:
+            vars(self)["levels"] = ()  # first: both hierarchies at once would be the peak of memory
+            vars(self)["levels"] = packed.levels_in(b.dtype)
+        return b.astype(packed.dtype, copy=False)  # type: ignore[no-any-return]
 
     def with_reaction(self, reaction: float | ArrayLike) -> GalerkinCycle:
         """Return the cycle for another c, with P and the couplings of all levels kept: for time steps, c = 1/dt.

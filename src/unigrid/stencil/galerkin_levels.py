@@ -6,7 +6,7 @@ Source: J. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, final
 
@@ -157,6 +157,11 @@ class CoupledLevel(SlotLevel, NestedLevel):
         return self.transfers.tables(dtype) if self.fused is None else self.transfers.exact
 
     @property
+    def many_jumps(self) -> bool:
+        """Whether this level, in 2-D, jumps all over."""
+        return self.ndim == 2 and has_many_jumps(self.operator.stencil)
+
+    @property
     def jumps(self) -> bool:
         """Whether the couplings of some points are much stronger than those of others."""
         diagonal = self.operator.stencil.diagonal
@@ -180,7 +185,12 @@ class CoupledLevel(SlotLevel, NestedLevel):
 
 
 def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]:
-    """Return the levels for a problem, finest first, without smoothing; the coarsest is solved directly.
+    """Return the levels for a problem, finest first, without smoothing; the coarsest is solved directly."""
+    return list(one_by_one(problem, max_levels))
+
+
+def one_by_one(problem: Poisson, max_levels: int | None) -> Iterator[CoupledLevel]:
+    """Make the levels for a problem, finest first; no other reference to a level's arrays stays than that of the next one.
 
     A level is called rough also where the next coarser one is, as the sources of that lie on it.
     """
@@ -188,12 +198,13 @@ def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]
     stencil, guide = operator.conducting.stencil, _guide(operator.conducting)
     void = None if problem.domain is None else problem.domain.void
     sides = [*[None] * (3 - ndim), *operator.grid.axes]
-    operators, transfers, rough = [operator.symmetric], list[CoupledTransfers](), list[Roughness]()
+    waiting: list[tuple[SymmetricOperator, CoupledTransfers]] = []
+    last, rough = operator.symmetric, list[Roughness]()
     if problem.has_waves:
         check_waves(problem)
     while stencil.excess.size > _most_coarsest(problem, any(each.rough for each in rough)):
         strong = strong_axes(stencil)
-        if not any(strong) or len(operators) == max_levels:
+        if not any(strong) or len(rough) + 1 == max_levels:
             break
         points = [
             coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
@@ -204,18 +215,18 @@ def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]
             transfer, coarse, guide = guided(guide, stencil, points)
         if problem.has_waves and is_unresolved(coarse):
             break
-        if not transfers and void is not None:
+        if not rough and void is not None:
             transfer = without_rows(transfer, void)
         rough.append(roughness(stencil, strong))
-        operators.append(SymmetricOperator(coarse))
-        transfers.append(CoupledTransfers(transfer))
-        stencil = coarse
-    levels = [
-        CoupledLevel(each, transfer, _roughness(rough, number), ndim)
-        for number, (each, transfer) in enumerate(zip(operators, transfers, strict=False))
-    ]
-    last = CoupledLevel(operators[-1], None, ndim=ndim)
-    return [*levels, last.smoothed(_coarsest(problem, operators[-1].stencil, bool(levels)), None)]
+        if waiting:
+            yield CoupledLevel(*waiting.pop(), _roughness(rough, len(rough) - 2), ndim)
+        waiting.append((last, CoupledTransfers(transfer)))
+        last, stencil = SymmetricOperator(coarse), coarse
+        del transfer, coarse
+    if waiting:
+        yield CoupledLevel(*waiting.pop(), _roughness(rough, len(rough) - 1), ndim)
+    coarsest = CoupledLevel(last, None, ndim=ndim)
+    yield coarsest.smoothed(_coarsest(problem, last.stencil, bool(rough)), None)
 
 
 def _roughness(rough: Sequence[Roughness], number: int) -> Roughness:
@@ -268,10 +279,10 @@ def levels_of(
 ) -> list[CoupledLevel]:
     """Return the levels for a problem, finest first."""
     levels = hierarchy_of(problem, max_levels)
-    return [*(_smoothed(level, smoother, steps) for level in levels[:-1]), levels[-1]]
+    return [*(smoothed(level, smoother, steps) for level in levels[:-1]), levels[-1]]
 
 
-def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
+def smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[int, int]) -> CoupledLevel:
     """Return a level with a smoother, by its name or itself.
 
     "auto" takes lines, and half the steps, where strong couplings form lines; where they do not, but the level is rough, points
@@ -293,7 +304,7 @@ def _smoothed(level: CoupledLevel, smoother: str | Smoother, steps: int | tuple[
     return level.smoothed(before, after)
 
 
-def repeats_of(levels: Sequence[CoupledLevel]) -> tuple[int, ...]:
+def repeats_of(levels: Sequence[Any]) -> tuple[int, ...]:
     """Return how often each level is visited by one visit of the finer one: twice where it is rough, or jumps and is small.
 
     It is small enough wherever the finest level, in 2-D, jumps all over.
@@ -301,7 +312,7 @@ def repeats_of(levels: Sequence[CoupledLevel]) -> tuple[int, ...]:
     Twice as long as every axis is coarsened, so that all visits of a level cost half of those of the finer one, in 2-D.
     """
     finest, visits, repeats = math.prod(levels[0].shape), 1, [1]
-    small = 1.0 if levels[0].ndim == 2 and has_many_jumps(levels[0].operator.stencil) else CHEAP
+    small = 1.0 if levels[0].many_jumps else CHEAP
     for number, level in enumerate(levels[1:-1], start=1):
         size = math.prod(level.shape)
         affordable = 2 * visits * size <= SLACK * finest / 2**number

@@ -179,11 +179,15 @@ def solve(
         problem_options |= values[0]
         run = partial(_solve_channels, values=values)
     problem = Poisson(solvable_shape(f, channels, batch_dims), **problem_options)  # type: ignore[arg-type]
-    return run(prepared_cycle(problem, cycle, slots), f, chosen)
+    once = f.dtype.char == "d" and chosen.precision == "auto" and chosen.accelerate in ("auto", "cg")
+    return run(prepared_cycle(problem, cycle, slots, once), f, chosen)
 
 
-def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[str, Any]) -> ProblemCycle:
-    """Return the cycle for a problem, with the slots as given to `solve`; recent ones of constant coefficients are kept."""
+def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[str, Any], once: bool = False) -> ProblemCycle:
+    """Return the cycle for a problem, with the slots as given to `solve`; recent ones of constant coefficients are kept.
+
+    `once`: for one solve by conjugate gradients, whose cycles run in single precision where that serves.
+    """
     if isinstance(cycle, MultigridCycle):
         refuse_beside("a cycle brings its own slots", slots)
         return on_problem(cycle, problem)
@@ -196,7 +200,7 @@ def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[st
             "coefficients that vary, and nonlinear reactions, bring their own slots",
             {name: slots[name] for name in slots if name != "smoother"},
         )
-        return _coupled_cycle(problem, cycle, "auto" if slots["smoother"] is None else slots["smoother"])
+        return _coupled_cycle(problem, cycle, "auto" if slots["smoother"] is None else slots["smoother"], once)
     if all(isinstance(slot, VALUES) for slot in slots.values()):
         prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
         return prepared if problem.homogeneous else prepared.rebound(problem)
@@ -204,10 +208,13 @@ def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[st
     return StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
 
 
-def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any) -> ProblemCycle:
+def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any, once: bool) -> ProblemCycle:
     """Return black box multigrid for a problem, or one of the cycles that are made of it for nonlinear ones."""
     if problem.nonlinear is None:
-        return GalerkinCycle(problem, cycle="auto" if cycle == "V" else cycle, smoother=smoother)
+        make: Callable[..., ProblemCycle] = GalerkinCycle
+        if once:
+            from .packed import cycle_for_one_solve as make  # imported here: constant coefficients do without
+        return make(problem, cycle="auto" if cycle == "V" else cycle, smoother=smoother)
     from .nonlinear import FASCycle, NewtonCycle
 
     choose(cycle, (*VISITS, "newton"), "cycle")

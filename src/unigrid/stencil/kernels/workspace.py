@@ -82,16 +82,17 @@ class Pool:
                 block = free.pop().block
         except IndexError:
             if self.kept_bytes > KEPT_BYTES:
-                self._drop()
+                self.trim()
             block = _new_block(size)
         return _on_lease(block, free.append)
 
     def clear(self) -> None:
         """Free the memory that no array uses, and keep none of what is in use now."""
-        self._drop()
+        self.trim()
         self._free.clear()
 
-    def _drop(self) -> None:
+    def trim(self) -> None:
+        """Free the memory that no array uses; what is in use now comes back."""
         for ends in list(self._free.values()):
             ends.clear()
 

@@ -57,8 +57,26 @@ class FusedPoints:
         """Return u + P e after post-smoothing."""
         return self._run(b, u, e, None)
 
-    def _run(self, b: Array, u: Array | None, e: Array | None, coarse: Array | None) -> Array:
+    def restricted(self, f: Array) -> Array:
+        """Return P^T f."""
+        coarse = empty(self._coarse_box, f.dtype)
+        self._run(f, None, None, coarse, 0)
+        return coarse
+
+    def interpolated(self, e: Array) -> Array:
+        """Return P e."""
+        out = empty(self._box, e.dtype)
+        return self._run(out, None, e, None, 0)
+
+    def hold(self, dtype: np.dtype) -> None:
+        """Hold the coefficients in this precision alone, from now on."""
+        self._pack(dtype)
+        del self._stencil
+        self._transfer = self._transfer._replace(weights=np.empty((0, 0, 0, 0)))
+
+    def _run(self, b: Array, u: Array | None, e: Array | None, coarse: Array | None, stages: int | None = None) -> Array:
         dtype, out = b.dtype, empty(self._box, b.dtype)
+        stages = self._stages if stages is None else stages
         level, transfer = self._made.get(dtype) or self._pack(dtype)
         nothing = np.empty((0, 1, 1), dtype)
         arrays = (
@@ -68,11 +86,11 @@ class FusedPoints:
             nothing if u is None else writable(u).reshape(self._shape),
             nothing if e is None else writable(e).reshape(self._coarse_shape),
         )
-        fixed = level, transfer, self._stages, dtype.type(self._omega)
+        fixed = level, transfer, stages, dtype.type(self._omega)
         if dtype not in self._kernels:
             self._kernels[dtype] = specialized(waves.wave, *arrays, *fixed, self._rings(dtype), Portion(0, 0, 0, 0, 0, 0))
         kernel = self._kernels[dtype]
-        reach = self._stages + (0 if coarse is None else 2)
+        reach = stages + (0 if coarse is None else 2)
         parts = [self._portion(*part, reach) for part in team.slab_parts(self._shape[0], b.size)]
         team.over_each(lambda part: kernel(*arrays, *fixed, self._rings(dtype), part), parts)
         return out
