@@ -299,14 +299,19 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
     from .batches import goes_in_step, solve_stack
     from .stacks import Entry, Stacks, can_stack
 
-    problem = cycle.problem
-    if f.size and not math.isfinite(kernels.of(f).norm(f.reshape(-1, f.shape[-1]))):
+    problem, stack = cycle.problem, f
+    in_step = goes_in_step(problem.grid.size) and _cycles_alone(cycle, f.dtype, options) and can_stack(cycle)
+    if not in_step and f.size and not math.isfinite(kernels.of(f).norm(f.reshape(-1, f.shape[-1]))):
         finite_array(problem.emptied(f), "f")  # all of them, before the first is solved
     alone = partial(_solve_one, cycle, tolerance=tolerance, options=options)
     stacks = Stacks(cycle, tolerance)
 
     def entry(f: Array, u: Array | None) -> Entry:
-        right = right_hand_side(problem, f, options.compatibility, False)
+        try:
+            right = right_hand_side(problem, f, options.compatibility, False)
+        except ValueError:
+            finite_array(problem.emptied(stack), "f")  # which names the place in the stack
+            raise
         u = None if u is None else checked_start(problem, right.b, u)
         run = Run(problem, right.f, right.b, u is None and options.start == "fmg" and cycle.nests, keeps=False)
         finish = partial(finished, cycle, right=right, tolerance=tolerance, precision="")
@@ -319,7 +324,6 @@ def _solve_stack(cycle: ProblemCycle, f: Array, u0: Array | None, tolerance: Tol
         entries = [entry(*each) for each in zip(rows, starts, strict=True)]
         return stacks.solve(f, rows, entries, out, lambda number: alone(rows[number], starts[number]))
 
-    in_step = goes_in_step(problem.grid.size) and _cycles_alone(cycle, f.dtype, options) and can_stack(cycle)
     return solve_stack(solve, f, u0, problem.shape, in_step, options.callback is None)
 
 
