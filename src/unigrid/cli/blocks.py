@@ -6,10 +6,8 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..files import FileError, checked_output, expanded
 from . import options
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from ..solution import Solution
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # by which MPICH and Open MPI tell a process how many it is started with
-Result = TypeVar("Result")
+ERRORS = UsageError, FileError
 
 
 def started_with_others() -> bool:
@@ -64,33 +62,22 @@ def _abort(mpi: Any, rank: int) -> NoReturn:
 
 
 def _run(arguments: argparse.Namespace, comm: Communicator) -> int:
+    from ..domains.communicator import together
+
     stopwatch = Stopwatch()
     with stopwatch.measure("import"):
-        together(comm, lambda: options.load_kernels(arguments.threads))
+        together(comm, lambda: options.load_kernels(arguments.threads), *ERRORS)
     with stopwatch.measure("setup"):
-        f, cycle = together(comm, lambda: _prepared(arguments, comm))
+        f, cycle = together(comm, lambda: _prepared(arguments, comm), *ERRORS)
     with stopwatch.measure("read"):
-        block = together(comm, lambda: _block(arguments, f, cycle))
+        block = together(comm, lambda: _block(arguments, f, cycle), *ERRORS)
     stopwatch.seconds.setdefault("compile", 0.0)
     with _watch(arguments, block, comm) as watch, stopwatch.measure("solve"):
         solution = _solved(arguments, cycle, block, watch)
     with stopwatch.measure("write"):
-        written = together(comm, lambda: _write(arguments, cycle, solution))
+        written = _write(arguments, cycle, solution)
     _report(arguments, cycle, block, solution, stopwatch, written)
     return 0 if solution.converged else 1
-
-
-def together(comm: Communicator, call: Callable[[], Result]) -> Result:
-    """Return the result of a call that all processes make; an error of one of them is raised in all."""
-    from ..domains.communicator import refuse_together
-
-    error, result = None, None
-    try:
-        result = call()
-    except (UsageError, FileError, OSError) as found:
-        error = UsageError(str(found))
-    refuse_together(comm, error)
-    return result  # type: ignore[return-value]
 
 
 def _prepared(arguments: argparse.Namespace, comm: Communicator) -> tuple[NDArray[Any], DomainCycle]:
@@ -133,10 +120,10 @@ def _block(arguments: argparse.Namespace, f: NDArray[Any], cycle: DomainCycle) -
 
 
 def _watch(arguments: argparse.Namespace, block: NDArray[Any], comm: Communicator) -> AbstractContextManager[Any]:
-    from .solve import _watch as of_the_first
+    from .solve import watch_of
 
     # Each must have one: an iterate for it is made by all of them.
-    return of_the_first(arguments, block) if comm.rank == 0 else nullcontext(lambda solution: None)
+    return watch_of(arguments, block) if comm.rank == 0 else nullcontext(lambda solution: None)
 
 
 def _solved(arguments: argparse.Namespace, cycle: DomainCycle, block: NDArray[Any], watch: Any) -> Solution:
@@ -150,29 +137,32 @@ def _write(arguments: argparse.Namespace, cycle: DomainCycle, solution: Solution
     """Write u, each process its rows, into a new file, which takes the place of an old one when it is whole."""
     import numpy as np
 
+    from ..domains.communicator import together
+
     if arguments.output is None or solution.u is None:
         return []
-    path = checked_output(arguments.output)
-    unfinished, comm = path.with_name(f"{path.name}.unfinished"), cycle.comm
-    shape, dtype = cycle.problem.shape, solution.u.dtype
-    error: Exception | None = None
-    for turn in range(3):
-        try:
-            if turn == 0 and comm.rank == 0:
-                np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape).flush()
-            elif turn == 1:
-                whole = np.lib.format.open_memmap(unfinished, mode="r+")
-                whole[cycle.local] = solution.u
-                whole.flush()
-            elif turn == 2 and comm.rank == 0:
-                os.replace(unfinished, path)
-        except OSError as found:
-            error = UsageError(f"{path}: {found.strerror or found}")
-        if any(comm.allgather(error is not None)):
-            Path(unfinished).unlink(missing_ok=True)
-            break
-    if error is not None:
-        raise error
+    path, comm = checked_output(arguments.output), cycle.comm
+    unfinished = path.with_name(f"{path.name}.unfinished")
+
+    def begin() -> None:
+        if comm.rank == 0:
+            np.lib.format.open_memmap(unfinished, mode="w+", dtype=solution.u.dtype, shape=cycle.problem.shape).flush()
+
+    def fill() -> None:
+        whole = np.lib.format.open_memmap(unfinished, mode="r+")
+        whole[cycle.local] = solution.u
+        whole.flush()
+
+    def end() -> None:
+        if comm.rank == 0:
+            os.replace(unfinished, path)
+
+    try:
+        for step in (begin, fill, end):
+            together(comm, step, OSError)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UsageError(f"{path}: {error.strerror or error}") from None
     return [arguments.output]
 
 

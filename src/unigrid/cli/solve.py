@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         cycle = _cycle(arguments, problem)
     if arguments.output and ".vti" in Path(arguments.output).suffixes and any(axis.distances for axis in problem.grid.axes):
         raise UsageError(f"-o {arguments.output}: a .vti has one distance along each axis; for a stretched grid, write .npy")
-    with announced_compilation(stopwatch), _watch(arguments, f) as watch, stopwatch.measure("solve"):
+    with announced_compilation(stopwatch), watch_of(arguments, f) as watch, stopwatch.measure("solve"):
         solution = _solve(cycle, f, arguments, callback=watch, u0=u0)
     ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
     with stopwatch.measure("write"):
@@ -199,7 +199,8 @@ def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
     return DEFAULT_RTOL[f.dtype] if arguments.rtol is None else options.numeric(arguments.rtol)
 
 
-def _watch(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextManager[Watch | None]:
+def watch_of(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextManager[Watch | None]:
+    """Return what shows the iterations: lines, a progress bar, or nothing."""
     if arguments.monitor:
         return nullcontext(line_per_iteration(sys.stderr if arguments.json else _report_stream(arguments)))
     rtol = _rtol(arguments, f)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, final
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Result = TypeVar("Result")
 HOW = "a communicator of mpi4py, such as mpi4py.MPI.COMM_WORLD, or a unigrid Communicator"
 
 
@@ -66,8 +67,16 @@ def communicator_of(comm: Any) -> Communicator:
     raise TypeError(f"comm must be {HOW}, got {type(comm).__module__}.{type(comm).__qualname__}")
 
 
-def refuse_together(comm: Communicator, error: Exception | None) -> None:
-    """Raise the error of the first process that has one, in all; its text names that process, unless all have the same."""
+def together(comm: Communicator, call: Callable[[], Result], *errors: type[Exception]) -> Result:
+    """Return the result of a call that all processes make; an error of one of them is raised in all.
+
+    It is that of the first process that has one; its text names that process, unless all have the same.
+    """
+    error, result = None, None
+    try:
+        result = call()
+    except errors as raised:
+        error = raised
     found = comm.allgather(None if error is None else (type(error), str(error)))
     if error is not None and all(each == found[0] for each in found):
         raise error
@@ -75,3 +84,4 @@ def refuse_together(comm: Communicator, error: Exception | None) -> None:
         if each is not None:
             kind, text = each
             raise kind(f"process {rank} of {comm.size}: {text}")
+    return result  # type: ignore[return-value]

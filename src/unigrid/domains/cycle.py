@@ -25,7 +25,7 @@ from ..stencil.iterations import Run, checked_for_single, round_off_of
 from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, prefers_mixed, single_is_enough
-from .communicator import communicator_of, refuse_together
+from .communicator import communicator_of, together
 from .iterations import DomainCycles, MixedDomainCycles, gradients
 from .levels import DomainLevel, halo_of, has_blocks
 from .parts import Part, coarse_cuts, even_cuts, narrowest
@@ -132,14 +132,8 @@ class DomainCycle(MultigridCycle):
         methods other than "cg"; `threads` is by default the share of this process in the cores of its machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
-        error, block = None, None
-        try:
-            _refuse_others(chosen)
-            block = self._block(f, "f")
-        except (TypeError, ValueError) as refused:
-            error = refused
-        refuse_together(self.comm, error)
-        assert block is not None
+        _refuse_others(chosen)
+        block = together(self.comm, lambda: self._block(f, "f"), TypeError, ValueError)
         kinds = self.comm.allgather(str(block.dtype))
         if len(set(kinds)) > 1:
             raise TypeError(f"f must have one precision on all processes, got {', '.join(kinds)}")
@@ -151,7 +145,7 @@ class DomainCycle(MultigridCycle):
         b, mean = cycle._right_hand_side(block, options.compatibility)
         b_norm, sums = cycle._norm_and_sums(b)
         if not math.isfinite(b_norm):
-            cycle._refuse_what_is_not_finite(block)
+            together(comm, lambda: finite_array(block, "f"), ValueError)
         if not SMALLEST_NORM < b_norm < LARGEST_NORM and b_norm != 0.0:
             raise ValueError(f"the squares of f, of norm {b_norm:.1e}, leave the range of numbers; scale f, and u after it")
         nested = options.start == "fmg"
@@ -222,14 +216,6 @@ class DomainCycle(MultigridCycle):
         """Return the norm of b, and its sums over blocks of the whole grid, as the choice of the precision needs them."""
         parts = self.comm.allgather(self.part.norm_and_sums(b, block_counts(self.problem.grid)))
         return math.hypot(*(norm for norm, _ in parts)), np.sum([sums for _, sums in parts], axis=0)
-
-    def _refuse_what_is_not_finite(self, block: Array) -> None:
-        error = None
-        try:
-            finite_array(block, "f")
-        except ValueError as found:
-            error = found
-        refuse_together(self.comm, error)
 
     def _norm(self, array: Array) -> float:
         return math.sqrt(sum(self.comm.allgather(kernels.of(array).norm(array[self.part.owned]) ** 2)))
