@@ -17,7 +17,7 @@ from ..messages import lists_options
 from ..solution import Solution
 from ..stencil import kernels
 from ..stencil.coarse import block_counts
-from ..stencil.compatibility import FLUX_DEFECT, plus
+from ..stencil.compatibility import allowed_mean, incompatible, plus
 from ..stencil.cycle import StencilCycle
 from ..stencil.grid import finite_array, real_array
 from ..stencil.hierarchy import StencilLevel
@@ -193,23 +193,26 @@ class DomainCycle(MultigridCycle):
         b = part.fill(finest.problem.folded(part.extended(block)), self.comm)
         if not self.problem.has_constant_apart:
             return b, 0.0
-        mean, size = finest.mean(b), finest.mean(np.abs(b))
-        allowed = math.sqrt(float(np.finfo(b.dtype).eps)) * size
-        if not self.problem.homogeneous:
-            allowed += FLUX_DEFECT / min(axis.intervals for axis in self.problem.grid.axes) * size
-        if self.problem.singular and abs(mean) > allowed and compatibility == "error":
-            raise ValueError(
-                "a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
-                f"included; its mean is {mean:.6g}. compatibility='project' takes the mean out"
-            )
+        mean = finest.mean(b)
+        if self.problem.singular and compatibility == "error":
+            self._check_compatible(b, block, mean)
         return finest.centered(b), mean
+
+    def _check_compatible(self, b: Array, block: Array, mean: float) -> None:
+        """Raise ValueError where the mean of b is more than rounding, and what boundary fluxes may leave, explain."""
+        problem, finest, limits = self.problem, self.finest, np.finfo(b.dtype)
+        own = b[self.part.owned]
+        of_sides = 0.0 if problem.homogeneous else finest.mean(np.abs(b - self.part.extended(block)))
+        if abs(mean) > allowed_mean(problem, limits, finest.mean(np.abs(b)), of_sides):
+            sums = np.sum(self.comm.allgather([own.sum(dtype=np.float64), np.abs(own).sum(dtype=np.float64)]), axis=0)
+            raise incompatible(problem, limits, mean, *(float(each) / problem.grid.size for each in sums))
 
     def _takes_mixed(self, b: Array, b_norm: float, sums: NDArray[np.float64], options: SolveOptions) -> bool:
         """Whether cycles run in float32, by the rules of one process; never where the constant is found apart."""
         if self.problem.has_constant_apart:
             return False
         if options.precision == "mixed":
-            return checked_for_single(self.problem, b, b_norm)
+            return checked_for_single(self.problem, b.dtype, b_norm)
         return prefers_mixed(self.serial, b.dtype, options) and single_is_enough(self.problem, b_norm, sums)
 
     def _norm_and_sums(self, b: Array) -> tuple[float, NDArray[np.float64]]:

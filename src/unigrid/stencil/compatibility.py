@@ -142,27 +142,34 @@ def _mean_of_solution(problem: Poisson, mean: float, limits: np.finfo[Any]) -> f
 
 def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None:
     """Raise ValueError where the mean of b is more than rounding, and what boundary fluxes may leave, explain."""
-    axes = problem.grid.axes
-    rounding = math.sqrt(float(kernels.of(b).limits(b).eps))
-    allowed = rounding * problem.mean(abs(b))
-    if not problem.homogeneous:
-        allowed += FLUX_DEFECT / min(axis.intervals for axis in axes) * problem.mean(abs(b - f))
+    limits = kernels.of(b).limits(b)
+    allowed = allowed_mean(problem, limits, problem.mean(abs(b)), 0.0 if problem.homogeneous else problem.mean(abs(b - f)))
     if problem.order == 4:  # whose b has the mean of f to a higher order than f has it itself
         allowed += problem.mean(abs(problem.operator.averaged(f) - f))
-    if abs(mean) <= allowed:
-        return
+    if abs(mean) > allowed:
+        raise incompatible(problem, limits, mean, float(b.mean()), float(abs(b).mean()))
+
+
+def allowed_mean(problem: Poisson, limits: np.finfo[Any], size: float, of_sides: float) -> float:
+    """Return the mean of b that rounding, and what boundary fluxes may leave, explain; of means of |b| and of |b - f|."""
+    defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
+    return math.sqrt(float(limits.eps)) * size + defect * of_sides
+
+
+def incompatible(problem: Poisson, limits: np.finfo[Any], mean: float, plain: float, size: float) -> ValueError:
+    """Return the error for a source of this mean; `plain` and `size`: means of b and |b| in which unknowns count alike."""
+    axes = problem.grid.axes
     stretched = any(axis.distances for axis in axes)
     halved = not stretched and any(axis.centering == "vertex" and not axis.periodic for axis in axes)
-    plain = float(b.mean())
     how = f"its mean is {mean:.6g}"
     if halved:
         how += f", in which unknowns on a Neumann side count half (their plain mean is {plain:.6g})"
     if stretched:
         how += ", in which unknowns count by the volumes of their cells"
     way_out = "compatibility='project' takes the mean out"
-    if halved and problem.homogeneous and abs(plain) <= rounding * float(abs(b).mean()):
+    if halved and problem.homogeneous and abs(plain) <= math.sqrt(float(limits.eps)) * size:
         way_out = f"with centering='cell', where all unknowns count alike, this f is compatible; {way_out}"
-    raise ValueError(
+    return ValueError(
         f"a problem without Dirichlet sides and with reaction 0 has a solution only if f has mean zero, boundary fluxes "
         f"included; {how}. {way_out}"
     )

@@ -247,13 +247,13 @@ def holds_in_single(problem: Poisson, size: float) -> bool:
     return problem.fits(SINGLE) and (size == 0 or 1e-15 < size < 1e25)
 
 
-def checked_for_single(problem: Poisson, b: Array, b_norm: float) -> bool:
+def checked_for_single(problem: Poisson, dtype: np.dtype, b_norm: float) -> bool:
     """Return True; raise ValueError where float32 cannot hold the problem, or the precision is float32 anyway."""
-    if b.dtype != np.float64:
-        raise ValueError(f"precision='mixed' is float32 inside float64, and f is {b.dtype}; leave it out, or give float64")
+    if dtype != np.float64:
+        raise ValueError(f"precision='mixed' is float32 inside float64, and f is {dtype}; leave it out, or give float64")
     if problem.has_waves:
         raise ValueError("precision='mixed' is for reactions >= 0; leave it out")
-    size = b_norm / math.sqrt(b.size)
+    size = b_norm / math.sqrt(problem.grid.size)
     if not holds_in_single(problem, size):
         raise ValueError(
             f"precision='mixed' needs numbers that float32 holds, and f is of size {size:.1e}; scale f, and u after it"

@@ -352,7 +352,7 @@ def _solve_one(cycle: ProblemCycle, f: Array, u: Array | None, tolerance: Tolera
     run = Run(problem, right.f, right.b, nested, keeps=options.callback is not None)
     mixed = may_mix and single_is_enough(problem, right.norm, right.blocks)
     if options.precision == "mixed":
-        mixed = checked_for_single(problem, right.b, right.norm)
+        mixed = checked_for_single(problem, right.b.dtype, right.norm)
     target = tolerance.target(right.norm)
     begin = partial(_iteration, cycle, options, target)
     iteration = MixedCycles(begin, run, system, target) if mixed and not cycle.accelerated else begin(run)
