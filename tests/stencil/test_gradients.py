@@ -202,6 +202,14 @@ def test_packed_levels_are_made_again_as_they_were(rng):
     assert cycle._correction(single).dtype == np.float64
 
 
+def test_packed_levels_begin_with_the_same_full_multigrid(rng):
+    a, f = jumping(140, 10.0), rng.standard_normal((140, 140)).astype(np.float32)
+    problems = [unigrid.Poisson((140, 140), coefficient=a) for _ in range(2)]
+    once, kept = packed.cycle_for_one_solve(problems[0], cycle="auto", smoother="auto"), unigrid.GalerkinCycle(problems[1])
+    wanted = kept.nested(f)
+    assert np.abs(once.nested(f) - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
 def test_one_solve_holds_few_grid_arrays(rng):
     a, f = np.exp(rng.standard_normal((200, 200))), rng.standard_normal((200, 200))
     unigrid.clear_cache()
