@@ -70,7 +70,7 @@ class MuonOfKernels(torch.optim.Muon):
                 if kernel.ndim == 4 and kernel.is_contiguous(memory_format=torch.channels_last):
                     gradient = gradient.contiguous(memory_format=torch.channels_last)
                 matrix.grad = _as_matrix(gradient)
-        return super().step(closure)
+        return super().step(closure)  # type: ignore[no-untyped-call]
 
 
 @final
