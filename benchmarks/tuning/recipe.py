@@ -50,7 +50,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "muon, 0.05, first size 16": {**MUON_05, "first_size": 16},
     "muon, 0.05, identity": {**MUON_05, "initialization": "identity"},
     "muon, 0.1, batch 256": {**MUON, "learning_rate": 0.1, "batch_size": 256},
-    "muon, 0.05, decay 0.005": {**MUON_05, "weight_decay": 5e-3},
+    "muon, 0.05, decay 0.02": {**MUON_05, "weight_decay": 0.02},
     "muon, 0.05, cutout 8": {**MUON_05, "cutout": 8},
     "rate 0.2": {"learning_rate": 0.2},
     "rate 0.05": {"learning_rate": 0.05},
