@@ -5,7 +5,7 @@ is judged by the validation accuracy after its last epoch. The test images are d
 depend on them. Channels grow with the level, and there are two budgets:
 
     short    16, 32, 64, 128 channels, 589,786 weights, 12,000 images, 4 epochs
-    long     8, 16, 32, 64 channels, 148,594 weights, 45,000 images, 5 epochs: whether a gain lasts
+    long     8, 16, 32, 64 channels, 148,594 weights, 45,000 images, 4 epochs: whether a gain lasts
 
 It runs in pieces, as `claims/fewer_weights_as_good.py` does: every trial is a row of the record, and a call does those that are
 missing. `--only PATTERN` chooses trials by name, `--seed` seeds, `--workers` how many run side by side. In small: the synthetic
@@ -73,7 +73,7 @@ class Budget:
 
 BUDGETS = {
     "short": Budget("cifar10", MgNetConfig(features=(16, 32, 64, 128)), 12_000, 4),
-    "long": Budget("cifar10", MgNetConfig(features=(8, 16, 32, 64)), 45_000, 5),
+    "long": Budget("cifar10", MgNetConfig(features=(8, 16, 32, 64)), 45_000, 4),
     "small": Budget("shapes", MgNetConfig(steps=(1, 1), features=4), 256, 1),
 }
 
