@@ -7,7 +7,7 @@ enough, SciPy's direct solver factors it. The same call without coefficient has 
 are medians. Residuals are measured by the sparse matrix.
 
 Memory is the high-water mark of a fresh process during the call, less the memory held before it, its input loaded and a small
-problem solved; in arrays of f's size.
+problem solved by the same kernels; in arrays of f's size.
 """
 
 from __future__ import annotations
