@@ -58,11 +58,8 @@ class FlexibleGradients(Iteration):
     def start(self, u: Array | None) -> None:
         b = self._run.b
         self._begins = u is None and self._nested is not None
-        if u is not None:
-            self._u = copy(u)
-        else:  # full multigrid overwrites it
-            self._u = empty(b.shape, b.dtype) if self._begins else zeros(b.shape, b.dtype)
-        self._p, self._w = empty(b.shape, b.dtype), empty(b.shape, b.dtype)  # which the first step does not make use of
+        self._u = zeros(b.shape, b.dtype) if u is None else copy(u)
+        self._p, self._w = empty(b.shape, b.dtype), zeros(b.shape, b.dtype)
         self._curvature, self._finite, self._doubts = 0.0, True, 0
         self._restate(u is None)
 
