@@ -23,18 +23,20 @@ is_fast = tags.has("fast")  # type: ignore[name-defined]  # noqa: F821
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "sphinx_design", "myst_nb",
     "sphinx_gallery.gen_gallery", "sphinx_copybutton", "sphinxcontrib.bibtex",
-    "reference", "docstrings", "pictures",
+    "reference", "docstrings", "pictures", "command_line", "measured",
 ]  # fmt: skip
 exclude_patterns = ["_build", "figures", "extensions", "**/.ipynb_checkpoints", "gallery/*.ipynb", "gallery/*.py"]
 suppress_warnings = ["config.cache"]  # of the gallery: it holds objects
 default_role = "code"
+highlight_language = "none"  # of indented equations
+smartquotes = False  # options begin with two dashes
 nitpicky = True
 language = "en"
 
 # --- pages in Markdown, and their code ------------------------------------------------------------------------------
 
 os.environ.setdefault("UNIGRID_NUM_THREADS", "2")
-myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "smartquotes"]
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off" if is_fast else "cache"
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
@@ -88,6 +90,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "unigrid"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["sorting.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # summaries are fetched, which browsers refuse on pages opened from disk

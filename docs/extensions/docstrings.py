@@ -67,7 +67,9 @@ def is_heading(paragraph: list[str]) -> bool:
 def prose(paragraph: list[str]) -> list[str]:
     """Return lines of text with code marked as such, and no accidental markup; lines of a doctest are left as they are."""
     doctest = next((number for number, line in enumerate(paragraph) if line.lstrip().startswith(">>>")), len(paragraph))
-    text = "".join(marked(part) for part in CODE.split("\n".join(paragraph[:doctest])))
+    parts = CODE.split("\n".join(paragraph[:doctest]))
+    text = "".join(marked(part) for part in parts)
+    text = re.sub(r"(``[^`]+``|:py:obj:`[^`]+`)(?=\w)", r"\1\\ ", text)  # code with the ending of a word behind it
     return [*text.splitlines(), *paragraph[doctest:]]
 
 

@@ -3,19 +3,17 @@
 import importlib
 import inspect
 import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from docutils import nodes
+from pages import heading, toctree, write
 from sphinx.application import Sphinx
 
 import unigrid
 
-FOLDER = Path(__file__).parents[1] / "reference"
-PAGES = FOLDER / "generated"
-EXAMPLES = FOLDER / "examples.txt"  # of names whose docstring has none
+EXAMPLES = Path(__file__).parents[1] / "reference" / "examples.txt"  # of names whose docstring has none
 SECTIONS = {  # where each name of the package is listed; the key is the beginning of its home
     "Solving": (
         "stencil.solve",
@@ -95,17 +93,9 @@ def value_of(target: str) -> object:
 
 def write_pages(app: Sphinx) -> None:
     """Write the page of every public name and of every public module, and the index of them all."""
-    PAGES.mkdir(exist_ok=True)
     examples = examples_by_name()
     written = {f"{target}.rst": page_of(target, examples) for target in sorted(set(targets().values()))}
-    written |= {f"{module}.rst": page_of_module(module) for module in MODULES}
-    written["api.rst"] = index()
-    for path in set(PAGES.glob("*.rst")) - {PAGES / name for name in written}:
-        path.unlink()
-    for name, text in written.items():
-        path = PAGES / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:  # what is unchanged is not read again
-            path.write_text(text, encoding="utf-8")
+    write("api", {**written, **{f"{module}.rst": page_of_module(module) for module in MODULES}, "index.rst": index()})
 
 
 def examples_by_name() -> dict[str, str]:
@@ -167,15 +157,6 @@ def first_sentence(value: object) -> str:
     paragraph = next(docstrings.paragraphs((inspect.getdoc(value) or "").splitlines()), [""])
     text = " ".join(line.strip() for line in docstrings.prose(paragraph))
     return re.split(r"(?<=[^.\s]{2}[.:])\s|(?<=\))\.\s", text)[0].rstrip(":.") + "."
-
-
-def heading(text: str, line: str = "=") -> str:
-    return f"{text}\n{line * len(text)}"
-
-
-def toctree(pages: Iterable[str], hidden: bool = False) -> str:
-    entries = "\n".join(f"   {page}" for page in pages)
-    return f".. toctree::\n   :maxdepth: 1\n{'   :hidden:' if hidden else ''}\n\n{entries}"
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
