@@ -240,7 +240,10 @@ def write(
     }
     path = record_path(name, options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".txt").write_text("".join(_shown), encoding="utf-8")
+    if _shown:  # a record that grows from run to run keeps its text until the next report
+        path.with_suffix(".txt").write_text("".join(_shown), encoding="utf-8")
     _shown.clear()
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    whole = path.with_suffix(".json.partial")
+    whole.write_text(json.dumps(record, indent=1) + "\n")
+    whole.replace(path)  # at once: whoever stops the run here loses nothing
     return path
