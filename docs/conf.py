@@ -98,6 +98,7 @@ html_js_files = ["sorting.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # summaries are fetched, which browsers refuse on pages opened from disk
+html_context = {"default_mode": "auto"}  # light or dark, as the system is; without it the theme reports an error
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
