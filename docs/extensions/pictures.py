@@ -41,7 +41,11 @@ class Scraper:
 
     def __call__(self, block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
         folder = FOLDER / Path(block_vars["src_file"]).stem
-        found = sorted((path for path in folder.glob("*") if path.suffix in ENDINGS), key=lambda path: path.stat().st_mtime)
+        # An animation comes last, as the first picture is shown in the gallery.
+        found = sorted(
+            (path for path in folder.glob("*") if path.suffix in ENDINGS),
+            key=lambda path: (path.suffix == ".gif", path.stat().st_mtime),
+        )
         shown = []
         for source, number in zip(found, block_vars["image_path_iterator"], strict=False):
             target = Path(number).with_suffix(source.suffix)
