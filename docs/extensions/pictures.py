@@ -61,8 +61,11 @@ class Scraper:
         return "Scraper"
 
 
-def describe_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
-    """Give small pictures of examples, which have none, the titles of the examples as alternative texts."""
+def amend(app: Sphinx, doctree: nodes.document) -> None:
+    """Give small pictures of examples the titles as alternative texts, which they lack; indented equations are no code."""
+    for block in doctree.findall(nodes.literal_block):
+        if "language" not in block:
+            block["language"] = "none"
     for image in doctree.findall(nodes.image):
         match = re.search(r"sphx_glr_(\w+)_thumb\.", image.get("uri", ""))
         if match and not image.get("alt"):
@@ -84,5 +87,5 @@ def _title(source: str | Path) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("doctree-read", describe_thumbnails)
+    app.connect("doctree-read", amend)
     return {"parallel_read_safe": True}
