@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..files import IMAGES, STREAM, checked_output, write_array
 from ..iterate import DISCRETIZATION
+from ..solution import GUIDE
 from ..vti import Lattice
 from . import blocks, options
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
@@ -134,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         written = _write(ended)
     show(facts_of(ended, written), arguments.json, report, _report_stream(arguments))
     if not solution.converged:
-        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+        print(f"unigrid: {solution.reason}: {solution.reason.text} {GUIDE}", file=sys.stderr)
     return 0 if solution.converged else 1
 
 
