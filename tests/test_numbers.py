@@ -219,6 +219,7 @@ ARGUMENTS = {
            "epochs": 3, "batch_size": 3, "decay_every": 3, "pad": 3, "cutout": 3, "learning_rate": REAL, "decay": REAL,
            "momentum": REAL, "label_smoothing": REAL, "average": REAL, "warmup": REAL, "weight_decay": REAL,
            "mixup": REAL, "cutmix": REAL, "clip_grad": REAL, "patience": 3,
+           "first_size": 3,
        }.items()},
     "ImageProtocol(class_weights)": (REAL, lambda v: training.Protocol("own", 1, class_weights=[v, 1]).class_weights),
     "Evaluation.top(k)": (1, lambda v: training.Evaluation(1.0, 0.0, MATRIX, torch.eye(3), torch.arange(3)).top(v)),
