@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 from typing import TYPE_CHECKING
@@ -94,17 +95,19 @@ def write_solve(ended: Run, rtol: float | None, picture: bool) -> str:
 
 
 def _profile(ended: Run) -> Profile | None:
-    """Return the time of every level; None where the cycle has no clock, or memory does not suffice for another one."""
+    """Return the time of every level; None for cycles without a clock, or where memory does not suffice for another solve."""
+    from ..stencil.cycle import StencilCycle
+    from ..stencil.galerkin import GalerkinCycle
+    from ..stencil.profile import profile_visits
     from .solve import solve_options
 
-    measure = getattr(ended.cycle, "profile", None)
-    if measure is None or ended.arguments.stack:
-        return None
-    try:
-        profile: Profile = measure(ended.f, raise_on_failure=False, u0=ended.u0, **solve_options(ended.arguments))
-    except MemoryError:
-        return None
-    return profile
+    cycle, options = ended.cycle, {"raise_on_failure": False, "u0": ended.u0, **solve_options(ended.arguments)}
+    with contextlib.suppress(MemoryError):
+        if isinstance(cycle, StencilCycle) and not ended.arguments.stack:
+            return cycle.profile(ended.f, **options)
+        if isinstance(cycle, GalerkinCycle) and not ended.arguments.stack:
+            return profile_visits(cycle, ended.f, **options)
+    return None
 
 
 def _write(page: Page, path: str) -> None:
