@@ -98,6 +98,8 @@ def test_several_seeds_are_one_page(two, read):
     assert "test picture 5, c" in page.text
     with pytest.raises(ValueError, match="images must be an integer from 0 to 19, got 20"):
         report.of_run(folder, dataset=data, device="cpu", images=20)
+    with pytest.raises(ValueError, match="images must be at most 12 for one page, got 13"):
+        report.of_run(folder, dataset=data, device="cpu", images=range(13))
 
 
 def test_what_is_missing_is_stated(two, run, read):

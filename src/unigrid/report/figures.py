@@ -18,6 +18,7 @@ from ..plots.style import DIVERGING, SHARES
 
 DOTS = 150  # per inch, of pictures within a figure
 THUMBNAIL, AS_PNG = 64, 32  # pixels of a side to which pictures are reduced; up to which they are stored without loss
+CLEAR = 255  # the color of a mosaic that shows the page
 SIDE = 96  # least number of pixels of the side of a mosaic
 # Colors of figures, drawn for white paper, and the properties of the page that replace them.
 INKS = {
@@ -55,39 +56,45 @@ def vector(figure: Figure, name: str, alt: str) -> Picture:
     return Picture(alt, svg=text)
 
 
-def raster(pixels: Pixels, alt: str, lossless: bool = True) -> Picture:
-    """Return pixels (height, width) or (height, width, channels) as a PNG, or else as a JPEG."""
-    file, image = io.BytesIO(), Image.fromarray(pixels)
-    kind = "png" if lossless else "jpeg"
+def _stored(image: Image.Image, alt: str, lossless: bool = True) -> Picture:
+    """Return a picture as a PNG, or else as a JPEG."""
+    file, kind = io.BytesIO(), "png" if lossless else "jpeg"
     image.save(file, kind, **({"optimize": True} if lossless else {"quality": 85}))
     return Picture(alt, f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}")
 
 
 def thumbnail(pixels: Pixels, alt: str) -> Picture:
-    """Return a photograph, reduced where it is large."""
+    """Return a photograph (height, width) or (height, width, 3), reduced where it is large."""
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return raster(np.asarray(image), alt, lossless=max(image.size) <= AS_PNG)
+    return _stored(image, alt, lossless=max(image.size) <= AS_PNG)
 
 
 def mosaic(tiles: NDArray[np.float64], limit: float, alt: str) -> Picture:
-    """Return arrays (count, height, width) side by side in rows, to the diverging colors that end at +-limit."""
+    """Return arrays (count, height, width) side by side in rows, to the diverging colors that end at +-limit.
+
+    Gaps, and values that are not finite, show the page.
+    """
     count, height, width = tiles.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     zoom = max(1, -(-SIDE // (columns * width)))
     gap = max(1, zoom * width // 8)
     tall, wide = zoom * height + gap, zoom * width + gap
-    pixels = np.zeros((rows * tall - gap, columns * wide - gap, 4), np.uint8)
-    colors = colormaps[DIVERGING](np.clip(0.5 + 0.5 * tiles / limit, 0.0, 1.0), bytes=True).repeat(zoom, 1).repeat(zoom, 2)
-    for number, tile in enumerate(colors):
+    pixels = np.full((rows * tall - gap, columns * wide - gap), CLEAR, np.uint8)
+    finite = np.rint((CLEAR - 1) * np.clip(0.5 + 0.5 * np.nan_to_num(tiles) / limit, 0.0, 1.0))
+    numbers = np.where(np.isfinite(tiles), finite, CLEAR).astype(np.uint8).repeat(zoom, 1).repeat(zoom, 2)
+    for number, tile in enumerate(numbers):
         top, left = number // columns * tall, number % columns * wide
         pixels[top : top + zoom * height, left : left + zoom * width] = tile
-    return raster(pixels, alt)
+    image = Image.fromarray(pixels)
+    image.putpalette(colormaps[DIVERGING](np.arange(CLEAR) / (CLEAR - 1), bytes=True)[:, :3].tobytes() + bytes(3))
+    image.info["transparency"] = CLEAR
+    return _stored(image, alt)
 
 
 def shades(shares: NDArray[np.float64], alt: str) -> Picture:
     """Return a matrix of shares from 0 to 1 as a picture, a few pixels per entry, darker by the root of the share."""
     zoom = max(1, 400 // len(shares))
     colors = colormaps[SHARES](np.sqrt(np.nan_to_num(shares)), bytes=True)[:, :, :3]
-    return raster(colors.repeat(zoom, 0).repeat(zoom, 1), alt)
+    return _stored(Image.fromarray(colors.repeat(zoom, 0).repeat(zoom, 1)), alt)

@@ -24,7 +24,8 @@ SLOTS = {
 SMOOTHERS = ("smoother", "post_smoother")  # what is trained of a solver
 TEX = {"$": "", r"\|": "‖", r"\,": " ", "\n": "; ", " - ": " − "}
 COLUMNS = ("data f", "features u", "residual f − A u")
-SHOWN, CHANNELS = 3, 4  # pictures whose levels are shown, and channels of each
+SHOWN, MOST_SHOWN = 3, 12  # pictures whose levels are shown, by default and at most
+CHANNELS = 4  # of each that are shown
 TILE = 64  # pixels of a side to which channels of larger images are averaged
 
 
@@ -101,12 +102,18 @@ def telling(evaluation: Evaluation) -> list[int]:
 
 
 def checked_images(images: Any, count: int) -> list[int] | None:
-    """Return the numbers of test pictures, given as several or as one. Raises ValueError for others than 0 to count - 1."""
+    """Return the numbers of test pictures, given as several or as one.
+
+    Raises ValueError for others than 0 to count - 1, and for more than a page has room for.
+    """
     if images is None:
         return None
     several = entries_of(images)
     numbers = (images,) if several is None else several
-    return list(dict.fromkeys(checked_count("images", number, 0, count - 1) for number in numbers))
+    chosen = list(dict.fromkeys(checked_count("images", number, 0, count - 1) for number in numbers))
+    if len(chosen) > MOST_SHOWN:
+        raise ValueError(f"images must be at most {MOST_SHOWN} for one page, got {len(chosen)}")
+    return chosen
 
 
 def levels_of_image(trained: TrainedModel, data: ImageData, number: int, title: str) -> ImageLevels:
