@@ -6,7 +6,7 @@ is nothing is dropped: no flux crosses there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -88,16 +88,19 @@ class Rim(NamedTuple):
         return gathered.reshape(shape)
 
 
-def cut(domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> Rim:
+def cut(
+    domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers,
+    size_of: Callable[[Numbers, Numbers], float],
+) -> Rim:  # fmt: skip
     """Make the couplings that lead to given values part of the excess, and return them; drop those that lead to nothing.
 
-    Elsewhere a row becomes a multiple of the identity, about as large as those of the unknowns.
+    Elsewhere a row becomes a multiple of the identity, of a size that depends on excess and couplings.
     """
     nothing = np.zeros(0, np.int64)
     if domain is None:
         return Rim(nothing, nothing, np.zeros(0))
     unknown, given, parts = domain.unknown, domain.given, []
-    size = excess.max() + couplings.max(initial=0.0) or 1.0
+    size = size_of(excess, couplings) or 1.0
     for offset, coupling in zip(offsets, couplings, strict=True):
         step = offset[3 - unknown.ndim :]
         unknown_there, given_there = (_shifted(each, step) for each in (unknown, given))
@@ -114,19 +117,31 @@ def cut(domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, e
     return rim
 
 
+def row_size(excess: Numbers, couplings: Numbers) -> float:
+    """Return the size of a row without an unknown: about that of the others."""
+    return float(excess.max() + couplings.max(initial=0.0))
+
+
 def _shifted(array: Truth, step: Sequence[int]) -> Truth:
     return np.roll(array, tuple(-int(by) for by in step), axis=tuple(range(array.ndim)))
 
 
-def conducting(domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction: Numbers) -> tuple[Any, ...]:
+def least_outside(values: Numbers, there: Truth) -> float:
+    """Return the least value where `there` is False; the largest one where that is nowhere."""
+    return float(values[~there].min(initial=float(values.max())))
+
+
+def conducting(
+    domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction: Numbers,
+    least_of: Callable[[Numbers, Truth, int], float] = lambda values, there, axis: least_outside(values, there),
+) -> tuple[Any, ...]:  # fmt: skip
     """Return faces, reaction and domain with voids that conduct weakly: what coarse levels of natural sides are made of."""
-    void = domain.void
-    assert void is not None
+    void = ~(domain.unknown | domain.given)
     field = reaction if not np.any(reaction) else np.where(void, 0.0, reaction)
     filled = []
     for number, (axis, own) in enumerate(zip(grid.axes, faces, strict=True)):
         beside = _beside(void, axis, number)
-        least = float(own[~beside].min(initial=float(own.max())))
+        least = least_of(own, beside, number)
         weak: Any = WEAK * least
         if np.any(field):
             steps = axis.steps.reshape([-1 if other == number else 1 for other in range(grid.ndim)])

@@ -21,7 +21,9 @@ from .threads import over_slabs
 Array = NDArray[np.floating]
 __all__ = [
     "add_interpolated",
+    "add_solved",
     "advance",
+    "every_other",
     "norm",
     "probe",
     "relax_colors",
@@ -57,12 +59,12 @@ def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil, backwa
     couplings = stencil.couplings[along] if along >= 0 else np.zeros_like(stencil.excess)
     kinds = list(itertools.product(range(2 if box.shape[0] > 1 else 1), range(2)))
     for plane, parity in reversed(kinds) if backward else kinds:
-        planes = _every_other(box.shape[0], plane, stencil.seams[0])
-        for chosen in itertools.product(planes, _every_other(box.shape[across], parity, stencil.seams[across])):
+        planes = every_other(box.shape[0], plane, stencil.seams[0])
+        for chosen in itertools.product(planes, every_other(box.shape[across], parity, stencil.seams[across])):
             _relax_chosen(box, data, axis, couplings, stencil, (*chosen[0], *chosen[1]))
 
 
-def _every_other(n: int, parity: int, seam: int) -> list[tuple[int, int]]:
+def every_other(n: int, parity: int, seam: int) -> list[tuple[int, int]]:
     """Return the ranges of every other index, with the last one apart where it is a neighbor of the first."""
     if seam and parity == 0:
         return [(0, n - 1), (n - 1, n)]
@@ -73,17 +75,22 @@ def _relax_chosen(
     u: Array, f: Array, axis: int, couplings: Array, stencil: SymmetricStencil, chosen: tuple[int, int, int, int]
 ) -> None:
     """Relax every other line of every other plane: planes chosen[0] to chosen[1], lines chosen[2] to chosen[3]."""
-    r, dtype = empty(u.shape, u.dtype), u.dtype
-    planes, lines = (-(-(stop - start) // 2) for start, stop in (chosen[:2], chosen[2:]))
+    r = empty(u.shape, u.dtype)
     over_slabs(
         lambda first, last: loops_of_lines.residual(r, f, u, stencil, axis, chosen, first, last),
-        planes if u.shape[0] > 1 else u.shape[1], u.size,
+        -(-(chosen[1] - chosen[0]) // 2) if u.shape[0] > 1 else u.shape[1], u.size,
     )  # fmt: skip
-    lanes = vectors.BYTES // dtype.itemsize
+    add_solved(u, r, couplings, stencil.diagonal, axis, chosen)
+
+
+def add_solved(u: Array, r: Array, couplings: Array, diagonal: Array, axis: int, chosen: tuple[int, int, int, int]) -> None:
+    """Solve T e = r along lines, chosen as in `_relax_chosen`, and add e to u."""
+    planes, lines = (-(-(stop - start) // 2) for start, stop in (chosen[:2], chosen[2:]))
+    dtype, lanes = u.dtype, vectors.BYTES // u.dtype.itemsize
 
     def relax(first: int, last: int) -> None:
         work = empty((loops_of_lines.PARTS * u.shape[axis] * lanes,), dtype)
-        loops_of_lines.relax(u, r, couplings, stencil.diagonal, axis, chosen, work, first, last)
+        loops_of_lines.relax(u, r, couplings, diagonal, axis, chosen, work, first, last)
 
     over_slabs(relax, planes * -(-lines // lanes), u.size)
 
