@@ -12,7 +12,7 @@ def blocks(problem, f, size, slots=None, **options):
     """Solve on so many processes; return the whole u and the Solution of the first, after all have the same residuals."""
 
     def solve(comm):
-        cycle = unigrid.DomainCycle(problem, comm, **(slots or {}))
+        cycle = unigrid.DomainCycle(problem(comm) if callable(problem) else problem, comm, **(slots or {}))
         return cycle.solve(f[cycle.local], **options)
 
     found = Group(size).run(solve)

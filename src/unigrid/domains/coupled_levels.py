@@ -37,7 +37,7 @@ class CoupledDomainLevel(NestedLevel):
         self.operator, self.roughness, self.ndim, self.shape = slots.operator, slots.roughness, slots.ndim, block.shape
         self.jumps, self.many_jumps = jumps(block), many_jumps(block, slots.ndim)
         self._before, self._after = (_in_parts(slot, block) for slot in (slots.smoother, slots.post_smoother))
-        self.smoothers = slots.smoother, slots.post_smoother
+        self.smoother, self.post_smoother = slots.smoother, slots.post_smoother
         self._halves = slots.smoothed(self._before.together, self._after.together)
 
     def descend(self, b: Array, u: Array | None, coarser: Level | None) -> Descent:

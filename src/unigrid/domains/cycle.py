@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class DomainCycle(MultigridCycle):
 
     comm: Communicator
     cuts: Cuts  # of the rows of f and u
+    shape: tuple[int, ...]  # of the whole f and u
     problem: Any
     serial: Any  # the cycle of one process with the same slots, or what describes it
 
@@ -77,7 +79,12 @@ class DomainCycle(MultigridCycle):
 
             return object.__new__(StencilDomainCycle)
         from .galerkin_cycle import GalerkinDomainCycle
+        from .sources import Source
 
+        if not isinstance(problem, Poisson | Source):
+            raise TypeError(f"problem must be a unigrid.Poisson or a unigrid.DomainProblem, got {type(problem).__name__}")
+        if isinstance(problem, Poisson) and (problem.nonlinear or problem.order != 2):
+            raise TypeError(f"several processes have no {problem.what_varies} yet; solve it on one process by unigrid.solve")
         return object.__new__(GalerkinDomainCycle)
 
     def __init__(self, problem: Any, comm: Any, **slots: Any) -> None:
@@ -85,12 +92,12 @@ class DomainCycle(MultigridCycle):
 
     def _hold(self, comm: Communicator, shape: Sequence[int]) -> None:
         """Take the communicator, and cut the rows of a grid of this shape."""
-        self.comm, self.cuts, self._shape = comm, even_cuts(shape[0], comm.size), tuple(shape)
+        self.comm, self.cuts, self.shape = comm, even_cuts(shape[0], comm.size), tuple(shape)
 
     @property
     def local(self) -> tuple[slice, ...]:
         """The block of this process in a whole array."""
-        return slice(*self.cuts[self.comm.rank :][:2]), *(slice(0, n) for n in self._shape[1:])
+        return slice(*self.cuts[self.comm.rank :][:2]), *(slice(0, n) for n in self.shape[1:])
 
     @property
     def local_shape(self) -> tuple[int, ...]:
@@ -115,6 +122,9 @@ class DomainCycle(MultigridCycle):
         kinds = self.comm.allgather(str(block.dtype))
         if len(set(kinds)) > 1:
             raise TypeError(f"f must have one precision on all processes, got {', '.join(kinds)}")
+        is_watched = any(self.comm.allgather(chosen.callback is not None))
+        if is_watched and chosen.callback is None:
+            chosen = replace(chosen, callback=lambda solution: None)  # what one of them sees is made by all
         solution = limited_to(chosen.threads).run(self._solve, block, chosen)
         return raise_unless_converged(solution) if chosen.raise_on_failure else solution
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple, final
 
@@ -13,7 +14,7 @@ from ..cycle import Smoother
 from ..iterate import Iteration, Repeated, iterate
 from ..messages import checked_count, choose, reject_unknown_keywords
 from ..solution import Solution
-from ..stencil.compatibility import RightHandSide, without_constant
+from ..stencil.compatibility import RightHandSide, without_constant, without_means
 from ..stencil.galerkin import KINDS, SINGLE_FROM, GalerkinCycle, Revisiting
 from ..stencil.galerkin_levels import repeats_of
 from ..stencil.gradients import FlexibleGradients, unit_scale
@@ -27,8 +28,9 @@ from .coupled_levels import CoupledDomainLevel, levels_of
 from .cycle import DomainCycle
 from .levels import GATHERED_BELOW
 from .parts import Part, even_cuts, narrowest
-from .problems import BlockProblem, cut_out
+from .problems import BlockProblem
 from .rows import Passes, Rows
+from .sources import DomainProblem, WholeSource
 
 Array = NDArray[np.floating]
 SMOOTHERS = "'auto', 'points', 'lines', unigrid.Points(omega) and unigrid.Lines(axes)"
@@ -77,17 +79,25 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
     """A `DomainCycle` for coefficients that vary: the levels of `GalerkinCycle`, the finer ones in blocks."""
 
     problem: BlockProblem
+    # Of levels alone, in blocks or not.
+    shapes: Any = GalerkinCycle.shapes
+    name: Any = GalerkinCycle.name
+    title: Any = GalerkinCycle.title
+    work_units: Any = GalerkinCycle.work_units
 
     def __init__(self, problem: Any, comm: Any, **slots: Any) -> None:
         self._hold(communicator_of(comm), problem.shape)
         self.slots = slots_of(problem.grid.ndim, **slots)
-        self.rows = rows_of(problem.grid, self.comm)
-        self.problem = cut_out(problem, self.rows)
+        self.source = problem if isinstance(problem, DomainProblem) else WholeSource(problem, self.comm)
+        self.rows = rows_of(self.source.grid, self.comm)
+        self.problem = self.source.problem_on(self.rows)
         hierarchy = hierarchy_of(self.problem, self.slots.max_levels)
         if not hierarchy.blocks:
             raise ValueError("a grid that is solved directly has no blocks; solve it on one process by unigrid.solve")
         self.levels = levels_of(hierarchy, self.slots.smoother, self.slots.steps, problem.grid.ndim)
         self.kind, self.repeats = self.slots.kind, repeats_of(self.levels)
+        self.smoother = self.post_smoother = self.slots.smoother
+        self.pre, self.post = self.slots.steps
 
     def __repr__(self) -> str:
         blocks = sum(isinstance(level, CoupledDomainLevel) for level in self.levels)
@@ -98,9 +108,18 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
         )
 
     @property
-    def title(self) -> str:
-        """The kind of cycle, in words."""
-        return "black box multigrid"
+    def operator_complexity(self) -> float:
+        """Couplings of all levels over those of the finest, as of `GalerkinCycle`."""
+        levels: Any = self.levels
+        stored = [len(level.operator.stencil.offsets) * math.prod(level.shape) for level in levels]
+        return sum(stored) / stored[0]
+
+    @property
+    def serial(self) -> Any:
+        """The cycle, with what describes the whole problem, for reports."""
+        other = copy(self)
+        other.problem = self.source.described  # type: ignore[assignment]
+        return other
 
     def failure_note(self) -> str:
         """Return what the user should know where the iteration fails."""
@@ -110,7 +129,7 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
         if options.is_one_pass:
             GalerkinCycle.for_one_pass(self)  # type: ignore[arg-type]
         problem = self.problem
-        f = self.rows.fill(self.rows.part.extended(block.reshape(len(block), *problem.operator.grid.shape[1:])))
+        f = self._inward(block)
         right = self._right_hand_side(f, options.compatibility)
         if options.precision == "mixed":
             checked_for_single(problem, f.dtype, right.norm)  # type: ignore[arg-type]
@@ -124,9 +143,14 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
         solution = finished(self, solution, right, tolerance, precision)  # type: ignore[arg-type]
         return replace(solution, u=self._outward(solution.u))
 
+    def _inward(self, block: Array) -> Array:
+        """Return the rows of an array of which the user has given blocks."""
+        own = self.source.solved(block.reshape(len(block), *(block.shape[1:] or (1,))), self.rows)
+        return self.rows.fill(self.rows.part.extended(own))
+
     def _outward(self, u: Array) -> Array:
         """Return the block of an array as the user has it."""
-        return u[self.rows.part.owned].reshape(self.local_shape)
+        return self.source.returned(u[self.rows.part.owned], self.rows).reshape(self.local_shape)
 
     def _right_hand_side(self, f: Array, compatibility: str) -> RightHandSide:
         """Return the right-hand side of a source. Raises ValueError where it has none, or numbers do not hold it."""
@@ -137,14 +161,23 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
             b = problem.folded(f)
         norm = rows.norm(b)
         if not math.isfinite(norm):
-            together(self.comm, lambda: finite_array(self._outward(problem.emptied(f)), "f"), ValueError)
+            self._refuse_infinite(f)
         if not SMALLEST_NORM < norm < LARGEST_NORM and norm != 0.0:
             raise ValueError(f"the squares of f, of norm {norm:.1e}, leave the range of numbers; scale f, and u after it")
         size, lost = norm / math.sqrt(problem.grid.size), float(np.finfo(b.dtype).tiny) * problem.operator.norm_bound
         if 0.0 < size < lost:
             raise ValueError(f"f, of size {size:.1e}, or u is too small for {b.dtype}; scale f up, and u down after it")
         right = RightHandSide(b, f, norm, np.zeros(()), b, measures=rows)
+        if problem.parts is not None:
+            return without_means(problem, problem.parts, right, compatibility)  # type: ignore[arg-type]
         return without_constant(problem, right, compatibility) if problem.has_constant_apart else right  # type: ignore[arg-type]
+
+    def _refuse_infinite(self, f: Array) -> None:
+        """Raise ValueError where a source is not finite at an unknown."""
+        block, outside = self._outward(f), self.source.outside()
+        if outside is not None:
+            block = np.where(outside[0].reshape(block.shape), block, 0.0)
+        together(self.comm, lambda: finite_array(block, "f"), ValueError)
 
     def _iteration(self, run: Run, options: SolveOptions, target: float) -> Iteration:
         """Return conjugate gradients, whose cycles run in single precision where that is faster, or cycles alone."""

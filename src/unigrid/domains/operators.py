@@ -44,6 +44,8 @@ class BlockOperator(CoupledOperator):
         self.whole, self.rows = whole, rows
         void = self.domain is not None and self.domain.void is not None
         self._has_void = rows.maxima(float(void))[0] > 0.0
+        # Not in the lock of a cached property, where threads of one process would wait for each other.
+        vars(self)["_form"] = CoupledOperator._form.func(self)  # type: ignore[attr-defined]
         # At once: properties that are found when first asked for would have to be asked for by all processes alike.
         own = [-float(self._owned_faces(face, axis).min()) for axis, face in enumerate(self.faces[: whole.grid.ndim])]
         least = rows.maxima(*own, -float(np.min(self.reaction_field)), self._own_norm_bound())
@@ -90,8 +92,11 @@ class BlockOperator(CoupledOperator):
     def has_void(self) -> bool:
         return self._has_void
 
-    @cached_property
-    def _with_conducting_voids(self) -> CoupledOperator:
+    @property
+    def conducting(self) -> CoupledOperator:
+        if not self.has_void:
+            return self
+
         def least_of(values: Numbers, there: NDArray[np.bool_], number: int) -> float:
             values, there = (self._owned_faces(each, number) for each in (values, there))
             found, largest = self.rows.maxima(-float(values[~there].min(initial=np.inf)), float(values.max()))

@@ -6,17 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stencil import kernels
 from ..stencil.grid import Axis, Dirichlet, Grid, Neumann
-from ..stencil.masks import Domain
+from ..stencil.kernels.cpu.compiled import gradients
+from ..stencil.kernels.cpu.primitives import as_box
 from ..stencil.problem import CANCELS, Poisson, SideValues
 from ..stencil.robin import Exchange
 from ..stencil.sums import exact_parts, exact_sum
+from .components import parts_of
 from .operators import BlockOperator, Local, Whole
 from .parts import Part
 from .rows import Rows
@@ -24,6 +25,12 @@ from .rows import Rows
 Array = NDArray[Any]
 Numbers = NDArray[np.float64]
 ALONE = Axis(1, 1.0, Neumann, Neumann, "cell")  # the second axis of arrays on the rows of a 1-D grid
+
+
+class Known(NamedTuple):
+    """What all processes know of a domain: whether there is nothing somewhere; else None."""
+
+    void: bool | None
 
 
 @final
@@ -36,10 +43,10 @@ class BlockProblem:
         """`own` is the problem on the rows, a `BlockOperator` in it; `homogeneous`: whether the whole one is."""
         self.rows, self.grid, self._own, self.homogeneous = rows, whole, own, homogeneous
         self.operator: BlockOperator = own.operator
-        self.domain, self.shape = own.domain, whole.shape
-        unknown = self.domain is None or bool(self.domain.unknown[rows.part.owned].all())
-        self._is_whole = rows.maxima(float(not unknown))[0] == 0.0
-        self.parts = None
+        self.shape = whole.shape
+        self._is_whole = own.domain is None or rows.maxima(float((~rows.owned(own.domain.unknown)).any()))[0] == 0.0
+        self.domain = own.domain and Known(self.operator.has_void or None)
+        self.parts = parts_of(self.operator)
 
     @property
     def coupled_operator(self) -> BlockOperator:
@@ -49,10 +56,8 @@ class BlockProblem:
     @property
     def void(self) -> NDArray[np.bool_] | None:
         """Where there is nothing, on the rows; None where that is nowhere in the whole grid."""
-        if not self.operator.has_void:
-            return None
-        assert self.domain is not None
-        return ~(self.domain.unknown | self.domain.given)
+        domain = self._own.domain
+        return None if domain is None or not self.operator.has_void else ~(domain.unknown | domain.given)
 
     @property
     def reaction(self) -> float:
@@ -68,6 +73,8 @@ class BlockProblem:
     @property
     def singular(self) -> bool:
         """As of `Poisson`."""
+        if self.parts is not None:
+            return self.parts.reaction == 0.0
         ends = all(axis.singular for axis in self.grid.axes)
         return ends and self._is_whole and self.operator.keeps_constants and self.reaction == 0.0
 
@@ -75,8 +82,11 @@ class BlockProblem:
 
     def mean(self, array: Array) -> float:
         """Return the mean of the whole grid in the inner product of the cell volumes."""
-        weights = [axis.weights / axis.weights.sum() for axis in self.grid.axes]
-        return float(self.rows.total(kernels.of(array).weighted_sum(self.rows.owned(array), self._on_rows(weights))))
+        first, *others = (axis.weights / axis.weights.sum() for axis in self.grid.axes)
+        factors = [self.rows.part.taken(first), *(others or [np.ones(1)])]
+        factors = [np.ones(1)] * (3 - len(factors)) + factors
+        box = as_box(array)
+        return self.rows.sums(lambda kept, *slabs: gradients.weighted(box, *factors, kept, *slabs), box)[0]
 
     def exact_mean(self, array: Array) -> float:
         """Return the mean but for its last digits, as of `Poisson`."""
@@ -97,7 +107,9 @@ class BlockProblem:
         return [own, *(others or [np.ones(1)])]
 
     def centered(self, u: Array) -> Array:
-        """Return u without its mean where the constant part is found apart; else u."""
+        """Return u without its mean where the constant part is found apart, and on each free component; else u."""
+        if self.parts is not None:
+            return self.parts.centered(u)
         return u - u.dtype.type(self.mean(u)) if self.has_constant_apart else u
 
     def compatible(self, b: Array) -> Array:
@@ -141,23 +153,21 @@ def _distances(axis: Axis, own: Axis, part: Part) -> Numbers:
 def cut_out(problem: Poisson, rows: Rows) -> BlockProblem:
     """Return the rows of a process of a problem that it has as a whole."""
     part, grid, operator = rows.part, problem.grid, problem.coupled_operator
-    numbers = np.arange(part.rows.start, part.rows.stop)
 
     def taken(array: Array) -> Array:
-        return columned(np.take(array, numbers, axis=0, mode="wrap"))
+        return columned(part.taken(array))
 
     first, *others = operator.faces
     between = np.arange(part.rows.start, part.rows.stop + 1)
     along = columned(np.take(first[:-1], between, axis=0, mode="wrap") if grid.axes[0].periodic else first[between])
-    faces = along, *([taken(each) for each in others] or [np.ones((len(numbers), 2))])
+    faces = along, *([taken(each) for each in others] or [np.ones((len(part.rows), 2))])
     field = operator.reaction_field
-    given = problem.domain
-    domain = given and Domain(taken(given.unknown), taken(given.given), taken(given.values), given.origin)
+    domain = problem.domain and problem.domain.mapped(taken)
     reaction = field if np.ndim(field) == 0 else taken(field)
-    exchange = _sides(operator.exchange, part, taken)
+    exchange = sides_of(operator.exchange, part)
     local = Local(local_grid(grid, part), faces, reaction, domain, exchange)
     own = BlockOperator(local, Whole(grid, operator.exchange), rows)
-    values = side_values_of(problem.side_values, part, taken)
+    values = side_values_of(problem.side_values, part)
     return BlockProblem(Poisson.of_parts(local.grid, own, values, domain), rows, grid, problem.homogeneous)
 
 
@@ -166,24 +176,21 @@ def columned(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(-1, 1) if array.ndim == 1 else np.ascontiguousarray(array)
 
 
-def _sides(exchange: Exchange, part: Part, taken: Any) -> Exchange:
+def sides_of(exchange: Exchange, part: Part) -> Exchange:
     """Return alpha of the sides that the rows lie on."""
     kept = {}
     for (number, end), alpha in exchange.items():
         if number > 0:
-            kept[number, end] = alpha if alpha.ndim == 0 else taken(alpha).reshape(len(part.rows), *alpha.shape[1:])
+            kept[number, end] = alpha if alpha.ndim == 0 else part.taken(alpha)
         elif not (part.low if end == 0 else part.high):
             kept[number, end] = alpha
     return kept
 
 
-def side_values_of(values: SideValues, part: Part, taken: Any) -> SideValues:
+def side_values_of(values: SideValues, part: Part) -> SideValues:
     """Return the values of the sides that the rows lie on; zero beyond their ends within the whole."""
     zero = np.zeros(())
     (low, high), *pairs = values
     ends = zero if part.low else low, zero if part.high else high
-    across = [
-        tuple(value if value.ndim == 0 else taken(value).reshape(len(part.rows), *value.shape[1:]) for value in pair)
-        for pair in pairs
-    ]
+    across = [tuple(value if value.ndim == 0 else part.taken(value) for value in pair) for pair in pairs]
     return (ends, *(across or [(zero, zero)]))

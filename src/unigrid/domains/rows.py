@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -11,7 +11,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stencil import kernels
 from ..stencil.compatibility import Measures
 from ..stencil.kernels.cpu import coupled
 from ..stencil.kernels.cpu.compiled import gradients
@@ -60,7 +59,21 @@ class Rows(Measures):
         return tuple(max(each) for each in zip(*self.comm.allgather(numbers), strict=True))
 
     def norm(self, array: Array) -> float:
-        return math.sqrt(self.total(kernels.of(array).norm(self.owned(array)) ** 2))
+        box = as_box(array)
+        return math.sqrt(self.sums(lambda kept, *slabs: gradients.squares(box, kept, *slabs), box)[0])
+
+    def sums(self, kernel: Callable[..., Any], box: Array) -> list[float]:
+        """Return the two sums over the whole grid of a kernel that keeps those of rows of a box, (2, rows).
+
+        They are added up row by row, as one thread does it: so they have its bits, whatever the number of processes.
+        """
+        lines = box.shape[1] if box.shape[0] > 1 else 1
+        kept = np.zeros((2, box.shape[0] * box.shape[1]))
+        self.over_slabs(lambda *slabs: kernel(kept, *slabs), box.size)
+        owned = self.part.owned
+        own = np.ascontiguousarray(kept[:, owned.start * lines : owned.stop * lines].T)
+        whole = self.comm.allgather_rows(own, [count * lines for count in self.part.counts])
+        return [float(np.add.accumulate(each)[-1]) for each in whole.T]
 
     def largest(self, array: Array) -> float:
         return self.maxima(float(np.abs(self.owned(array)).max()))[0]
@@ -87,21 +100,15 @@ class Passes:
     def probe(self, z: Array, w: Array, stencil: Any) -> tuple[float, float]:
         """Return the sum of z w, and the norm of D z."""
         boxes = as_box(z), as_box(w)
-        along, square = self._sums(lambda first, last: gradients.probe(*boxes, stencil, first, last), z.size)
+        along, square = self._rows.sums(lambda kept, *slabs: gradients.probe(*boxes, stencil, kept, *slabs), boxes[0])
         return along, math.sqrt(square)
 
-    def turn(self, p: Array, w: Array, z: Array, r: Array, beta: float, stencil: Any) -> Sequence[float]:
+    def turn(self, p: Array, w: Array, z: Array, r: Array, beta: float, stencil: Any) -> list[float]:
         """Write p <- z + beta p and w <- -A z + beta w; return the sums of p w and of p r."""
         boxes, factor = [as_box(each) for each in (p, w, self._rows.fill(z), r)], p.dtype.type(beta)
-        return self._sums(lambda first, last: gradients.turn(*boxes, factor, stencil, first, last), p.size)
+        return self._rows.sums(lambda kept, *slabs: gradients.turn(*boxes, factor, stencil, kept, *slabs), boxes[0])
 
     def advance(self, u: Array, r: Array, p: Array, w: Array, step: float) -> float:
         """Write u <- u + step p and r <- r + step w; return the sum of squares of r."""
         boxes, factor = [as_box(each) for each in (u, r, p, w)], u.dtype.type(step)
-        parts = self._rows.over_slabs(lambda *slabs: gradients.advance(*boxes, factor, *slabs), u.size)
-        return float(self._rows.total(float(sum(parts))))
-
-    def _sums(self, kernel: Callable[[int, int], tuple[float, float]], unknowns: int) -> list[float]:
-        """Return both sums of a kernel."""
-        own = [float(sum(each)) for each in zip(*self._rows.over_slabs(kernel, unknowns), strict=True)]
-        return [float(sum(each)) for each in zip(*self._rows.comm.allgather(own), strict=True)]
+        return self._rows.sums(lambda kept, *slabs: gradients.advance(*boxes, factor, kept, *slabs), boxes[0])[0]

@@ -46,21 +46,36 @@ class Domain:
     @staticmethod
     def of(grid: Grid, mask: Any, outside: Any, fixed: Any) -> Domain:
         """Return the domain that a user describes; see `Poisson`. Raises ValueError or TypeError."""
+        domain = Domain.described(grid.shape, mask, outside, fixed)
+        if not domain.unknown.any():
+            is_empty = mask is not None and not np.any(mask)
+            reason = "mask is False everywhere" if is_empty else "fixed gives u wherever mask is True"
+            raise ValueError(f"{reason}: there is no unknown")
+        domain.refuse_unusable(grid)
+        return domain
+
+    @staticmethod
+    def described(shape: tuple[int, ...], mask: Any, outside: Any, fixed: Any) -> Domain:
+        """Return the domain but for checks that need all of it."""
         if mask is None and plain_number(outside) != 0:
             raise ValueError(f"outside is what u is where mask is False, got {shown(outside)}; give mask too")
-        inside = np.ones(grid.shape, bool) if mask is None else _truth(mask, grid.shape, "mask", "there is an unknown")
+        inside = np.ones(shape, bool) if mask is None else _truth(mask, shape, "mask", "there is an unknown")
         where, held = _fixed(fixed, inside)
         unknown = inside & ~where
-        if not unknown.any():
-            reason = "mask is False everywhere" if not inside.any() else "fixed gives u wherever mask is True"
-            raise ValueError(f"{reason}: there is no unknown")
         if isinstance(outside, str):
             if outside != NATURAL:
                 raise ValueError(f"outside must be a number, an array of f's shape or {NATURAL!r}, got {shown(outside)}")
-            return Domain(unknown, where, np.where(where, held, 0.0), (0,) * grid.ndim)
-        values = np.where(where, held, np.where(inside, 0.0, _values(outside, grid.shape, "outside")))
-        _refuse_unusable(values, unknown, grid)
-        return Domain(unknown, ~unknown, values, (0,) * grid.ndim)
+            return Domain(unknown, where, np.where(where, held, 0.0), (0,) * len(shape))
+        values = np.where(where, held, np.where(inside, 0.0, _values(outside, shape, "outside")))
+        return Domain(unknown, ~unknown, values, (0,) * len(shape))
+
+    def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Domain:
+        """Return the domain of whose arrays each is changed."""
+        return replace(self, unknown=change(self.unknown), given=change(self.given), values=change(self.values))
+
+    def refuse_unusable(self, grid: Grid) -> None:
+        """Raise ValueError where a given value is infinite, or NaN beside an unknown."""
+        _refuse_unusable(self.values, self.unknown, grid)
 
     @cached_property
     def void(self) -> Truth | None:

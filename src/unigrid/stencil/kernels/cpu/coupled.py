@@ -19,6 +19,7 @@ from .primitives import as_box, norm, slab_count, writable
 from .threads import over_slabs
 
 Array = NDArray[np.floating]
+NOTHING = np.empty((2, 0))  # of sums that are kept
 __all__ = [
     "add_interpolated",
     "add_solved",
@@ -127,21 +128,25 @@ def add_interpolated(u: Array, e: Array, transfer: CoupledTransfer) -> Array:
 def probe(z: Array, w: Array, stencil: SymmetricStencil) -> tuple[float, float]:
     """Return the sum of z w, and the 2-norm of D z, D the diagonal of A; z may be of another precision."""
     boxes = as_box(z), as_box(w)
-    parts = over_slabs(lambda first, last: gradients.probe(*boxes, stencil, first, last), slab_count(boxes[0]), z.size)
+    parts = over_slabs(lambda first, last: gradients.probe(*boxes, stencil, NOTHING, first, last), slab_count(boxes[0]), z.size)
     return float(sum(part[0] for part in parts)), math.sqrt(sum(part[1] for part in parts))
 
 
 def turn(p: Array, w: Array, z: Array, r: Array, beta: float, stencil: SymmetricStencil) -> tuple[float, float]:
     """Write p <- z + beta p and w <- -A z + beta w; return the sums of p w and of p r. With beta 0, p and w may be anything."""
     boxes, factor = [as_box(each) for each in (p, w, z, r)], p.dtype.type(beta)
-    parts = over_slabs(lambda first, last: gradients.turn(*boxes, factor, stencil, first, last), slab_count(boxes[0]), p.size)
+    parts = over_slabs(
+        lambda first, last: gradients.turn(*boxes, factor, stencil, NOTHING, first, last), slab_count(boxes[0]), p.size
+    )
     return float(sum(part[0] for part in parts)), float(sum(part[1] for part in parts))
 
 
 def advance(u: Array, r: Array, p: Array, w: Array, step: float) -> float:
     """Write u <- u + step p and r <- r + step w; return the sum of squares of r."""
     boxes, factor = [as_box(each) for each in (u, r, p, w)], u.dtype.type(step)
-    parts = over_slabs(lambda first, last: gradients.advance(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    parts = over_slabs(
+        lambda first, last: gradients.advance(*boxes, factor, NOTHING, first, last), slab_count(boxes[0]), u.size
+    )
     return float(sum(parts))
 
 
