@@ -1,4 +1,4 @@
-"""The site: `sphinx-build -W --keep-going docs docs/_build/html`; with `-t fast`, three examples and no notebook are executed.
+"""The site: `sphinx-build -W --keep-going docs docs/_build/html`; with `-t fast` a sample of the code is run.
 
 Everything that pages load comes from installed packages, so that neither building nor reading needs a network.
 """
@@ -18,6 +18,7 @@ project = "unigrid"
 author = "The unigrid developers"
 copyright = "The unigrid developers, BSD-3-Clause"
 version = release = __version__
+SAMPLE = ("first-poisson-problem", "electrodes", "groundwater", "features_of_a_photograph")  # what the fast form runs
 is_fast = tags.has("fast")  # type: ignore[name-defined]  # noqa: F821
 
 extensions = [
@@ -26,7 +27,7 @@ extensions = [
     "reference", "docstrings", "pictures", "command_line", "measured",
 ]  # fmt: skip
 exclude_patterns = ["_build", "figures", "extensions", "**/.ipynb_checkpoints", "gallery/*.ipynb", "gallery/*.py"]
-suppress_warnings = ["config.cache"]  # of the gallery: it holds objects
+suppress_warnings = ["config.cache", *["myst-nb.lexer"] * is_fast]  # the gallery's holds objects; code that is not run
 default_role = "code"
 highlight_language = "none"  # of indented equations
 smartquotes = False  # options begin with two dashes
@@ -38,7 +39,10 @@ language = "en"
 os.environ.setdefault("UNIGRID_NUM_THREADS", "2")
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "off" if is_fast else "cache"
+nb_execution_mode = "cache"
+nb_execution_excludepatterns = [] if not is_fast else [
+    str(path.relative_to(HERE)) for path in HERE.rglob("*.md") if path.stem not in SAMPLE
+]  # fmt: skip
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
@@ -53,7 +57,7 @@ bibtex_default_style = "unsrt"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": r"/(electrodes|groundwater|bratu)\.py" if is_fast else r"\.py",
+    "filename_pattern": rf"/({'|'.join(SAMPLE)})\.py" if is_fast else r"\.py",
     "image_scrapers": (Scraper(),),
     "reset_argv": Arguments(),
     "reset_modules": (),
@@ -94,6 +98,7 @@ html_js_files = ["sorting.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # summaries are fetched, which browsers refuse on pages opened from disk
+html_context = {"default_mode": "auto"}  # light or dark, as the system is; without it the theme reports an error
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,

@@ -41,7 +41,11 @@ class Scraper:
 
     def __call__(self, block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
         folder = FOLDER / Path(block_vars["src_file"]).stem
-        found = sorted((path for path in folder.glob("*") if path.suffix in ENDINGS), key=lambda path: path.stat().st_mtime)
+        # An animation comes last, as the first picture is shown in the gallery.
+        found = sorted(
+            (path for path in folder.glob("*") if path.suffix in ENDINGS),
+            key=lambda path: (path.suffix == ".gif", path.stat().st_mtime),
+        )
         shown = []
         for source, number in zip(found, block_vars["image_path_iterator"], strict=False):
             target = Path(number).with_suffix(source.suffix)
@@ -57,8 +61,11 @@ class Scraper:
         return "Scraper"
 
 
-def describe_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
-    """Give small pictures of examples, which have none, the titles of the examples as alternative texts."""
+def amend(app: Sphinx, doctree: nodes.document) -> None:
+    """Give small pictures of examples the titles as alternative texts, which they lack; indented equations are no code."""
+    for block in doctree.findall(nodes.literal_block):
+        if "language" not in block:
+            block["language"] = "none"
     for image in doctree.findall(nodes.image):
         match = re.search(r"sphx_glr_(\w+)_thumb\.", image.get("uri", ""))
         if match and not image.get("alt"):
@@ -80,5 +87,5 @@ def _title(source: str | Path) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("doctree-read", describe_thumbnails)
+    app.connect("doctree-read", amend)
     return {"parallel_read_safe": True}

@@ -19,6 +19,7 @@ _HOMES = {
     "solution": ["ConvergenceError", "Reason", "Solution"],
     "domains.cycle": ["DomainCycle"],
     "stencil.galerkin": ["GalerkinCycle"],
+    "stencil.scaled": ["ScaledCycle"],
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic", "Robin"],
     "stencil.operator": ["StencilOperator"],
     "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from .stencil.recognition import from_matrix as from_matrix
     from .stencil.relaxation import Lines as Lines
     from .stencil.relaxation import Points as Points
+    from .stencil.scaled import ScaledCycle as ScaledCycle
     from .stencil.smoothers import Chebyshev as Chebyshev
     from .stencil.smoothers import GaussSeidel as GaussSeidel
     from .stencil.smoothers import Jacobi as Jacobi

@@ -33,6 +33,18 @@ examples:
   unigrid report runs/cifar10-mgnet-32-Bli-fast          the run as one page: mistakes, features, residuals
 
 `unigrid COMMAND --help` shows all options."""
+BEGIN = """\
+unigrid: one multigrid cycle, for Poisson's equation and for convolutional networks
+
+where to begin:
+  unigrid demo                                    nothing needed: a photograph from its Laplacian, a network trained in a minute
+  unigrid solve f.npy -o u.npy --plot u.png       -Laplace(u) = f for an array or a picture, u = 0 on the sides
+  unigrid train shapes --epochs 2 -o runs/first   a first network; then `unigrid predict runs/first PICTURE`
+  unigrid info                                    versions, cores and devices
+
+  in Python       import unigrid; unigrid.solve(f).u
+  to read         the pages tutorials/first-poisson-problem and tutorials/multigrid-for-cnn-people of the documentation
+  all commands    unigrid --help; all options of one: unigrid COMMAND --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser, parsers = _parsers()
     if not argv:
-        parser.print_help(sys.stderr)
+        print(BEGIN, file=sys.stderr)
         return 2
+    parser, parsers = _parsers()
     try:
         if not argv[0].startswith("-"):
             choose(argv[0], COMMANDS, "command")

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..files import FileError, checked_output, expanded
+from ..solution import GUIDE
 from . import options
 from .monitor import Stopwatch, show
 from .options import UsageError, user_errors
@@ -184,4 +185,4 @@ def _report(
     facts["cycle"]["title"] += f", on {comm.size} processes"
     show(facts, arguments.json, report, sys.stdout)
     if not solution.converged:
-        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+        print(f"unigrid: {solution.reason}: {solution.reason.text} {GUIDE}", file=sys.stderr)

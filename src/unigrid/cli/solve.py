@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..files import IMAGES, STREAM, checked_output, write_array
 from ..iterate import DISCRETIZATION
+from ..solution import GUIDE
 from ..vti import Lattice
 from . import blocks, options
 from . import report as report_page
@@ -147,7 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
             written.append(report_page.write_solve(ended, _rtol(arguments, f), _is_picture(arguments)))
     show(facts_of(ended, written), arguments.json, report, _report_stream(arguments))
     if not solution.converged:
-        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+        print(f"unigrid: {solution.reason}: {solution.reason.text} {GUIDE}", file=sys.stderr)
     return 0 if solution.converged else 1
 
 
