@@ -30,6 +30,7 @@ SECTIONS = {  # where each name of the package is listed; the key is the beginni
     "Networks and training": ("conv", "training", "tensors"),
     "The algorithm and its slots": ("cycle",),
     "Operators and threads": ("stencil.operator", "stencil.kernels"),
+    "Further names": ("",),
 }
 MODULES = {
     "analysis": "Fourier analysis",
@@ -137,7 +138,8 @@ def index() -> str:
     """Return the page that lists all public names."""
     parts = [heading("Python interface"), "``import unigrid`` has these names; each loads when it is first used."]
     for title in SECTIONS:
-        parts += [heading(title, "-"), table([f"unigrid.{name}" for name in unigrid._HOME_OF if home(name) == title])]
+        if listed := [f"unigrid.{name}" for name in unigrid._HOME_OF if home(name) == title]:
+            parts += [heading(title, "-"), table(listed)]
     parts += [heading("Modules", "-"), "Further names are in modules of the package.", toctree(MODULES)]
     return "\n\n".join(parts) + "\n"
 
