@@ -36,6 +36,7 @@ MODULES = {
     "analysis": "Fourier analysis",
     "equivalence": "The equivalences",
     "plots": "Figures",
+    "report": "Reports",
     "conv": "Networks",
     "training": "Training",
 }
@@ -72,7 +73,7 @@ def link(code: str) -> str | None:
     >>> link("unigrid.solve"), link("StencilCycle.solve"), link("x + y")
     (':py:obj:`~unigrid.solve`', ':py:obj:`StencilCycle.solve <unigrid.StencilCycle.solve>`', None)
     """
-    match = re.fullmatch(r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|training)\.)?(\w+)(?:\.(\w+))?", code)
+    match = re.fullmatch(r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|report|training)\.)?(\w+)(?:\.(\w+))?", code)
     if match is None or match[1] not in targets() or match[1] == "cycle":
         return None
     target = targets()[match[1]]

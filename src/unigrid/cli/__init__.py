@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from ..files import FileError
 from ..messages import choose, printable
 from ..version import __version__
-from . import compare, demo, equivalence, evaluate, info, models, predict, solve, streams, train
+from . import compare, demo, equivalence, evaluate, info, models, predict, report, solve, streams, train
 from .options import Parser, UsageError, nearest_option
 
 COMMANDS = {
-    "solve": solve, "compare": compare, "train": train, "evaluate": evaluate, "predict": predict, "models": models,
-    "equivalence": equivalence, "info": info, "demo": demo,
+    "solve": solve, "compare": compare, "train": train, "evaluate": evaluate, "predict": predict, "report": report,
+    "models": models, "equivalence": equivalence, "info": info, "demo": demo,
 }  # fmt: skip
 EPILOG = """\
 examples:
@@ -30,6 +30,7 @@ examples:
   unigrid train poisson -o runs/smoother                 the smoothers of a solver, trained through the same cycle
   unigrid equivalence                                    solver and network are one: the proofs, run
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
+  unigrid report runs/cifar10-mgnet-32-Bli-fast          the run as one page: mistakes, features, residuals
 
 `unigrid COMMAND --help` shows all options."""
 BEGIN = """\
