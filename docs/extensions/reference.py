@@ -32,14 +32,12 @@ SECTIONS = {  # where each name of the package is listed; the key is the beginni
     "Operators and threads": ("stencil.operator", "stencil.kernels"),
     "Further names": ("",),
 }
-MODULES = {
-    "analysis": "Fourier analysis",
-    "equivalence": "The equivalences",
-    "plots": "Figures",
-    "report": "Reports",
-    "conv": "Networks",
-    "training": "Training",
-}
+TITLES = {
+    "analysis": "Fourier analysis", "equivalence": "The equivalences", "plots": "Figures", "conv": "Networks",
+    "training": "Training", "report": "Reports", "pretrained": "Trained networks",
+}  # fmt: skip
+INNER = ("cycle", "iterate", "solution", "stencil")  # whose public names are those of the package
+MODULES = {name: TITLES.get(name, name) for name in unigrid._MODULES if name not in INNER}
 
 
 def home(name: str) -> str:
