@@ -30,15 +30,14 @@ SECTIONS = {  # where each name of the package is listed; the key is the beginni
     "Networks and training": ("conv", "training", "tensors"),
     "The algorithm and its slots": ("cycle",),
     "Operators and threads": ("stencil.operator", "stencil.kernels"),
+    "Further names": ("",),
 }
-MODULES = {
-    "analysis": "Fourier analysis",
-    "equivalence": "The equivalences",
-    "plots": "Figures",
-    "report": "Reports",
-    "conv": "Networks",
-    "training": "Training",
-}
+TITLES = {
+    "analysis": "Fourier analysis", "equivalence": "The equivalences", "plots": "Figures", "conv": "Networks",
+    "training": "Training", "report": "Reports", "pretrained": "Trained networks",
+}  # fmt: skip
+INNER = ("cycle", "iterate", "solution", "stencil")  # whose public names are those of the package
+MODULES = {name: TITLES.get(name, name) for name in unigrid._MODULES if name not in INNER}
 
 
 def home(name: str) -> str:
@@ -138,7 +137,8 @@ def index() -> str:
     """Return the page that lists all public names."""
     parts = [heading("Python interface"), "``import unigrid`` has these names; each loads when it is first used."]
     for title in SECTIONS:
-        parts += [heading(title, "-"), table([f"unigrid.{name}" for name in unigrid._HOME_OF if home(name) == title])]
+        if listed := [f"unigrid.{name}" for name in unigrid._HOME_OF if home(name) == title]:
+            parts += [heading(title, "-"), table(listed)]
     parts += [heading("Modules", "-"), "Further names are in modules of the package.", toctree(MODULES)]
     return "\n\n".join(parts) + "\n"
 

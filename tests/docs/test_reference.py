@@ -80,6 +80,19 @@ def test_every_public_name_has_a_page(extensions: None) -> None:
     assert all(len(sentence) > 7 for _, sentence in listed)
 
 
+def test_every_public_module_has_a_page(extensions: None) -> None:
+    import reference
+
+    assert set(reference.MODULES) | {"cycle", "iterate", "solution", "stencil"} == set(unigrid._MODULES)
+    for module, title in reference.MODULES.items():
+        page = reference.page_of_module(module)
+        assert page.startswith(title)
+        assert all(
+            f"~unigrid.{module}." in page or f"~unigrid.{name}`" in page
+            for name in reference.names_of(getattr(unigrid, module))
+        )
+
+
 def test_docstrings_become_markup(extensions: None) -> None:
     import docstrings
     import reference
