@@ -1,0 +1,104 @@
+"""Compile the kernels for sm_90, which needs no GPU, and print registers and spills of each: a process of its own.
+
+    python tests/gpu/compiled.py few|all
+
+What the interpreter accepts need not compile. A kernel that spills registers in float64 ends the process with an error.
+"""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+import unigrid
+from unigrid.stencil.hierarchy import SLOTS
+from unigrid.stencil.kernels.gpu.marches import march
+from unigrid.stencil.kernels.gpu.passes import transfer
+from unigrid.stencil.kernels.gpu.sweeps import BLOCK, MarchedSweeps
+from unigrid.stencil.slots import Slots, half_sweeps, nested_transfers
+
+assert os.environ.get("TRITON_INTERPRET") != "1"
+TARGET = GPUTarget("cuda", 90, 32)
+TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+NAMES = {torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32", torch.int64: "i64"}
+MIXED = {ndim: (*[("neumann", "dirichlet")] * ndim,) for ndim in (2, 3)}
+FEW = [((300, 300), "dirichlet", "vertex", {}), ((60, 60, 60), MIXED[3], "cell", {})]
+ALL = [
+    (shape, boundary if isinstance(boundary, str) else boundary[len(shape)], centering, slots)
+    for shape, boundary, centering, slots in itertools.product(
+        [(300, 300), (60, 60, 60)], ["dirichlet", "periodic", MIXED], ["vertex", "cell"],
+        [{}, {"smoother": "red-black", "prolongation": "cubic"}],
+    )
+]  # fmt: skip
+
+
+def usage(kernel, arguments, constants, warps):
+    """Return the registers of a compiled kernel, and the bytes that it spills."""
+    kinds = [f"*{NAMES[each.dtype]}" if isinstance(each, torch.Tensor) else "i32" for each in arguments]
+    names = [name for name in kernel.arg_names if name not in constants]
+    signature = dict(zip(names, kinds, strict=True)) | dict.fromkeys(constants, "constexpr")
+    made = triton.compile(ASTSource(kernel, signature, constants), target=TARGET, options={"num_warps": warps})
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(made.asm["cubin"])
+        text = subprocess.run([TOOL, "-res-usage", path], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    return int(found[1]), int(found[2])
+
+
+def kernels(shape, boundary, centering, slots, dtype):
+    """Yield the name of each kernel of the finest level, and what it is compiled with."""
+    fine, coarse = unigrid.StencilCycle(unigrid.Poisson(shape, boundary=boundary, centering=centering), **slots).own_levels[:2]
+    number = torch.zeros(1, dtype=dtype)
+    done = torch.zeros(1, dtype=torch.int32)
+
+    def move(array):
+        array = np.asarray(array)
+        return torch.from_numpy(array) if array.dtype.kind == "i" else torch.from_numpy(array).to(dtype)
+
+    sweeps = half_sweeps(Slots(*(getattr(fine, name) for name in SLOTS)))
+    transfers = fine.restriction.products[0], fine.prolongation.products[0]
+    own = MarchedSweeps(fine.problem.grid.axes, coarse.problem.shape, 0.0, sweeps, transfers, done, move)
+    for which in own.all_passes():
+        plan = own._plan(which, 1)
+        constants = dict(plan.constants)
+        warps = constants.pop("num_warps")
+        sums = torch.zeros(1, dtype=torch.float64) if which.norm else number
+        yield str(which), march, (*(number,) * 6, sums, done, *plan.tables), constants, warps
+    down, _ = nested_transfers(fine.problem.grid, coarse.problem.grid)
+    three = [1] * (3 - len(shape))
+    widths = [
+        *(band.weights.shape[1] for band in down.products[0][:1]),
+        *three,
+        *(band.weights.shape[1] for band in down.products[0][1:]),
+    ]
+    constants = dict(zip(("WZ", "WY", "WX"), widths, strict=True)) | {"BLOCK": BLOCK}
+    tables = (*(torch.zeros(1, dtype=torch.int32),) * 3, *(number,) * 3, *(7,) * 6)
+    yield "transfer", transfer, (number, number, done, *tables), constants, 4
+
+
+def main():
+    cases, spilled, count = FEW if sys.argv[1] == "few" else ALL, [], 0
+    for case in cases:
+        for dtype in (torch.float64, torch.float32):
+            for name, *rest in kernels(*case, dtype):
+                registers, spills = usage(*rest)
+                count += 1
+                print(f"{registers:4} registers, {spills} bytes spilled, {NAMES[dtype]}, {case}, {name}", flush=True)
+                if spills and dtype == torch.float64:
+                    spilled.append((case, name))
+    assert not spilled, spilled
+    print(f"{count} kernels compile for sm_90, none spills in float64")
+
+
+if __name__ == "__main__":
+    main()
