@@ -104,7 +104,7 @@ def _prepared(arguments: argparse.Namespace, comm: Communicator) -> tuple[NDArra
 
 def _refuse_others(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that several processes have not."""
-    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "array")
+    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "array", "device")
     for name in ours:
         if getattr(arguments, name, None):
             raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")

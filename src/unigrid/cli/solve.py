@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", default="auto", metavar="P", help="full, mixed (cycles in float32), or auto: the faster one (default)"
     )
+    group.add_argument("--device", metavar="D", help="where torch solves: cuda, cuda:1, ..; default the CPU, without torch")
     options.add_stopping_options(parser, start="fmg")
     group = options.add_run_options(parser)
     group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz, .csv or .vti")
@@ -188,8 +189,13 @@ def _solve(
 
     names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads"}  # which holds for the whole process
     given = {name: value for name, value in vars(arguments).items() if name in names}
+    given.update(values, raise_on_failure=False)
+    if arguments.device is not None:
+        from .on_device import solved_on
+
+        return solved_on(arguments.device, cycle, f, given)
     with user_errors():
-        return cycle.solve(f, raise_on_failure=False, **{**given, **values})
+        return cycle.solve(f, **given)
 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
@@ -204,8 +210,8 @@ def watch_of(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextM
     if arguments.monitor:
         return nullcontext(line_per_iteration(sys.stderr if arguments.json else _report_stream(arguments)))
     rtol = _rtol(arguments, f)
-    if rtol is None:
-        return nullcontext()  # a single iteration needs no progress bar
+    if rtol is None or arguments.device is not None:
+        return nullcontext()  # a single iteration needs no progress bar, and a GPU does not wait for one
     return progress_bar(lambda initial: max(rtol * initial, arguments.atol))
 
 
@@ -255,6 +261,7 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
         "range": None if u is None else _range(u),
         "seconds": {name: round(seconds, 6) for name, seconds in ended.seconds.items()},
         "threads": get_num_threads(),
+        "device": ended.arguments.device or "cpu",
         "written": written,
         "output": ended.arguments.output,
     }  # fmt: skip
