@@ -380,7 +380,8 @@ class MarchedSweeps:
             "AFTER": len(which.after), "RESTRICT": which.restricts,
             "NDIM": len(self.shape), "PZ": pz, "PY": py, "PX": px, "EVEN": self._even, "MIRRORED": self._mirrored,
             "ROWS": self._tile.rows, "HALF": self._tile.half,
-            "AHEAD": not which.corrects or len(self.shape) == 2,  # in 3-D there are no registers left for it
+            # Where P has more terms there are no registers left for a plane that comes one step early.
+            "AHEAD": not which.corrects or pwz * pwy * pwx <= 4,
             "PWZ": pwz, "PWY": pwy, "PWX": pwx, "RWZ": rwz, "RWY": rwy, "RWX": rwx,
         }  # fmt: skip
 
