@@ -18,7 +18,7 @@ from triton.runtime import interpreter
 
 import unigrid
 from unigrid.stencil import hierarchy
-from unigrid.stencil.kernels.gpu.sweeps import MarchedSweeps, Tile, Transfer
+from unigrid.stencil.kernels.gpu.sweeps import MarchedSweeps, Tile, TiledSweeps, Transfer
 from unigrid.stencil.slots import Slots, half_sweeps, nested_transfers
 
 DRAW = int(os.environ.get("UNIGRID_TEST_DRAW", "0"))
@@ -76,7 +76,10 @@ def kernel_case(number):
     which = ["descend", "descend", "ascend", "measured", "turn", "transfers"][rng.integers(6)]
     together = len(sweeps[0].omegas) + len(sweeps[1].omegas) if which == "turn" else max(len(each.omegas) for each in sweeps)
     tile = Tile(1, 16 if together < 5 else 32, 4, 6, 8) if len(axes) == 2 else Tile(16, 8, 4, 2, 6)
-    own = MarchedSweeps(axes, coarse.problem.shape, fine.problem.reaction, sweeps, transfers, done, move, tile)
+    kind = MarchedSweeps
+    if len(axes) == 2 and rng.integers(2):
+        kind, tile = TiledSweeps, Tile(32, 16, 4, 6, 0)
+    own = kind(axes, coarse.problem.shape, fine.problem.reaction, sweeps, transfers, done, move, tile)
     batch = [(), (), (2,)][rng.integers(3)]
     largest, count = fine.operator.norm_bound, batch[0] if batch else 1
     b, u = rng.standard_normal((count, *fine.problem.shape)) * largest, rng.standard_normal((count, *fine.problem.shape))

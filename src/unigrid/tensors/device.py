@@ -34,6 +34,7 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from typing import Any, cast, final
@@ -309,7 +310,8 @@ class DeviceStencilCycle(DeviceCycle):
         return self.nested(f)  # type: ignore[no-any-return]
 
     def solution(self, f: Tensor, u: Tensor | None, options: SolveOptions) -> Solution:
-        with self._in_use:  # as recordings have arrays of their own
+        # One solve at a time, as recordings have arrays of their own; Triton starts kernels on the current device.
+        with self._in_use, torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
             return super().solution(f, u, options)
 
     def default(self, run: Run, target: float) -> Iteration:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cycle import Descent, Level, Operator, Smoother
 from ..stencil.coarse import DirectSolver
 from ..stencil.hierarchy import SLOTS, StencilLevel
-from ..stencil.kernels.gpu.sweeps import Correction, MarchedSweeps, Transfer
+from ..stencil.kernels.gpu.sweeps import Correction, MarchedSweeps, Transfer, sweeps_for
 from ..stencil.slots import Slots, half_sweeps, nested_transfers
 from ..stencil.transfers import SeparableTransfer
 from .device_levels import PRECISIONS, DeviceLevel
@@ -56,7 +56,7 @@ class MarchedLevel(DeviceLevel):
         assert sweeps is not None
         slots: Any = level
         transfers = slots.restriction.products[0], slots.prolongation.products[0]
-        self._own = MarchedSweeps(problem.grid.axes, coarser.shape, problem.reaction, sweeps, transfers, done, move)
+        self._own = sweeps_for(problem.grid.axes, coarser.shape, problem.reaction, sweeps, transfers, done, move)
         down, up = nested_transfers(problem.grid, coarser.grid)
         self._nested = [Transfer(each.products[0], done, move) for each in (down, up)]
         self.turns = self._own.turns

@@ -22,7 +22,7 @@ from ..cycle import MultigridCycle
 from ..iterate import Iteration
 from ..stencil.iterations import Run
 
-RECORDED = 8  # cycles whose graphs are kept: each holds its arrays, about 6 of the size of the grid
+RECORDED = 4  # cycles whose graphs are kept: each holds about ten arrays of the size of the grid
 Made = TypeVar("Made")
 
 
@@ -52,7 +52,7 @@ class GraphRecorder:
                 work()
             torch.cuda.current_stream().wait_stream(beside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 made = work()
 
         def replay() -> Made:

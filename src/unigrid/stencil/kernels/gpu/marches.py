@@ -47,12 +47,17 @@ def _interpolated(e, indices, weights, z, x_terms, y_terms, strides, WZ: tl.cons
     total = x_terms[1][0] * 0.0
     for a in tl.static_range(WZ):
         plane = e + tl.load(indices + z * WZ + a).to(tl.int64) * strides[0]
-        in_plane = x_terms[1][0] * 0.0
-        for b in tl.static_range(WY):
-            for c in tl.static_range(WX):
-                weight = y_terms[1][b] * x_terms[1][c]
-                in_plane += weight * tl.load(plane + y_terms[0][b] * strides[1] + x_terms[0][c])
-        total += tl.load(weights + z * WZ + a) * in_plane
+        total += tl.load(weights + z * WZ + a) * _in_plane(plane, x_terms, y_terms, strides[1], WY, WX)
+    return total
+
+
+@triton.jit
+def _in_plane(plane, x_terms, y_terms, stride, WY: tl.constexpr, WX: tl.constexpr):
+    """Return what a plane of e adds."""
+    total = x_terms[1][0] * 0.0
+    for b in tl.static_range(WY):
+        for c in tl.static_range(WX):
+            total += y_terms[1][b] * x_terms[1][c] * tl.load(plane + y_terms[0][b] * stride + x_terms[0][c])
     return total
 
 
@@ -85,6 +90,40 @@ def _arrival(
         more_b = _interpolated(e, indices, weights, at, b_terms, y_terms, strides, PWZ, PWY, PWX)
         a += tl.where(inside_a & arrives, more_a, 0.0)
         b += tl.where(inside_b & arrives, more_b, 0.0)
+    return a, b
+
+
+@triton.jit
+def _places(
+    own_y, own_x, ny, nx, PY: tl.constexpr, PX: tl.constexpr, NDIM: tl.constexpr, ROWS: tl.constexpr, HALF: tl.constexpr,
+    HALO_Y: tl.constexpr, HALO_X: tl.constexpr, OWN_Y: tl.constexpr, OWN_X: tl.constexpr,
+):  # fmt: skip
+    """Return, of the points of a tile, row and column in the grid, and whether they are its own: of half A, and of B."""
+    k = tl.arange(0, ROWS * HALF)
+    y, m = k // HALF, k % HALF
+    gy, ga, gb = own_y - HALO_Y + y, own_x - HALO_X + 2 * m + y % 2, own_x - HALO_X + 2 * m + 1 - y % 2
+    own_rows = (gy >= own_y) & (gy < own_y + OWN_Y) & (gy < ny)
+    if NDIM == 2:
+        gy, own_rows = y, y == 0
+    end_x = tl.minimum(own_x + OWN_X, nx)
+    own_a, own_b = own_rows & (ga >= own_x) & (ga < end_x), own_rows & (gb >= own_x) & (gb < end_x)
+    return _placed(gy, ny, PY), _placed(ga, nx, PX), _placed(gb, nx, PX), own_a, own_b
+
+
+@triton.jit
+def _neighbors(coefficients, class_a, class_b, ROWS: tl.constexpr, HALF: tl.constexpr):
+    """Return, of the points of each half, the place in the other one of the neighbor that is one place away, and the
+    coefficients of that at the same place and of this.
+    """
+    k = tl.arange(0, ROWS * HALF)
+    is_even = (k // HALF) % 2 == 0
+    shift = tl.where(is_even, 1, -1)
+    shift_a = tl.minimum(tl.maximum(k - shift, 0), ROWS * HALF - 1)
+    shift_b = tl.minimum(tl.maximum(k + shift, 0), ROWS * HALF - 1)
+    low_a, high_a = _of_class(coefficients + 12, class_a), _of_class(coefficients + 15, class_a)
+    low_b, high_b = _of_class(coefficients + 12, class_b), _of_class(coefficients + 15, class_b)
+    a = (shift_a, tl.where(is_even, high_a, low_a), tl.where(is_even, low_a, high_a))
+    b = (shift_b, tl.where(is_even, low_b, high_b), tl.where(is_even, high_b, low_b))
     return a, b
 
 
@@ -136,29 +175,15 @@ def march(
     number_type: tl.constexpr = f.dtype.element_ty
 
     k = tl.arange(0, T)
-    y, m = k // HALF, k % HALF
-    shift = 1 - 2 * (y % 2)  # 1 in even rows, -1 in odd ones
-    shift_a, shift_b = tl.minimum(tl.maximum(k - shift, 0), T - 1), tl.minimum(tl.maximum(k + shift, 0), T - 1)
     row_below, row_above = tl.maximum(k - HALF, 0), tl.minimum(k + HALF, T - 1)
-    gy, ga, gb = own_y - HALO_Y + y, own_x - HALO_X + 2 * m + y % 2, own_x - HALO_X + 2 * m + 1 - y % 2
-    if NDIM == 2:
-        gy = y
-    py, pa, pb = _placed(gy, ny, PY), _placed(ga, nx, PX), _placed(gb, nx, PX)
+    py, pa, pb, own_a, own_b = _places(
+        own_y, own_x, ny, nx, PY, PX, NDIM, ROWS, HALF, HALO_Y, HALO_X, OWN_Y, OWN_X
+    )  # fmt: skip
     class_y, class_a, class_b = _class(py, ny), _class(pa, nx), _class(pb, nx)
     inside_a, inside_b = (class_y < 3) & (class_a < 3), (class_y < 3) & (class_b < 3)
     offset_a, offset_b = py * nx + pa, py * nx + pb
-    own_rows = (gy >= own_y) & (gy < own_y + OWN_Y) & (gy < ny)
-    if NDIM == 2:
-        own_rows = gy == 0
-    end_x = tl.minimum(own_x + OWN_X, nx)
-    own_a, own_b = own_rows & (ga >= own_x) & (ga < end_x), own_rows & (gb >= own_x) & (gb < end_x)
-
     low_y, high_y = _of_class(coefficients + 6, class_y), _of_class(coefficients + 9, class_y)
-    is_even = y % 2 == 0
-    low_a, high_a = _of_class(coefficients + 12, class_a), _of_class(coefficients + 15, class_a)
-    low_b, high_b = _of_class(coefficients + 12, class_b), _of_class(coefficients + 15, class_b)
-    near_a, far_a = tl.where(is_even, high_a, low_a), tl.where(is_even, low_a, high_a)
-    near_b, far_b = tl.where(is_even, low_b, high_b), tl.where(is_even, high_b, low_b)
+    beside_a, beside_b = _neighbors(coefficients, class_a, class_b, ROWS, HALF)
     below, last_below = tl.load(coefficients + 1), tl.load(coefficients + 2)
     first_above, above = tl.load(coefficients + 3), tl.load(coefficients + 4)
     kind_a = tl.where(inside_a, class_y * 3 + class_a, 9)
@@ -217,11 +242,11 @@ def march(
 
             if (parity + 1) % 2 == COLOR:  # then this step works on A
                 active, passive, source = u_a, u_b, f_a
-                neighbor, near, far, kind, inverse_of, diagonal_of = shift_a, near_a, far_a, kind_a, inverse_a, diagonal_a
+                neighbors, kind, inverse_of, diagonal_of = beside_a, kind_a, inverse_a, diagonal_a
                 inside, owned = inside_a, own_a
             else:
                 active, passive, source = u_b, u_a, f_b
-                neighbor, near, far, kind, inverse_of, diagonal_of = shift_b, near_b, far_b, kind_b, inverse_b, diagonal_b
+                neighbors, kind, inverse_of, diagonal_of = beside_b, kind_b, inverse_b, diagonal_b
                 inside, owned = inside_b, own_b
             changed = (active[0],)
             for stage in tl.static_range(1, STAGES + 1):
@@ -233,7 +258,7 @@ def march(
                 if not EVEN:
                     kind_z = tl.where(p == 0, 0, tl.where(p == nz - 1, 2, 1))
                 around = source[stage] + low * active[stage + 1] + high * changed[stage - 1]
-                around += near * beside + far * tl.gather(beside, neighbor, 0)
+                around += neighbors[1] * beside + neighbors[2] * tl.gather(beside, neighbors[0], 0)
                 if NDIM == 3:
                     around += low_y * tl.gather(beside, row_below, 0) + high_y * tl.gather(beside, row_above, 0)
                 if stage == MEASURED or stage == MEASURED + 1 or stage >= RESTRICTED:
@@ -327,3 +352,81 @@ def _restrict(
             at = 2 * (row * HALF + column // 2) + (row + column) % 2
             value += weight * tl.gather(both, tl.minimum(tl.maximum(at, 0), 2 * T - 1), 0)
     tl.store(coarse + jy * mx + jx, value, mask=owned)
+
+
+@triton.jit
+def _around(source, beside, neighbors, low_y, high_y, below, above):
+    """Return the source and what the neighbors add to it."""
+    around = source + neighbors[1] * beside + neighbors[2] * tl.gather(beside, neighbors[0], 0)
+    return around + low_y * tl.gather(beside, below, 0) + high_y * tl.gather(beside, above, 0)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def relax_tile(
+    u, f, e, out, coarse, sums, done, coefficients,
+    p_y, p_x, pw_y, pw_x, r_y, r_x, rw_z, rw_y, rw_x, tiles_y, tiles_x, ny, nx, my, mx, count_x,
+    READS: tl.constexpr, CORRECTS: tl.constexpr, COLOR: tl.constexpr, OMEGAS: tl.constexpr,
+    BEFORE: tl.constexpr, NORM: tl.constexpr, RESTRICT: tl.constexpr, PY: tl.constexpr, PX: tl.constexpr,
+    ROWS: tl.constexpr, HALF: tl.constexpr,
+    HALO_Y: tl.constexpr, HALO_X: tl.constexpr, OWN_Y: tl.constexpr, OWN_X: tl.constexpr,
+    PWY: tl.constexpr, PWX: tl.constexpr, RWY: tl.constexpr, RWX: tl.constexpr,
+    COARSE_ROWS: tl.constexpr, COARSE_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Do what `march` does on a tile of a 2-D grid that is held as a whole: on small grids, where a march would be a wait for
+    each of its steps. One plane, no AFTER.
+    """
+    T: tl.constexpr = ROWS * HALF
+    if tl.load(done) != 0:
+        return
+    ty, tx = tl.program_id(0) // count_x, tl.program_id(0) % count_x
+    own_y, own_x, batch = ty * OWN_Y, tx * OWN_X, tl.program_id(2).to(tl.int64)
+    u, f, out = u + batch * ny * nx, f + batch * ny * nx, out + batch * ny * nx
+    e, coarse = e + batch * my * mx, coarse + batch * my * mx
+    k = tl.arange(0, T)
+    below, above = tl.maximum(k - HALF, 0), tl.minimum(k + HALF, T - 1)
+    py, pa, pb, own_a, own_b = _places(
+        own_y, own_x, ny, nx, PY, PX, 3, ROWS, HALF, HALO_Y, HALO_X, OWN_Y, OWN_X
+    )  # fmt: skip
+    class_y, class_a, class_b = _class(py, ny), _class(pa, nx), _class(pb, nx)
+    inside_a, inside_b = (class_y < 3) & (class_a < 3), (class_y < 3) & (class_b < 3)
+    offset_a, offset_b = py * nx + pa, py * nx + pb
+    low_y, high_y = _of_class(coefficients + 6, class_y), _of_class(coefficients + 9, class_y)
+    beside_a, beside_b = _neighbors(coefficients, class_a, class_b, ROWS, HALF)
+    kind_a, kind_b = tl.where(inside_a, class_y * 3 + class_a, 9), tl.where(inside_b, class_y * 3 + class_b, 9)
+    inverse_a, inverse_b = tl.load(coefficients + 28 + kind_a), tl.load(coefficients + 28 + kind_b)
+
+    f_a = tl.load(f + offset_a, mask=inside_a, other=0.0)
+    f_b = tl.load(f + offset_b, mask=inside_b, other=0.0)
+    u_a, u_b = f_a * 0.0, f_b * 0.0
+    if READS:
+        u_a = tl.load(u + offset_a, mask=inside_a, other=0.0)
+        u_b = tl.load(u + offset_b, mask=inside_b, other=0.0)
+    if CORRECTS:
+        y_terms = _terms(p_y, pw_y, tl.where(class_y < 3, py, 0), PWY)
+        a_terms = _terms(p_x, pw_x, tl.where(class_a < 3, pa, 0), PWX)
+        b_terms = _terms(p_x, pw_x, tl.where(class_b < 3, pb, 0), PWX)
+        u_a += tl.where(inside_a, _in_plane(e, a_terms, y_terms, mx, PWY, PWX), 0.0)
+        u_b += tl.where(inside_b, _in_plane(e, b_terms, y_terms, mx, PWY, PWX), 0.0)
+    for number in tl.static_range(BEFORE):
+        if (COLOR + number) % 2 == 0:
+            around = _around(f_a, u_b, beside_a, low_y, high_y, below, above)
+            u_a += OMEGAS[number] * (inverse_a * around - u_a)
+        else:
+            around = _around(f_b, u_a, beside_b, low_y, high_y, below, above)
+            u_b += OMEGAS[number] * (inverse_b * around - u_b)
+    tl.store(out + offset_a, u_a, mask=own_a)
+    tl.store(out + offset_b, u_b, mask=own_b)
+    if NORM or RESTRICT:
+        a = _around(f_a, u_b, beside_a, low_y, high_y, below, above) - tl.load(coefficients + 68 + kind_a) * u_a
+        b = _around(f_b, u_a, beside_b, low_y, high_y, below, above) - tl.load(coefficients + 68 + kind_b) * u_b
+        if NORM:
+            wide_a, wide_b = tl.where(own_a, a, 0.0).to(tl.float64), tl.where(own_b, b, 0.0).to(tl.float64)
+            program = tl.program_id(0) + tl.num_programs(0) * tl.program_id(2)
+            tl.store(sums + program, tl.sum(wide_a * wide_a + wide_b * wide_b, 0))
+        if RESTRICT:
+            held_a, held_b = (tl.where(inside_a, a, 0.0),), (tl.where(inside_b, b, 0.0),)
+            _restrict(
+                coarse, held_a, held_b, rw_z, r_y, r_x, rw_y, rw_x,
+                tl.load(tiles_y + ty), tl.load(tiles_y + ty + 1), tl.load(tiles_x + tx), tl.load(tiles_x + tx + 1),
+                own_y - HALO_Y, own_x - HALO_X, mx, 3, 1, RWY, RWX, HALF, T, COARSE_ROWS, COARSE_COLUMNS,
+            )  # fmt: skip

@@ -3,8 +3,10 @@
 import triton
 import triton.language as tl
 
+SIZES = ("nz", "ny", "nx", "mz", "my", "mx")  # one compiled kernel serves grids of all sizes
 
-@triton.jit
+
+@triton.jit(do_not_specialize=SIZES)
 def transfer(
     out, u, done, i_z, i_y, i_x, w_z, w_y, w_x, nz, ny, nx, mz, my, mx,
     WZ: tl.constexpr, WY: tl.constexpr, WX: tl.constexpr, BLOCK: tl.constexpr,
@@ -38,7 +40,7 @@ def _sum_at(u, e, offset, mask, FRESH: tl.constexpr):
     return tl.load(u + offset, mask=mask, other=0.0) + correction
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def correct(
     out, left, sums, b, u, e, coefficients, nz, ny, nx,
     FRESH: tl.constexpr, PZ: tl.constexpr, PY: tl.constexpr, PX: tl.constexpr, NDIM: tl.constexpr, BLOCK: tl.constexpr,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...grid import Axis
 from ..bands import Band
 from ..cpu.fused import Sweeps
-from .marches import march
+from .marches import march, relax_tile
 from .passes import correct, transfer
 
 Tensor = Any
@@ -48,7 +48,10 @@ class Tile(NamedTuple):
 
 
 # In float64 no kernel of these spills registers; in 3-D tiles of 32 x 64 points would.
-TILES = {2: Tile(1, 128, 4, 8, 32), 3: Tile(32, 16, 8, 2, 32)}
+TILES = {2: Tile(1, 128, 4, 8, 16), 3: Tile(32, 16, 8, 2, 16)}
+# A step of a march waits for shared memory as often as it has stages, about half a microsecond: on small grids tiles that are
+# held as a whole end sooner, though more than half of their points are halo. Not measured, as no GPU was at hand.
+WHOLE_TILE, TILED_UP_TO = Tile(32, 32, 16, 8, 0), 1 << 18
 
 
 class Windows(NamedTuple):
@@ -90,6 +93,14 @@ def _of_three(values: Sequence[Any], missing: Any) -> list[Any]:
     return [values[0], missing if len(values) == 2 else values[1], values[-1]]
 
 
+Three = Callable[[Sequence[Any], Any], list[Any]]
+
+
+def _in_one_plane(values: Sequence[Any], missing: Any) -> list[Any]:
+    """Return the same of a 2-D grid as one plane."""
+    return [missing, *values]
+
+
 def _line(axis: Axis) -> NDArray[np.float64]:
     """Return, at the first, an inner and the last point, the coefficients of the lower and upper neighbor, and the diagonal."""
     n, scale = axis.n, 1.0 / axis.h**2
@@ -106,9 +117,9 @@ def _line(axis: Axis) -> NDArray[np.float64]:
     return np.stack([low, high, diagonal])[:, [0, n // 2, n - 1]]
 
 
-def coefficients_of(axes: Sequence[Axis], reaction: float) -> tuple[NDArray[np.float64], bool, bool]:
+def coefficients_of(axes: Sequence[Axis], reaction: float, three: Three = _of_three) -> tuple[NDArray[np.float64], bool, bool]:
     """Return the coefficients in the order of `marches`, and its EVEN and MIRRORED."""
-    lines = _of_three([_line(axis) for axis in axes], np.zeros((3, 3)))
+    lines = three([_line(axis) for axis in axes], np.zeros((3, 3)))
     sums = reaction + lines[0][2][:, None, None] + lines[1][2][:, None] + lines[2][2]
     table = np.zeros((2, 4, 10))
     table[0, :3, :9], table[1, :3, :9] = 1.0 / sums.reshape(3, 9), sums.reshape(3, 9)
@@ -139,7 +150,7 @@ class Plan(NamedTuple):
     tables: tuple[Any, ...]
     constants: dict[str, Any]
     tiles: tuple[int, int]
-    planes: int
+    chunks: int
 
 
 class Outcome(NamedTuple):
@@ -159,10 +170,10 @@ class BandTables(NamedTuple):
     widths: list[int]
 
 
-def _tables(bands: Sequence[Band], move: Move) -> BandTables:
-    three = _of_three(list(bands), _ONE)
-    places = [move(band.indices.astype(np.int32)) for band in three]
-    return BandTables(places, [move(band.weights) for band in three], [band.weights.shape[1] for band in three])
+def _tables(bands: Sequence[Band], move: Move, three: Three = _of_three) -> BandTables:
+    padded = three(list(bands), _ONE)
+    places = [move(band.indices.astype(np.int32)) for band in padded]
+    return BandTables(places, [move(band.weights) for band in padded], [band.weights.shape[1] for band in padded])
 
 
 @final
@@ -208,9 +219,10 @@ class Correction:
         return out, left, sums.reshape(*batch, -1).sum(-1).sqrt()
 
 
-@final
 class MarchedSweeps:
     """The half-cycles of a level with red-black relaxation, on the device of its tables."""
+
+    default_tile: Tile | None = None
 
     def __init__(
         self,
@@ -226,14 +238,19 @@ class MarchedSweeps:
         """`sweeps` of the descent and of the ascent, `transfers` R and P, `done` a flag; see `covers` for what is taken."""
         self.shape, self.coarse_shape = tuple(axis.n for axis in axes), coarse_shape
         self.down, self.up = sweeps
-        self._tile, self._done, self._move = tile or TILES[len(axes)], done, move
-        self._periodic = _of_three([axis.periodic for axis in axes], False)
-        coefficients, self._even, self._mirrored = coefficients_of(axes, reaction)
+        self._tile, self._done, self._move = tile or self.default_tile or TILES[len(axes)], done, move
+        self._periodic = self._three([axis.periodic for axis in axes], False)
+        coefficients, self._even, self._mirrored = coefficients_of(axes, reaction, self._three)
         self._coefficients = move(coefficients)
-        found = [windows_of(band) for band in _of_three(list(transfers[0]), _ONE)]
+        found = [windows_of(band) for band in self._three(list(transfers[0]), _ONE)]
         self._windows: list[Windows] = [each for each in found if each is not None]
-        self._prolongation = _tables(transfers[1], move)
+        self._prolongation = _tables(transfers[1], move, self._three)
         self._plans: dict[tuple[Pass, int], Plan] = {}
+
+    @staticmethod
+    def _three(values: Sequence[Any], missing: Any) -> list[Any]:
+        """Return what planes, rows and columns have, of one per axis."""
+        return _of_three(values, missing)
 
     @staticmethod
     def covers(axes: Sequence[Axis], restriction: Sequence[Band], sweeps: tuple[Sweeps, Sweeps]) -> bool:
@@ -314,17 +331,19 @@ class MarchedSweeps:
         batch = b.shape[: b.ndim - len(self.shape)]
         count = math.prod(batch)
         plan = self._plans.get((which, count)) or self._plans.setdefault((which, count), self._plan(which, count))
-        chunks = -(-self.shape[0] // plan.planes)
-        grid = plan.tiles[0] * plan.tiles[1], chunks, count
+        grid = plan.tiles[0] * plan.tiles[1], plan.chunks, count
         out = b.new_empty(b.shape)
         coarse = b.new_empty((*batch, *self.coarse_shape)) if which.restricts else out
         kept = b.new_empty(b.shape) if which.keeps else out
         sums = self._done.new_empty((math.prod(grid),), dtype=self._wide) if which.norm else out
         source = b if u is None else u.contiguous()
         e = b if correction is None or not which.corrects else correction.contiguous()
-        march[grid](source, b, e, out, coarse, kept, sums, self._done, *plan.tables, **plan.constants)
+        self._launch(grid, (source, b, e, out, coarse, kept, sums), plan)
         norm = sums.reshape(count, -1).sum(1).sqrt().reshape(batch) if which.norm else None
         return Outcome(out, norm, coarse, kept if which.keeps else None)
+
+    def _launch(self, grid: tuple[int, int, int], arrays: tuple[Tensor, ...], plan: Plan) -> None:
+        march[grid](*arrays, self._done, *plan.tables, **plan.constants)
 
     @cached_property
     def _wide(self) -> Any:
@@ -332,20 +351,24 @@ class MarchedSweeps:
 
     def _plan(self, which: Pass, count: int) -> Plan:
         """Return a pass over so many right-hand sides, with all its arguments."""
-        tile, fine = self._tile, _of_three(self.shape, 1)
+        fine = self._three(self.shape, 1)
         halo, own = self._cut(which)
-        tiles = [-(-fine[axis] // own[axis]) for axis in (1, 2)]
+        tiles = -(-fine[1] // own[1]), -(-fine[2] // own[2])
         owners = [self._owners(axis, own[axis], tiles[axis - 1], which.restricts) for axis in (1, 2)]
-        planes = max(tile.fewest_planes, -(-fine[0] * tiles[0] * tiles[1] * count // (PROGRAMS * MULTIPROCESSORS)))
-        planes += planes % 2
-        tables = self._coefficients, *self._bands(owners), *fine, *_of_three(self.coarse_shape, 1), tiles[1], planes
         rows, columns = (max(np.diff(each).max(), 1) for each in owners)
+        planes = max(self._tile.fewest_planes, -(-fine[0] * math.prod(tiles) * count // (PROGRAMS * MULTIPROCESSORS)))
+        planes += planes % 2
         constants = {
             **self._constants(which), "HALO_Y": halo[1], "HALO_X": halo[2], "OWN_Y": own[1], "OWN_X": own[2],
-            "COARSE_ROWS": _power_of_two(max(rows, tile.rows // 2)),
-            "COARSE_COLUMNS": _power_of_two(max(columns, tile.half)), "num_warps": tile.warps,
+            "COARSE_ROWS": _power_of_two(max(rows, self._tile.rows // 2)),
+            "COARSE_COLUMNS": _power_of_two(max(columns, self._tile.half)), "num_warps": self._tile.warps,
         }  # fmt: skip
-        return Plan(tables, constants, (tiles[0], tiles[1]), planes)
+        return Plan(self._arguments(owners, tiles[1], planes), constants, tiles, -(-fine[0] // planes))
+
+    def _arguments(self, owners: list[list[int]], columns: int, planes: int) -> tuple[Any, ...]:
+        """Return the arguments that are no arrays of the grid, `columns` the tiles in a row of them."""
+        sizes = *_of_three(self.shape, 1), *_of_three(self.coarse_shape, 1)
+        return self._coefficients, *self._bands(owners), *sizes, columns, planes
 
     def _cut(self, which: Pass) -> tuple[list[int], list[int]]:
         """Return, along each axis, after how many points of a tile its own begin, and how many there are."""
@@ -362,7 +385,7 @@ class MarchedSweeps:
     def _bands(self, owners: list[list[int]]) -> list[Tensor]:
         """Return the tables of P and R, and the coarse points of each tile."""
         move, planes = self._move, self._windows[0]
-        finish = np.full(self.shape[0] + planes.width + 1, -1, np.int32)
+        finish = np.full(planes.starts[-1] + planes.width + self.shape[0], -1, np.int32)
         finish[planes.starts + planes.width - 1] = np.arange(len(planes.starts))
         integers = [finish, *(each.starts.astype(np.int32) for each in self._windows[1:])]
         weights = [each.weights for each in self._windows]
@@ -390,6 +413,37 @@ class MarchedSweeps:
         starts = self._windows[axis].starts
         inner = [int(np.searchsorted(starts, number * own)) for number in range(1, tiles)] if restricts else [0] * (tiles - 1)
         return [0, *inner, len(starts) if restricts else 0]
+
+
+@final
+class TiledSweeps(MarchedSweeps):
+    """The same on a small 2-D grid, of which each program holds a tile as a whole."""
+
+    default_tile = WHOLE_TILE
+    turns = False  # type: ignore[assignment]
+
+    @staticmethod
+    def _three(values: Sequence[Any], missing: Any) -> list[Any]:
+        return _in_one_plane(values, missing)
+
+    def _launch(self, grid: tuple[int, int, int], arrays: tuple[Tensor, ...], plan: Plan) -> None:
+        *own, _, sums = arrays
+        relax_tile[grid](*own, sums, self._done, *plan.tables, **plan.constants)
+
+    def _arguments(self, owners: list[list[int]], columns: int, planes: int) -> tuple[Any, ...]:
+        _, *rest = self._bands(owners)
+        p_y, p_x, _, pw_y, pw_x, _, *restriction = rest
+        return self._coefficients, p_y, p_x, pw_y, pw_x, *restriction, *self.shape, *self.coarse_shape, columns
+
+    def _constants(self, which: Pass) -> dict[str, Any]:
+        left_out = {"AFTER", "SNAPSHOT", "NDIM", "PZ", "EVEN", "MIRRORED", "AHEAD", "PWZ", "RWZ"}
+        return {name: value for name, value in super()._constants(which).items() if name not in left_out}
+
+
+def sweeps_for(axes: Sequence[Axis], *arguments: Any) -> MarchedSweeps:
+    """Return the half-cycles for a grid; the arguments are those of `MarchedSweeps`."""
+    small = len(axes) == 2 and math.prod(axis.n for axis in axes) <= TILED_UP_TO
+    return (TiledSweeps if small else MarchedSweeps)(axes, *arguments)
 
 
 def _power_of_two(count: int) -> int:
