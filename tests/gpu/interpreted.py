@@ -34,6 +34,30 @@ interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitiz
 torch.set_num_threads(1)
 
 
+GUARD = 64  # numbers before and after each array
+arrays = []
+
+
+def guarded(like, shape, dtype=None, **others):
+    """Return an array of NaN between others: what is read beyond its ends, or is never written, shows in results."""
+    if others:  # asked by the interpreter
+        return plain(like, shape, dtype=dtype, **others)
+    size = int(np.prod(shape))
+    flat = torch.full((size + 2 * GUARD,), torch.nan, dtype=dtype or like.dtype)
+    arrays.append(flat)
+    return flat[GUARD : GUARD + size].reshape(shape)
+
+
+def assert_nothing_was_written_beyond():
+    for flat in arrays:
+        assert flat[:GUARD].isnan().all()
+        assert flat[-GUARD:].isnan().all()
+    arrays.clear()
+
+
+plain, torch.Tensor.new_empty = torch.Tensor.new_empty, guarded
+
+
 def drawn(number):
     """Return a generator, the finest level of a random hierarchy, the next one, and the precision; None where there is none."""
     rng = np.random.default_rng([number, DRAW])
@@ -87,7 +111,7 @@ def kernel_case(number):
     b, u, e = (each.astype(dtype).astype(np.float64) for each in (b, u, e))
 
     def given(array):
-        return move(array).reshape(batch + array.shape[1:])
+        return guarded(move(array), batch + array.shape[1:]).copy_(move(array).reshape(batch + array.shape[1:]))
 
     def compared(found, expected):
         return relative(found.numpy().reshape(-1), np.stack([np.asarray(each) for each in expected]).reshape(-1))
@@ -140,6 +164,7 @@ def main():
     worst, count = 0.0, 0
     for number in range(first, last):
         error = kernel_case(number) if kind == "kernels" else solve_case(number)
+        assert_nothing_was_written_beyond()
         if error is None:
             continue
         dtype = np.float64 if kind == "solves" else drawn(number)[3]

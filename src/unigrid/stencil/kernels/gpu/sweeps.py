@@ -403,10 +403,14 @@ class MarchedSweeps:
             "AFTER": len(which.after), "RESTRICT": which.restricts,
             "NDIM": len(self.shape), "PZ": pz, "PY": py, "PX": px, "EVEN": self._even, "MIRRORED": self._mirrored,
             "ROWS": self._tile.rows, "HALF": self._tile.half,
-            # Where P has more terms there are no registers left for a plane that comes one step early.
-            "AHEAD": not which.corrects or pwz * pwy * pwx <= 4,
+            "AHEAD": self._comes_early(which),
             "PWZ": pwz, "PWY": pwy, "PWX": pwx, "RWZ": rwz, "RWY": rwy, "RWX": rwx,
         }  # fmt: skip
+
+    def _comes_early(self, which: Pass) -> bool:
+        """Whether there are registers left for a plane that comes one step before it is needed."""
+        narrow = math.prod(self._prolongation.widths) <= 4
+        return (narrow or not which.corrects) and (len(self.shape) == 2 or not which.norm)
 
     def _owners(self, axis: int, own: int, tiles: int, restricts: bool) -> list[int]:
         """Return the first coarse point of each tile along an axis, and their count: it owns those that begin in its part."""
