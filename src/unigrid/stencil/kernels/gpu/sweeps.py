@@ -2,8 +2,6 @@
 
 The kernels are in `marches` and `passes`, in Triton; here is what they are called with. A half-cycle of more half-sweeps
 than a tile has room for is several passes. No torch is imported: tensors come and are made by their own methods.
-
-Source: the model of bytes in a pass is T. Gysi et al., MODESTO, ICS 2015; see benchmarks/claims/on_a_gpu.py.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ Move = Callable[[Any], Tensor]  # an array to the device: floating point numbers
 BLOCK = 256
 MOST_OF_A_TURN = 10  # half-sweeps: those of the default cycle take all registers that there are
 MOST_SWEEPS = 32  # half-sweeps of a smoother: with more, compiling takes long for what nobody needs
+MOST_TERMS = 5  # of a row of a restriction along one axis, which halos have room for
 MULTIPROCESSORS, PROGRAMS = 132, 8  # of H100 and H200; programs for each that a large grid is cut into
 
 
@@ -255,14 +254,11 @@ class MarchedSweeps:
     @staticmethod
     def covers(axes: Sequence[Axis], restriction: Sequence[Band], sweeps: tuple[Sweeps, Sweeps]) -> bool:
         """Whether there are kernels: 2-D and 3-D, periodic axes of even length, transfers whose windows advance."""
-        if (
-            len(axes) not in TILES
-            or max(len(each.omegas) for each in sweeps) > MOST_SWEEPS
-            or any(axis.periodic and axis.n % 2 for axis in axes)
-        ):
+        if len(axes) not in TILES or any(axis.n < 2 or (axis.periodic and axis.n % 2) for axis in axes):
             return False
         windows = [windows_of(band) for band in restriction]
-        return all(each is not None and each.width <= 5 for each in windows)
+        few = max(len(each.omegas) for each in sweeps) <= MOST_SWEEPS
+        return few and all(each is not None and each.width <= MOST_TERMS for each in windows)
 
     @cached_property
     def turns(self) -> bool:
@@ -347,7 +343,7 @@ class MarchedSweeps:
 
     @cached_property
     def _wide(self) -> Any:
-        return self._move(np.zeros(1, np.int64)).double().dtype
+        return self._done.double().dtype
 
     def _plan(self, which: Pass, count: int) -> Plan:
         """Return a pass over so many right-hand sides, with all its arguments."""
