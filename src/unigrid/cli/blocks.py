@@ -171,7 +171,7 @@ def _cycle(arguments: argparse.Namespace, shape: tuple[int, ...], given: dict[st
 
 def _refuse_others(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that several processes have not."""
-    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "report", "array")
+    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
     for name in ours:
         if getattr(arguments, name, None):
             raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")
