@@ -13,7 +13,7 @@ from ..cycle import MultigridCycle
 from ..iterate import raise_unless_converged
 from ..messages import lists_options
 from ..solution import Solution
-from ..stencil.grid import real_array
+from ..stencil.grid import finite_array, real_array
 from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
 from ..stencil.solving import SolveOptions
@@ -113,8 +113,9 @@ class DomainCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for the block of a source f on this process; its u is the block of the solution.
 
-        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for `u0` and Krylov
-        methods other than "cg"; `threads` is by default the share of this process in the cores of its machine.
+        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov methods other
+        than "cg"; `u0` is the block of the process, and `threads` is by default the share of this process in the cores of its
+        machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
         _refuse_others(chosen)
@@ -125,12 +126,28 @@ class DomainCycle(MultigridCycle):
         is_watched = any(self.comm.allgather(chosen.callback is not None))
         if is_watched and chosen.callback is None:
             chosen = replace(chosen, callback=lambda solution: None)  # what one of them sees is made by all
-        solution = limited_to(chosen.threads).run(self._solve, block, chosen)
+        u0 = self._start(chosen, block.dtype)
+        solution = limited_to(chosen.threads).run(self._solve, block, u0, chosen)
         return raise_unless_converged(solution) if chosen.raise_on_failure else solution
 
-    def _solve(self, block: Array, options: SolveOptions) -> Solution:
-        """Return the outcome for the block of a source, in the threads that are asked for."""
+    def _solve(self, block: Array, u0: Array | None, options: SolveOptions) -> Solution:
+        """Return the outcome for the blocks of a source and a start, in the threads that are asked for."""
         raise NotImplementedError
+
+    def _start(self, options: SolveOptions, dtype: np.dtype) -> Array | None:
+        """Return the block of u0 in the precision of f. Raises ValueError where it is no start, or not on all processes."""
+        given = self.comm.allgather(options.u0 is not None)
+        if not all(given):
+            if any(given):
+                raise ValueError(f"u0 is given on process {given.index(True)} and not on process {given.index(False)}")
+            return None
+
+        def checked() -> Array:
+            with np.errstate(over="ignore"):
+                u0 = finite_array(self._block(options.u0, "u0"), "u0").astype(dtype)  # type: ignore[arg-type]
+            return finite_array(u0, f"u0 in {dtype}, the precision of f,")
+
+        return together(self.comm, checked, TypeError, ValueError)
 
     def _block(self, array: ArrayLike, name: str) -> Array:
         array = real_array(array, name)
@@ -147,7 +164,7 @@ def _refuse_others(options: SolveOptions) -> None:
     """Raise ValueError for what there is not."""
     for wrong, what in (
         (options.has_method and options.accelerate != "cg", "other methods of accelerate than 'cg'"),
-        (options.u0 is not None, "u0"), (options.backend is not None, "backend"),
-    ):  # fmt: skip
+        (options.backend is not None, "backend"),
+    ):
         if wrong:
             raise ValueError(f"several processes have no {what} yet; leave it out, or solve on one process by unigrid.solve")

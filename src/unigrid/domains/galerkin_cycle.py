@@ -21,7 +21,7 @@ from ..stencil.gradients import FlexibleGradients, unit_scale
 from ..stencil.grid import Grid, finite_array
 from ..stencil.iterations import QUIET, SINGLE, Run, checked_for_single, system_of
 from ..stencil.relaxation import Lines, OnGrid, checked_smoother, checked_steps
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, finished
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, checked_start, finished
 from .black_box import HALO, hierarchy_of
 from .communicator import Communicator, communicator_of, together
 from .coupled_levels import CoupledDomainLevel, levels_of
@@ -125,7 +125,7 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
         """Return what the user should know where the iteration fails."""
         return ""
 
-    def _solve(self, block: Array, options: SolveOptions) -> Solution:
+    def _solve(self, block: Array, u0: Array | None, options: SolveOptions) -> Solution:
         if options.is_one_pass:
             GalerkinCycle.for_one_pass(self)  # type: ignore[arg-type]
         problem = self.problem
@@ -136,9 +136,11 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
         system = system_of(problem, right.b, right.norm, right.mean_of_u)  # type: ignore[arg-type]
         shown, tolerance = system.view, options.tolerance(f.dtype)
         system = replace(system, view=lambda u: self._outward(shown(u)))
-        run = Run(problem, right.f, right.b, options.start == "fmg", options.callback is not None)  # type: ignore[arg-type]
+        u = None if u0 is None else checked_start(problem, right.b, self._inward(u0))  # type: ignore[arg-type]
+        nested = u is None and options.start == "fmg"
+        run = Run(problem, right.f, right.b, nested, options.callback is not None)  # type: ignore[arg-type]
         iteration = self._iteration(run, options, tolerance.target(right.norm))
-        solution = iterate(iteration, None, system, tolerance, options.callback)
+        solution = iterate(iteration, u, system, tolerance, options.callback)
         precision = "Precision: mixed." if iteration.mixed else ""
         solution = finished(self, solution, right, tolerance, precision)  # type: ignore[arg-type]
         return replace(solution, u=self._outward(solution.u))

@@ -223,6 +223,8 @@ class DomainProblem(Source):
                 raise ValueError("on several processes the reaction must be >= 0; solve this one on one by unigrid.solve")
         is_whole = mask is None and fixed is None and plain_number(outside) == 0
         domain = None if is_whole else Domain.described(shape, mask, outside, fixed)
+        if domain is not None:
+            domain.refuse_infinite()
         return Given(self._coefficient(coefficient, shape), c, domain, isinstance(outside, str))
 
     def _coefficient(self, coefficient: Any, shape: tuple[int, ...]) -> Any:
