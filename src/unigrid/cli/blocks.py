@@ -115,7 +115,7 @@ def _block_of(text: str, name: str, shape: tuple[int, ...], rows: tuple[slice, .
 
 def _given(arguments: argparse.Namespace, shape: tuple[int, ...], comm: Communicator) -> dict[str, Any]:
     """Return the options of a problem; of arrays the block of this process. Raises ValueError and FileError."""
-    from ..domains.sources import DomainProblem
+    from ..domains.problem import DomainProblem
 
     rows = DomainProblem.rows(shape, comm)
 
@@ -159,7 +159,7 @@ def _varies(given: dict[str, Any]) -> bool:
 def _cycle(arguments: argparse.Namespace, shape: tuple[int, ...], given: dict[str, Any], comm: Communicator) -> DomainCycle:
     """Return the cycle. Raises UsageError, in all processes."""
     from ..domains.cycle import DomainCycle
-    from ..domains.sources import DomainProblem
+    from ..domains.problem import DomainProblem
 
     kind = arguments.cycle.upper()
     if getattr(arguments, "order", 2) != 2:

@@ -26,18 +26,20 @@ Array = NDArray[np.floating]
 class DomainCycle(MultigridCycle):
     """A cycle for a `Poisson` problem whose grid lies on several processes, each with a block of rows of the first axis.
 
-    It is that of `StencilCycle`: the same levels and slots, the same iterates to round-off, whatever the number of processes.
-    Finer levels are in blocks; from the first on that has few unknowns, or blocks of fewer rows than are exchanged, levels are
-    whole on every process. All processes make it, and call its methods, alike.
+    It is that of `StencilCycle`, where coefficients vary that of `GalerkinCycle`: the same levels and slots, the same iterates to
+    round-off, whatever the number of processes. Finer levels are in blocks; from the first on that has few unknowns, or blocks
+    of fewer rows than are exchanged, levels are whole on every process. All processes make it, and call its methods, alike.
 
     Parameters
     ----------
-    problem : Poisson
-        The whole problem, with constant coefficients. It holds no array of the size of the grid.
+    problem : Poisson or DomainProblem
+        The whole problem: a `Poisson` problem with constant coefficients holds no array of the size of the grid. Where
+        something varies, a `DomainProblem` holds the rows of this process alone.
     comm
         A communicator of mpi4py, such as MPI.COMM_WORLD, or another `domains.communicator.Communicator`.
     **slots
-        As of `StencilCycle`; smoothers are red-black, Jacobi or Chebyshev.
+        As of `StencilCycle`; smoothers are red-black, Jacobi or Chebyshev. Where coefficients vary, as of `GalerkinCycle`;
+        smoothers are points and lines.
 
     Attributes
     ----------
@@ -68,7 +70,7 @@ class DomainCycle(MultigridCycle):
     problem: Any
     serial: Any  # the cycle of one process with the same slots, or what describes it
 
-    def __new__(cls, problem: Any = None, comm: Any = None, **slots: Any) -> DomainCycle:
+    def __new__(cls, problem: Any, comm: Any, **slots: Any) -> DomainCycle:
         """Return the cycle for a kind of problem."""
         if cls is not DomainCycle:
             return object.__new__(cls)
@@ -79,9 +81,9 @@ class DomainCycle(MultigridCycle):
 
             return object.__new__(StencilDomainCycle)
         from .galerkin_cycle import GalerkinDomainCycle
-        from .sources import Source
+        from .problem import DomainProblem
 
-        if not isinstance(problem, Poisson | Source):
+        if not isinstance(problem, Poisson | DomainProblem):
             raise TypeError(f"problem must be a unigrid.Poisson or a unigrid.DomainProblem, got {type(problem).__name__}")
         if isinstance(problem, Poisson) and (problem.nonlinear or problem.order != 2):
             raise TypeError(f"several processes have no {problem.what_varies} yet; solve it on one process by unigrid.solve")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple, final
 
@@ -28,9 +27,10 @@ from .coupled_levels import CoupledDomainLevel, levels_of
 from .cycle import DomainCycle
 from .levels import GATHERED_BELOW
 from .parts import Part, even_cuts, narrowest
+from .problem import DomainProblem
 from .problems import BlockProblem
 from .rows import Passes, Rows
-from .sources import DomainProblem, WholeSource
+from .sources import WholeSource
 
 Array = NDArray[np.floating]
 SMOOTHERS = "'auto', 'points', 'lines', unigrid.Points(omega) and unigrid.Lines(axes)"
@@ -87,14 +87,14 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
 
     def __init__(self, problem: Any, comm: Any, **slots: Any) -> None:
         self._hold(communicator_of(comm), problem.shape)
-        self.slots = slots_of(problem.grid.ndim, **slots)
-        self.source = problem if isinstance(problem, DomainProblem) else WholeSource(problem, self.comm)
+        self.slots = slots_of(len(problem.shape), **slots)
+        self.source = problem._source if isinstance(problem, DomainProblem) else WholeSource(problem, self.comm)
         self.rows = rows_of(self.source.grid, self.comm)
         self.problem = self.source.problem_on(self.rows)
         hierarchy = hierarchy_of(self.problem, self.slots.max_levels)
         if not hierarchy.blocks:
             raise ValueError("a grid that is solved directly has no blocks; solve it on one process by unigrid.solve")
-        self.levels = levels_of(hierarchy, self.slots.smoother, self.slots.steps, problem.grid.ndim)
+        self.levels = levels_of(hierarchy, self.slots.smoother, self.slots.steps, len(problem.shape))
         self.kind, self.repeats = self.slots.kind, repeats_of(self.levels)
         self.smoother = self.post_smoother = self.slots.smoother
         self.pre, self.post = self.slots.steps
@@ -117,8 +117,8 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
     @property
     def serial(self) -> Any:
         """The cycle, with what describes the whole problem, for reports."""
-        other = copy(self)
-        other.problem = self.source.described  # type: ignore[assignment]
+        other = object.__new__(GalerkinDomainCycle)
+        vars(other).update(vars(self), problem=self.source.described)
         return other
 
     def failure_note(self) -> str:
