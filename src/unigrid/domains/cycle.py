@@ -26,9 +26,10 @@ Array = NDArray[np.floating]
 class DomainCycle(MultigridCycle):
     """A cycle for a `Poisson` problem whose grid lies on several processes, each with a block of rows of the first axis.
 
-    It is that of `StencilCycle`, where coefficients vary that of `GalerkinCycle`: the same levels and slots, the same iterates to
-    round-off, whatever the number of processes. Finer levels are in blocks; from the first on that has few unknowns, or blocks
-    of fewer rows than are exchanged, levels are whole on every process. All processes make it, and call its methods, alike.
+    It is that of `StencilCycle`, where coefficients vary that of `GalerkinCycle`: the same levels and slots, the same iterates
+    to round-off, whatever the number of processes. Finer levels are in blocks; from the first on that has few unknowns, or
+    blocks of fewer rows than are exchanged, levels are whole on every process. All processes make it, and call its methods,
+    alike.
 
     Parameters
     ----------
