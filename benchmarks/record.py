@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sources
+
 import unigrid
 from unigrid.machine import cpu_name
 from unigrid.machine import versions as installed_versions
@@ -231,6 +233,7 @@ def write(
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {**machine(), "threads": unigrid.get_num_threads()},
         "versions": versions(),
+        "source": sources.digest(name),
         "holds": all_hold(verdicts),
         **result,
         "verdicts": [{**asdict(verdict), "holds": verdict.holds} for verdict in verdicts],
