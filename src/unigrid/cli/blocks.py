@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..files import FileError, checked_output, expanded
+from ..solution import GUIDE
 from ..tables import UNSTATED
 from . import options, reading
 from .monitor import Stopwatch, show
@@ -178,7 +179,7 @@ def _cycle(arguments: argparse.Namespace, shape: tuple[int, ...], given: dict[st
 
 def _refuse_others(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that several processes have not."""
-    ours = ("stack", "plot", "plot_history", "plot_hierarchy", "array")
+    ours = ("stack", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
     for name in ours:
         if getattr(arguments, name, None):
             raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")
@@ -263,4 +264,4 @@ def _report(
     facts["cycle"]["title"] += f", on {comm.size} processes"
     show(facts, arguments.json, report, sys.stdout)
     if not solution.converged:
-        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+        print(f"unigrid: {solution.reason}: {solution.reason.text} {GUIDE}", file=sys.stderr)

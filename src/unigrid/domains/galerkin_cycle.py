@@ -229,5 +229,7 @@ class BlockGradients(FlexibleGradients):
         self.passes, self._size = Passes(cycle.rows), cycle.problem.grid.size
         super().__init__(cycle._correction, run, dtype, target, nested)
 
-    def _scale(self, r: Array) -> float:
-        return unit_scale(self._norm, self._size)
+    def _scaled(self, r: Array, dtype: np.dtype) -> tuple[Array, float]:
+        """Return a copy in double precision too: cycles fill its halo."""
+        scale = unit_scale(self._norm, self._size)
+        return self.passes.scaled(r, scale, dtype), scale
