@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from unigrid.training import export as exporting
 from unigrid.training.export import export, main
 from unigrid.training.runs import checkpoint
 
+SHIPPED = Path(pretrained.__file__).parent
 NAME, ONE = "mgnet-4-Bl@shapes", "mgnet-32-Bli@cifar10"
 
 
@@ -61,6 +63,25 @@ class TestCommands:
         refused("predict cat.png --pretrained mgnet-32-Bil", "did you mean 'mgnet-32-Bl")
         refused("predict cat.png --pretrained poisson-net", "solves Poisson's equation and takes no pictures")
         refused("evaluate --pretrained mgnet-32-Bli", "`unigrid train cifar10 --download`")
+
+    def test_damaged_weights(self, refused, picture, shelf):
+        for ending in (".json", ".safetensors"):
+            shutil.copy(SHIPPED / f"{ONE}{ending}", shelf)
+        weights = shelf / f"{ONE}.safetensors"
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        refused(
+            "predict cat.png --pretrained mgnet-32-Bli", "damaged, its SHA-256 is not the one on its card; the installation"
+        )
+
+    def test_solve(self, command, place, refused):
+        f = np.random.default_rng(0).standard_normal((30, 41))
+        np.save("f.npy", f)
+        assert command("solve f.npy --cycle poisson-net -o u.npy").code == 0
+        expected = unigrid.solve(f, cycle=unigrid.load_pretrained("poisson-net").model).u
+        np.testing.assert_array_equal(np.load("u.npy"), expected)
+        refused("solve f.npy --cycle mgnet-32-Bli", "is a classifier; `unigrid train poisson` trains solvers")
+        refused("solve f.npy --cycle poisson-net@cifar10", "comes with weights for poisson, not for 'cifar10'")
 
     def test_models(self, command, loads):
         lines = command("models").out.splitlines()

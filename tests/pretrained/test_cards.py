@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from unigrid.conv.models import configuration_of
 from unigrid.files import FileError
 from unigrid.training import ImageProtocol
 
+SHIPPED = Path(pretrained.__file__).parent
 NAMES = unigrid.list_pretrained()
 CLASSIFIERS = [name for name in NAMES if not name.startswith("poisson")]
 ONE = "mgnet-32-Bli@cifar10"
@@ -26,9 +29,9 @@ def test_one_of_either_data_set_and_a_solver_are_there():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_card_is_complete(name, reading):
-    fields = json.loads((reading.shipped / f"{name}.json").read_bytes())
-    content = (reading.shipped / f"{name}.safetensors").read_bytes()
+def test_a_card_is_complete(name):
+    fields = json.loads((SHIPPED / f"{name}.json").read_bytes())
+    content = (SHIPPED / f"{name}.safetensors").read_bytes()
     assert fields["weights"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert fields["weights"]["bytes"] == len(content) <= 1_000_000
     assert f"{fields['model']}@{fields['dataset']}" == name
@@ -50,6 +53,16 @@ def test_a_card_of_a_classifier_is_complete(name):
     model = unigrid.create_model(card.model, pretrained=card.dataset)
     assert configuration_of(model) == {**card.configuration["model"], **configuration_of(model)}
     assert sum(weight.numel() for weight in model.parameters()) == card.parameters
+
+
+def test_the_package_has_both_files_of_all():
+    """The patterns in pyproject.toml, by which they get into a wheel."""
+    project = SHIPPED.parents[2] / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("unigrid is installed, not a source tree")
+    patterns = tomllib.loads(project.read_text())["tool"]["setuptools"]["package-data"]["unigrid"]
+    packed = {path.name for pattern in patterns for path in SHIPPED.parent.glob(pattern)}
+    assert {f"{name}{ending}" for name in NAMES for ending in (".json", ".safetensors")} <= packed
 
 
 def test_names_are_found_by_model_and_data_set():

@@ -67,6 +67,8 @@ def test_wrong_words_are_refused_first():
         unigrid.create_model("mgnet-32-Blx", pretrained="cifar10")
     with pytest.raises(ValueError, match="mgnet-64-Bli comes without trained weights; there are"):
         unigrid.create_model("mgnet-64-Bli", pretrained="cifar10")
+    with pytest.raises(ValueError, match=r"poisson-net is a solver, no classifier: unigrid\.load_pretrained\('poisson-net'\)"):
+        unigrid.create_model("poisson-net", pretrained="poisson")
 
 
 def test_without_pretrained_there_are_ten_classes():

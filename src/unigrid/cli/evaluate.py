@@ -149,8 +149,8 @@ def report(facts: Facts) -> list[str]:
         f"{facts['checkpoint']}: {facts['title']}",
         f"Accuracy {100 * facts['accuracy']:.2f} % of the {facts['images']:,} test images of {facts['dataset']}, "
         f"loss {facts['loss']:.4f}{' [synthetic data]' * facts['synthetic']}",
-        *_stated(facts.get("card")),
         *([f"Among the {TOP} likeliest classes: {100 * facts['top5_accuracy']:.2f} %"] * (len(facts["classes"]) > TOP)),
+        *_stated(facts.get("card")),
         *per_class(facts.get("per_class", [])),
         *(f"Wrote {path}" for path in facts["written"]),
     ]

@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         trained = options.trained_network(checkpoint, arguments.pretrained, arguments.device)
         trained.require_pictures()
     if not arguments.json:
-        print(printable(f"{trained.path}: {described(trained)}"), flush=True)
+        name = trained.path if arguments.pretrained is None else trained.path.stem
+        print(printable(f"{name}: {described(trained)}"), flush=True)
     pictures = []
     for path in dict.fromkeys(images):
         try:

@@ -160,14 +160,14 @@ def create_model(
     >>> unigrid.create_model("mgnet-32-Bli", pretrained="cifar10").num_classes
     10
     """
-    config = named_model(name).config
     counts = {"num_classes": num_classes, "in_channels": in_channels}
     given = {**choices, **{field: count for field, count in counts.items() if count is not None}}
-    if pretrained is None:
-        return configured(type(config), config, {"num_classes": 10, **given}).build()
-    from .pretrained import pretrained_card, pretrained_model
+    if pretrained is not None:
+        from .pretrained import pretrained_model
 
-    return pretrained_model(config, pretrained_card(name, pretrained), given)
+        return pretrained_model(name, pretrained, given)
+    config = named_model(name).config
+    return configured(type(config), config, {"num_classes": 10, **given}).build()
 
 
 def configuration_of(model: Classifier) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from ..pretrained import MARK, REMEDY, Card, card_of, having_weights, list_pretr
 from .classifier import Classifier
 from .configuration import configured
 from .weights import load_clean_state_dict, require_safetensors
-
-if TYPE_CHECKING:
-    from .models import Config
 
 
 def pretrained_card(name: str, dataset: str | None = None) -> Card:
@@ -51,14 +48,17 @@ def load_pretrained_weights(model: nn.Module, card: Card) -> None:
         raise FileError(f"{card.path}: {error}; {REMEDY}") from None
 
 
-def pretrained_model(config: Config, card: Card, choices: dict[str, Any]) -> Classifier:
-    """Return a classifier with the weights of a card.
+def pretrained_model(name: str, dataset: str, choices: dict[str, Any]) -> Classifier:
+    """Return the classifier of that name with its weights of a data set.
 
-    Raises ValueError where the configuration of its named model, with the choices of the user, is another than that of the
+    Raises ValueError where the configuration of the named model, with the choices of the user, is another than that of the
     weights; and FileError as above.
     """
-    from .models import from_configuration
+    from .models import from_configuration, is_named, named_model
 
+    if not is_named(name) and having_weights(name):
+        raise ValueError(f"{name} is a solver, no classifier: unigrid.load_pretrained({name!r}).model")
+    config, card = named_model(name).config, pretrained_card(name, dataset)
     model = from_configuration(card.configuration["model"])
     wanted: Any = configured(type(config), config, {"num_classes": model.num_classes, **choices})
     if wanted.num_classes != model.num_classes:
@@ -67,11 +67,11 @@ def pretrained_model(config: Config, card: Card, choices: dict[str, Any]) -> Cla
             f"model.reset_classifier({wanted.num_classes}) then makes a new, untrained head, or unigrid.train(data, "
             f"weights={card.name!r}, new_head=True) trains such a network"
         )
-    for name, value in dataclasses.asdict(wanted).items():
-        own = getattr(model.config, name)
+    for field, value in dataclasses.asdict(wanted).items():
+        own = getattr(model.config, field)
         if value != own:
             raise ValueError(
-                f"{name}={shown(value)}: the weights {card.name} are of a network with {name}={own!r}; leave it out"
+                f"{field}={shown(value)}: the weights {card.name} are of a network with {field}={own!r}; leave it out"
             )
     load_pretrained_weights(model, card)
     return model
