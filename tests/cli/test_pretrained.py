@@ -144,7 +144,10 @@ class TestExport:
         result = json.loads((folder / "result.json").read_bytes())
         (folder / "result.json").write_text(json.dumps({**result, "test_accuracy": result["test_accuracy"] - 0.01}))
         with pytest.raises(FileError, match=r"of the test images here, and result\.json has"):
-            export(folder, shelf)
+            export(folder, shelf, replace=True)
+        (folder / "result.json").write_text(json.dumps({**result, "test_accuracy": None}))
+        with pytest.raises(FileError, match=r"its run has not read the test set"):
+            export(folder, shelf, replace=True)
         (folder / "result.json").write_text("{")
         with pytest.raises(FileError, match=r"result\.json: damaged, not JSON"):
             export(folder, shelf)

@@ -42,8 +42,8 @@ class Card:
         Of training, after which the weights were these.
     measured : dict
         Of these weights, rounded as they are stored. Of a classifier on the test set: "accuracy" from 0 to 1, "images",
-        "accuracy_of_first" of the first "first" images, and "accuracy_before_rounding". Of a solver: "factors", each with its
-        grid.
+        "accuracy_of_first" of the first "first" images, "accuracy_before_rounding", and "accuracy_in_training", as the run has
+        it. Of a solver: "factors", each with its grid.
     configuration : dict
         Network, data (classes, mean, deviation) and recipe (all fields of the protocol, seed), as in config.json of the run.
     trained, exported : dict
