@@ -27,7 +27,7 @@ SECTIONS = {  # where each name of the package is listed; the key is the beginni
     "Cycles": ("stencil.cycle", "stencil.galerkin", "stencil.nonlinear", "domains", "conv.levels"),
     "Smoothers": ("stencil.smoothers", "stencil.relaxation", "stencil.learned"),
     "Transfers": ("stencil.transfers",),
-    "Networks and training": ("conv", "training", "tensors"),
+    "Networks and training": ("conv", "training", "tensors", "pretrained"),
     "The algorithm and its slots": ("cycle",),
     "Operators and threads": ("stencil.operator", "stencil.kernels"),
 }
@@ -37,6 +37,7 @@ MODULES = {
     "plots": "Figures",
     "conv": "Networks",
     "training": "Training",
+    "pretrained": "Trained networks",
 }
 
 
@@ -71,7 +72,7 @@ def link(code: str) -> str | None:
     >>> link("unigrid.solve"), link("StencilCycle.solve"), link("x + y")
     (':py:obj:`~unigrid.solve`', ':py:obj:`StencilCycle.solve <unigrid.StencilCycle.solve>`', None)
     """
-    match = re.fullmatch(r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|training)\.)?(\w+)(?:\.(\w+))?", code)
+    match = re.fullmatch(r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|pretrained|training)\.)?(\w+)(?:\.(\w+))?", code)
     if match is None or match[1] not in targets() or match[1] == "cycle":
         return None
     target = targets()[match[1]]

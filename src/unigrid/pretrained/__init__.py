@@ -21,6 +21,8 @@ from typing import Any, final
 from ..files import FileError
 from ..messages import nearest, shown
 
+__all__ = ["Card", "card_of", "list_pretrained"]
+
 FOLDER: Traversable = files(__name__)
 WEIGHTS, CARD = ".safetensors", ".json"
 MARK = "@"  # between model and data set
