@@ -51,7 +51,8 @@ def test_a_card_of_a_classifier_is_complete(name):
     assert card.measured["images"] == 10_000
     assert card.measured["accuracy_before_rounding"] - card.measured["accuracy"] <= 0.0005
     model = unigrid.create_model(card.model, pretrained=card.dataset)
-    assert configuration_of(model) == {**card.configuration["model"], **configuration_of(model)}
+    own = json.loads(json.dumps(configuration_of(model)))
+    assert {**own, **card.configuration["model"]} == own  # later versions may have fields with defaults
     assert sum(weight.numel() for weight in model.parameters()) == card.parameters
 
 
