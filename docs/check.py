@@ -31,7 +31,7 @@ FAULTS_OF_A_PAGE = """() => {
         if (!node.querySelector("mjx-container") || node.querySelector("mjx-merror"))
             faults.push(`not typeset: ${shown(node)}`);
     for (const image of document.querySelectorAll("main img")) {
-        if (!image.alt.trim()) faults.push(`no alternative text: ${shown(image)}`);
+        if (!image.alt.trim() || /\\.(png|svg|gif)$/.test(image.alt)) faults.push(`no alternative text: ${shown(image)}`);
         if (image.complete && !image.naturalWidth) faults.push(`not loaded: ${shown(image)}`);
     }
     return faults;
@@ -54,9 +54,14 @@ class Links(HTMLParser):
             self.links.append(str(found["href"]))
 
 
+def pages_of(folder: Path) -> list[Path]:
+    """Return the pages of a site; what is static belongs to the theme."""
+    return [page for page in sorted(folder.rglob("*.html")) if "_static" not in page.relative_to(folder).parts]
+
+
 def dead_links(folder: Path) -> Iterator[str]:
     """Yield the links between pages that lead nowhere."""
-    pages = {page.resolve(): Links(page) for page in folder.rglob("*.html")}
+    pages = {page.resolve(): Links(page) for page in pages_of(folder)}
     for page, found in pages.items():
         for link in sorted(set(found.links)):
             parts = urlsplit(link)
@@ -82,7 +87,7 @@ def faults_in_chromium(folder: Path, chromium: str) -> Iterator[str]:
             tab.on("pageerror", lambda error, heard=heard: heard.append(str(error)))
             tab.on("requestfailed", lambda request, heard=heard: heard.append(f"request failed: {request.url}"))
             tab.on("request", lambda request, heard=heard: heard.extend(_outside(request.url)))
-            for page in sorted(folder.rglob("*.html")):
+            for page in pages_of(folder):
                 name = page.relative_to(folder)
                 try:
                     tab.goto(page.resolve().as_uri(), wait_until="load")
@@ -126,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
             faults += faults_in_chromium(folder, chromium)
     for fault in faults:
         print(fault)
-    print(f"{len(list(folder.rglob('*.html')))} pages, {len(faults)} faults")
+    print(f"{len(pages_of(folder))} pages, {len(faults)} faults")
     return 1 if faults else 0
 
 

@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,6 +86,16 @@ class TestSolve:
         assert command("solve f.npy -o u.npy --spacing 0.1 --boundary neumann=0.25 --compatibility project").code == 0
         expected = unigrid.solve(np.load("f.npy"), spacing=0.1, boundary=[Neumann(0.25)] * 2, compatibility="project")
         assert np.array_equal(np.load("u.npy"), expected.u)
+
+    def test_a_device(self, command):
+        torch = pytest.importorskip("torch")
+        assert command("solve f.npy -o u.npy --device cpu --monitor").code == 0
+        assert np.abs(np.load("u.npy") - unigrid.solve(np.load("f.npy")).u).max() < 1e-12
+        if not torch.cuda.is_available():
+            refused = command("solve f.npy --device cuda")
+            assert refused.code == 2
+            assert "no GPU is there" in refused.err
+        assert "unknown device 'gpu'; allowed: auto, cpu, cuda" in command("solve f.npy --device gpu").err
 
     def test_mixed_precision(self, command):
         f = np.random.default_rng(0).standard_normal((200, 210))
@@ -447,21 +459,38 @@ class TestInfo:
         assert process("-c", program).returncode == 0
 
     def test_devices_with_a_torch(self, command, monkeypatch):
-        cuda = SimpleNamespace(device_count=lambda: 2, get_device_name=lambda number: f"model {number}")
+        def properties(number):
+            return SimpleNamespace(name=f"model {number}", total_memory=80 << 30, major=9, minor=number)
+
+        cuda = SimpleNamespace(device_count=lambda: 2, get_device_properties=properties)
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, __version__="2"))
-        assert loads(command("info --devices --json").out)["devices"] == "CPU, cuda:0 model 0, cuda:1 model 1"
+        facts = loads(command("info --devices --json").out)
+        assert facts["devices"] == "CPU, cuda:0 model 0, 80 GiB, sm_90, cuda:1 model 1, 80 GiB, sm_91"
+        assert re.match(r"triton \d|not installed: pip install 'unigrid\[gpu\]'", facts["GPU kernels"])
 
     def test_devices_without_torch(self, command, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
-        monkeypatch.setattr("unigrid.cli.info.versions", lambda: {"torch": None})
+        monkeypatch.setattr("unigrid.cli.info.versions", lambda packages=None: {"torch": None, "triton": None})
         assert "pip install 'unigrid[learn]'" in loads(command("info --devices --json").out)["devices"]
 
 
 class TestHelp:
-    def test_no_command_shows_the_help(self, command):
+    def test_no_command_shows_where_to_begin(self, command):
         printed = command("")
         assert printed.code == 2
-        assert "examples:" in printed.err
+        assert not printed.out
+        assert "unigrid demo" in printed.err
+        assert "unigrid --help" in printed.err
+        pages = re.findall(r"(?:tutorials|how-to)/[\w-]+", printed.err)
+        assert len(pages) == 2
+        assert all((Path(__file__).parents[1] / "docs" / f"{page}.md").exists() for page in pages)
+
+    def test_a_failure_names_the_page_about_failures(self, command, tmp_path):
+        np.save(tmp_path / "f.npy", np.ones((31, 31)))
+        printed = command(f"solve {tmp_path / 'f.npy'} --maxiter 1 --rtol 1e-12")
+        assert printed.code == 1
+        assert "maxiter" in printed.err
+        assert "how-to/failures" in printed.err
 
     @pytest.mark.parametrize("text", ["--help", *(f"{name} --help" for name in cli.COMMANDS)])
     def test_help(self, command, text):

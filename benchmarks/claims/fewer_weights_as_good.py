@@ -26,13 +26,11 @@ import argparse
 import dataclasses
 import fnmatch
 import json
-import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -46,11 +44,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import Verdict, at_least, machine, parser, record_path, show, show_verdicts, table, versions, write
+from side_by_side import side_by_side
 
 import unigrid
 from unigrid.conv import MgNetConfig, ResNetConfig, list_models, named_model
 from unigrid.plots import COLORS
-from unigrid.training import PROTOCOLS, DatasetError, ImageProtocol, TrainingError
+from unigrid.training import PROTOCOLS, DatasetError, ImageProtocol
 
 NAME = "fewer_weights_as_good"
 CLAIM = "MgNet with three quarters of the weights, and residual networks with one A per level, classify as well as ResNet-18"
@@ -209,23 +208,11 @@ def run(task: Task, threads: int, device: str) -> Row:
 def measure(options: argparse.Namespace, missing: list[Task]) -> None:
     """Do the runs, several side by side; add every row to the record when it is there."""
     device = "cuda" if torch.cuda.is_available() and not options.small else "cpu"
-    workers = min(options.workers, max(len(missing), 1))
-    threads = max(machine()["cores"] // workers, 1)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(run, task, threads, device): task for task in missing}
-        for done in as_completed(running):
-            task = running[done]
-            what = f"{task.network} on {task.dataset}, seed {task.seed}, {task.precision}"
-            try:
-                row = done.result()
-            except DatasetError:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            except TrainingError as error:  # the others go on
-                print(f"{what}: {error}", file=sys.stderr)
-            else:
-                save(options, [row])
-                print(f"{what}: {100 * row['test_accuracy']:.2f} %, {row['wall_seconds']:.0f} s", file=sys.stderr, flush=True)
+    threads = max(machine()["cores"] // options.workers, 1)
+    for task, row in side_by_side(run, missing, options.workers, threads, device):
+        save(options, [row])
+        what = f"{task.network} on {task.dataset}, seed {task.seed}, {task.precision}"
+        print(f"{what}: {100 * row['test_accuracy']:.2f} %, {row['wall_seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
 # --- the record, which grows from run to run

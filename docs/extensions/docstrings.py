@@ -21,9 +21,9 @@ def process(app, what, name, value, options, lines: list[str]) -> None:
 def rewritten(lines: Iterable[str]) -> list[str]:
     r"""Return a docstring as reStructuredText, its source at the end.
 
-    >>> rewritten(["u with |u| = 1:", "", "    A u = b", "", "Source: A. Brandt (1977).", "", "See `solve` and `x*y`."])
+    >>> rewritten(["u with |u| = 1:", "", "    A u = b", "", "Source: A. Brandt (1977).", "", "See `solve` and `x*y`s."])
     ... # doctest: +NORMALIZE_WHITESPACE
-    ['u with \\|u\\| = 1:', '', '::', '', '    A u = b', '', 'See :py:obj:`~unigrid.solve` and ``x*y``.',
+    ['u with \\|u\\| = 1:', '', '::', '', '    A u = b', '', 'See :py:obj:`~unigrid.solve` and ``x*y``\\ s.',
      '', 'References', '----------', 'A. Brandt (1977).', '']
     """
     body: list[str] = []
@@ -68,20 +68,18 @@ def prose(paragraph: list[str]) -> list[str]:
     """Return lines of text with code marked as such, and no accidental markup; lines of a doctest are left as they are."""
     doctest = next((number for number, line in enumerate(paragraph) if line.lstrip().startswith(">>>")), len(paragraph))
     parts = CODE.split("\n".join(paragraph[:doctest]))
-    text = "".join(marked(part) for part in parts)
-    text = re.sub(r"(``[^`]+``|:py:obj:`[^`]+`)(?=\w)", r"\1\\ ", text)  # code with the ending of a word behind it
+    text = "".join(marked(part, behind[:1]) for part, behind in zip(parts, [*parts[1:], ""], strict=True))
     return [*text.splitlines(), *paragraph[doctest:]]
 
 
-def marked(part: str) -> str:
-    """Return a part of a line: code, or text."""
-    if part.startswith("``"):
-        return part
-    if part.startswith("`"):
-        code = " ".join(part.strip("`").split())
-        return reference.link(code) or f"``{code}``"
-    text = re.sub(r"([*|])", r"\\\1", part)
-    return re.sub(r"(\w)_(?=\W|$)", r"\1\_", text)
+def marked(part: str, behind: str) -> str:
+    """Return a part of a line, code or text; what is behind code and belongs to its word, as a plural s, needs a separator."""
+    if not part.startswith("`"):
+        text = re.sub(r"([*|])", r"\\\1", part)
+        return re.sub(r"(\w)_(?=\W|$)", r"\1\_", text)
+    code = " ".join(part.strip("`").split())
+    written = part if part.startswith("``") else reference.link(code) or f"``{code}``"
+    return written + "\\ " * behind.isalnum()
 
 
 def setup(app) -> dict[str, bool]:

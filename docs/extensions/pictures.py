@@ -41,7 +41,11 @@ class Scraper:
 
     def __call__(self, block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
         folder = FOLDER / Path(block_vars["src_file"]).stem
-        found = sorted((path for path in folder.glob("*") if path.suffix in ENDINGS), key=lambda path: path.stat().st_mtime)
+        # An animation comes last, as the first picture is shown in the gallery.
+        found = sorted(
+            (path for path in folder.glob("*") if path.suffix in ENDINGS),
+            key=lambda path: (path.suffix == ".gif", path.stat().st_mtime),
+        )
         shown = []
         for source, number in zip(found, block_vars["image_path_iterator"], strict=False):
             target = Path(number).with_suffix(source.suffix)
@@ -51,18 +55,21 @@ class Scraper:
                 _save_small(source, target)
             source.unlink()
             shown.append(str(target))
-        return figure_rst(shown, gallery_conf["src_dir"], _title(block_vars["src_file"])) if shown else ""
+        return figure_rst(shown, gallery_conf["src_dir"], _description(block_vars["src_file"])) if shown else ""
 
     def __repr__(self) -> str:
         return "Scraper"
 
 
-def describe_thumbnails(app: Sphinx, doctree: nodes.document) -> None:
-    """Give small pictures of examples, which have none, the titles of the examples as alternative texts."""
+def amend(app: Sphinx, doctree: nodes.document) -> None:
+    """Give small pictures of examples the titles as alternative texts, which they lack; indented equations are no code."""
+    for block in doctree.findall(nodes.literal_block):
+        if "language" not in block:
+            block["language"] = "none"
     for image in doctree.findall(nodes.image):
         match = re.search(r"sphx_glr_(\w+)_thumb\.", image.get("uri", ""))
         if match and not image.get("alt"):
-            image["alt"] = _title(EXAMPLES / f"{match[1]}.py")
+            image["alt"] = _description(EXAMPLES / f"{match[1]}.py")
 
 
 def _save_small(source: Path, target: Path) -> None:
@@ -75,10 +82,12 @@ def _save_small(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _title(source: str | Path) -> str:
-    return Path(source).read_text(encoding="utf-8").removeprefix('"""').partition("\n")[0]
+def _description(source: str | Path) -> str:
+    """Return the title of an example and its first sentence: the text in place of its pictures."""
+    title, sentence = Path(source).read_text(encoding="utf-8").removeprefix('"""').split("\n\n")[:2]
+    return f"{title.splitlines()[0]}: {' '.join(sentence.split())}".replace("`", "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("doctree-read", describe_thumbnails)
+    app.connect("doctree-read", amend)
     return {"parallel_read_safe": True}

@@ -28,8 +28,8 @@ from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty
-from .masks import Domain, Rim, conducting, cut
-from .robin import Exchange, least_by_resistance, passed, without_weak_sides
+from .masks import Domain, Rim, conducting, cut, row_size
+from .robin import Exchange, least_eigenvalue, passed, without_weak_sides
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -62,13 +62,19 @@ def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
             f"coefficient must be a number, one per axis, an array of f's shape {grid.shape}, a tuple of arrays at the faces "
             f"of each axis, or a function of the coordinates, or one per axis; got an array of shape {a.shape}"
         )
-    return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
+    from .kernels.cpu.coupled import harmonic_between  # imported here: constant coefficients do without
+
+    faces = harmonic_between(a)
+    for number, axis in enumerate(grid.axes):
+        _complete(np.moveaxis(faces[number], number, 0), np.moveaxis(a, number, 0), axis)
+    return faces
 
 
 def positive(values: Any, name: str) -> Numbers:
     """Return values as float64. Raises ValueError with the first place where they are not finite and above zero."""
-    array = finite_array(values, name).astype(np.float64, copy=False)
-    if array.size and not (array.min() >= LEAST and array.max() <= MOST):
+    array = real_array(values, name).astype(np.float64, copy=False)
+    if array.size and not (array.min() >= LEAST and array.max() <= MOST):  # nor where one is NaN
+        finite_array(array, name)
         wrong, rule = array <= 0.0, "> 0"
         if not wrong.any():
             wrong, rule = (array < LEAST) | (array > MOST), f"from {LEAST:.0e} to {MOST:.0e}"
@@ -88,23 +94,17 @@ def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
     return np.where(smooth, first + distance * (first - second), first)
 
 
-def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
-    faces = empty((*a.shape[:number], axis.n + 1, *a.shape[number + 1 :]), np.float64)
-    a, along = np.moveaxis(a, number, 0), np.moveaxis(faces, number, 0)
+def _complete(along: Numbers, a: Numbers, axis: Axis) -> None:
+    """Write the face values at the ends of an axis, the first one here, and all of a stretched axis."""
     share, steps = _along(shares(axis), 0, a.ndim), axis.steps
     if axis.distances:
         along[1:-1] = harmonic(a[:-1], a[1:], share[1:-1])
-    else:
-        halved = np.divide(0.5, a, out=np.moveaxis(empty(faces.shape, np.float64), number, 0)[: axis.n])
-        inner = np.add(halved[:-1], halved[1:], out=along[1:-1])
-        np.divide(1.0, inner, out=inner)  # the harmonic mean of both, in place: new memory takes longer than the arithmetic
     if axis.periodic:
         along[0] = along[-1] = harmonic(a[-1], a[0], share[0])
-        return faces
+        return
     for end, beside, inward in ((0, min(1, axis.n - 1), 1), (-1, -min(2, axis.n), -2)):
         on_side = _on_side(a[end], a[beside], steps[end] / steps[inward])
         along[end] = on_side if axis.centering == "cell" else harmonic(a[end], on_side)
-    return faces
 
 
 def shares(axis: Axis) -> Numbers:
@@ -223,7 +223,9 @@ class SymmetricOperator(Operator):
     def tables(self, dtype: np.dtype) -> SymmetricStencil:
         """Return the stencil in the precision of the arrays."""
         if dtype not in self._made:
-            self._made[dtype] = in_precision(self.stencil, dtype)
+            names = ("couplings", "excess", "diagonal", "inverse")
+            arrays = {name: getattr(self.stencil, name).astype(dtype) for name in names}
+            self._made[dtype] = self.stencil._replace(**arrays)
         return self._made[dtype]
 
     def __call__(self, u: Array) -> Array:
@@ -245,6 +247,7 @@ class CoupledOperator(Operator):
     """
 
     order = 2
+    _size = staticmethod(row_size)
 
     def __init__(
         self, grid: Grid, faces: Faces, reaction: Numbers, domain: Domain | None = None, exchange: Exchange | None = None
@@ -273,16 +276,14 @@ class CoupledOperator(Operator):
         return added
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.grid.shape))
-        return f"<CoupledOperator: {shape} unknowns, {self.words}>"
+        return f"<CoupledOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {self.words}>"
 
     @property
     def words(self) -> str:
         """The ranges of coefficient and reaction, for a representation."""
         coefficient = self.least, max(float(face.max()) for face in self.faces)
         reaction = self.reaction, float(np.max(self.reaction_field))
-        parts = [f"coefficient {_range(*coefficient)}", f"reaction {_range(*reaction)}" if any(reaction) else ""]
-        return ", ".join(filter(None, parts))
+        return f"coefficient {_range(*coefficient)}" + (f", reaction {_range(*reaction)}" if any(reaction) else "")
 
     @property
     def linear(self) -> CoupledOperator:
@@ -299,10 +300,15 @@ class CoupledOperator(Operator):
         """Whether c is the same everywhere, and there is no Robin side, so that A 1 = c 1 away from Dirichlet sides."""
         return np.ndim(self.reaction_field) == 0 and not self.exchange
 
-    @cached_property
+    @property
     def least(self) -> float:
         """The least value of the coefficient."""
-        return min(float(face.min()) for face in self.faces)
+        return min(self.least_of_axes)
+
+    @cached_property
+    def least_of_axes(self) -> list[float]:
+        """The least value at the faces of each axis."""
+        return [float(face.min()) for face in self.faces]
 
     @cached_property
     def volumes(self) -> Numbers | None:
@@ -342,7 +348,7 @@ class CoupledOperator(Operator):
                 elif (number, end) in self.exchange:
                     entering = passed(self.exchange, number, end, axis, self.faces)
                     at[end] += areas[0] * self.exchange[number, end] * entering
-        rim = cut(self.domain, offsets, couplings, excess)
+        rim = cut(self.domain, offsets, couplings, excess, self._size)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
 
@@ -353,10 +359,15 @@ class CoupledOperator(Operator):
         b[~domain.unknown] = 0.0
 
     @property
+    def has_void(self) -> bool:
+        """Whether there is nothing, neither an unknown nor a value, at some point."""
+        return self.domain is not None and self.domain.void is not None
+
+    @property
     def conducting(self) -> CoupledOperator:
         """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
         # Not kept where it is this one: a reference to itself would keep its arrays until the garbage collector runs.
-        return self if self.domain is None or self.domain.void is None else self._with_conducting_voids
+        return self._with_conducting_voids if self.has_void else self
 
     @cached_property
     def _with_conducting_voids(self) -> CoupledOperator:
@@ -443,12 +454,9 @@ class CoupledOperator(Operator):
         """Lower bound of the smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
         if self.reaction < 0.0:  # as near to zero as rounding allows
             return float(np.finfo(np.float64).eps) * self.norm_bound
-        if self.domain is not None and self.domain.void is not None:
+        if self.has_void:
             return float(np.finfo(np.float64).tiny)  # of a maze, it is that of a path through all of its points
-        least = [float(face.min()) for face in self.faces]
-        if self.exchange or any(axis.distances for axis in self.grid.axes):
-            return least_by_resistance(self.grid, least, self.exchange, self.reaction)
-        return self.grid.smallest_eigenvalue(least, self.reaction)
+        return least_eigenvalue(self.grid, self.least_of_axes, self.exchange, self.reaction)
 
 
 def relative_volumes(grid: Grid) -> Numbers | None:
@@ -474,12 +482,6 @@ def outer(vectors: Sequence[Numbers]) -> Numbers:
     return product
 
 
-def in_precision(stencil: SymmetricStencil, dtype: np.dtype) -> SymmetricStencil:
-    """Return a stencil in another precision."""
-    arrays = {name: getattr(stencil, name).astype(dtype) for name in ("couplings", "excess", "diagonal", "inverse")}
-    return stencil._replace(**arrays)
-
-
 def matrix_of(stencil: SymmetricStencil) -> sparse.csr_array:
     """Return a symmetric stencil as a sparse matrix."""
     from scipy import sparse  # imported here: it takes longer to load than a small problem to solve
@@ -488,9 +490,8 @@ def matrix_of(stencil: SymmetricStencil) -> sparse.csr_array:
     numbers = np.arange(stencil.excess.size).reshape(shape)
     rows, columns, values = [numbers.ravel()], [numbers.ravel()], [stencil.diagonal.ravel()]
     for offset, coupling in zip(stencil.offsets, stencil.couplings, strict=True):
-        there, kept = numbers, coupling.ravel() != 0.0
-        for axis, step in enumerate(offset):
-            there = np.roll(there, -step, axis=axis)
+        there = np.roll(numbers, [-step for step in offset], axis=tuple(range(numbers.ndim)))
+        kept = coupling.ravel() != 0.0
         one, other, value = numbers.ravel()[kept], there.ravel()[kept], -coupling.ravel()[kept]
         rows += [one, other]
         columns += [other, one]

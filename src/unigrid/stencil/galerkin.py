@@ -18,7 +18,7 @@ from typing import Any, NoReturn, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, Smoother, Steps
+from ..cycle import VISITS, MultigridCycle, Smoother, Steps
 from ..iterate import Iteration
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, shifted
@@ -37,8 +37,25 @@ SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faste
 KINDS = ("auto", *VISITS)
 
 
+class Revisiting(MultigridCycle):
+    """A cycle of kind "auto" visits each level as often as it needs it."""
+
+    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
+
+    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
+        if kind != "auto":
+            return super().visit(b, u, kind, at)
+        improved: Any = u
+        for _ in range(self.repeats[at]):
+            improved = self.cycle(b, improved, kind, at)
+        return improved  # type: ignore[no-any-return]
+
+    def visits(self) -> list[int]:
+        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
+
+
 @final
-class GalerkinCycle(Frozen, ProblemCycle):
+class GalerkinCycle(Frozen, Revisiting, ProblemCycle):
     """Black box multigrid for a `Poisson` problem with coefficients: coarse operators and transfers follow from the fine one.
 
     Calling it, `cycle(b, u)`, returns u after one cycle for A u = b. `solve(f)` iterates, by default conjugate gradients with
@@ -86,7 +103,6 @@ class GalerkinCycle(Frozen, ProblemCycle):
     accelerated = True
     problem: Poisson
     levels: tuple[CoupledLevel, ...]
-    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
     smoother: str | Smoother
     pre: int
     post: int
@@ -195,17 +211,6 @@ class GalerkinCycle(Frozen, ProblemCycle):
             return self._but(levels=levels)
         return self._but(levels=levels, window=(self.window[0], self.window[1]._with_levels(levels)))
 
-    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
-        if kind != "auto":
-            return super().visit(b, u, kind, at)
-        improved: Any = u
-        for _ in range(self.repeats[at]):
-            improved = self.cycle(b, improved, kind, at)
-        return improved  # type: ignore[no-any-return]
-
-    def visits(self) -> list[int]:
-        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
-
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of the grids, finest first."""
@@ -277,10 +282,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
         from .gradients import FlexibleGradients  # imported here: constant coefficients do without
 
-        large = run.b.size >= SINGLE_FROM or precision == "mixed"
-        # On free components of a mask, cycles leave constants of any size, beside which the rest would be lost in rounding.
-        single = precision != "full" and large and self.problem.parts is None and self.problem.fits(SINGLE)
-        single = single and (self._packed is None or self._packed.dtype == SINGLE)
+        single = in_single(self.problem, run, precision) and (self._packed is None or self._packed.dtype == SINGLE)
         start = self._nested if run.nested else None
         return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
 
@@ -347,6 +349,13 @@ class GalerkinCycle(Frozen, ProblemCycle):
         raise ValueError(
             "rtol='discretization' is one pass of full multigrid, which needs constant coefficients; give a number"
         )
+
+
+def in_single(problem: Poisson, run: Run, precision: str) -> bool:
+    """Whether the cycles of a run are in single precision, which is faster where the grid is large."""
+    large = run.b.size >= SINGLE_FROM or precision == "mixed"
+    # On free components of a mask, cycles leave constants of any size, beside which the rest would be lost in rounding.
+    return precision != "full" and large and problem.parts is None and problem.fits(SINGLE)
 
 
 def _boxed(array: Array) -> Array:
