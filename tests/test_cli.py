@@ -87,6 +87,16 @@ class TestSolve:
         expected = unigrid.solve(np.load("f.npy"), spacing=0.1, boundary=[Neumann(0.25)] * 2, compatibility="project")
         assert np.array_equal(np.load("u.npy"), expected.u)
 
+    def test_a_device(self, command):
+        torch = pytest.importorskip("torch")
+        assert command("solve f.npy -o u.npy --device cpu --monitor").code == 0
+        assert np.abs(np.load("u.npy") - unigrid.solve(np.load("f.npy")).u).max() < 1e-12
+        if not torch.cuda.is_available():
+            refused = command("solve f.npy --device cuda")
+            assert refused.code == 2
+            assert "no GPU is there" in refused.err
+        assert "unknown device 'gpu'; allowed: auto, cpu, cuda" in command("solve f.npy --device gpu").err
+
     def test_mixed_precision(self, command):
         f = np.random.default_rng(0).standard_normal((200, 210))
         np.save("f.npy", f)
@@ -449,13 +459,18 @@ class TestInfo:
         assert process("-c", program).returncode == 0
 
     def test_devices_with_a_torch(self, command, monkeypatch):
-        cuda = SimpleNamespace(device_count=lambda: 2, get_device_name=lambda number: f"model {number}")
+        def properties(number):
+            return SimpleNamespace(name=f"model {number}", total_memory=80 << 30, major=9, minor=number)
+
+        cuda = SimpleNamespace(device_count=lambda: 2, get_device_properties=properties)
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, __version__="2"))
-        assert loads(command("info --devices --json").out)["devices"] == "CPU, cuda:0 model 0, cuda:1 model 1"
+        facts = loads(command("info --devices --json").out)
+        assert facts["devices"] == "CPU, cuda:0 model 0, 80 GiB, sm_90, cuda:1 model 1, 80 GiB, sm_91"
+        assert re.match(r"triton \d|not installed: pip install 'unigrid\[gpu\]'", facts["GPU kernels"])
 
     def test_devices_without_torch(self, command, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
-        monkeypatch.setattr("unigrid.cli.info.versions", lambda: {"torch": None})
+        monkeypatch.setattr("unigrid.cli.info.versions", lambda packages=None: {"torch": None, "triton": None})
         assert "pip install 'unigrid[learn]'" in loads(command("info --devices --json").out)["devices"]
 
 

@@ -150,3 +150,37 @@ def test_a_rival_is_missing_by_its_module():
 
     assert missing(("no-such-package", "numpy")) == ["no-such-package"]
     assert ("torch-sla" in missing(("torch-sla",))) is (importlib.util.find_spec("torch_sla") is None)
+
+
+@pytest.mark.parametrize("form", ["odd extension", "half size"])
+@pytest.mark.parametrize("shape", [(31,), (15, 7), (7, 15, 7)])
+def test_sine_transforms_solve_the_equation(rng, form, shape):
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'unigrid[learn]'")
+    from gpu_rivals import sine_solver
+
+    f = rng.standard_normal(shape)
+    problem = unigrid.Poisson(shape, spacing=1.0 / (shape[0] + 1))
+    u = sine_solver(torch.from_numpy(f), form, torch)().numpy()
+    assert np.abs(problem.matrix() @ u.ravel() - f.ravel()).max() < 1e-12
+
+
+def test_without_a_gpu_rows_are_marked():
+    benchmark = load("on_a_gpu")
+    for stage in benchmark.STAGES:
+        rows = benchmark.rows_of(stage, None, False, float("inf"), None)
+        assert rows
+        assert all(row["measured"] == f"not measured; {benchmark.COMMAND} --stage {stage}" for row in rows)
+        assert all(verdict.measured is None for verdict in benchmark.verdicts(stage, rows))
+
+
+def test_the_bars_of_solves_on_a_gpu():
+    benchmark = load("on_a_gpu")
+    row = {"grid": "8191^2", "precision": "float64", "unknowns_per_second": 6e9, "seconds": 1.0}
+    bars = benchmark.verdicts("squares", [{**row, "solver": "unigrid"}])
+    assert [bar.holds for bar in bars] == [True, False, None, None]
+    rivals = [{**row, "solver": "unigrid"}, {**row, "solver": "torch", "seconds": 19.0}]
+    rivals += [
+        {**row, "solver": f"sine transform, {form}, torch", "seconds": taken}
+        for form, taken in (("odd extension", 1.3), ("half size", 1.1))
+    ]
+    assert [(bar.measured, bar.holds) for bar in benchmark.verdicts("rivals", rivals)] == [(19.0, False), (1.1, False)]

@@ -32,7 +32,7 @@ SYSTEM = (
     "tests/training/images/test_resume.py", "tests/training/images/test_train.py", "tests/training/images/test_tuning.py",
     "tests/training/runs/test_checkpoint.py", "tests/report/test_runs.py",
     "tests/training/runs/test_written_before.py", "tests/training/solvers/test_net.py", "tests/training/solvers/test_train.py",
-    "tests/conv/test_fitting.py",
+    "tests/conv/test_fitting.py", "tests/gpu/test_kernels.py",
     "tests/test_package.py::test_a_numpy_solve_loads_neither_torch_nor_matplotlib",
     "tests/test_package.py::test_modules_are_there_without_an_import_of_their_own",
     "tests/test_package.py::test_the_examples_of_training_run",

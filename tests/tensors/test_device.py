@@ -142,7 +142,12 @@ def test_batches_single_precision_starts_and_callbacks():
         ({"order": 4}, TypeError, "order 2.*f.cpu"),
         ({"reaction": -5.0, "rtol": "discretization"}, ValueError, "for reactions >= 0; give a number"),
         ({"accelerate": "minres"}, ValueError, "accelerate is there on the CPU alone.*leave it out, or give f.cpu"),
-        ({"precision": "mixed"}, ValueError, "leave it out, or give f.cpu"),
+        (
+            {"precision": "mixed", "coefficient": np.linspace(1.0, 2.0, 81).reshape(9, 9)},
+            ValueError,
+            "leave it out, or give f.cpu",
+        ),
+        ({"backend": "triton"}, ValueError, "needs a tensor on a CUDA device.*got one on cpu.*backend='torch'"),
         ({"backend": "numpy"}, ValueError, "unknown backend .numpy.; allowed"),
         ({"boundary": "neumann"}, ValueError, "compatibility='project'"),
     ],

@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from ..files import one_line
 from ..machine import cpu_name, usable_cores, versions
@@ -41,6 +42,7 @@ def collect(devices: bool) -> Facts:
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         **_kernel_facts(),
         "devices": _devices() if devices else _devices_hint(),
+        **({"GPU kernels": _gpu_kernels()} if devices else {}),
     }
 
 
@@ -74,6 +76,16 @@ def _devices() -> str:
         torch = importlib.import_module("torch")
     except ImportError:
         return _devices_hint()
-    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    found = [f"cuda:{number} {name}" for number, name in enumerate(names)]
+    found = [f"cuda:{number} {_described(torch.cuda, number)}" for number in range(torch.cuda.device_count())]
     return ", ".join(["CPU", *found]) + "; no CUDA device" * (not found)
+
+
+def _described(cuda: Any, number: int) -> str:
+    """Return the model of a GPU, its memory and its compute capability."""
+    properties = cuda.get_device_properties(number)
+    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, sm_{properties.major}{properties.minor}"
+
+
+def _gpu_kernels() -> str:
+    version = versions(["triton"])["triton"]
+    return "not installed: pip install 'unigrid[gpu]'" if version is None else f"triton {version}"

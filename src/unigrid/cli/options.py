@@ -360,13 +360,18 @@ def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, argum
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
+def refuse_slots(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for options that coefficients that vary have no room for."""
+    for name, default in SLOTS.items():
+        if getattr(arguments, name, default) != default:
+            raise UsageError(f"coefficients that vary bring their own slots; leave out --{name}")
+
+
 def galerkin_cycle_of(problem: Poisson, kind: str, smoother: str, arguments: argparse.Namespace) -> GalerkinCycle:
     """Return the cycle for coefficients that vary. Raises UsageError, also for options that it has no room for."""
     from ..stencil.galerkin import GalerkinCycle
 
-    for name, default in SLOTS.items():
-        if getattr(arguments, name, default) != default:
-            raise UsageError(f"coefficients that vary bring their own slots; leave out --{name}")
+    refuse_slots(arguments)
     with user_errors():
         return GalerkinCycle(problem, cycle=kind if kind == "auto" else kind.upper(), smoother=smoother)
 

@@ -89,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", default="auto", metavar="P", help="full, mixed (cycles in float32), or auto: the faster one (default)"
     )
+    group.add_argument("--device", metavar="D", help="where torch solves: cuda, cuda:1, ..; default the CPU, without torch")
     options.add_stopping_options(parser, start="fmg")
     group = options.add_run_options(parser)
     group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz, .csv or .vti")
@@ -198,8 +199,13 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
 def _solve(
     cycle: StencilCycle | GalerkinCycle | FourthOrderCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any
 ) -> Solution:
+    options = {"raise_on_failure": False, **solve_options(arguments), **values}
+    if arguments.device is not None:
+        from .on_device import solved_on
+
+        return solved_on(arguments.device, cycle, f, options)
     with user_errors():
-        return cycle.solve(f, raise_on_failure=False, **solve_options(arguments) | values)
+        return cycle.solve(f, **options)
 
 
 def solve_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -222,8 +228,8 @@ def watch_of(arguments: argparse.Namespace, f: NDArray[Any]) -> AbstractContextM
     if arguments.monitor:
         return nullcontext(line_per_iteration(sys.stderr if arguments.json else _report_stream(arguments)))
     rtol = _rtol(arguments, f)
-    if rtol is None:
-        return nullcontext()  # a single iteration needs no progress bar
+    if rtol is None or arguments.device is not None:
+        return nullcontext()  # a single iteration needs no progress bar, and a GPU does not wait for one
     return progress_bar(lambda initial: max(rtol * initial, arguments.atol))
 
 
@@ -278,6 +284,7 @@ def facts_of(ended: Run, written: list[str]) -> Facts:
         "range": None if u is None else _range(u),
         "seconds": {name: round(seconds, 6) for name, seconds in ended.seconds.items()},
         "threads": get_num_threads(),
+        "device": ended.arguments.device or "cpu",
         "written": written,
         "output": ended.arguments.output,
     }  # fmt: skip

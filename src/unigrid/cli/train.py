@@ -375,7 +375,12 @@ def report(facts: Facts) -> list[str]:
         lines.append(f"All seeds: {facts['message']}")
     folders = [run["folder"] for run in runs]
     lines += [f"Wrote {path}" for path in facts["written"] if path not in folders]
-    return [*lines, f"`unigrid predict {shlex.quote(folders[0])} IMAGE` classifies a picture of your own."]
+    whole = folders[0] if len(folders) == 1 else os.path.dirname(folders[0])
+    return [
+        *lines,
+        f"`unigrid predict {shlex.quote(folders[0])} IMAGE` classifies a picture of your own.",
+        f"`unigrid report {shlex.quote(whole)}` makes a page of it all: mistakes, features and residuals level by level.",
+    ]
 
 
 def _report_of(run: Facts, data: Facts, several: bool) -> list[str]:

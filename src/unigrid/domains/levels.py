@@ -28,7 +28,8 @@ from .communicator import Communicator
 from .parts import Part
 
 Array = NDArray[np.floating]
-
+# Levels of fewer unknowns are gathered: to exchange their rows takes longer than to smooth them on every process.
+GATHERED_BELOW = 5_000
 
 POINTWISE = (RedBlack, Jacobi, Chebyshev)  # smoothers whose value at a point depends on its neighbors alone
 

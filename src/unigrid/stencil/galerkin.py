@@ -18,7 +18,7 @@ from typing import Any, NoReturn, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, Smoother, Steps
+from ..cycle import VISITS, MultigridCycle, Smoother, Steps
 from ..iterate import Iteration
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, shifted
@@ -37,8 +37,25 @@ SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faste
 KINDS = ("auto", *VISITS)
 
 
+class Revisiting(MultigridCycle):
+    """A cycle of kind "auto" visits each level as often as it needs it."""
+
+    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
+
+    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
+        if kind != "auto":
+            return super().visit(b, u, kind, at)
+        improved: Any = u
+        for _ in range(self.repeats[at]):
+            improved = self.cycle(b, improved, kind, at)
+        return improved  # type: ignore[no-any-return]
+
+    def visits(self) -> list[int]:
+        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
+
+
 @final
-class GalerkinCycle(Frozen, ProblemCycle):
+class GalerkinCycle(Frozen, Revisiting, ProblemCycle):
     """Black box multigrid for a `Poisson` problem with coefficients: coarse operators and transfers follow from the fine one.
 
     Calling it, `cycle(b, u)`, returns u after one cycle for A u = b. `solve(f)` iterates, by default conjugate gradients with
@@ -86,7 +103,6 @@ class GalerkinCycle(Frozen, ProblemCycle):
     accelerated = True
     problem: Poisson
     levels: tuple[CoupledLevel, ...]
-    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
     smoother: str | Smoother
     pre: int
     post: int
@@ -194,17 +210,6 @@ class GalerkinCycle(Frozen, ProblemCycle):
         if self.window is None:
             return self._but(levels=levels)
         return self._but(levels=levels, window=(self.window[0], self.window[1]._with_levels(levels)))
-
-    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
-        if kind != "auto":
-            return super().visit(b, u, kind, at)
-        improved: Any = u
-        for _ in range(self.repeats[at]):
-            improved = self.cycle(b, improved, kind, at)
-        return improved  # type: ignore[no-any-return]
-
-    def visits(self) -> list[int]:
-        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

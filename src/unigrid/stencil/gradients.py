@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ SPOILT = 0.5
 GOOD_START = 0.04
 
 
-@final
 class FlexibleGradients(Iteration):
     """z = M r;  p <- z - (<z, A p> / <p, A p>) p;  u <- u + (<p, r> / <p, A p>) p, in the symmetric form of A.
 
@@ -40,6 +39,7 @@ class FlexibleGradients(Iteration):
     Source: Y. Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000).
     """
 
+    passes: Any = coupled  # over memory, and their sums: `turn`, `advance`, `probe`, `norm`, `scaled`, `rescale`
     _r: Array  # the residual, in the symmetric form
     _norm: float  # of the residual now, and when it was last computed anew
     _known: float
@@ -70,7 +70,7 @@ class FlexibleGradients(Iteration):
         p, w, stencil = self._p, self._w, self._operator.symmetric.tables(self._u.dtype)
         z, along = self._preconditioned(self._r)
         beta = along / self._curvature if self._curvature else 0.0
-        image, gain = coupled.turn(p, w, z, self._r, -beta, stencil)
+        image, gain = self.passes.turn(p, w, z, self._r, -beta, stencil)
         if image == 0.0:  # nothing left to gain in this precision
             return self._norm
         self._curvature, step = image, -gain / image
@@ -78,7 +78,7 @@ class FlexibleGradients(Iteration):
         if not self._finite:
             return math.nan
         before = self._norm
-        square = coupled.advance(self._u, self._r, p, w, step)
+        square = self.passes.advance(self._u, self._r, p, w, step)
         self._norm = self._measured(square)
         if self._norm > SPOILT * before:  # by rounding, where cycles run in single precision
             self._doubts = 2
@@ -92,8 +92,8 @@ class FlexibleGradients(Iteration):
         self._begins, before, scale = False, self._norm, self._scale(self._r)
         assert self._nested is not None
         for dtype in dict.fromkeys((self._dtype, self._u.dtype)):
-            u = self._run.problem.centered(self._nested(coupled.scaled(self._r, scale, dtype)))
-            coupled.rescale(self._u, u, 1.0 / scale)
+            u = self._run.problem.centered(self._nested(self.passes.scaled(self._r, scale, dtype)))
+            self.passes.rescale(self._u, u, 1.0 / scale)
             self._restate(False)
             if self._norm < GOOD_START * before or (self._norm < SPOILT * before and self._probed(u, scale)[1] < LOST):
                 return self._norm
@@ -121,12 +121,12 @@ class FlexibleGradients(Iteration):
         residual = copy(run.b) if zero else operator.residual(run.b, self._u)
         residual = run.problem.centered(residual)
         self._r = operator.integrated(residual)
-        self._norm = self._known = coupled.norm(residual)
+        self._norm = self._known = self.passes.norm(residual)
 
     def _measured(self, square: float) -> float:
         """Return the norm of the residual of the discrete equation; `square` is that of the symmetric form."""
         volumes = self._operator.volumes
-        return math.sqrt(square) if volumes is None else coupled.norm(self._r / volumes)
+        return math.sqrt(square) if volumes is None else self.passes.norm(self._r / volumes)
 
     def _preconditioned(self, r: Array) -> tuple[Array, float]:
         """Return the cycle's correction z for a residual, times a power of two, and <z, w>.
@@ -149,12 +149,12 @@ class FlexibleGradients(Iteration):
 
     def _corrected(self, r: Array, scale: float, dtype: np.dtype) -> tuple[Array, float, float]:
         """Return z in a precision, <z, w>, and about which part of the residual rounding z leaves."""
-        z = self._run.problem.centered(self._cycle(coupled.scaled(r, scale, dtype)))
+        z = self._run.problem.centered(self._cycle(self.passes.scaled(r, scale, dtype)))
         return z, *self._probed(z, scale)
 
     def _probed(self, z: Array, scale: float) -> tuple[float, float]:
         """Return <z, w>, and about which part of the residual rounding z leaves, which is the solution times `scale`."""
-        along, magnitude = coupled.probe(z, self._w, self._operator.symmetric.tables(self._u.dtype))
+        along, magnitude = self.passes.probe(z, self._w, self._operator.symmetric.tables(self._u.dtype))
         left = ROUND_OFF * float(np.finfo(z.dtype).eps) * magnitude
         return along, left / (scale * self._norm) if self._norm > 0.0 else 0.0
 

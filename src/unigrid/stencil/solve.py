@@ -118,10 +118,12 @@ def solve(
         Cores to use for this call; by default those of `set_num_threads` or the variable UNIGRID_NUM_THREADS, or all.
     gradient_rtol : float, optional
         Where f is a torch tensor: the tolerance of the solves that gradients take, in place of `rtol`.
-    backend : "torch" or "torch-compiled", optional
-        Where f is a torch tensor: solve it where it lives by operations of torch, or by graphs that torch compiles at the first
-        solve. By default tensors on the CPU take the kernels of NumPy arrays, which are faster, without a copy, and those on
-        other devices take "torch". It has every side, coefficients that vary, masks and reactions below zero, all of order 2;
+    backend : "triton", "torch" or "torch-compiled", optional
+        Where f is a torch tensor: solve it where it lives by kernels in Triton, by operations of torch, or by graphs that torch
+        compiles at the first solve. By default tensors on the CPU take the kernels of NumPy arrays, which are faster, without a
+        copy, those on a CUDA device "triton" where it is installed and coefficients are constant, and all others "torch".
+        "triton" takes the slots of levels for which it has no kernels, and what 1-D grids and periodic axes of odd length
+        need, from "torch", which has every side, coefficients that vary, masks and reactions below zero, all of order 2;
         levels are set up on the host, and moved. Its cycles run in the precision of f, with no smoother of one's own and not
         Gauss-Seidel; `accelerate` is "auto", None, "gmres", or "cg" where coefficients vary. What it has not is refused, with
         the way out.

@@ -56,7 +56,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "accelerate": ("auto", "cg", "gmres", *OF_SCIPY, None),
     "compatibility": ("error", "project"),
     "precision": ("auto", "full", "mixed"),
-    "backend": ("torch", "torch-compiled", None),
+    "backend": ("triton", "torch", "torch-compiled", None),
 }
 
 
@@ -77,7 +77,7 @@ class SolveOptions:
     precision: Literal["auto", "full", "mixed"] = "auto"
     threads: int | None = None
     gradient_rtol: float | None = None
-    backend: Literal["torch", "torch-compiled"] | None = None
+    backend: Literal["triton", "torch", "torch-compiled"] | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():

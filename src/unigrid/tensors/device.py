@@ -22,14 +22,19 @@ With `backend="torch-compiled"` the slots of a `StencilCycle` are compiled on le
 a graph: one of a whole half-cycle would compute residuals anew for every point that a restriction takes them to. Those of a
 `GalerkinCycle` are not, as compiled slices are the slower ones (relaxation at 511^2, one core: 14 ms, not 4, and 20 s before).
 
-Order 4, cycles in mixed precision and Krylov methods but the two of `device_gradients` are those of the CPU.
+With `backend="triton"` the levels of a `StencilCycle` have fused half-cycles (`device_marches`), and on a GPU two cycles with
+their norms are one CUDA graph (`recorded`).
+
+Order 4, coefficients in mixed precision and Krylov methods but the two of `device_gradients` are those of the CPU.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from typing import Any, cast, final
@@ -46,13 +51,15 @@ from ..stencil.compatibility import RightHandSide, plus, with_constant, without_
 from ..stencil.coupled import relative_volumes
 from ..stencil.cycle import StencilCycle
 from ..stencil.galerkin import GalerkinCycle
-from ..stencil.iterations import EXCUSED_BESIDE_EIGENVALUES, Cycles, Run, round_off_of
-from ..stencil.kernels import slices
+from ..stencil.iterations import EXCUSED_BESIDE_EIGENVALUES, Cycles, Run, checked_for_single, round_off_of
+from ..stencil.kernels import gpu, slices
 from ..stencil.problem import Poisson
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, ProblemCycle, SolveOptions
+from . import recorded
 from .device_coupled import DeviceCoupledLevel, DeviceCoupledOperator
 from .device_gradients import DeviceGradients, DeviceMinimalResiduals
 from .device_levels import PRECISIONS, DeviceLevel
+from .device_mixed import DeviceMixedCycles
 from .device_problems import DeviceProblem, moved
 from .problems import Equation, Mode
 
@@ -118,7 +125,8 @@ def _start(u0: Any) -> Tensor:
 def cycle_on(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> DeviceCycle:
     """Return a cycle on the device and in the precision of a tensor; it is kept as long as the cycle."""
     _refuse(cycle, f, options)
-    key = f.device, f.dtype, options.backend == "torch-compiled", options.is_one_pass
+    backend = _backend(cycle, f, options)
+    key = f.device, f.dtype, backend, options.is_one_pass
     kept = _MOVED.setdefault(cycle, {})
     if key not in kept:
         chosen: Any = cycle.for_one_pass() if options.is_one_pass else cycle
@@ -126,6 +134,17 @@ def cycle_on(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> DeviceCyc
             DeviceStencilCycle(chosen, *key[:3]) if isinstance(cycle, StencilCycle) else DeviceGalerkinCycle(chosen, *key[:2])
         )
     return kept[key]
+
+
+def _backend(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> str:
+    """Return whose kernels solve: Triton's on a GPU that has them, else torch's. Raises ValueError where there are none."""
+    if options.backend == "triton" and not gpu.takes(f.device):
+        raise ValueError(
+            f"backend='triton' needs a tensor on a CUDA device, and pip install 'unigrid[gpu]'; got one on {f.device}: "
+            "give f.to('cuda'), or backend='torch'"
+        )
+    by_default = "triton" if f.device.type == "cuda" and gpu.takes(f.device) and isinstance(cycle, StencilCycle) else "torch"
+    return options.backend or by_default
 
 
 def _refuse(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> None:
@@ -148,7 +167,8 @@ def _refuse(cycle: ProblemCycle, f: Tensor, options: SolveOptions) -> None:
         raise ValueError("accelerate='cg' needs a positive definite problem; leave it out, or give reactions >= 0")
     has_gradients = isinstance(cycle, GalerkinCycle) and not problem.has_waves
     has_method = options.has_method and options.accelerate not in (("cg", "gmres") if has_gradients else ("gmres",))
-    for refused, what in ((has_method, "accelerate"), (options.precision == "mixed", "precision='mixed'")):
+    is_mixed = options.precision == "mixed" and not isinstance(cycle, StencilCycle)
+    for refused, what in ((has_method, "accelerate"), (is_mixed, "precision='mixed'")):
         if refused:
             raise ValueError(
                 f"{what} is there on the CPU alone, not for {where}; leave it out, or give f.cpu(), without backend"
@@ -187,8 +207,11 @@ class DeviceCycle(MultigridCycle):
         has_waves, step = problem.poisson.has_waves, self._step
         if options.accelerate == "gmres" or (options.accelerate == "auto" and has_waves):
             step = DeviceMinimalResiduals(operator, self.once)
+        elif isinstance(self, DeviceStencilCycle) and options.precision == "mixed":
+            return self.mixed(run, system, target)
         elif options.accelerate is not None or isinstance(self, DeviceStencilCycle):
-            return self.default(run, target)
+            one = options.is_one_pass or options.maxiter == 1
+            return self.default(run, math.inf if one else target)
         nested = (lambda: problem.centered(self.full(run.f))) if run.nested else None  # type: ignore[arg-type]
         return Repeated(lambda b, u: problem.centered(step(b, u)), system, nested)
 
@@ -228,7 +251,8 @@ class DeviceCycle(MultigridCycle):
             solution = replace(solution, u=problem.centered(solution.u))
         if right.has_constant:
             solution = with_constant(solution, problem, right, tolerance)  # type: ignore[arg-type]
-        message = " ".join(each for each in (solution.message, right.note) if each)
+        precision = "Precision: mixed." if iteration.mixed else ""
+        message = " ".join(each for each in (solution.message, precision, right.note) if each)
         return replace(solution, u=problem.filled(solution.u), message=message)
 
 
@@ -249,17 +273,35 @@ class DeviceStencilCycle(DeviceCycle):
 
     levels: list[DeviceLevel]
 
-    def __init__(self, cycle: StencilCycle, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
+    def __init__(self, cycle: StencilCycle, device: torch.device, dtype: torch.dtype, backend: str) -> None:
         own = cycle.own_levels
-        self.kind = cycle.kind
-        self.levels = [DeviceLevel(each, device, dtype, compiled and each.problem.grid.size >= COMPILED_FROM) for each in own]
+        self.kind, self.device, self._backend, self._cycle = cycle.kind, device, backend, cycle
+        self._turns, self._in_use = own[0].turns, threading.RLock()
+        self._homogeneous: DeviceStencilCycle | None = None
+        self._single: DeviceStencilCycle | None = None
+        self.done = torch.zeros(1, dtype=torch.int32, device=device)  # whether kernels have nothing left to do
+        if backend == "triton":
+            from .device_marches import level_on_gpu
+
+            self.levels = [level_on_gpu(each, self.done, dtype) for each in own]
+        else:
+            large = [backend == "torch-compiled" and each.problem.grid.size >= COMPILED_FROM for each in own]
+            self.levels = [DeviceLevel(each, device, dtype, compiled) for each, compiled in zip(own, large, strict=True)]
         self.problem = self.levels[0].problem
 
     def without_values(self) -> DeviceStencilCycle:
-        other = copy(self)
-        other.levels = [level.without_values() for level in self.levels]
-        other.problem = other.levels[0].problem
-        return other
+        if self._homogeneous is None:
+            other = self._homogeneous = copy(self)
+            other.levels = [level.without_values() for level in self.levels]
+            other.problem, other._homogeneous = other.levels[0].problem, other
+        return self._homogeneous
+
+    @property
+    def single(self) -> DeviceStencilCycle:
+        """The cycle in single precision."""
+        if self._single is None:
+            self._single = DeviceStencilCycle(self._cycle, self.device, torch.float32, self._backend)
+        return self._single
 
     def once(self, b: Tensor) -> Tensor:
         return self.cycle(b)  # type: ignore[no-any-return]
@@ -267,8 +309,26 @@ class DeviceStencilCycle(DeviceCycle):
     def full(self, f: Tensor) -> Tensor:
         return self.nested(f)  # type: ignore[no-any-return]
 
+    def solution(self, f: Tensor, u: Tensor | None, options: SolveOptions) -> Solution:
+        # One solve at a time, as recordings have arrays of their own; Triton starts kernels on the current device.
+        with self._in_use, torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+            return super().solution(f, u, options)
+
     def default(self, run: Run, target: float) -> Iteration:
-        return Cycles(self, run)
+        kind = None if run.keeps or len(self.levels) == 1 else recorded.recorder_for(self.device, self._backend)
+        if kind is None:
+            return Cycles(self, run)
+        return recorded.RecordedCycles(recorded.recording_of(self, kind), run, target, self._turns)
+
+    def mixed(self, run: Run, system: System, target: float) -> Iteration:
+        """Return the iteration in mixed precision."""
+        checked_for_single(self.problem.poisson, PRECISIONS[run.b.dtype], system.residual_norm(None))  # type: ignore[index]
+        single = self.single.without_values() if self._homogeneous is self else self.single
+
+        def begin(run: Run) -> Iteration:
+            return single.default(replace(run, problem=single.problem), math.inf)  # type: ignore[arg-type]
+
+        return DeviceMixedCycles(single.levels[0], begin, run, system, target)
 
 
 @final

@@ -28,15 +28,17 @@ OWN_SMOOTHERS = (Jacobi, RedBlack, Chebyshev)
 PRECISIONS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
-@final
 class DeviceLevel(SlotLevel, NestedLevel):
-    """A level, its slots on a device."""
+    """A level, its slots on a device; without `colored` there are no tables for red-black relaxation."""
 
     operator: DeviceOperator
+    _nested: list[Any]  # transfers of nested iteration
 
-    def __init__(self, level: StencilLevel, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
+    def __init__(
+        self, level: StencilLevel, device: torch.device, dtype: torch.dtype, compiled: bool, colored: bool = True
+    ) -> None:
         problem, coarser = level.problem, level.coarser
-        self.operator = DeviceOperator(problem.operator, device, dtype, compiled)
+        self.operator = DeviceOperator(problem.operator, device, dtype, compiled, colored)
         self.problem = DeviceProblem(problem, self.operator, device, dtype)
 
         def move(slot: Any) -> Any:
@@ -61,6 +63,18 @@ class DeviceLevel(SlotLevel, NestedLevel):
 
     def right_hand_side(self, f: Tensor) -> Tensor:
         return self.problem.compatible(self.problem.folded(f))
+
+    def measured(self, b: Tensor, u: Tensor, start: Tensor | None, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Ascend; return the norm of the residual, which stays on the device, and u."""
+        u = self.ascend(b, u, start, coarse)
+        residual = self.operator.residual(b, u)
+        return slices.inner(residual, residual).sqrt(), u
+
+    def corrected(self, b: Tensor, u: Tensor | None, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return u + e, and b - A (u + e) in the precision of e with its norm, which stays on the device."""
+        u = e.to(b.dtype) if u is None else u + e
+        residual = self.operator.residual(b, u)
+        return u, residual.to(e.dtype), slices.inner(residual, residual).sqrt()
 
     def nested_restriction(self, f: Tensor) -> Tensor:
         return self._nested[0](f)  # type: ignore[no-any-return]
@@ -113,12 +127,15 @@ def _coarsest(smoother: Any, problem: DeviceProblem, device: torch.device, dtype
 class DeviceOperator(Operator):
     """A, as numbers and tensors for `kernels.slices`."""
 
-    def __init__(self, operator: StencilOperator, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
+    def __init__(
+        self, operator: StencilOperator, device: torch.device, dtype: torch.dtype, compiled: bool, colored: bool = True
+    ) -> None:
         self.host, self.smoothing_interval, self.norm_bound = operator, operator.smoothing_interval, operator.norm_bound
         axes, constant = operator.grid.axes, operator.constant_diagonal
         middle: Any = moved(operator.diagonal(), device, dtype) if constant is None else constant
         gain = 1.0 / middle
-        colors = [tuple(gain * mask for mask in _stages(axes, color, device, dtype)) for color in (0, 1)]
+        relaxed = (0, 1) if colored else ()
+        colors = [tuple(gain * mask for mask in _stages(axes, color, device, dtype)) for color in relaxed] or [(), ()]
         lines, own = _lines(operator), (gain, (colors[0], colors[1]))
         self._stencil: slices.Stencil = (
             slices.GatheredStencil(_neighbors(lines, axes, device, dtype), middle, *own)

@@ -32,7 +32,7 @@ class DeviceProblem:
         self.poisson, self.operator = poisson, operator
         self.grid, self.order, self.reaction = poisson.grid, poisson.order, poisson.reaction
         self.singular, self.has_constant_apart = poisson.singular, poisson.has_constant_apart
-        self.homogeneous = poisson.homogeneous
+        self.homogeneous, self._device, self._dtype = poisson.homogeneous, device, dtype
         wide, domain = widest(device), poisson.domain
         self._weights = [moved(axis.weights / axis.weights.sum(), device, wide) for axis in poisson.grid.axes]
         self._sides = [] if self.homogeneous or poisson.varies else _sides(poisson, device, dtype)
@@ -47,6 +47,10 @@ class DeviceProblem:
         other.homogeneous, other._sides, other._added = self._unknown is None, [], None
         other._values = None if self._values is None else torch.zeros_like(self._values)
         return other
+
+    def empty(self) -> Tensor:
+        """Return an array of its shape, without values."""
+        return torch.empty(self.poisson.shape, dtype=self._dtype, device=self._device)
 
     def folded(self, f: Tensor) -> Tensor:
         """Return the right-hand side."""

@@ -2,7 +2,7 @@
 
 `of(array)` returns the backend that serves an array; callers use its primitives and do not depend on which one it is. `cpu` is
 the compiled backend for NumPy arrays. `slices` serves tensors on any device, with those of the primitives that cycles in one
-precision take; fast kernels for GPUs have their place beside it. `reference` defines the primitives in plain array arithmetic
+precision take; `gpu` has fused half-cycles for NVIDIA GPUs. `reference` defines the primitives in plain array arithmetic
 and is the oracle of their tests. Another backend is another module with the functions of `Backend`.
 """
 

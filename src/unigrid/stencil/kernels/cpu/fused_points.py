@@ -57,6 +57,10 @@ class FusedPoints:
         """Return u + P e after post-smoothing."""
         return self._run(b, u, e, None)
 
+    def relaxed(self, b: Array, u: Array | None, sweeps: int) -> Array:
+        """Return u after so many sweeps, of two stages each, as many as there are at most."""
+        return self._run(b, u, None, None, 2 * sweeps)
+
     def restricted(self, f: Array) -> Array:
         """Return P^T f."""
         coarse = empty(self._coarse_box, f.dtype)
