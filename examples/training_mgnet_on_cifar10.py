@@ -18,7 +18,7 @@ Interrupted, or run again, it continues where it stopped. The pictures::
     kernels.png     the learned A, B, R and Pi
 
 CIFAR-10 is looked for in the folder that UNIGRID_DATA names, or in the user's cache; `unigrid train cifar10 --download` fetches
-it there. A second argument names other data: `shapes`, drawn by the package itself, needs no download. A third one is the number
+it there. A second argument names other data: `shapes`, drawn by the package itself, needs no download. A third is the number
 of epochs.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019); A. Krizhevsky, Learning multiple layers of features from tiny images
