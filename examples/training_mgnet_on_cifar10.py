@@ -19,7 +19,7 @@ Interrupted, or run again, it continues where it stopped. The pictures::
 
 CIFAR-10 is looked for in the folder that UNIGRID_DATA names, or in the user's cache; `unigrid train cifar10 --download` fetches
 it there. A second argument names other data: `shapes`, drawn by the package itself, needs no download. A third is the number
-of epochs.
+of epochs. (Figures on the page of this example are those of 3 epochs on shapes.)
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019); A. Krizhevsky, Learning multiple layers of features from tiny images
 (2009), for CIFAR-10.
