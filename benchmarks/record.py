@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sources
+
 import unigrid
 from unigrid.machine import cpu_name
 from unigrid.machine import versions as installed_versions
@@ -231,13 +233,17 @@ def write(
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {**machine(), "threads": unigrid.get_num_threads()},
         "versions": versions(),
+        "source": sources.digest(name),
         "holds": all_hold(verdicts),
         **result,
         "verdicts": [{**asdict(verdict), "holds": verdict.holds} for verdict in verdicts],
     }
     path = record_path(name, options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".txt").write_text("".join(_shown), encoding="utf-8")
+    if _shown:  # a record that grows from run to run keeps its text until the next report
+        path.with_suffix(".txt").write_text("".join(_shown), encoding="utf-8")
     _shown.clear()
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    whole = path.with_suffix(".json.partial")
+    whole.write_text(json.dumps(record, indent=1) + "\n")
+    whole.replace(path)  # at once: whoever stops the run here loses nothing
     return path

@@ -1,4 +1,9 @@
-"""Bratu's problem: heat that a reaction sets free, the faster the hotter it is, and that leaves through cold walls.
+"""Bratu's problem
+===============
+
+Heat that a reaction sets free, the faster the hotter it is, and that leaves through cold walls.
+
+::
 
     -Laplace(u) = lambda e^u on the unit square,   u = 0 on its sides.
 

@@ -1,7 +1,12 @@
-"""A smoother, a restriction and a prolongation of one's own: ten lines each, handed to `unigrid.solve`.
+"""A smoother of one's own
+=======================
+
+A smoother, a restriction and a prolongation, ten lines each, handed to `unigrid.solve`.
 
 The potential of point charges in a grounded box, -Laplace u = f with u = 0 on the sides, f the charges. The smoother is a
 Richardson iteration of two stages,
+
+::
 
     u <- u + w D^-1 (f - A u)   with w = w_1, then w_2,
 

@@ -1,4 +1,9 @@
-"""Eigenmodes of an L-shaped drum: SciPy's lobpcg, preconditioned by one multigrid cycle.
+"""Eigenmodes of an L-shaped drum
+==============================
+
+SciPy's lobpcg, preconditioned by one multigrid cycle.
+
+::
 
     -Laplace(u) = lambda u inside the L, u = 0 on its rim
 

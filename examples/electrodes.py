@@ -1,4 +1,9 @@
-"""Electrodes: the potential between electrodes of any shape in a tank of salt water, and the lines along which current flows.
+"""Electrodes
+==========
+
+The potential between electrodes of any shape in a tank of salt water, and the lines along which current flows.
+
+::
 
     -Laplace u = 0   in the water,      u = volts   on the electrodes,      du/dn = 0   at the walls and around a glass rod,
 

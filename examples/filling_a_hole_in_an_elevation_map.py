@@ -1,10 +1,15 @@
-"""Filling holes in an elevation map: radar leaves noise, and voids of any shape.
+"""Filling holes in an elevation map
+=================================
+
+Radar leaves noise, and voids of any shape.
 
 First the noise, where there are measurements z: implicit smoothing over a length L, no flux through the rims of the voids,
 
+::
+
     u - L^2 Laplace u = z   where it was measured,      du/dn = 0   on the rim of each void,
 
-so that what is unknown in the voids takes no part. Then the voids, by the smoothest surface that meets the terrain around them:
+so that what is unknown in the voids takes no part. Then the voids, by the smoothest surface that meets the terrain around::
 
     -Laplace u = 0   in the voids,      u = the smoothed elevation   elsewhere.
 

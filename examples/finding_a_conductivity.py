@@ -1,8 +1,15 @@
-"""What conducts inside a plate, from temperatures measured at a few points: an inverse problem by gradients.
+"""Finding a conductivity
+======================
+
+What conducts inside a plate, from temperatures measured at a few points: an inverse problem by gradients.
+
+::
 
     -div(k grad u) = f,   u = 0 on the rim
 
 for five sources of heat, one at a time; u is measured, with noise, at every fourth point of either axis. k is sought that makes
+
+::
 
     misfit(u, measured) + weight * total variation of log k
 

@@ -1,10 +1,13 @@
-"""Flow around a cylinder that blows on top and sucks below, in polar coordinates, with an open side far away.
+"""Flow around a cylinder
+======================
+
+It blows on top and sucks below; in polar coordinates, with an open side far away.
 
 The velocity is that of a uniform stream plus grad u, -Laplace(u) = 0. In polar coordinates (r, theta) times r that is
 -div(a grad u) = 0 with one coefficient per axis, a = r along r and 1 / r along theta, which is periodic. Far away u decays. Two
 means let it: cells that grow with r, so that far away is near in cells, and a Robin side there, u_r + u / r = 0, which is exact
 for the part of u that decays slowest, 1 / r. (A box in space around charges does the same in 3-D: a potential that decays as
-1 / r has the Robin side du/dn + (x . n) / |x|^2 u = 0.)
+1 / r has the Robin side ``du/dn + (x . n) / |x|^2 u = 0``.)
 
 Source: G. Batchelor, An introduction to fluid dynamics (1967), section 6.6; A. Bayliss, M. Gunzburger, E. Turkel, Boundary
 conditions for the numerical solution of elliptic equations in exterior regions, SIAM J. Appl. Math. 42 (1982).

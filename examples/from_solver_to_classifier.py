@@ -1,6 +1,11 @@
-"""From a solver to a classifier: one multigrid cycle solves Poisson's equation, learns to do it faster, then names shapes.
+"""From a solver to a classifier
+=============================
+
+One multigrid cycle solves Poisson's equation, learns to do it faster, then names shapes.
 
 The algorithm stays the same throughout; only what fills its slots changes.
+
+::
 
     1. solve       -Laplace u = f, f a picture: a V-cycle that smooths by damped Jacobi
     2. translate   every slot becomes a convolution with fixed weights: the same iterates, to round-off

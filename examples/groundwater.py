@@ -1,4 +1,9 @@
-"""Groundwater: the head of water in an aquifer whose permeability varies by orders of magnitude, and where the water flows.
+"""Groundwater
+===========
+
+The head of water in an aquifer whose permeability varies by orders of magnitude, and where the water flows.
+
+::
 
     -div(K grad h) = 0,   h given at the left and the right side, no flow through the others,
 

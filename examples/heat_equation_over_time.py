@@ -1,4 +1,9 @@
-"""Heat over time: a warm room cools down through two doors into the rest of a house, whose walls conduct little.
+"""Heat over time
+==============
+
+A warm room cools down through two doors into the rest of a house, whose walls conduct little.
+
+::
 
     du/dt = div(a grad u),   no flow through the outer walls,
 

@@ -1,4 +1,9 @@
-"""Heat through a wall with steel studs: a composite whose conductivities differ 1 : 1400, with air on both sides.
+"""Heat through a wall with steel studs
+====================================
+
+A composite whose conductivities differ 1 : 1400, with air on both sides.
+
+::
 
     -div(k grad T) = 0,   k dT/dn + h T = h T_air on either side of the wall (Robin), periodic along it.
 

@@ -1,4 +1,7 @@
-"""A cooling pin: heat flows from a hot base along a cylinder, and through its surface into the air.
+"""A cooling pin
+=============
+
+Heat flows from a hot base along a cylinder, and through its surface into the air.
 
 In cylindrical coordinates (r, z), -(1/r) (r u_r)_r - u_zz = 0 times r is -div(a grad u) = 0 with the coefficient a = r:
 sources, fluxes and heat transfer are multiplied by r too. On the axis r = 0 nothing flows: a Neumann side. The surface gives

@@ -1,9 +1,14 @@
-"""Networks that denoise by solving, trained through the solve, by its exact gradients, on shapes with noise.
+"""Networks that denoise by solving
+================================
+
+They are trained through the solve, by its exact gradients, on shapes with noise.
+
+::
 
     -Laplace(u) + c u = c f
 
 smooths a picture f over a distance 1/sqrt(c). The first network is a `PoissonLayer` that learns this one number, the
-screening. The second draws, by three small convolutions, where the picture must not be smoothed:
+screening. The second draws, by three small convolutions, where the picture must not be smoothed::
 
     -div(k grad u) + u = f,   k -> 0 on an edge.
 

@@ -1,6 +1,9 @@
-"""Pressure projection: two shear layers roll up into vortices, and the velocity field stays free of divergence.
+"""Pressure projection
+===================
 
-Each time step first moves the velocity w = (u, v) without regard to the pressure, then takes out the gradient part:
+Two shear layers roll up into vortices, and the velocity field stays free of divergence.
+
+Each time step first moves the velocity w = (u, v) without regard to the pressure, then takes out the gradient part::
 
     w* = w + dt (nu Laplace w - div (w w)),        -Laplace p = -div w*,        w <- w* - grad p,
 

@@ -1,6 +1,9 @@
-"""Seamless cloning: a drawn moth settles on a photograph, and no edge of the patch shows.
+"""Seamless cloning
+================
 
-Inside an outline drawn by hand the result u has the Laplacian of the drawing, around it the colors of the photograph:
+A drawn moth settles on a photograph, and no edge of the patch shows.
+
+Inside an outline drawn by hand the result u has the Laplacian of the drawing, around it the colors of the photograph::
 
     Laplace u = Laplace source   inside the outline,        u = photograph   elsewhere,
 

@@ -1,4 +1,9 @@
-"""Where does the material matter? The sensitivity of one temperature to the conductivity of every place, by one adjoint solve.
+"""Where does the material matter?
+===============================
+
+The sensitivity of one temperature to the conductivity of every place, by one adjoint solve.
+
+::
 
     -div(k grad T) = 0 in a heat sink between a chip, from which heat enters, and a cold plate
 

@@ -1,19 +1,24 @@
-"""MgNet learns CIFAR-10 on a CPU in a few minutes, and shows what it learned.
+"""MgNet learns to classify images
+===============================
+
+CIFAR-10 on a CPU in a few minutes, and what the network has learned.
 
 The network is one multigrid cycle with convolutions in its slots: on each of four levels it smooths twice,
+
+::
 
     u <- u + B (f - A u),        then        u' = Pi u,    f' = R (f - A u) + A' u',
 
 f being data made of the image, u the features of it that it finds; the class of the image is read from the last u. Here 10,000
 of the 50,000 training images are used, a tenth of them kept apart for validation, and the test set is read once, at the end.
-Interrupted, or run again, it continues where it stopped. The pictures:
+Interrupted, or run again, it continues where it stopped. The pictures::
 
     training.png    loss and accuracy, epoch by epoch          confusion.png    what is taken for what
     levels.png      data f, features u and residual f - A u of every level, for one test image
     kernels.png     the learned A, B, R and Pi
 
 CIFAR-10 is looked for in the folder that UNIGRID_DATA names, or in the user's cache; `unigrid train cifar10 --download` fetches
-it there.
+it there. A second argument names other data: `shapes`, drawn by the package itself, needs no download.
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019); A. Krizhevsky, Learning multiple layers of features from tiny images
 (2009), for CIFAR-10.
@@ -67,7 +72,7 @@ def main(output: Path, dataset: str = "cifar10", model: str = "mgnet-16-Bl", **c
 
 if __name__ == "__main__":
     try:
-        numbers = main(Path(sys.argv[1] if len(sys.argv) > 1 else "training_mgnet_on_cifar10"))
+        numbers = main(Path(sys.argv[1] if len(sys.argv) > 1 else "training_mgnet_on_cifar10"), *sys.argv[2:3])
     except FileError as error:  # most likely CIFAR-10 is not there, and the message names the command that gets it
         raise SystemExit(str(error)) from None
     for name, value in numbers.items():

@@ -17,7 +17,7 @@ SOURCE = Path(unigrid.__file__).parents[1]
 NEED_TORCH = {
     "trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth", "tensors_beside_others",
     "tensors_on_a_device", "on_a_gpu",
-    "gradients_cheap",
+    "gradients_cheap", "fewer_weights_as_good", "recipe",
 }  # fmt: skip
 Record = dict[str, Any]
 SCRIPTS = {path.stem: path for folder in ("claims", "tuning") for path in sorted((BENCHMARKS / folder).glob("*.py"))}
@@ -32,6 +32,7 @@ def load(name: str) -> ModuleType:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     path = list(sys.path)
+    sys.modules[name] = module  # where dataclasses look for the names in their annotations
     specification.loader.exec_module(module)
     sys.path[:] = path
     return module

@@ -226,6 +226,37 @@ def check_trains_on_a_gpu(record: Record) -> None:
     assert record["not_measured"] == []
 
 
+def check_fewer_weights_as_good(record: Record) -> None:
+    tiny = ("mgnet-4-Bl", "resnet18-2", "preact-resnet18-2", "resnet18-2-Al", "preact-resnet18-2-Al")
+    runs = [(row["network"], row["dataset"], row["seed"]) for row in record["rows"]]
+    assert runs == [(name, "shapes", seed) for seed in (0, 1) for name in tiny]
+    for row in record["rows"]:
+        assert row["synthetic"]
+        assert 0 <= row["test_accuracy"] <= 1
+        assert row["wall_seconds"] > 0
+        assert row["cpu_seconds"] > 0
+        assert row["protocol"].startswith("fast, changed: epochs=1")
+        assert row["versions"]["torch"] == record["versions"]["torch"]
+        assert row["machine"]["cores"] == record["machine"]["cores"]
+    assert record["recipe"]["epochs"] == 1
+    assert record["measured"] == {"tiny": "10 of 10 runs"}
+    mean = {
+        name: statistics.fmean(100 * row["test_accuracy"] for row in record["rows"] if row["network"] == name) for name in tiny
+    }
+    pairs = [(tiny[0], tiny[1]), (tiny[0], tiny[2]), (tiny[3], tiny[1]), (tiny[4], tiny[2])]
+    assert bars_of(record) == [(pytest.approx(mean[fewer] - mean[more]), -0.5) for fewer, more in pairs]
+
+
+def check_recipe(record: Record) -> None:
+    base, other = record["rows"]
+    assert base["choices"] == {} != other["choices"]
+    assert record["verdicts"] == []
+    for row in record["rows"]:
+        assert 0 <= row["validation_accuracy"] <= 1
+        assert row["training_images"] == 256
+        assert all(record["base"][name] != value for name, value in row["choices"].items())
+
+
 def check_tensors_on_a_device(record: Record) -> None:
     assert record["device"] == "cpu"
     assert [(row["grid"], row["precision"], row["coefficient"]) for row in record["rows"]] == list(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -474,10 +475,22 @@ class TestInfo:
 
 
 class TestHelp:
-    def test_no_command_shows_the_help(self, command):
+    def test_no_command_shows_where_to_begin(self, command):
         printed = command("")
         assert printed.code == 2
-        assert "examples:" in printed.err
+        assert not printed.out
+        assert "unigrid demo" in printed.err
+        assert "unigrid --help" in printed.err
+        pages = re.findall(r"(?:tutorials|how-to)/[\w-]+", printed.err)
+        assert len(pages) == 2
+        assert all((Path(__file__).parents[1] / "docs" / f"{page}.md").exists() for page in pages)
+
+    def test_a_failure_names_the_page_about_failures(self, command, tmp_path):
+        np.save(tmp_path / "f.npy", np.ones((31, 31)))
+        printed = command(f"solve {tmp_path / 'f.npy'} --maxiter 1 --rtol 1e-12")
+        assert printed.code == 1
+        assert "maxiter" in printed.err
+        assert "how-to/failures" in printed.err
 
     @pytest.mark.parametrize("text", ["--help", *(f"{name} --help" for name in cli.COMMANDS)])
     def test_help(self, command, text):

@@ -229,8 +229,92 @@ def check_custom_smoother(example: ModuleType, numbers: dict[str, float]) -> Non
     assert np.sum(interpolated * fine) == pytest.approx(4 * np.sum(coarse * restricted), rel=1e-12)  # each other's adjoint
 
 
+def check_depth_from_normals(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["RMS error (m)"] < 0.01 * numbers["relief (m)"]
+    assert numbers["RMS error (m)"] < 0.3 * numbers["RMS error of slopes added up (m)"]
+    random = np.random.default_rng(0)
+    known, (p, q) = np.ones((9, 11), bool), random.standard_normal((2, 9, 11))
+    known[3:6, 4:6] = known[:2, :3] = False
+    number = np.cumsum(known).reshape(known.shape) - 1
+    rows, wanted = [], []  # one equation per face: the difference of z over it is the slope there
+    for axis, slope in ((0, p), (1, q)):
+        for at in np.argwhere(known):
+            to = at + np.eye(2, dtype=int)[axis]
+            if to[axis] < known.shape[axis] and known[tuple(to)]:
+                rows.append(np.zeros(known.sum()))
+                rows[-1][number[tuple(to)]], rows[-1][number[tuple(at)]] = 1 / example.SPACING, -1 / example.SPACING
+                wanted.append((slope[tuple(at)] + slope[tuple(to)]) / 2)
+    expected = np.linalg.lstsq(np.array(rows), np.array(wanted))[0]
+    found = example.integrate(p, q, known).u[known]
+    np.testing.assert_allclose(found - found.mean(), expected - expected.mean(), atol=1e-6 * np.abs(expected).max())
+    flat = example.photographs(np.zeros((4, 5)))
+    (down, right), lit = example.slopes(flat)
+    assert lit.all()
+    assert max(np.abs(down).max(), np.abs(right).max()) < 0.2
+
+
+def check_features_of_a_photograph(example: ModuleType, numbers: dict[str, float]) -> None:
+    assert numbers["error of the recovered photograph"] < 0.2
+    assert numbers["part of the data left by level 0"] < 0.3
+    f = np.random.default_rng(0).standard_normal((48, 48))
+    cycle = example.solver(f.shape)
+    states = example.descend(cycle, f)
+    np.testing.assert_allclose(example.ascend(cycle, states)[0], cycle(f), atol=1e-12)  # one V-cycle, taken apart
+    A = cycle.problem.matrix()
+    np.testing.assert_allclose(states[0][2].ravel(), f.ravel() - A @ states[0][1].ravel(), atol=1e-12)
+
+
+def test_flow_past_obstacles(tmp_path: Path) -> None:
+    """In small: no divergence, nothing through pillars, and the projection of a direct solve."""
+    example = load("flow_past_obstacles")
+    example.PER_DIAMETER, example.H, example.CELLS = 4, 1 / 4, (96, 32)
+    numbers = example.main(tmp_path / "figure.png", steps=20)
+    assert_something_is_drawn(tmp_path / "figure.png")
+    assert numbers["flow out over flow in"] == pytest.approx(1, rel=1e-5)
+    assert numbers["largest divergence"] < 1e-3
+    water, random = example.pillars(), np.random.default_rng(0)
+    faces = example.open_faces(water)
+    w = random.standard_normal(faces[0].shape) * faces[0], random.standard_normal(faces[1].shape) * faces[1]
+    (u, v), _ = example.project(example.projection(water), w, water, rtol=1e-10)
+    assert np.abs(example.divergence(u, v) * water).max() < 1e-7
+    assert not u[~faces[0]].any()
+    assert not v[~faces[1]].any()
+    inside = np.flatnonzero(water)
+    matrix = unigrid.Poisson(
+        water.shape,
+        spacing=0.25,
+        boundary=[("neumann", "dirichlet"), "neumann"],
+        centering="cell",
+        mask=water,
+        outside="natural",
+    ).matrix()
+    p = np.zeros(water.size)
+    p[inside] = scipy.sparse.linalg.spsolve(matrix.tocsc()[inside][:, inside], -example.divergence(*w).ravel()[inside])
+    p = p.reshape(water.shape)
+    np.testing.assert_allclose(u[1:-1], w[0][1:-1] - np.diff(p, axis=0) * 4 * faces[0][1:-1], atol=1e-6)
+    uniform = np.ones((97, 32)), np.zeros((96, 33))
+    assert max(np.abs(rate).max() for rate in example.rates(*uniform)) == 0.0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch: pip install 'unigrid[learn]'")
+def test_kernels_before_and_after_training(tmp_path: Path) -> None:
+    example = load("kernels_before_and_after_training")
+    numbers = example.main(tmp_path / "figure.png", epochs=1, n=31)
+    assert_something_is_drawn(tmp_path / "figure.png")
+    before, after, before_wood, after_wood = numbers.values()
+    assert before == pytest.approx(0.36, abs=0.02)  # the textbook's V(1,1) with Jacobi of 0.8
+    assert after < 0.5 * before
+    assert after_wood < 0.7 * before_wood
+    damping = example.damping(unigrid.PoissonNet(), unigrid.Poisson((31, 31)))
+    theta = np.linspace(-np.pi, np.pi, example.RESOLUTION, endpoint=False) + np.pi / example.RESOLUTION
+    jacobi = 1 - 0.8 * (1 - (np.cos(theta)[:, None] + np.cos(theta)) / 2)
+    np.testing.assert_allclose(damping, jacobi**2, atol=1e-12)
+
+
 NEED_TORCH = {"finding_a_conductivity", "learning_to_denoise", "sensitivity_of_a_temperature"}
-LEARNED = {"training_mgnet_on_cifar10", "from_solver_to_classifier"}  # need torch and small arguments: tests of their own
+SMALLER = {  # tests of their own, with arguments that make them short
+    "flow_past_obstacles", "from_solver_to_classifier", "kernels_before_and_after_training", "training_mgnet_on_cifar10",
+}  # fmt: skip
 PICTURES = ("training", "confusion", "levels", "kernels")
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch: pip install 'unigrid[learn]'")
 
@@ -240,7 +324,7 @@ CHECKS: dict[str, Checks] = {
 
 
 def test_every_example_is_checked() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CHECKS) | LEARNED
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CHECKS) | SMALLER
 
 
 def assert_something_is_drawn(path: Path) -> None:

@@ -21,14 +21,17 @@ from tiers import pack
 torch = pytest.importorskip("torch")
 
 import unigrid  # noqa: E402
-from unigrid import analysis, conv, equivalence, plots, training  # noqa: E402
+from unigrid import analysis, conv, equivalence, plots, report, training  # noqa: E402
+from unigrid.report.networks import checked_images  # noqa: E402
 from unigrid.training.images.loop import ImageRun  # noqa: E402
 from unigrid.training.runs.checkpoint import _checked  # noqa: E402
 from unigrid.training.solvers import train as solver_training  # noqa: E402
 from unigrid.training.solvers.protocols import PoissonProtocol  # noqa: E402
 from unigrid.training.solvers.run import SolverRun  # noqa: E402
 
-MODULES = ("", ".analysis", ".plots", ".training", ".conv", ".equivalence", ".stencil", ".iterate", ".cycle", ".solution")
+MODULES = (
+    "", ".analysis", ".plots", ".training", ".conv", ".equivalence", ".stencil", ".iterate", ".cycle", ".solution", ".report",
+)  # fmt: skip
 # By the beginnings of their names: what is no argument that a user gives a number for.
 EXEMPT = {
     "records that unigrid returns": (
@@ -39,7 +42,7 @@ EXEMPT = {
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
         "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "GalerkinCycle.visit(", "Lines.from_the_last(",
-        "Course.add(",
+        "Course.add(", "ScaledCycle.nested(",
     ),
     "made with a Grid or modules, which checked their numbers": (
         "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
@@ -47,6 +50,7 @@ EXEMPT = {
 }  # fmt: skip
 F, PROBLEM = np.ones((9, 9)), unigrid.Poisson((9, 9))
 NONLINEAR = unigrid.Poisson((63, 63), reaction=unigrid.Nonlinear(np.sinh, np.cosh))
+SMOOTH = unigrid.Poisson((9, 9), coefficient=lambda x, y: 1 + x * y)
 FIVE = [[0, -1, 0], [-1, 4, -1], [0, -1, 0]]
 IMAGES = torch.arange(24 * 64, dtype=torch.uint8).reshape(24, 1, 8, 8)
 DATA = ((IMAGES, torch.arange(24) % 2), (IMAGES, torch.arange(24) % 2))
@@ -146,6 +150,8 @@ ARGUMENTS = {
     "Tolerance(rtol)": (REAL, field(unigrid.iterate.Tolerance, "rtol", atol=0.0, maxiter=9, default_rtol=0.1)),
     "Tolerance(atol)": (REAL, field(unigrid.iterate.Tolerance, "atol", rtol=None, maxiter=9, default_rtol=0.1)),
     "Tolerance(maxiter)": (COUNT, field(unigrid.iterate.Tolerance, "maxiter", rtol=None, atol=0.0, default_rtol=0.1)),
+    "of_solution(rtol)": (REAL, lambda v: len(report.of_solution(SOLUTION["a"], rtol=v).html)),
+    "of_run(images)": (COUNT, lambda v: checked_images(v, 24)),
     "from_matrix(shape)": (COUNT, lambda v: unigrid.from_matrix(unigrid.Poisson(3).matrix(), v).problem.shape),
     "PoissonLayer(shape)": (COUNT, lambda v: unigrid.PoissonLayer(v).shape),
     "Poisson(shape)": (COUNT, lambda v: (unigrid.Poisson(v).shape, unigrid.Poisson((v, 9)).shape)),
@@ -164,6 +170,7 @@ ARGUMENTS = {
     "StencilCycle(max_levels)": (COUNT, lambda v: unigrid.StencilCycle(PROBLEM, max_levels=v).configuration.max_levels),
     "GalerkinCycle(steps)": (COUNT, lambda v: [unigrid.GalerkinCycle(PROBLEM, steps=each).pre for each in (v, (v, 1))]),
     "GalerkinCycle.replaced(level)": (0, lambda v: repr(unigrid.GalerkinCycle(PROBLEM).replaced(level=v, smoother=None))),
+    "ScaledCycle.replaced(level)": (0, lambda v: repr(unigrid.ScaledCycle(SMOOTH).replaced(level=v, post_smoother=None))),
     "Points(omega)": (REAL, unigrid.Points),
     "Lines(axes)": (1, lambda v: unigrid.Lines((v, 0))),
     "GalerkinCycle(max_levels)": (COUNT, lambda v: len(unigrid.GalerkinCycle(unigrid.Poisson((99, 99)), max_levels=v).levels)),
@@ -219,6 +226,7 @@ ARGUMENTS = {
            "epochs": 3, "batch_size": 3, "decay_every": 3, "pad": 3, "cutout": 3, "learning_rate": REAL, "decay": REAL,
            "momentum": REAL, "label_smoothing": REAL, "average": REAL, "warmup": REAL, "weight_decay": REAL,
            "mixup": REAL, "cutmix": REAL, "clip_grad": REAL, "patience": 3,
+           "first_size": 3,
        }.items()},
     "ImageProtocol(class_weights)": (REAL, lambda v: training.Protocol("own", 1, class_weights=[v, 1]).class_weights),
     "Evaluation.top(k)": (1, lambda v: training.Evaluation(1.0, 0.0, MATRIX, torch.eye(3), torch.arange(3)).top(v)),

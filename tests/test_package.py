@@ -16,7 +16,7 @@ import pytest
 import unigrid
 
 ROOT = Path(unigrid.__file__).resolve().parents[2]
-HEAVY = ["torch", "matplotlib", "tqdm", "pyamg"]
+HEAVY = ["torch", "matplotlib", "tqdm", "pyamg", "jinja2"]
 needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
 
 
@@ -169,7 +169,8 @@ def test_arrows_point_one_way():
         assert not re.search(r"^\s*(import|from) (torch|matplotlib)", path.read_text(encoding="utf-8"), flags=re.MULTILINE), (
             path.name
         )
-    for folder, pattern in {"conv": r"stencil|training|iterate|plots|cli", "training": r"stencil|plots|cli"}.items():
+    others = {"conv": r"stencil|training|iterate|plots|report|cli", "training": r"stencil|plots|report|cli"}
+    for folder, pattern in others.items():
         for path in (source / folder).rglob("*.py"):
             if path.parent.name == "solvers":  # training on Poisson problems imports both backends
                 continue
@@ -203,13 +204,15 @@ def run_examples(name):
         "stencil.cycle",
         "stencil.problem",
         "stencil.solve",
+        "report.solves",
+        "report.words",
     ],
 )
 def test_the_examples_of_analysis_and_stencils_run(name):
     run_examples(f"unigrid.{name}")
 
 
-@pytest.mark.parametrize("name", ["analysis", "cycle", "iterate", "plots", "solution", "stencil"])
+@pytest.mark.parametrize("name", ["analysis", "cycle", "iterate", "plots", "report", "solution", "stencil"])
 def test_modules_are_there_without_an_import_of_their_own(name):
     done = subprocess.run(
         [sys.executable, "-c", f"import unigrid; print(unigrid.{name}.__name__)"], capture_output=True, text=True, check=True

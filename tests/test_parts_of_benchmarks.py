@@ -189,6 +189,95 @@ def test_what_holds(on_a_gpu, accuracies, seconds, verdict):
         assert on_a_gpu.verdicts({"speeds": speeds, "runs": []})[0].holds is reached
 
 
+# The benchmarks that run in pieces
+
+
+@pytest.fixture
+def fewer_weights() -> ModuleType:
+    return load("fewer_weights_as_good")
+
+
+def test_every_network_of_a_scale_has_about_its_number_of_weights(fewer_weights):
+    sizes = {scale: {each.name: fewer_weights.size_of(each.config) for each in fewer_weights.SCALES[scale]}
+             for scale in ("small", "middle", "published")}  # fmt: skip
+    assert len(sizes["small"]) >= 12
+    assert len(sizes["middle"]) >= 6
+    assert sizes["small"]["mgnet-16-Bli"][0] == 42_810  # by the formula of the paper's parameter counts
+    assert sizes["middle"]["mgnet-32-Bli"][0] == 168_554
+    assert sizes["published"]["mgnet-256-Bl"][0] == 8_278_794
+    assert sizes["published"]["resnet18-64"][0] == 11_173_962  # torchvision's with a first layer for small images
+    assert all(10_000 < weights < 50_000 for weights, _ in sizes["small"].values())
+    # resnet18 of width 4 by hand: 4 convolutions of 4 channels at 32^2, then per level 1 of stride 2, 3 of 2c, a shortcut.
+    levels = [(9 * (c * 2 * c + 3 * 4 * c * c) + 2 * c * c) * (32 // k) ** 2 for c, k in ((4, 2), (8, 4), (16, 8))]
+    assert sizes["small"]["resnet18-4"][1] == 27 * 4 * 32**2 + 4 * 9 * 16 * 32**2 + sum(levels) + 320
+
+
+def test_runs_are_ordered_so_that_the_table_fills_evenly(fewer_weights):
+    tasks = list(fewer_weights.tasks("small"))
+    assert len(set(tasks)) == len(tasks)
+    recipe = [(task.seed, task.dataset) for task in tasks if task.precision == "recipe"]
+    assert list(dict.fromkeys(recipe)) == [(0, "cifar10"), (0, "cifar100"), (1, "cifar10"), (1, "cifar100")]
+    assert [task.precision for task in tasks[-4:]] == ["float32"] * 4
+
+
+def run_of(module: ModuleType, task: Any, accuracy: float) -> Record:
+    row = {"scale": task.scale, "network": task.network, "dataset": task.dataset, "seed": task.seed}
+    seconds = {"wall_seconds": 9.0, "cpu_seconds": 8.0}
+    return {**row, "precision": task.precision, "test_accuracy": accuracy, "device": "cpu", **seconds}
+
+
+def test_a_record_grows_and_a_call_does_what_is_missing(fewer_weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fewer_weights.torch.cuda, "is_available", lambda: False)
+    folder = ["--output", str(tmp_path)]
+    options = fewer_weights.options_of([*folder, "--only", "mgnet-*", "--scale", "small"])
+    asked = fewer_weights.missing_of(options, [])
+    assert {task.network.split("-")[0] for task in asked} == {"mgnet"}
+    assert {task.scale for task in asked} == {"small"}
+    assert fewer_weights.missing_of(fewer_weights.options_of([*folder, "--scale", "published"]), []) == []
+    rows = fewer_weights.save(options, [run_of(fewer_weights, asked[1], 0.7)])
+    rows = fewer_weights.save(options, [run_of(fewer_weights, asked[0], 0.6)])
+    assert [row["test_accuracy"] for row in rows] == [0.6, 0.7]
+    assert fewer_weights.missing_of(options, fewer_weights.rows_of(options)) == asked[2:]
+    assert not list(tmp_path.glob("*.partial"))
+    monkeypatch.setattr(sys, "argv", ["fewer_weights_as_good.py", *folder, "--report"])
+    fewer_weights.main()
+    printed = capsys.readouterr().out
+    assert "not measured" in printed
+    assert "claim: not decided" in printed
+    assert "published: 0 of 44 runs; the others: UNIGRID_DATA=FOLDER python" in printed
+    assert (tmp_path / "fewer_weights_as_good.png").stat().st_size > 10_000
+    path = tmp_path / "fewer_weights_as_good.json"
+    path.write_text(path.read_text().replace('"momentum": 0.9', '"momentum": 0.8'))
+    with pytest.raises(SystemExit, match=r"has runs with momentum=0\.8, now it is 0\.9; take another --output"):
+        fewer_weights.main()
+
+
+@pytest.mark.parametrize(("fewer", "more", "holds"), [((70.0, 71.0), (71.0, 71.0), True), ((70.0, 70.9), (71.0, 71.0), False),
+                                                      ((70.0,), (60.0, 60.0), None)])  # fmt: skip
+def test_as_good_is_half_a_point_less_at_most(fewer_weights, tmp_path, fewer, more, holds):
+    tasks = {(task.network, task.seed): task for task in fewer_weights.tasks("middle") if task.dataset == "cifar100"}
+    rows = [
+        run_of(fewer_weights, tasks[name, seed], accuracy / 100)
+        for name, found in (("mgnet-32-Bl", fewer), ("resnet18-8", more))
+        for seed, accuracy in enumerate(found)
+    ]
+    verdicts = fewer_weights.verdicts(rows, fewer_weights.options_of(["--output", str(tmp_path)]))
+    found = {each.what: each.holds for each in verdicts if each.holds is not None}
+    assert found == ({} if holds is None else {"middle, cifar100, points of mgnet-32-Bl over resnet18-8": holds})
+
+
+def test_trials_of_recipes_never_have_the_test_images():
+    recipe, data = load("recipe"), unigrid.training.load("shapes")
+    split = recipe.without_test_images(data)
+    assert len(split.train) + len(split.test) == len(data.train)
+    images = {bytes(image.numpy()) for part in (split.train, split.test) for image in part.images}
+    assert images == {bytes(image.numpy()) for image in data.train.images}
+    assert all(unigrid.training.PROTOCOLS["fast"].with_choices(**choices) for choices in recipe.TRIALS.values())
+
+
+# Peaks of GPUs
+
+
 def test_peaks_of_data_sheets(on_a_gpu):
     known = {
         "NVIDIA H200": 989e12,

@@ -19,6 +19,7 @@ _HOMES = {
     "solution": ["ConvergenceError", "Reason", "Solution"],
     "domains.cycle": ["DomainCycle"],
     "stencil.galerkin": ["GalerkinCycle"],
+    "stencil.scaled": ["ScaledCycle"],
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic", "Robin"],
     "stencil.operator": ["StencilOperator"],
     "stencil.nonlinear": ["FASCycle", "NewtonCycle"],
@@ -45,7 +46,7 @@ _HOMES = {
     "training.solvers.result": ["PoissonResult"],
     "training.solvers.train": ["train_solver"],
 }  # fmt: skip
-_MODULES = ("analysis", "conv", "cycle", "equivalence", "iterate", "plots", "solution", "stencil", "training")
+_MODULES = ("analysis", "conv", "cycle", "equivalence", "iterate", "plots", "report", "solution", "stencil", "training")
 _LEARNED = ("conv", "equivalence", "tensors", "training")  # what needs torch
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _USABLE = [name for name, home in _HOME_OF.items() if home.split(".")[0] not in _LEARNED or find_spec("torch")]
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from . import equivalence as equivalence
     from . import iterate as iterate
     from . import plots as plots
+    from . import report as report
     from . import solution as solution
     from . import stencil as stencil
     from . import training as training
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
     from .stencil.recognition import from_matrix as from_matrix
     from .stencil.relaxation import Lines as Lines
     from .stencil.relaxation import Points as Points
+    from .stencil.scaled import ScaledCycle as ScaledCycle
     from .stencil.smoothers import Chebyshev as Chebyshev
     from .stencil.smoothers import GaussSeidel as GaussSeidel
     from .stencil.smoothers import Jacobi as Jacobi

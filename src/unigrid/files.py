@@ -31,6 +31,7 @@ NAMED = (".npz", ".mat", ".h5", ".hdf5", ".nc")  # formats that hold arrays by n
 STARTS = (b"\x93NUMPY", ".npy"), (b"PK", ".npz")
 NAME_BYTES = 255  # the longest name of a file on most systems
 PICTURES = (".png", ".pdf", ".svg")  # what figures are written to
+PAGES = (".html", ".htm")  # reports
 ARRAYS = (".npy", ".npz", ".csv", ".vti")  # and arrays
 # Pictures that are read, whatever their content shows them to be.
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pfm")

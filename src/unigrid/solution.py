@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 Array = Any
+GUIDE = "More: the page how-to/failures of the documentation."  # which shows each reason and what to do
 
 
 class Reason(enum.Enum):
@@ -121,5 +122,5 @@ class ConvergenceError(RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.solution.message} {self.solution.reason.text} "
-            "The iterate is in this exception's .solution; raise_on_failure=False returns it instead."
+            f"The iterate is in this exception's .solution; raise_on_failure=False returns it instead. {GUIDE}"
         )

@@ -19,7 +19,7 @@ from unigrid.conv import (
     ResNet,
     create_model,
 )
-from unigrid.training.images.protocols import initialize
+from unigrid.training.images.beginning import initialize
 
 
 def smoother(channels=4):

@@ -218,6 +218,7 @@ LAYERS = [
         "nonlinear.py",
         "external.py",
         "preconditioned.py",
+        "scaled.py",
         "suspects.py",
         "recognition.py",
         "solve.py",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import unigrid
+from unigrid.stencil.profile import profile_visits
 
 
 def source(shape):
@@ -74,3 +75,20 @@ def test_the_cycle_is_left_as_it_was():
 def test_a_wrong_option_is_refused():
     with pytest.raises(TypeError, match="rtoll"):
         unigrid.StencilCycle(unigrid.Poisson((9, 9))).profile(np.ones((9, 9)), rtoll=1.0)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("kind", ["V", "W"])
+def test_visits_of_black_box_multigrid_are_those_of_its_cycles(kind, masked):
+    shape = (63, 60)
+    x, y = np.ogrid[-1:1:63j, -1:1:60j]
+    mask = {"mask": x**2 + y**2 < 0.5} if masked else {}
+    cycle = unigrid.GalerkinCycle(unigrid.Poisson(shape, coefficient=np.exp(x + y), **mask), cycle=kind)
+    profile = profile_visits(cycle, source(shape), start="zero", precision="full")
+    solved = cycle.solve(source(shape), start="zero", precision="full")
+    assert profile.solution.residuals == solved.residuals
+    assert [level.calls["visit"] for level in profile.levels] == [solved.iterations * visits for visits in cycle.visits()]
+    assert sum(level.total for level in profile.levels) + profile.elsewhere == pytest.approx(profile.seconds)
+    assert all(level.total > 0 for level in profile.levels)
+    assert profile.elsewhere > 0
+    assert "visit ms" in str(profile)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from ..files import FileError
 from ..messages import choose, printable
 from ..version import __version__
-from . import compare, demo, equivalence, evaluate, info, models, predict, solve, streams, train
+from . import compare, demo, equivalence, evaluate, info, models, predict, report, solve, streams, train
 from .options import Parser, UsageError, nearest_option
 
 COMMANDS = {
-    "solve": solve, "compare": compare, "train": train, "evaluate": evaluate, "predict": predict, "models": models,
-    "equivalence": equivalence, "info": info, "demo": demo,
+    "solve": solve, "compare": compare, "train": train, "evaluate": evaluate, "predict": predict, "report": report,
+    "models": models, "equivalence": equivalence, "info": info, "demo": demo,
 }  # fmt: skip
 EPILOG = """\
 examples:
@@ -30,8 +30,21 @@ examples:
   unigrid train poisson -o runs/smoother                 the smoothers of a solver, trained through the same cycle
   unigrid equivalence                                    solver and network are one: the proofs, run
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
+  unigrid report runs/cifar10-mgnet-32-Bli-fast          the run as one page: mistakes, features, residuals
 
 `unigrid COMMAND --help` shows all options."""
+BEGIN = """\
+unigrid: one multigrid cycle, for Poisson's equation and for convolutional networks
+
+where to begin:
+  unigrid demo                                    nothing needed: a photograph from its Laplacian, a network trained in a minute
+  unigrid solve f.npy -o u.npy --plot u.png       -Laplace(u) = f for an array or a picture, u = 0 on the sides
+  unigrid train shapes --epochs 2 -o runs/first   a first network; then `unigrid predict runs/first PICTURE`
+  unigrid info                                    versions, cores and devices
+
+  in Python       import unigrid; unigrid.solve(f).u
+  to read         the pages tutorials/first-poisson-problem and tutorials/multigrid-for-cnn-people of the documentation
+  all commands    unigrid --help; all options of one: unigrid COMMAND --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser, parsers = _parsers()
     if not argv:
-        parser.print_help(sys.stderr)
+        print(BEGIN, file=sys.stderr)
         return 2
+    parser, parsers = _parsers()
     try:
         if not argv[0].startswith("-"):
             choose(argv[0], COMMANDS, "command")

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..files import FileError, checked_output, expanded
+from ..solution import GUIDE
 from . import options
 from .monitor import Stopwatch, show
 from .options import UsageError, user_errors
@@ -104,7 +105,7 @@ def _prepared(arguments: argparse.Namespace, comm: Communicator) -> tuple[NDArra
 
 def _refuse_others(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that several processes have not."""
-    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "array", "device")
+    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
     for name in ours:
         if getattr(arguments, name, None):
             raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")
@@ -184,4 +185,4 @@ def _report(
     facts["cycle"]["title"] += f", on {comm.size} processes"
     show(facts, arguments.json, report, sys.stdout)
     if not solution.converged:
-        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+        print(f"unigrid: {solution.reason}: {solution.reason.text} {GUIDE}", file=sys.stderr)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..files import PICTURES, STREAM, FileError, checked_output, expanded, one_line, read_field
+from ..files import PAGES, PICTURES, STREAM, FileError, checked_output, expanded, one_line, read_field
 from ..iterate import DISCRETIZATION
 from ..messages import choose, nearest
 from ..tables import UNSTATED, Field, TableFormat
@@ -94,6 +94,11 @@ def seeds(text: str) -> int | list[int]:
     """Return "3" as a number and "0,1,2" as a list of them."""
     values = _entries(text, int, "a whole number, or several by comma such as 0,1,2")
     return values[0] if len(values) == 1 else values
+
+
+def counts(text: str) -> list[int]:
+    """Return "3,17" as a list."""
+    return _entries(text, int, "a whole number, or several by comma such as 3,17")
 
 
 def size(text: str) -> tuple[int, ...]:
@@ -255,13 +260,16 @@ def add_device_option(parser: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default: a GPU if there is one), cpu, cuda, ...")
 
 
-def check_outputs(*pictures: str | None, array: str | None = None, source: str | None = None, replace: bool) -> None:
-    """Check before any work that pictures and array can be written after it, apart from each other and from the source.
+def check_outputs(
+    *pictures: str | None, array: str | None = None, page: str | None = None, source: str | None = None, replace: bool
+) -> None:
+    """Check before any work that pictures, array and page can be written after it, apart from each other and from the source.
 
     Files that exist are refused, unless they are to be replaced.
     """
     paths = [checked_output(array)] if array not in (None, STREAM) else []
     paths += [checked_output(path, PICTURES) for path in pictures if path]
+    paths += [checked_output(page, PAGES)] if page else []
     for number, path in enumerate(paths):
         if source and path.exists() and expanded(source).exists() and path.samefile(expanded(source)):
             raise FileError(f"{path}: is the input, which is never written over")

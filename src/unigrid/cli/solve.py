@@ -14,8 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..files import IMAGES, STREAM, checked_output, write_array
 from ..iterate import DISCRETIZATION
+from ..solution import GUIDE
 from ..vti import Lattice
 from . import blocks, options
+from . import report as report_page
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
 from .options import UsageError, user_errors
 from .reading import array_in, format_of
@@ -39,6 +41,7 @@ files:
 
 examples:
   unigrid solve f.npy -o u.npy --plot u.png
+  unigrid solve f.npy --report solution.html
   unigrid solve f.npy --lengths 3,5 --boundary dirichlet=1.5:neumann=-2,periodic --centering cell
   unigrid solve f.npz --array source --cycle W --smoother jacobi --omega 0.7 --monitor
   unigrid solve f.csv --boundary neumann --compatibility project --json
@@ -92,6 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-o", "--output", metavar="FILE", help="file for u: .npy, .npz, .csv or .vti")
     group.add_argument("--plot-history", metavar="FILE", help="picture of the residuals")
     group.add_argument("--plot-hierarchy", metavar="FILE", help="picture of the grids and of the cycle")
+    group.add_argument(
+        "--report", metavar="FILE",
+        help="page with u, the residuals and what they mean, the grids and the time of each, measured in another solve: .html",
+    )  # fmt: skip
     group.add_argument("--monitor", action="store_true", help="print a line per iteration instead of the progress bar")
 
 
@@ -104,13 +111,17 @@ class Run:
     cycle: StencilCycle | GalerkinCycle | FourthOrderCycle
     solution: Solution
     seconds: dict[str, float]
+    u0: NDArray[Any] | None = None
 
 
 def run(arguments: argparse.Namespace) -> int:
     if blocks.started_with_others():
         return blocks.run(arguments)
     pictures = arguments.plot, arguments.plot_history, arguments.plot_hierarchy
-    options.check_outputs(*pictures, array=arguments.output, source=arguments.rhs, replace=arguments.force)
+    outputs = {"array": arguments.output, "page": arguments.report}
+    options.check_outputs(*pictures, **outputs, source=arguments.rhs, replace=arguments.force)
+    if arguments.report:
+        report_page.require_jinja2()
     if arguments.output == STREAM and is_closed(sys.stdout):
         raise UsageError("-o -: the standard output is closed")
     if arguments.stack and arguments.plot:
@@ -130,12 +141,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"-o {arguments.output}: a .vti has one distance along each axis; for a stretched grid, write .npy")
     with announced_compilation(stopwatch), watch_of(arguments, f) as watch, stopwatch.measure("solve"):
         solution = _solve(cycle, f, arguments, callback=watch, u0=u0)
-    ended = Run(arguments, f, cycle, solution, stopwatch.seconds)
+    ended = Run(arguments, f, cycle, solution, stopwatch.seconds, u0)
     with stopwatch.measure("write"):
         written = _write(ended)
+    if arguments.report:
+        with stopwatch.measure("report"):
+            written.append(report_page.write_solve(ended, _rtol(arguments, f), _is_picture(arguments)))
     show(facts_of(ended, written), arguments.json, report, _report_stream(arguments))
     if not solution.converged:
-        print(f"unigrid: {solution.reason}: {solution.reason.text}", file=sys.stderr)
+        print(f"unigrid: {solution.reason}: {solution.reason.text} {GUIDE}", file=sys.stderr)
     return 0 if solution.converged else 1
 
 
@@ -185,17 +199,21 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
 def _solve(
     cycle: StencilCycle | GalerkinCycle | FourthOrderCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any
 ) -> Solution:
-    from ..stencil.solving import SolveOptions
-
-    names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads"}  # which holds for the whole process
-    given = {name: value for name, value in vars(arguments).items() if name in names}
-    given.update(values, raise_on_failure=False)
+    given = solve_options(arguments) | values | {"raise_on_failure": False}
     if arguments.device is not None:
         from .on_device import solved_on
 
         return solved_on(arguments.device, cycle, f, given)
     with user_errors():
         return cycle.solve(f, **given)
+
+
+def solve_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `solve` that were given, u0 but as a file."""
+    from ..stencil.solving import SolveOptions
+
+    names = {field.name for field in dataclasses.fields(SolveOptions)} - {"threads", "u0"}  # threads: of the whole process
+    return {name: value for name, value in vars(arguments).items() if name in names}
 
 
 def _rtol(arguments: argparse.Namespace, f: NDArray[Any]) -> float | None:
@@ -222,13 +240,18 @@ def _write(ended: Run) -> list[str]:
     for path in written:
         with reported() if path == STREAM else nullcontext():
             write_array(path, u, lattice=_lattice(cycle.problem))
-    picture = Path(arguments.rhs).suffix.lower() in IMAGES
+    picture = _is_picture(arguments)
     history, rtol = {f"{cycle.name}, {arguments.smoother}": ended.solution}, _rtol(arguments, ended.f)
     return written + save_figures(
         (arguments.plot if u is not None else None, lambda plots: plots.plot_solution(u, cycle.problem, picture=picture)),
         (arguments.plot_history, lambda plots: plots.plot_history(history, rtol=rtol)),
         (arguments.plot_hierarchy, lambda plots: plots.plot_hierarchy(cycle)),
     )
+
+
+def _is_picture(arguments: argparse.Namespace) -> bool:
+    """Whether axis 0 of f points downward."""
+    return Path(arguments.rhs).suffix.lower() in IMAGES
 
 
 def _lattice(problem: Poisson) -> Lattice:

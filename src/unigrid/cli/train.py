@@ -300,18 +300,19 @@ def described(protocol: ImageProtocol, flips: bool = True) -> str:
     """Return a protocol on one line, without what it does not use. `flips`: whether the data may be mirrored."""
     steps = f"times {protocol.decay:g} every {protocol.decay_every} epochs"
     rate = {"one-cycle": "in one cycle", "cosine": "in half a cosine"}.get(protocol.schedule, steps)
-    adam = protocol.optimizer == "adamw"
+    momentum = f"{'Nesterov ' * protocol.nesterov}momentum {protocol.momentum:g}"
     weights = protocol.class_weights if isinstance(protocol.class_weights, str) else "chosen"
     scaled = " for a batch of 128, in proportion to it," * protocol.scale_rate
     parts = [
         f"{protocol.name}, {protocol.epochs} epoch{'s' * (protocol.epochs != 1)}", f"batch {protocol.batch_size}",
         f"learning rate {protocol.learning_rate:g}{scaled} {rate}",
-        f"AdamW, beta_1 {protocol.momentum:g}" if adam else f"{'Nesterov ' * protocol.nesterov}momentum {protocol.momentum:g}",
+        {"adamw": f"AdamW, beta_1 {protocol.momentum:g}", "muon": f"Muon, {momentum}"}.get(protocol.optimizer, momentum),
     ]  # fmt: skip
     named = {
         "weight decay": protocol.weight_decay, "label smoothing": protocol.label_smoothing, "crop padding": protocol.pad,
         "cutout": protocol.cutout, "mixup": protocol.mixup, "cutmix": protocol.cutmix, "average of weights": protocol.average,
         "gradient norm at most": protocol.clip_grad, "patience": protocol.patience,
+        "pixels of the first images": protocol.first_size,
     }  # fmt: skip
     parts += [f"{name} {value:g}" for name, value in named.items() if value]
     parts += [f"{weights} class weights"] * (weights != "equal")

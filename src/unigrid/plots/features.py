@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,12 +62,13 @@ def plot_levels(model: Classifier, image: Tensor, *, picture: ArrayLike | None =
     channels = checked_count("channels", channels)
     _check(image)
     image = image[None] if image.ndim == 3 else image
-    states = _evaluate(model, image)
+    states = states_of(model, image)
     grid = PanelGrid(len(states), 4, aspect=image.shape[2] / image.shape[3])
     _draw_picture(grid.add(0, 0), _stretched(image) if picture is None else np.asarray(picture))
     for number, state in enumerate(states):
         panels = [grid.add(number, column) for column in (1, 2, 3)]
-        _draw_level(panels, state, channels)
+        for axes, panel in zip(panels, panels_of(state, channels), strict=True):
+            _draw(axes, panel)
         panels[0].set_ylabel("level {}:  {} × {}".format(number, *state.data.shape[2:]))
         if number == 0:
             for axes, title in zip(panels, TITLES, strict=True):
@@ -80,12 +82,20 @@ def draw_channels(axes: Axes, values: ArrayLike, *, channels: int = CHANNELS) ->
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 3 or values.size == 0:
         raise ValueError(f"an array (channels, height, width) can be drawn, got shape {values.shape}")
-    shown = most_energetic(values, checked_count("channels", channels))
-    _draw_channels(axes, values, shown, color_limit(values[shown], SHOWN_PART))
+    _draw(axes, _strongest(values, checked_count("channels", channels)))
 
 
-def _draw_level(panels: list[Axes], state: LevelState, channels: int) -> None:
-    """Draw data, features and residual of a level, the residual like the data if it has the channels of the data."""
+@dataclass(frozen=True)
+class Panel:
+    """What one panel shows: channels (count, height, width), the limit of their colors, a caption; or a note in their place."""
+
+    channels: NDArray[np.float64] | None
+    limit: float
+    caption: str
+
+
+def panels_of(state: LevelState, channels: int = CHANNELS) -> tuple[Panel, Panel, Panel]:
+    """Return data, features and residual of a level, the residual like the data if it has the channels of the data."""
     data = _array(state.data)
     residual = None if state.residual is None else _array(state.residual)
     shown = most_energetic(data, channels)
@@ -93,21 +103,42 @@ def _draw_level(panels: list[Axes], state: LevelState, channels: int) -> None:
     if residual is not None and residual.shape == data.shape:
         values = np.stack([values, residual[shown]])
     limit = color_limit(values, SHOWN_PART)
-    _draw_channels(panels[0], data, shown, limit)
+    return _panel(data, shown, limit), _features(state, channels), _residual(residual, data, shown, limit)
+
+
+def _features(state: LevelState, channels: int) -> Panel:
     if state.features is None:
-        _say(panels[1], "$u = 0$")
-    elif state.features is state.residual:
-        _say(panels[1], "the state is\nthe residual")
-    else:
-        draw_channels(panels[1], _array(state.features), channels=channels)
+        return Panel(None, 1.0, "$u = 0$")
+    if state.features is state.residual:
+        return Panel(None, 1.0, "the state is\nthe residual")
+    return _strongest(_array(state.features), channels)
+
+
+def _residual(residual: NDArray[np.float64] | None, data: NDArray[np.float64], shown: NDArray[np.int64], limit: float) -> Panel:
     if residual is None:
-        _say(panels[2], "no $A$ on this level")
-    elif residual.shape == data.shape:
-        draw_tiles(panels[2], residual[shown], limit)
-        part = np.linalg.norm(residual) / (np.linalg.norm(data) or 1.0)
-        panels[2].set_xlabel(rf"$\|f - A u\| = {part:.2g}\,\|f\|$" + "\nthe same channels and colors", fontsize=8)
-    else:
-        draw_channels(panels[2], residual, channels=len(shown))  # the steps of a plain network may widen it
+        return Panel(None, 1.0, "no $A$ on this level")
+    if residual.shape != data.shape:
+        return _strongest(residual, len(shown))  # the steps of a plain network may widen it
+    part = np.linalg.norm(residual) / (np.linalg.norm(data) or 1.0)
+    return Panel(residual[shown], limit, rf"$\|f - A u\| = {part:.2g}\,\|f\|$" + "\nthe same channels and colors")
+
+
+def _strongest(values: NDArray[np.float64], channels: int) -> Panel:
+    shown = most_energetic(values, channels)
+    return _panel(values, shown, color_limit(values[shown], SHOWN_PART))
+
+
+def _panel(values: NDArray[np.float64], shown: NDArray[np.int64], limit: float) -> Panel:
+    numbers = textwrap.fill(f"channels {', '.join(map(str, shown))} of {len(values)}", CAPTION)
+    return Panel(values[shown], limit, f"{numbers}\ncolors to ±{limit:.2g}")
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    if panel.channels is None:
+        _say(axes, panel.caption)
+        return
+    draw_tiles(axes, panel.channels, panel.limit)
+    axes.set_xlabel(panel.caption, fontsize=8)
 
 
 def _check(image: Tensor) -> None:
@@ -118,7 +149,7 @@ def _check(image: Tensor) -> None:
         raise ValueError(f"one image of shape (channels, height, width) is drawn, got shape {tuple(image.shape)}")
 
 
-def _evaluate(model: Classifier, image: Tensor) -> list[LevelState]:
+def states_of(model: Classifier, image: Tensor) -> list[LevelState]:
     """Run the model without gradients and without touching its batch norms' statistics."""
     import torch
 
@@ -136,12 +167,6 @@ def _evaluate(model: Classifier, image: Tensor) -> list[LevelState]:
 def _array(values: Tensor) -> NDArray[np.float64]:
     """Return the first of a batch."""
     return values[0].detach().double().cpu().numpy()
-
-
-def _draw_channels(axes: Axes, values: NDArray[np.float64], shown: NDArray[np.int64], limit: float) -> None:
-    draw_tiles(axes, values[shown], limit)
-    numbers = textwrap.fill(f"channels {', '.join(map(str, shown))} of {len(values)}", CAPTION)
-    axes.set_xlabel(f"{numbers}\ncolors to ±{limit:.2g}", fontsize=8)
 
 
 def _stretched(image: Tensor) -> NDArray[np.float64]:

@@ -56,7 +56,7 @@ def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
 
     count = checked_count("count", count)
     levels = levels_of(model)
-    groups = _groups(levels)
+    groups = groups_of(levels)
     if not groups:
         raise ValueError(f"no slot of this {type(model).__name__} has convolution kernels to draw")
     rows = sorted({group.levels[0] for group in groups})
@@ -72,19 +72,25 @@ def plot_kernels(model: Classifier, *, count: int = COUNT) -> Figure:
 
 def draw_kernels(axes: Axes, kernels: ArrayLike, *, count: int = COUNT) -> None:
     """Draw the `count` kernels of largest norm of an array (outputs, inputs, height, width) into `axes`."""
+    shown, limit, caption = largest(kernels, count)
+    draw_tiles(axes, shown, limit)
+    axes.set_xlabel(caption, fontsize=8)
+
+
+def largest(kernels: ArrayLike, count: int = COUNT) -> tuple[NDArray[np.float64], float, str]:
+    """Return the kernels that `draw_kernels` shows (count, height, width), the limit of their colors, and the caption."""
     kernels = np.asarray(kernels, dtype=np.float64)
     if kernels.ndim < 3 or kernels.size == 0:
         raise ValueError(f"kernels (outputs, inputs, height, width) can be drawn, got shape {kernels.shape}")
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
     shown = kernels[most_energetic(kernels, checked_count("count", count))]
     limit = color_limit(shown)
-    draw_tiles(axes, shown, limit)
     which = f"all {len(kernels)}" if len(shown) == len(kernels) else f"the {len(shown)} largest of {len(kernels):,}"
-    axes.set_xlabel(f"{which if len(kernels) > 1 else 'one kernel'}\ncolors to ±{limit:.2g}", fontsize=8)
+    return shown, limit, f"{which if len(kernels) > 1 else 'one kernel'}\ncolors to ±{limit:.2g}"
 
 
 @dataclass
-class _Group:
+class Group:
     """The weights (outputs, inputs, height, width) that a slot of a level uses, and the levels that share them."""
 
     slot: str
@@ -92,13 +98,15 @@ class _Group:
     levels: list[int]
 
     def name(self, depth: int) -> str:
+        return f"{SLOTS[self.slot]}, {self.place(depth)}"
+
+    def place(self, depth: int) -> str:
+        """Return the level, or those that share the kernels, of a cycle of `depth` levels."""
         if len(self.levels) == 1:
-            where = f"level {self.levels[0]}"
-        elif len(self.levels) == depth or self.levels == list(range(depth - 1)):
-            where = "shared by all levels"
-        else:
-            where = f"shared by levels {', '.join(map(str, self.levels))}"
-        return f"{SLOTS[self.slot]}, {where}"
+            return f"level {self.levels[0]}"
+        if len(self.levels) == depth or self.levels == list(range(depth - 1)):
+            return "shared by all levels"
+        return f"shared by levels {', '.join(map(str, self.levels))}"
 
     @property
     def kernels(self) -> NDArray[np.float64]:
@@ -108,15 +116,15 @@ class _Group:
         return np.concatenate([array.reshape(-1, *array.shape[2:]) for array in arrays if array[0, 0].size == size])
 
 
-def _groups(levels: list[Any]) -> list[_Group]:
+def groups_of(levels: list[Any]) -> list[Group]:
     """Return the kernels of each slot of each level, those that several levels share once."""
     from ..conv.convolutions import convolutions_of
 
-    groups: dict[tuple[Any, ...], _Group] = {}
+    groups: dict[tuple[Any, ...], Group] = {}
     for number, level in enumerate(levels):
         for slot in SLOTS:
             modules: list[Any] = convolutions_of(getattr(level, slot, None))
             if modules:
-                group = _Group(slot, [module.weight for module in modules], [])
+                group = Group(slot, [module.weight for module in modules], [])
                 groups.setdefault((slot, *map(id, modules)), group).levels.append(number)
     return list(groups.values())

@@ -48,17 +48,58 @@ def plot_solution(
         If u has no or more than 3 axes, is empty, or is not of the problem's shape.
     """
     u = _checked(u, problem)
-    coordinates = [_Coordinates(u.shape[number], number, problem) for number in range(u.ndim)]
+    coordinates = _all_coordinates(u, problem)
     if u.ndim == 1:
-        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
-        _draw_curve(figure.add_subplot(), u, coordinates[0], label)
-        return figure
-    flat, scale = u.ndim == 2, _color_scale(u, cmap, None)
-    downward = flat and picture
-    pairs = [(1, 0) if downward else (0, 1)] if flat else [(0, 1), (0, 2), (1, 2)]
-    figure, panels, bar = _panels(coordinates, pairs, longest=4.6 if flat else 3.0)
+        return _curve(u, coordinates[0], label)
+    pairs = _pairs(u.ndim, picture)
+    return _images(u, coordinates, pairs, _color_scale(u, cmap, None), label, longest=4.6 if u.ndim == 2 else 3.0)
+
+
+def plot_panels(
+    u: ArrayLike, problem: Poisson | None = None, *, label: str = "u", picture: bool = False, longest: float = 3.2
+) -> list[Figure]:
+    """Return the panels of `plot_solution` as figures of their own, to one scale of colors: for pages narrower than three.
+
+    `longest`: inches of the longest axis.
+    """
+    u = _checked(u, problem)
+    coordinates = _all_coordinates(u, problem)
+    if u.ndim == 1:
+        return [_curve(u, coordinates[0], label)]
+    scale = _color_scale(u, None, None)
+    return [_images(u, coordinates, [pair], scale, label, longest) for pair in _pairs(u.ndim, picture)]
+
+
+def _all_coordinates(u: NDArray[Any], problem: Poisson | None) -> list[_Coordinates]:
+    return [_Coordinates(n, number, problem) for number, n in enumerate(u.shape)]
+
+
+def _pairs(ndim: int, picture: bool) -> list[tuple[int, int]]:
+    """Return the horizontal and the vertical axis of each panel; that of a picture points downward, axis 0."""
+    if ndim == 2:
+        return [(1, 0) if picture else (0, 1)]
+    return [(0, 1), (0, 2), (1, 2)]
+
+
+def _curve(u: NDArray[Any], along: _Coordinates, label: str) -> Figure:
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    _draw_curve(figure.add_subplot(), u, along, label)
+    return figure
+
+
+def _images(
+    u: NDArray[Any],
+    coordinates: Sequence[_Coordinates],
+    pairs: list[tuple[int, int]],
+    scale: dict[str, Any],
+    label: str,
+    longest: float,
+) -> Figure:
+    """Return a figure with a panel for each pair of axes, a plane through the middle of the third where there is one."""
+    figure, panels, bar = _panels(coordinates, pairs, longest)
     for panel, pair in zip(panels, pairs, strict=True):
-        plane = u if flat else _middle(panel, u, coordinates, fixed=3 - sum(pair))
+        plane = u if u.ndim == 2 else _middle(panel, u, coordinates, fixed=3 - sum(pair))
+        downward = pair[0] > pair[1]
         along = [coordinates[number] for number in pair]
         image = _draw_panel(panel, plane if downward else plane.T, along, scale, downward=downward)
     add_color_bar(bar, image, label)

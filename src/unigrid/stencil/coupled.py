@@ -62,13 +62,19 @@ def faces_of(coefficient: Any, grid: Grid, exchange: Exchange) -> Faces:
             f"coefficient must be a number, one per axis, an array of f's shape {grid.shape}, a tuple of arrays at the faces "
             f"of each axis, or a function of the coordinates, or one per axis; got an array of shape {a.shape}"
         )
-    return tuple(_faces_of_unknowns(a, axis, number) for number, axis in enumerate(grid.axes))
+    from .kernels.cpu.coupled import harmonic_between  # imported here: constant coefficients do without
+
+    faces = harmonic_between(a)
+    for number, axis in enumerate(grid.axes):
+        _complete(np.moveaxis(faces[number], number, 0), np.moveaxis(a, number, 0), axis)
+    return faces
 
 
 def positive(values: Any, name: str) -> Numbers:
     """Return values as float64. Raises ValueError with the first place where they are not finite and above zero."""
-    array = finite_array(values, name).astype(np.float64, copy=False)
-    if array.size and not (array.min() >= LEAST and array.max() <= MOST):
+    array = real_array(values, name).astype(np.float64, copy=False)
+    if array.size and not (array.min() >= LEAST and array.max() <= MOST):  # nor where one is NaN
+        finite_array(array, name)
         wrong, rule = array <= 0.0, "> 0"
         if not wrong.any():
             wrong, rule = (array < LEAST) | (array > MOST), f"from {LEAST:.0e} to {MOST:.0e}"
@@ -88,23 +94,17 @@ def _on_side(first: Numbers, second: Numbers, distance: float) -> Numbers:
     return np.where(smooth, first + distance * (first - second), first)
 
 
-def _faces_of_unknowns(a: Numbers, axis: Axis, number: int) -> Numbers:
-    faces = empty((*a.shape[:number], axis.n + 1, *a.shape[number + 1 :]), np.float64)
-    a, along = np.moveaxis(a, number, 0), np.moveaxis(faces, number, 0)
+def _complete(along: Numbers, a: Numbers, axis: Axis) -> None:
+    """Write the face values at the ends of an axis, the first one here, and all of a stretched axis."""
     share, steps = _along(shares(axis), 0, a.ndim), axis.steps
     if axis.distances:
         along[1:-1] = harmonic(a[:-1], a[1:], share[1:-1])
-    else:
-        halved = np.divide(0.5, a, out=np.moveaxis(empty(faces.shape, np.float64), number, 0)[: axis.n])
-        inner = np.add(halved[:-1], halved[1:], out=along[1:-1])
-        np.divide(1.0, inner, out=inner)  # the harmonic mean of both, in place: new memory takes longer than the arithmetic
     if axis.periodic:
         along[0] = along[-1] = harmonic(a[-1], a[0], share[0])
-        return faces
+        return
     for end, beside, inward in ((0, min(1, axis.n - 1), 1), (-1, -min(2, axis.n), -2)):
         on_side = _on_side(a[end], a[beside], steps[end] / steps[inward])
         along[end] = on_side if axis.centering == "cell" else harmonic(a[end], on_side)
-    return faces
 
 
 def shares(axis: Axis) -> Numbers:
@@ -223,7 +223,9 @@ class SymmetricOperator(Operator):
     def tables(self, dtype: np.dtype) -> SymmetricStencil:
         """Return the stencil in the precision of the arrays."""
         if dtype not in self._made:
-            self._made[dtype] = in_precision(self.stencil, dtype)
+            names = ("couplings", "excess", "diagonal", "inverse")
+            arrays = {name: getattr(self.stencil, name).astype(dtype) for name in names}
+            self._made[dtype] = self.stencil._replace(**arrays)
         return self._made[dtype]
 
     def __call__(self, u: Array) -> Array:
@@ -299,10 +301,15 @@ class CoupledOperator(Operator):
         """Whether c is the same everywhere, and there is no Robin side, so that A 1 = c 1 away from Dirichlet sides."""
         return np.ndim(self.reaction_field) == 0 and not self.exchange
 
-    @cached_property
+    @property
     def least(self) -> float:
         """The least value of the coefficient."""
-        return min(float(face.min()) for face in self.faces)
+        return min(self.least_of_axes)
+
+    @cached_property
+    def least_of_axes(self) -> list[float]:
+        """The least value at the faces of each axis."""
+        return [float(face.min()) for face in self.faces]
 
     @cached_property
     def volumes(self) -> Numbers | None:
@@ -445,10 +452,9 @@ class CoupledOperator(Operator):
             return float(np.finfo(np.float64).eps) * self.norm_bound
         if self.domain is not None and self.domain.void is not None:
             return float(np.finfo(np.float64).tiny)  # of a maze, it is that of a path through all of its points
-        least = [float(face.min()) for face in self.faces]
         if self.exchange or any(axis.distances for axis in self.grid.axes):
-            return least_by_resistance(self.grid, least, self.exchange, self.reaction)
-        return self.grid.smallest_eigenvalue(least, self.reaction)
+            return least_by_resistance(self.grid, self.least_of_axes, self.exchange, self.reaction)
+        return self.grid.smallest_eigenvalue(self.least_of_axes, self.reaction)
 
 
 def relative_volumes(grid: Grid) -> Numbers | None:
@@ -472,12 +478,6 @@ def outer(vectors: Sequence[Numbers]) -> Numbers:
     for vector in vectors:
         product = np.multiply.outer(product, vector)
     return product
-
-
-def in_precision(stencil: SymmetricStencil, dtype: np.dtype) -> SymmetricStencil:
-    """Return a stencil in another precision."""
-    arrays = {name: getattr(stencil, name).astype(dtype) for name in ("couplings", "excess", "diagonal", "inverse")}
-    return stencil._replace(**arrays)
 
 
 def matrix_of(stencil: SymmetricStencil) -> sparse.csr_array:

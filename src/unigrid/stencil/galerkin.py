@@ -277,10 +277,7 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
         from .gradients import FlexibleGradients  # imported here: constant coefficients do without
 
-        large = run.b.size >= SINGLE_FROM or precision == "mixed"
-        # On free components of a mask, cycles leave constants of any size, beside which the rest would be lost in rounding.
-        single = precision != "full" and large and self.problem.parts is None and self.problem.fits(SINGLE)
-        single = single and (self._packed is None or self._packed.dtype == SINGLE)
+        single = in_single(self.problem, run, precision) and (self._packed is None or self._packed.dtype == SINGLE)
         start = self._nested if run.nested else None
         return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
 
@@ -347,6 +344,13 @@ class GalerkinCycle(Frozen, ProblemCycle):
         raise ValueError(
             "rtol='discretization' is one pass of full multigrid, which needs constant coefficients; give a number"
         )
+
+
+def in_single(problem: Poisson, run: Run, precision: str) -> bool:
+    """Whether the cycles of a run are in single precision, which is faster where the grid is large."""
+    large = run.b.size >= SINGLE_FROM or precision == "mixed"
+    # On free components of a mask, cycles leave constants of any size, beside which the rest would be lost in rounding.
+    return precision != "full" and large and problem.parts is None and problem.fits(SINGLE)
 
 
 def _boxed(array: Array) -> Array:

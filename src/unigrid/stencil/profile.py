@@ -6,21 +6,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
-from ..cycle import Descent, Level, NestedLevel
+from ..cycle import Descent, Level, MultigridCycle, NestedLevel
 from ..solution import Solution
 from .problem import Poisson
 
 Array = Any
 Watch = Callable[[int, Any], Level]  # puts something in the place of a level, given its number
-DOWN, UP, TURN, SOURCE = "down", "up", "turn", "source"
+DOWN, UP, TURN, SOURCE, VISIT = "down", "up", "turn", "source", "visit"
 
 
 @final
 @dataclass
 class LevelProfile:
-    """Calls and seconds of one level, by what was done: "down", "up", "turn" (up and down again), "source" (f restricted)."""
+    """Calls and seconds of one level, by what was done: "down", "up", "turn" (up and down again), "source" (f restricted); or
+    "visit", which is down and up.
+    """
 
     shape: tuple[int, ...]
     calls: dict[str, int] = field(default_factory=dict)
@@ -30,6 +33,11 @@ class LevelProfile:
     def total(self) -> float:
         """Seconds of all that was done here."""
         return sum(self.seconds.values())
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Count a call that took so long."""
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
+        self.calls[kind] = self.calls.get(kind, 0) + 1
 
 
 @final
@@ -52,7 +60,7 @@ class Profile:
         return self.seconds - sum(level.total for level in self.levels)
 
     def __str__(self) -> str:
-        kinds = [kind for kind in (SOURCE, DOWN, TURN, UP) if any(kind in level.calls for level in self.levels)]
+        kinds = [kind for kind in (SOURCE, DOWN, TURN, UP, VISIT) if any(kind in level.calls for level in self.levels)]
         head = f"{'level':>6} {'grid':>18}" + "".join(f"{kind + ' ms':>12} {'calls':>5}" for kind in kinds) + f"{'share':>8}"
         lines = [f"{self.seconds * 1e3:.3g} ms, {self.solution.iterations} iterations, {self.solution.reason.value}", head]
         for number, level in enumerate(self.levels):
@@ -74,11 +82,35 @@ class Clock:
         """Return a level that does the same, and is timed."""
         return TimedLevel(level, self.levels[number])
 
+    def visited(self, cycle: Any) -> Any:
+        """Return a GalerkinCycle that does the same, and whose visits of levels are timed, without those of coarser levels."""
+        window = cycle.window and (cycle.window[0], self.visited(cycle.window[1]))
+        watched, below = cycle._but(window=window), [0.0]
+
+        def visit(b: Array, u: Array | None = None, kind: str | None = None, at: int = 0) -> Array:
+            start = time.perf_counter()
+            below.append(0.0)
+            u = MultigridCycle.cycle(watched, b, u, kind, at)
+            taken = time.perf_counter() - start
+            self.levels[at].add(VISIT, taken - below.pop())
+            below[-1] += taken
+            return u
+
+        vars(watched)["cycle"] = visit
+        return watched
+
     def profile(self, run: Callable[[], Solution]) -> Profile:
         """Run; return where the time went."""
         start = time.perf_counter()
         solution = run()
         return Profile(time.perf_counter() - start, self.levels, solution)
+
+
+def profile_visits(cycle: Any, f: Array, **options: Any) -> Profile:
+    """Solve by a GalerkinCycle, and return where the time went, level by level; options as of `solve`."""
+    cycle.solve(f, **options)
+    clock = Clock(cycle.shapes)
+    return clock.profile(partial(clock.visited(cycle).solve, f, **options))
 
 
 @final
@@ -127,5 +159,4 @@ class TimedLevel(NestedLevel):
     def _timed(self, kind: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self._times.seconds[kind] = self._times.seconds.get(kind, 0.0) + time.perf_counter() - start
-        self._times.calls[kind] = self._times.calls.get(kind, 0) + 1
+        self._times.add(kind, time.perf_counter() - start)

@@ -87,9 +87,10 @@ def solve(
         solution: the error is that of the discretization and at most 15 % more (measured, float64, default smoothing).
     maxiter : int
         Most iterations; a full-multigrid start is the first.
-    cycle : "V", "W", "F", "newton" or a MultigridCycle
-        Where coefficients vary, "V" is `GalerkinCycle`'s default: levels are visited twice where they need it. "newton" is for
-        a reaction that is `Nonlinear`: steps of a `NewtonCycle` in place of cycles of a `FASCycle`.
+    cycle : "V", "W", "F", "scaled", "galerkin", "newton" or a MultigridCycle
+        Where coefficients vary, "V" is `GalerkinCycle`'s default: levels are visited twice where they need it; or, where they
+        are smooth and the grid is large, `ScaledCycle`, which is faster. "scaled" and "galerkin" choose one of the two.
+        "newton" is for a reaction that is `Nonlinear`: steps of a `NewtonCycle` in place of cycles of a `FASCycle`.
         A cycle brings its slots: then none may be given here (an argument that equals its default counts as not given). A
         `StencilCycle` brings its problem too. Any other, a network that `unigrid.equivalence.to_conv` made or
         `unigrid.train("poisson")` trained, runs on the problem that the arguments describe, of any size that it takes.
@@ -202,12 +203,25 @@ def prepared_cycle(problem: Poisson, cycle: str | MultigridCycle, slots: dict[st
             "coefficients that vary, and nonlinear reactions, bring their own slots",
             {name: slots[name] for name in slots if name != "smoother"},
         )
-        return _coupled_cycle(problem, cycle, "auto" if slots["smoother"] is None else slots["smoother"], once)
+        by_default = once and cycle == "V" and slots["smoother"] is None
+        scaled = _scaled_cycle(problem, cycle, slots) if by_default or cycle == "scaled" else None
+        return scaled or _coupled_cycle(problem, cycle, "auto" if slots["smoother"] is None else slots["smoother"], once)
     if all(isinstance(slot, VALUES) for slot in slots.values()):
         prepared = _kept_hierarchy(problem.grid, problem.reaction, cycle, **slots)
         return prepared if problem.homogeneous else prepared.rebound(problem)
     # An object of the user's own may change, and may hold arrays.
     return StencilCycle(problem, cycle=cycle, **slots)  # type: ignore[arg-type]
+
+
+def _scaled_cycle(problem: Poisson, cycle: str, slots: dict[str, Any]) -> ProblemCycle | None:
+    """Return the cycle for smooth coefficients; None where they are not, unless it was asked for."""
+    from .scaled import ScaledCycle, cycle_for_smooth  # imported here: constant coefficients do without
+
+    def cycle_for(shift: float) -> StencilCycle:
+        kept = _kept_hierarchy(problem.grid, 0.0, "V", **slots)
+        return kept.with_reaction(shift) if shift else kept
+
+    return ScaledCycle(problem) if cycle == "scaled" else cycle_for_smooth(problem, cycle_for)
 
 
 def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any, once: bool) -> ProblemCycle:
@@ -216,7 +230,7 @@ def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any, once: bool) -> P
         make: Callable[..., ProblemCycle] = GalerkinCycle
         if once:
             from .packed import cycle_for_one_solve as make  # imported here: constant coefficients do without
-        return make(problem, cycle="auto" if cycle == "V" else cycle, smoother=smoother)
+        return make(problem, cycle="auto" if cycle in ("V", "galerkin") else cycle, smoother=smoother)
     from .nonlinear import FASCycle, NewtonCycle
 
     choose(cycle, (*VISITS, "newton"), "cycle")

@@ -12,7 +12,8 @@ from torch import nn
 from unigrid import MgNetConfig, create_model
 from unigrid.training import Protocol
 from unigrid.training.data.augmentation import Augmentation
-from unigrid.training.images.protocols import PROTOCOLS, initialize, protocol_named
+from unigrid.training.images.beginning import initialize
+from unigrid.training.images.protocols import PROTOCOLS, protocol_named
 
 STEPS = 391  # an epoch of 50,000 images in batches of 128
 

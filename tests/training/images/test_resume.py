@@ -467,6 +467,7 @@ def test_several_seeds_are_resumed_each_from_its_own_folder(tmp_path):
     [
         {"optimizer": "adamw"}, {"schedule": "cosine"}, {"clip_grad": 0.1}, {"class_weights": "balanced"}, {"mixup": 0.3},
         {"cutmix": 1.0}, {"patience": 2, "learning_rate": 1e-9}, {"stratify": True},
+        {"optimizer": "muon", "first_size": 4, "whitening": True, "initialization": "identity"},
         {"optimizer": "adamw", "schedule": "cosine", "mixup": 0.3, "cutmix": 1.0, "clip_grad": 1.0, "average": 0.8,
          "patience": 1, "class_weights": (1, 2, 3), "stratify": True},
     ],

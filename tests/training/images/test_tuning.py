@@ -162,8 +162,8 @@ def test_adamw_takes_pytorchs_defaults_unless_they_are_chosen():
 @pytest.mark.parametrize(
     ("choices", "text"),
     [
-        ({"optimizer": "adam"}, "unknown optimizer 'adam'; allowed: 'sgd', 'adamw'; did you mean 'adamw'?"),
-        ({"optimizer": "adamw", "nesterov": True}, "nesterov=True is for optimizer='sgd', got 'adamw'"),
+        ({"optimizer": "adam"}, "unknown optimizer 'adam'; allowed: 'sgd', 'adamw', 'muon'; did you mean 'adamw'?"),
+        ({"optimizer": "adamw", "nesterov": True}, "nesterov=True is for optimizer='sgd' or 'muon', got 'adamw'"),
         ({"clip_grad": -1}, "clip_grad must be a number >= 0, got -1"),
         ({"class_weights": "balansed"}, "did you mean 'balanced'?"),
         ({"class_weights": (1, 0, 1)}, "class_weights[1] must be a number > 0, got 0"),

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from ...conv.modes import frozen_modules
@@ -31,6 +32,7 @@ from ..runs.run import Interrupt, Progress, Row, Run, TrainingError
 from .averaging import WeightAverage
 from .evaluation import Evaluation, checked_logits, in_full_precision
 from .loss import mixed_cross_entropy, right_answers, total_weight, weights_of_classes
+from .optimizers import optimizer_of
 from .protocols import ImageProtocol
 from .setup import Setup
 
@@ -99,7 +101,7 @@ class ImageRun(Run):
         pays = protocol.accelerated and compiling_pays(device, images)
         network = processes.parallel(self.model if pays and not isinstance(model, DistributedDataParallel) else model)
         self.network = compiled(network) if pays else network
-        self.optimizer = _optimizer(self.model, protocol)
+        self.optimizer = optimizer_of(self.model, protocol)
         self.average = WeightAverage(self.model, protocol.average) if protocol.average else None
         self.frozen = frozen_modules(self.model)
         self.dtype = precision_of(self.model)
@@ -113,6 +115,7 @@ class ImageRun(Run):
         self.epoch_began = self.generator.get_state()
         self.progress: ImageProgress = ImageProgress()
         self.mixing: MixingPlan | None = None  # of the current epoch
+        self.size = (self.images.height, self.images.width)  # of what the network gets in it
         self.total_steps = setup.protocol.epochs * setup.steps_per_epoch
         self.best_weights: dict[str, Tensor] | None = None
         # Sums over the epoch, on the device: of the loss, and of correct answers. MPS has no double precision.
@@ -152,6 +155,7 @@ class ImageRun(Run):
         plan = self.images.plan(self.generator)
         size = self.images.height, self.images.width
         self.mixing = self.setup.protocol.mixing.plan(len(self.images), size, self.seed, progress.epoch, self.device)
+        self.size = self.setup.protocol.size_in_epoch(progress.epoch, size)
         before = [progress.loss, progress.correct] if self.processes.is_writer else [0.0, 0.0]
         self.sums.copy_(torch.tensor(before, dtype=self.sums.dtype))
         self.network.train()
@@ -186,6 +190,8 @@ class ImageRun(Run):
         images, labels, shares = self.images.batch(own, plan), self.labels[own], None
         if self.mixing is not None:
             images, shares = (part[overlap:] for part in self.mixing.mix(images, own))
+        if self.size != images.shape[2:]:
+            images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)
         for group in self.optimizer.param_groups:
             group["lr"] = protocol.rate(progress.step, self.setup.steps_per_epoch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=protocol.mixed_precision):
@@ -319,17 +325,6 @@ class ImageRun(Run):
         self.epoch_began = state["random"]["epoch"]
         self.streams.restore(state["random"])
         self.streams.branch(self.processes.rank, self.progress.step)
-
-
-def _optimizer(model: nn.Module, protocol: ImageProtocol) -> torch.optim.Optimizer:
-    """Return the optimizer; batch norms, biases and other values per channel decay only if the protocol has `decay_norms`."""
-    groups = []
-    for decaying, weight_decay in ((True, protocol.weight_decay), (False, 0.0)):
-        params = [each for each in model.parameters() if (each.ndim > 1 or protocol.decay_norms) == decaying]
-        groups += [{"params": params, "weight_decay": weight_decay}] if params else []
-    if protocol.optimizer == "adamw":
-        return torch.optim.AdamW(groups, protocol.learning_rate, (protocol.momentum, 0.999))
-    return torch.optim.SGD(groups, protocol.learning_rate, protocol.momentum, nesterov=protocol.nesterov)
 
 
 def _learned(model: nn.Module) -> Iterator[Tensor]:

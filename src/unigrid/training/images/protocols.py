@@ -17,19 +17,19 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from torch import nn
-
 from ...conv.configuration import normalize_counts
 from ...messages import checked_count, checked_number, choose, entries_of, nearest, plain_number, shown
 from ..data.augmentation import Augmentation
 from ..data.mixing import Mixing
 
 SCHEDULES = ("steps", "one-cycle", "cosine")
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "muon")
 # PyTorch's defaults, where they are not chosen; rates in proportion to the batch are for SGD.
 ADAMW = {"learning_rate": 1e-3, "weight_decay": 1e-2, "nesterov": False, "scale_rate": False}
 CLASS_WEIGHTS = ("equal", "balanced")
-INITIALIZATIONS = ("own", "pytorch", "kaiming")
+INITIALIZATIONS = ("own", "pytorch", "kaiming", "identity")
+STEP_OF_SIZES = 4  # pixels
+GROWING = 0.75  # of the epochs
 MOST = 1e38  # of a rate: float32 ends there
 RATE_BATCH = 128  # the batch size to which a scaled learning rate refers
 
@@ -45,9 +45,10 @@ class ImageProtocol:
     epochs, batch_size : int
     learning_rate : float
         The highest rate of the schedule. With `scale_rate` it refers to a batch of 128 and is proportional to the batch size.
-    optimizer : "sgd" or "adamw"
+    optimizer : "sgd", "adamw" or "muon"
         PyTorch's; `momentum` is the first beta of AdamW. `with_choices(optimizer="adamw")` takes PyTorch's learning rate, 1e-3
-        for every batch size, and weight decay, 0.01, unless these are chosen as well.
+        for every batch size, and weight decay, 0.01, unless these are chosen as well. "muon" is Muon for the kernels of
+        convolutions and SGD for all other weights, both at the same rate.
     schedule : "steps", "one-cycle" or "cosine"
         The rate is multiplied by `decay` every `decay_every` epochs; or it rises linearly over the fraction `warmup` of all
         steps, and then falls linearly to zero; or it falls from the first step on as half a cosine, to zero, as PyTorch's
@@ -66,8 +67,9 @@ class ImageProtocol:
         the data forbid it (`ImageData.flip`), as a mirrored image has another label there.
     mixup, cutmix : float
         See `Mixing`; the usual values are 0.2 and 1, 0: none.
-    initialization : "own", "pytorch" or "kaiming"
-        The initial weights: the model's own, PyTorch's default, or Kaiming's normal distribution in convolutions.
+    initialization : "own", "pytorch", "kaiming" or "identity"
+        The initial weights: the model's own, PyTorch's default, Kaiming's normal distribution in convolutions, or the model's
+        own but for 3x3 convolutions, whose first outputs are their inputs.
     average : float
         Decay per step of the moving average of weights that is evaluated in place of the weights; 0: none. After n steps
         the decay is at most (1 + n) / (10 + n), so that the average of a short run does not depend on its first weights.
@@ -85,6 +87,11 @@ class ImageProtocol:
         that are returned and tested. 0: it goes through all epochs, and the last weights are.
     stratify : bool
         Whether a validation set that is split off has the same share of every class, up to one image.
+    whitening : bool
+        Whether the first convolution begins with the kernels that make patches of the training images uncorrelated.
+    first_size : int
+        The shorter side of the training images in the first epoch, in pixels, to which they are made smaller after all other
+        changes; it grows in steps of 4 to their own over three quarters of the epochs. 0: their own from the start.
     sync_batch_norm : bool
         Whether batch norms of several processes that train together take mean and variance over the whole batch, as one
         process does, or each over its own share. That costs a message of every norm, forwards and backwards.
@@ -121,13 +128,16 @@ class ImageProtocol:
     patience: int = 0
     stratify: bool = False
     sync_batch_norm: bool = False
+    whitening: bool = False
+    first_size: int = 0
 
     def __post_init__(self) -> None:
         choose(self.schedule, SCHEDULES, "schedule")
         choose(self.initialization, INITIALIZATIONS, "initialization")
         choose(self.optimizer, OPTIMIZERS, "optimizer")
         object.__setattr__(self, "class_weights", _class_weights(self.class_weights))
-        object.__setattr__(self, "patience", checked_count("patience", self.patience, 0))
+        for name in ("patience", "first_size"):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), 0))
         normalize_counts(self, ("epochs", "batch_size", "decay_every"))
         for name in ("learning_rate", "decay"):
             checked_number(name, getattr(self, name), "a number > 0", lambda value: value > 0)
@@ -146,8 +156,8 @@ class ImageProtocol:
                 raise ValueError(f"{field.name} must be True or False, got {shown(getattr(self, field.name))}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum > 0, got 0")
-        if self.nesterov and self.optimizer != "sgd":
-            raise ValueError(f"nesterov=True is for optimizer='sgd', got {self.optimizer!r}; leave it out")
+        if self.nesterov and self.optimizer == "adamw":
+            raise ValueError(f"nesterov=True is for optimizer='sgd' or 'muon', got {self.optimizer!r}; leave it out")
         changes = self.augmentation(True)  # an Augmentation checks its own fields
         for name in ("pad", "cutout"):
             object.__setattr__(self, name, getattr(changes, name))
@@ -176,6 +186,16 @@ class ImageProtocol:
         rising = self.warmup * total
         position = step + 0.5  # the middle of the step, so that no step has rate zero
         return peak * min(position / rising if rising else 1.0, (total - position) / (total - rising))
+
+    def size_in_epoch(self, epoch: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the training images in an epoch, counted from 0, for images of that size."""
+        short, growing = min(size), GROWING * (self.epochs - 1)
+        if not self.first_size or epoch >= growing:
+            return size
+        grown = self.first_size + (short - self.first_size) * epoch / growing
+        side = min(max(round(grown / STEP_OF_SIZES) * STEP_OF_SIZES, self.first_size), short)
+        height, width = (round(extent * side / short) for extent in size)
+        return height, width
 
     @property
     def label(self) -> str:
@@ -236,17 +256,3 @@ PROTOCOLS = {
 def protocol_named(protocol: str | ImageProtocol) -> ImageProtocol:
     """Return the protocol of that name, or the given one. Raises ValueError for an unknown name, with the nearest."""
     return protocol if isinstance(protocol, ImageProtocol) else PROTOCOLS[choose(protocol, PROTOCOLS, "protocol")]
-
-
-def initialize(model: nn.Module, kind: str) -> None:
-    """Initialize the weights of a model: "pytorch" by PyTorch's default, "kaiming" as in He et al. 2015, "own": unchanged.
-
-    Source: K. He, X. Zhang, S. Ren, J. Sun, Delving deep into rectifiers, arXiv:1502.01852, equation 10 (by fan-out).
-    """
-    if kind == "own":
-        return
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)):
-            module.reset_parameters()
-        if kind == "kaiming" and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

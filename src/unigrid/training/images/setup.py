@@ -109,6 +109,10 @@ def training_splits(
     Raises ValueError where they make no batch, or do not have what the protocol needs.
     """
     weights_of_classes(protocol, data.train.labels, len(data.classes))
+    if protocol.first_size > min(data.shape[1:]):
+        raise ValueError(
+            f"first_size={protocol.first_size} is larger than the images, {data.shape[1]} x {data.shape[2]} pixels"
+        )
     training = data.train if subset is None else data.train.subset(subset)
     if data.validation is not None and validation != 0:
         raise ValueError(

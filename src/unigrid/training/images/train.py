@@ -31,9 +31,10 @@ from ..runs.folders import RESULT, WEIGHTS, differences, held
 from ..runs.processes import ALONE, Processes, joined
 from ..runs.randomness import Streams
 from ..runs.run import Row, TrainingError, checked_seeds
+from .beginning import initialize, whiten
 from .evaluation import Evaluation, checked_logits, is_out_of_memory
 from .loop import ImageRun
-from .protocols import ImageProtocol, initialize, protocol_named
+from .protocols import ImageProtocol, protocol_named
 from .result import SeedRun, TrainResult
 from .setup import Setup, check_shares, training_splits
 from .starting import starting_weights
@@ -198,7 +199,7 @@ def train(
             resolved = resolved.with_choices(mixed_precision=False)
         start = None if weights is None else starting_weights(weights, new_head)
         if start is not None or isinstance(model, nn.Module):  # its weights are its owner's choice
-            resolved = resolved.with_choices(initialization="own")
+            resolved = resolved.with_choices(initialization="own", whitening=False)
         data = processes.first_on_machine(lambda: load(dataset, data_dir, download, size=size))
         if plain_number(validation) is None:
             data, validation = validation_set(validation, data), 0
@@ -214,6 +215,8 @@ def train(
             with streams.in_place():
                 network = _network(model, data, copies=len(seeds) > 1)
                 initialize(network, resolved.initialization)
+            if resolved.whitening:
+                whiten(network, setup.train.images, data.mean, data.std)
             configuration = setup.configuration(network, subset, validation)
             if start is not None:
                 start.load_into(network, data)

@@ -89,7 +89,7 @@ class Log:
         if present == [table]:
             raise FileError(f"{lines}: missing, while {TABLE} is there; bring it back or remove {table}")
         if present and step is not None:
-            self.rows = [row for row in _read(lines) if row["step"] <= step]
+            self.rows = [row for row in read_rows(lines) if row["step"] <= step]
             _replace(lines, "".join(map(_line, self.rows)))
             self._rewrite_table(folder)
 
@@ -135,7 +135,7 @@ def _table(columns: Sequence[str], rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """Return the rows of log.jsonl, without an unfinished last line."""
     with os_errors(path, "cannot be read"):
         lines = path.read_bytes().splitlines()

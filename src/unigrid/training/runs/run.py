@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ...files import FileError
 from ...messages import entries_of, plain_number, shown
+from ...solution import GUIDE
 from . import checkpoint, folders
 from .checkpoint import CheckpointError
 from .logs import Log, write_run_facts
@@ -159,7 +160,7 @@ class Run(ABC):
     def advice(self) -> str:
         """Return the advice for a training that fails, and the state of the run."""
         kept = f"; the last good checkpoint in {self.checkpoint.parent} is kept" if self.checkpoint else ""
-        return self.remedy() + kept
+        return f"{self.remedy()}{kept}. {GUIDE}"
 
     def save(self) -> bool:
         """Write a checkpoint, unless there is no folder or nothing new; return whether one was written."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..workspace import empty
 from .compiled import couplings as loops
+from .compiled import faces as loops_of_faces
 from .compiled import gradients, vectors
 from .compiled import lines as loops_of_lines
 from .compiled.arguments import CoupledTransfer, SymmetricStencil
@@ -22,6 +23,7 @@ Array = NDArray[np.floating]
 __all__ = [
     "add_interpolated",
     "advance",
+    "harmonic_between",
     "norm",
     "probe",
     "relax_colors",
@@ -149,3 +151,12 @@ def rescale(out: Array, u: Array, scale: float) -> None:
     """Write u times scale, which need only be in the range of the wider precision."""
     boxes, factor = (as_box(out), as_box(u)), np.result_type(out, u).type(scale)
     over_slabs(lambda first, last: gradients.scaled(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+
+
+def harmonic_between(a: Array) -> tuple[NDArray[np.float64], ...]:
+    """Return arrays for face values, n + 1 along their axis, with the harmonic means of neighbors but for those at the ends."""
+    shapes = [tuple(n + (each == axis) for each, n in enumerate(a.shape)) for axis in range(a.ndim)]
+    faces = tuple(empty(shape, np.float64) for shape in shapes)
+    boxes, box = (np.empty((1, 1, 1)),) * (3 - a.ndim) + tuple(map(as_box, faces)), as_box(a)
+    over_slabs(lambda first, last: loops_of_faces.harmonic(boxes, box, first, last), slab_count(box), a.size)
+    return faces
