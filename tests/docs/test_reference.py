@@ -19,7 +19,6 @@ DOCS = ROOT / "docs"
 EXTRA = re.split(r"^([\w.]+):\n", (DOCS / "reference" / "examples.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
 EXAMPLES = dict(zip(EXTRA[::2], EXTRA[1::2], strict=True))
 LEARNED = ("conv", "training", "tensors")
-WITH_MPI = ("DomainCycle", "DomainProblem")
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def case(name: str) -> object:
     return pytest.param(name, marks=() if is_fast else pytest.mark.system)
 
 
-@pytest.mark.parametrize("name", [case(name) for name in EXAMPLES if name not in WITH_MPI])
+@pytest.mark.parametrize("name", [case(name) for name in EXAMPLES if "mpi4py" not in EXAMPLES[name]])
 def test_the_examples_of_the_reference_run(name: str) -> None:
     if unigrid._HOME_OF.get(name, "conv").startswith(LEARNED):
         pytest.importorskip("torch")
@@ -52,7 +51,7 @@ def test_the_examples_of_the_reference_run(name: str) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("name", WITH_MPI)
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "mpi4py" in EXAMPLES[name]])
 def test_the_examples_with_mpi_run(name: str) -> None:
     """In a process of its own, as MPI stays initialized in one that has used it."""
     pytest.importorskip("mpi4py")
