@@ -18,7 +18,7 @@ _HOMES = {
     ],
     "solution": ["ConvergenceError", "Reason", "Solution"],
     "domains.cycle": ["DomainCycle"],
-    "domains.sources": ["DomainProblem"],
+    "domains.problem": ["DomainProblem"],
     "stencil.galerkin": ["GalerkinCycle"],
     "stencil.scaled": ["ScaledCycle"],
     "stencil.grid": ["Dirichlet", "Neumann", "Periodic", "Robin"],
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from .cycle import StateTransfer as StateTransfer
     from .cycle import Steps as Steps
     from .domains.cycle import DomainCycle as DomainCycle
-    from .domains.sources import DomainProblem as DomainProblem
+    from .domains.problem import DomainProblem as DomainProblem
     from .pretrained import list_pretrained as list_pretrained
     from .solution import ConvergenceError as ConvergenceError
     from .solution import Reason as Reason

@@ -202,13 +202,13 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
 def _solve(
     cycle: StencilCycle | GalerkinCycle | FourthOrderCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any
 ) -> Solution:
-    options = {"raise_on_failure": False, **solve_options(arguments), **values}
+    given = solve_options(arguments) | values | {"raise_on_failure": False}
     if arguments.device is not None:
         from .on_device import solved_on
 
-        return solved_on(arguments.device, cycle, f, options)
+        return solved_on(arguments.device, cycle, f, given)
     with user_errors():
-        return cycle.solve(f, **options)
+        return cycle.solve(f, **given)
 
 
 def solve_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--new-head", action="store_true", help="leave out the last layer of --weights, for other classes")
     group = parser.add_argument_group("protocol")
-    group.add_argument("--protocol", metavar="NAME", help=f"{IMAGE_PROTOCOL} (default), paper, course or code")
+    group.add_argument("--protocol", metavar="NAME", help=f"{IMAGE_PROTOCOL} (default), muon, paper, course or code")
     group.add_argument("--epochs", type=int, metavar="N", help="default the protocol's")
     group.add_argument("--batch-size", type=int, metavar="N", help="default the protocol's")
     group.add_argument("--learning-rate", type=float, metavar="R", help="default the protocol's")

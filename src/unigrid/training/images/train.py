@@ -104,7 +104,7 @@ def train(
         so: weights that require no gradient, and modules in evaluation mode (in a network that is in evaluation mode itself:
         those of them all of whose weights are frozen).
     protocol : str or ImageProtocol
-        "paper", "course", "code" or "fast" (default): see `unigrid.training.images.protocols`.
+        "paper", "course", "code", "muon" or "fast" (default): see `unigrid.training.images.protocols`.
     epochs, batch_size, learning_rate, **choices
         Fields of the protocol to change: any of them.
     seed : int or sequence of int
