@@ -52,6 +52,13 @@ class Card:
         Versions, machine, command and date of the training; versions and date of the export.
     weights : dict
         "sha256" and "bytes" of the file, and "precision" of its matrices.
+
+    Examples
+    --------
+    >>> from unigrid.pretrained import card_of
+    >>> card = card_of("mgnet-32-Bli@cifar10")
+    >>> card.weights["precision"], card.configuration["dataset"]["mean"]
+    ('bfloat16', [0.4914, 0.4822, 0.4465])
     """
 
     model: str
