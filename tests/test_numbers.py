@@ -42,7 +42,7 @@ EXEMPT = {
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
         "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "Revisiting.visit(", "Lines.from_the_last(",
-        "Course.add(", "ScaledCycle.nested(",
+        "Course.add(", "ImageProtocol.size_in_epoch(", "ScaledCycle.nested(",
     ),
     "made with a Grid or modules, which checked their numbers": (
         "StencilOperator", "Poisson.homogeneous_on(", "Poisson.loses_reaction(", "Classifier(", "ConvProlongation(",
