@@ -209,7 +209,7 @@ FAULTS = [
     (lambda f: f.astype(np.float32), {}, TypeError, "one precision on all processes, got float64, float64, float32"),
     (lambda f: f + 1j, {}, TypeError, "process 2 of 3"),
     (lambda f: f, {"accelerate": "gmres"}, ValueError, "several processes have no other methods of accelerate than 'cg'"),
-    (lambda f: f, {"u0": np.zeros((34, 60))}, ValueError, "several processes have no u0"),
+    (lambda f: f, {"u0": np.zeros((33, 60))}, ValueError, "process 2 of 3: u0 must be the block of its process"),
     (lambda f: f * 1e200, {}, ValueError, "leave the range of numbers"),
 ]
 

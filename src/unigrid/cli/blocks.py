@@ -106,9 +106,17 @@ def _opened(text: str) -> NDArray[Any]:
         raise FileError(f"{path}: cannot be read by several processes: {error}; they read .npy") from None
 
 
+def _block_of(text: str, name: str, shape: tuple[int, ...], rows: tuple[slice, ...]) -> NDArray[Any]:
+    """Return the rows of this process of the array in a file, given after --name. Raises UsageError and FileError."""
+    array = _opened(text)
+    if array.shape != shape:
+        raise UsageError(f"--{name} {text} has shape {array.shape}, and f {shape}; give an array of the shape of f")
+    return array[rows].copy()
+
+
 def _given(arguments: argparse.Namespace, shape: tuple[int, ...], comm: Communicator) -> dict[str, Any]:
     """Return the options of a problem; of arrays the block of this process. Raises ValueError and FileError."""
-    from ..domains.sources import DomainProblem
+    from ..domains.problem import DomainProblem
 
     rows = DomainProblem.rows(shape, comm)
 
@@ -152,7 +160,7 @@ def _varies(given: dict[str, Any]) -> bool:
 def _cycle(arguments: argparse.Namespace, shape: tuple[int, ...], given: dict[str, Any], comm: Communicator) -> DomainCycle:
     """Return the cycle. Raises UsageError, in all processes."""
     from ..domains.cycle import DomainCycle
-    from ..domains.sources import DomainProblem
+    from ..domains.problem import DomainProblem
 
     kind = arguments.cycle.upper()
     if getattr(arguments, "order", 2) != 2:
@@ -171,7 +179,7 @@ def _cycle(arguments: argparse.Namespace, shape: tuple[int, ...], given: dict[st
 
 def _refuse_others(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that several processes have not."""
-    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
+    ours = ("stack", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
     for name in ours:
         if getattr(arguments, name, None):
             raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")
@@ -193,8 +201,12 @@ def _watch(arguments: argparse.Namespace, block: NDArray[Any], comm: Communicato
 
 
 def _solved(arguments: argparse.Namespace, cycle: DomainCycle, block: NDArray[Any], watch: Any) -> Solution:
+    from ..domains.communicator import together
+
     names = ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility", "precision")
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    if arguments.u0 is not None:
+        given["u0"] = together(cycle.comm, lambda: _block_of(arguments.u0, "u0", cycle.shape, cycle.local), *ERRORS)
     with user_errors():
         return cycle.solve(block, raise_on_failure=False, callback=watch, threads=arguments.threads, **given)
 

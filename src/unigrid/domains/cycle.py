@@ -13,7 +13,7 @@ from ..cycle import MultigridCycle
 from ..iterate import raise_unless_converged
 from ..messages import lists_options
 from ..solution import Solution
-from ..stencil.grid import real_array
+from ..stencil.grid import finite_array, real_array
 from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
 from ..stencil.solving import SolveOptions
@@ -26,18 +26,21 @@ Array = NDArray[np.floating]
 class DomainCycle(MultigridCycle):
     """A cycle for a `Poisson` problem whose grid lies on several processes, each with a block of rows of the first axis.
 
-    It is that of `StencilCycle`: the same levels and slots, the same iterates to round-off, whatever the number of processes.
-    Finer levels are in blocks; from the first on that has few unknowns, or blocks of fewer rows than are exchanged, levels are
-    whole on every process. All processes make it, and call its methods, alike.
+    It is that of `StencilCycle`, where coefficients vary that of `GalerkinCycle`: the same levels and slots, the same iterates
+    to round-off, whatever the number of processes. Finer levels are in blocks; from the first on that has few unknowns, or
+    blocks of fewer rows than are exchanged, levels are whole on every process. All processes make it, and call its methods,
+    alike.
 
     Parameters
     ----------
-    problem : Poisson
-        The whole problem, with constant coefficients. It holds no array of the size of the grid.
+    problem : Poisson or DomainProblem
+        The whole problem: a `Poisson` problem with constant coefficients holds no array of the size of the grid. Where
+        something varies, a `DomainProblem` holds the rows of this process alone.
     comm
         A communicator of mpi4py, such as MPI.COMM_WORLD, or another `domains.communicator.Communicator`.
     **slots
-        As of `StencilCycle`; smoothers are red-black, Jacobi or Chebyshev.
+        As of `StencilCycle`; smoothers are red-black, Jacobi or Chebyshev. Where coefficients vary, as of `GalerkinCycle`;
+        smoothers are points and lines.
 
     Attributes
     ----------
@@ -68,7 +71,7 @@ class DomainCycle(MultigridCycle):
     problem: Any
     serial: Any  # the cycle of one process with the same slots, or what describes it
 
-    def __new__(cls, problem: Any = None, comm: Any = None, **slots: Any) -> DomainCycle:
+    def __new__(cls, problem: Any, comm: Any, **slots: Any) -> DomainCycle:
         """Return the cycle for a kind of problem."""
         if cls is not DomainCycle:
             return object.__new__(cls)
@@ -79,9 +82,9 @@ class DomainCycle(MultigridCycle):
 
             return object.__new__(StencilDomainCycle)
         from .galerkin_cycle import GalerkinDomainCycle
-        from .sources import Source
+        from .problem import DomainProblem
 
-        if not isinstance(problem, Poisson | Source):
+        if not isinstance(problem, Poisson | DomainProblem):
             raise TypeError(f"problem must be a unigrid.Poisson or a unigrid.DomainProblem, got {type(problem).__name__}")
         if isinstance(problem, Poisson) and (problem.nonlinear or problem.order != 2):
             raise TypeError(f"several processes have no {problem.what_varies} yet; solve it on one process by unigrid.solve")
@@ -113,8 +116,9 @@ class DomainCycle(MultigridCycle):
     def solve(self, f: ArrayLike, **options: Any) -> Solution:
         """Return the Solution for the block of a source f on this process; its u is the block of the solution.
 
-        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for `u0` and Krylov
-        methods other than "cg"; `threads` is by default the share of this process in the cores of its machine.
+        All processes get the same outcome, residuals and errors. Options as of `unigrid.solve`, but for Krylov methods other
+        than "cg"; `u0` is the block of the process, and `threads` is by default the share of this process in the cores of its
+        machine.
         """
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
         _refuse_others(chosen)
@@ -125,12 +129,28 @@ class DomainCycle(MultigridCycle):
         is_watched = any(self.comm.allgather(chosen.callback is not None))
         if is_watched and chosen.callback is None:
             chosen = replace(chosen, callback=lambda solution: None)  # what one of them sees is made by all
-        solution = limited_to(chosen.threads).run(self._solve, block, chosen)
+        u0 = self._start(chosen, block.dtype)
+        solution = limited_to(chosen.threads).run(self._solve, block, u0, chosen)
         return raise_unless_converged(solution) if chosen.raise_on_failure else solution
 
-    def _solve(self, block: Array, options: SolveOptions) -> Solution:
-        """Return the outcome for the block of a source, in the threads that are asked for."""
+    def _solve(self, block: Array, u0: Array | None, options: SolveOptions) -> Solution:
+        """Return the outcome for the blocks of a source and a start, in the threads that are asked for."""
         raise NotImplementedError
+
+    def _start(self, options: SolveOptions, dtype: np.dtype) -> Array | None:
+        """Return the block of u0 in the precision of f. Raises ValueError where it is no start, or not on all processes."""
+        given = self.comm.allgather(options.u0 is not None)
+        if not all(given):
+            if any(given):
+                raise ValueError(f"u0 is given on process {given.index(True)} and not on process {given.index(False)}")
+            return None
+
+        def checked() -> Array:
+            with np.errstate(over="ignore"):
+                u0 = finite_array(self._block(options.u0, "u0"), "u0").astype(dtype)  # type: ignore[arg-type]
+            return finite_array(u0, f"u0 in {dtype}, the precision of f,")
+
+        return together(self.comm, checked, TypeError, ValueError)
 
     def _block(self, array: ArrayLike, name: str) -> Array:
         array = real_array(array, name)
@@ -147,7 +167,7 @@ def _refuse_others(options: SolveOptions) -> None:
     """Raise ValueError for what there is not."""
     for wrong, what in (
         (options.has_method and options.accelerate != "cg", "other methods of accelerate than 'cg'"),
-        (options.u0 is not None, "u0"), (options.backend is not None, "backend"),
-    ):  # fmt: skip
+        (options.backend is not None, "backend"),
+    ):
         if wrong:
             raise ValueError(f"several processes have no {what} yet; leave it out, or solve on one process by unigrid.solve")

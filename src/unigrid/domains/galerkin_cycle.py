@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple, final
 
@@ -21,16 +20,17 @@ from ..stencil.gradients import FlexibleGradients, unit_scale
 from ..stencil.grid import Grid, finite_array
 from ..stencil.iterations import QUIET, SINGLE, Run, checked_for_single, system_of
 from ..stencil.relaxation import Lines, OnGrid, checked_smoother, checked_steps
-from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, finished
+from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, checked_start, finished
 from .black_box import HALO, hierarchy_of
 from .communicator import Communicator, communicator_of, together
 from .coupled_levels import CoupledDomainLevel, levels_of
 from .cycle import DomainCycle
 from .levels import GATHERED_BELOW
 from .parts import Part, even_cuts, narrowest
+from .problem import DomainProblem
 from .problems import BlockProblem
 from .rows import Passes, Rows
-from .sources import DomainProblem, WholeSource
+from .sources import WholeSource
 
 Array = NDArray[np.floating]
 SMOOTHERS = "'auto', 'points', 'lines', unigrid.Points(omega) and unigrid.Lines(axes)"
@@ -87,14 +87,14 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
 
     def __init__(self, problem: Any, comm: Any, **slots: Any) -> None:
         self._hold(communicator_of(comm), problem.shape)
-        self.slots = slots_of(problem.grid.ndim, **slots)
-        self.source = problem if isinstance(problem, DomainProblem) else WholeSource(problem, self.comm)
+        self.slots = slots_of(len(problem.shape), **slots)
+        self.source = problem._source if isinstance(problem, DomainProblem) else WholeSource(problem, self.comm)
         self.rows = rows_of(self.source.grid, self.comm)
         self.problem = self.source.problem_on(self.rows)
         hierarchy = hierarchy_of(self.problem, self.slots.max_levels)
         if not hierarchy.blocks:
             raise ValueError("a grid that is solved directly has no blocks; solve it on one process by unigrid.solve")
-        self.levels = levels_of(hierarchy, self.slots.smoother, self.slots.steps, problem.grid.ndim)
+        self.levels = levels_of(hierarchy, self.slots.smoother, self.slots.steps, len(problem.shape))
         self.kind, self.repeats = self.slots.kind, repeats_of(self.levels)
         self.smoother = self.post_smoother = self.slots.smoother
         self.pre, self.post = self.slots.steps
@@ -117,15 +117,15 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
     @property
     def serial(self) -> Any:
         """The cycle, with what describes the whole problem, for reports."""
-        other = copy(self)
-        other.problem = self.source.described  # type: ignore[assignment]
+        other = object.__new__(GalerkinDomainCycle)
+        vars(other).update(vars(self), problem=self.source.described)
         return other
 
     def failure_note(self) -> str:
         """Return what the user should know where the iteration fails."""
         return ""
 
-    def _solve(self, block: Array, options: SolveOptions) -> Solution:
+    def _solve(self, block: Array, u0: Array | None, options: SolveOptions) -> Solution:
         if options.is_one_pass:
             GalerkinCycle.for_one_pass(self)  # type: ignore[arg-type]
         problem = self.problem
@@ -136,9 +136,11 @@ class GalerkinDomainCycle(Revisiting, DomainCycle):
         system = system_of(problem, right.b, right.norm, right.mean_of_u)  # type: ignore[arg-type]
         shown, tolerance = system.view, options.tolerance(f.dtype)
         system = replace(system, view=lambda u: self._outward(shown(u)))
-        run = Run(problem, right.f, right.b, options.start == "fmg", options.callback is not None)  # type: ignore[arg-type]
+        u = None if u0 is None else checked_start(problem, right.b, self._inward(u0))  # type: ignore[arg-type]
+        nested = u is None and options.start == "fmg"
+        run = Run(problem, right.f, right.b, nested, options.callback is not None)  # type: ignore[arg-type]
         iteration = self._iteration(run, options, tolerance.target(right.norm))
-        solution = iterate(iteration, None, system, tolerance, options.callback)
+        solution = iterate(iteration, u, system, tolerance, options.callback)
         precision = "Precision: mixed." if iteration.mixed else ""
         solution = finished(self, solution, right, tolerance, precision)  # type: ignore[arg-type]
         return replace(solution, u=self._outward(solution.u))
@@ -227,5 +229,7 @@ class BlockGradients(FlexibleGradients):
         self.passes, self._size = Passes(cycle.rows), cycle.problem.grid.size
         super().__init__(cycle._correction, run, dtype, target, nested)
 
-    def _scale(self, r: Array) -> float:
-        return unit_scale(self._norm, self._size)
+    def _scaled(self, r: Array, dtype: np.dtype) -> tuple[Array, float]:
+        """Return a copy in double precision too: cycles fill its halo."""
+        scale = unit_scale(self._norm, self._size)
+        return self.passes.scaled(r, scale, dtype), scale

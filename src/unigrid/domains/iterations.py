@@ -47,6 +47,9 @@ class MixedDomainCycles(MixedCycles):
         part.fill(self._residual, comm)
         return norm
 
+    def _restate(self, residual: Array, b: Array, u: Array) -> None:
+        self._cycle.finest.restate(residual, b, u)
+
 
 @final
 class BlockOperator:

@@ -173,6 +173,14 @@ class DomainLevel(NestedLevel):
             total += loops.restate(boxes[0], boxes[1], boxes[3], tables, slab, slab + 1)
         return self._norm_of_all(math.sqrt(total))
 
+    def restate(self, residual: Array, b: Array, u: Array) -> None:
+        """Write b - A u, of u whose halo is filled, into `residual`, which may be of lower precision, its halo too."""
+        boxes, tables = (as_box(residual), as_box(u), as_box(b)), self.problem.operator.tables(b.dtype)
+        start, rows = self.part.owned.start, self.part.owned.stop - self.part.owned.start
+        parts = [(start + first, start + last) for first, last in slab_parts(rows, u.size)]
+        over_parts(lambda first, last: loops.restate(*boxes, tables, first, last), parts)
+        self.filled(residual)
+
     def right_hand_side(self, f: Array) -> Array:
         b = self.problem.folded(f)
         return self.centered(b) if self._whole.singular else b

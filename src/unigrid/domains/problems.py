@@ -159,7 +159,9 @@ def cut_out(problem: Poisson, rows: Rows) -> BlockProblem:
 
     first, *others = operator.faces
     between = np.arange(part.rows.start, part.rows.stop + 1)
-    along = columned(np.take(first[:-1], between, axis=0, mode="wrap") if grid.axes[0].periodic else first[between])
+    if part.periodic:  # the first face is the last one, which counts
+        first, between = first[1:], between - 1
+    along = columned(np.take(first, between, axis=0, mode="wrap"))
     faces = along, *([taken(each) for each in others] or [np.ones((len(part.rows), 2))])
     field = operator.reaction_field
     domain = problem.domain and problem.domain.mapped(taken)

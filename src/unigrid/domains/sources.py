@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ..messages import checked_number, choose, entries_of, plain_number, reject_unknown_keywords, shown
+from ..messages import checked_number, choose, entries_of, plain_number, shown
 from ..stencil.coefficients import checked_coefficient, constants_of
 from ..stencil.coupled import faces_of, positive
 from ..stencil.grid import CENTERINGS, Grid, Robin, checked_shape, finite_array, parse_boundary, side_values
@@ -105,67 +105,13 @@ class WholeSource(Source):
 
 
 @final
-class DomainProblem(Source):
-    """-div(a grad u) + c u = f on several processes, each with a block of rows of the first axis of all arrays.
+class BlockSource(Source):
+    """A problem of whose arrays every process has its rows; arguments as of `DomainProblem`."""
 
-    It is the `Poisson` problem with the same arguments; of arrays of the shape of f, each process gives its own rows, so that
-    none has a whole array. All processes make it alike.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The unknowns of all processes along each axis.
-    comm
-        A communicator of mpi4py, or another `domains.communicator.Communicator`.
-    lengths, spacing, boundary, centering
-        As of `Poisson`. Values on sides are those of the whole side.
-    reaction : float or array
-        c; an array is the block of the process.
-    coefficient : float, array or callable, optional
-        a: a number, one per axis, the block of an array at the unknowns, or a function of the coordinates, or one per axis;
-        functions are called with the coordinates of the rows of a process, and some beside them.
-    mask, outside, fixed
-        As of `Poisson`; arrays are blocks.
-
-    Attributes
-    ----------
-    local : tuple of slices
-        The block of this process: `a[problem.local]` is what it needs of a whole array.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what is none of these, on all processes alike.
-
-    Examples
-    --------
-    With ``mpiexec -n 4 python script.py``::
-
-        from mpi4py import MPI
-        rows = unigrid.DomainProblem.rows((4095, 4095), MPI.COMM_WORLD)
-        a = np.load("a.npy", mmap_mode="r")[rows]
-        problem = unigrid.DomainProblem((4095, 4095), MPI.COMM_WORLD, coefficient=a)
-        u = unigrid.DomainCycle(problem, MPI.COMM_WORLD).solve(np.load("f.npy", mmap_mode="r")[rows]).u
-    """
-
-    has_waves = False
-
-    @reject_unknown_keywords
     def __init__(
-        self,
-        shape: int | Sequence[int],
-        comm: Any,
-        *,
-        lengths: Any = None,
-        spacing: Any = None,
-        boundary: Any = "dirichlet",
-        centering: str = "vertex",
-        reaction: float | ArrayLike = 0.0,
-        coefficient: Any = None,
-        mask: ArrayLike | None = None,
-        outside: Any = 0.0,
-        fixed: Any = None,
-    ) -> None:
+        self, shape: Any, comm: Any, *, lengths: Any, spacing: Any, boundary: Any, centering: str, reaction: Any,
+        coefficient: Any, mask: Any, outside: Any, fixed: Any,
+    ) -> None:  # fmt: skip
         self.comm, self.shape = communicator_of(comm), checked_shape(shape)
         self.cuts = even_cuts(self.shape[0], self.comm.size)
         if self.shape[0] < self.comm.size:
@@ -190,29 +136,13 @@ class DomainProblem(Source):
             values = rows.fill(rows.part.extended(columned(values)))
         self._together(lambda: self._hold_faces(values, rows))
 
-    @staticmethod
-    def rows(shape: int | Sequence[int], comm: Any) -> Slices:
-        """Return the block of this process in arrays of a shape, as the problem will have it."""
-        n, *others = checked_shape(shape)
-        found = communicator_of(comm)
-        return slice(*even_cuts(n, found.size)[found.rank :][:2]), *(slice(0, each) for each in others)
-
-    @property
-    def local(self) -> Slices:
-        """The block of this process in a whole array."""
-        return DomainProblem.rows(self.shape, self.comm)
-
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.shape))
-        return f"<DomainProblem: {shape} unknowns on {self.comm.size} processes>"
-
     def _together(self, call: Callable[[], Any]) -> Any:
         return together(self.comm, call, TypeError, ValueError)
 
     def _given(self, coefficient: Any, reaction: Any, mask: Any, outside: Any, fixed: Any) -> Given:
         """Return what varies, checked as far as one process can. Raises TypeError or ValueError."""
-        first = self.local[0]
-        shape = (first.stop - first.start, *self.shape[1:])
+        first, last = self.cuts[self.comm.rank :][:2]
+        shape = (last - first, *self.shape[1:])
         if type(reaction).__name__ == "Nonlinear" or callable(reaction):
             raise TypeError("on several processes the reaction is linear; solve this one on one process by unigrid.solve")
         if entries_of(reaction) is None:
@@ -223,6 +153,8 @@ class DomainProblem(Source):
                 raise ValueError("on several processes the reaction must be >= 0; solve this one on one by unigrid.solve")
         is_whole = mask is None and fixed is None and plain_number(outside) == 0
         domain = None if is_whole else Domain.described(shape, mask, outside, fixed)
+        if domain is not None:
+            domain.refuse_infinite()
         return Given(self._coefficient(coefficient, shape), c, domain, isinstance(outside, str))
 
     def _coefficient(self, coefficient: Any, shape: tuple[int, ...]) -> Any:
@@ -290,8 +222,9 @@ class DomainProblem(Source):
         points = [axis.positions for axis in self._box.axes]
         points[number] = self._box.axes[number].faces
         kept = np.arange(part.rows.start, part.rows.stop + (number == 0))
-        periodic = number == 0 and part.periodic
-        points[0] = np.take(points[0][:-1] if periodic else points[0], kept, mode="wrap")
+        if number == 0 and part.periodic:  # the first face is the last one, which counts
+            points[0], kept = points[0][1:], kept - 1
+        points[0] = np.take(points[0], kept, mode="wrap")
         mesh = np.meshgrid(*points, *[np.zeros(1)] * (len(self.shape) == 1), indexing="ij", sparse=True)
         return lambda *_: function(*mesh[: len(self.shape)])
 

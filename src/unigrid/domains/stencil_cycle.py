@@ -69,7 +69,7 @@ class StencilDomainCycle(DomainCycle):
             f"a halo of {self.part.halo}; {blocks} levels in blocks, {len(self.levels) - blocks} whole on each"
         )
 
-    def _solve(self, block: Array, options: SolveOptions) -> Solution:
+    def _solve(self, block: Array, u0: Array | None, options: SolveOptions) -> Solution:
         cycle = self._for(options)
         finest, problem, comm = cycle.finest, cycle.problem, cycle.comm
         b, mean = cycle._right_hand_side(block, options.compatibility)
@@ -78,7 +78,8 @@ class StencilDomainCycle(DomainCycle):
             together(comm, lambda: finite_array(block, "f"), ValueError)
         if not SMALLEST_NORM < b_norm < LARGEST_NORM and b_norm != 0.0:
             raise ValueError(f"the squares of f, of norm {b_norm:.1e}, leave the range of numbers; scale f, and u after it")
-        nested = options.start == "fmg"
+        u = None if u0 is None else cycle._first(u0, b)
+        nested = u is None and options.start == "fmg"
         eps_of = partial(round_off_of, b.dtype, b_norm)
         operator = problem.operator
         system = System(
@@ -98,7 +99,7 @@ class StencilDomainCycle(DomainCycle):
             mixed = cycle._takes_mixed(b, b_norm, sums, options)
             target = tolerance.target(b_norm)
             iteration = MixedDomainCycles(cycle, run, system, target) if mixed else DomainCycles(cycle, run)
-        solution = iterate(iteration, None, system, tolerance, options.callback)
+        solution = iterate(iteration, u, system, tolerance, options.callback)
         constant = mean / problem.reaction if problem.has_constant_apart and not problem.singular else 0.0
         return replace(solution, u=plus(solution.u[cycle.part.owned], constant))
 
@@ -111,6 +112,14 @@ class StencilDomainCycle(DomainCycle):
         other.serial = self.serial.for_one_pass() if options.is_one_pass else self.serial.symmetric()
         other._set(other.serial)
         return other
+
+    def _first(self, u0: Array, b: Array) -> Array:
+        """Return a start on all rows of the part. Raises ValueError where numbers do not hold its residual."""
+        u = self.part.fill(self.part.extended(u0), self.comm)
+        u = self.finest.centered(u) if self.problem.has_constant_apart else u
+        if not math.isfinite(self.finest.residual_norm(b, u)):
+            raise ValueError("the residual of u0 leaves the range of numbers; scale f and u0")
+        return u
 
     def _source(self, block: Array, mean: float) -> Array:
         """Return f on all rows of the part, without the mean that was taken out of b."""

@@ -109,7 +109,7 @@ class GalerkinCycle(Frozen, Revisiting, ProblemCycle):
     max_levels: int | None
     window: tuple[Window, GalerkinCycle] | None
     origin: GalerkinCycle | None  # whose set-up `with_reaction` kept
-    _packed: Any = None  # the `packed.PackedHierarchy` of levels for a single solve, in one precision
+    _spoiling = False  # whether rounding in single precision would spoil cycles
 
     @reject_unknown_keywords
     def __init__(
@@ -282,27 +282,17 @@ class GalerkinCycle(Frozen, Revisiting, ProblemCycle):
         """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
         from .gradients import FlexibleGradients  # imported here: constant coefficients do without
 
-        single = in_single(self.problem, run, precision) and (self._packed is None or self._packed.dtype == SINGLE)
+        single = in_single(self.problem, run, precision) and not self._spoiling
         start = self._nested if run.nested else None
         return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
 
     def _correction(self, r: Array) -> Array:
         """Return one cycle from zero for the symmetric form."""
-        return self.cycle(_boxed(self._held(r))).reshape(r.shape)  # type: ignore[no-any-return]
+        return self.cycle(_boxed(r)).reshape(r.shape)  # type: ignore[no-any-return]
 
     def _nested(self, b: Array) -> Array:
         """Return full multigrid for the symmetric form."""
-        return super().nested(_boxed(self._held(b))).reshape(b.shape)  # type: ignore[no-any-return]
-
-    def _held(self, b: Array) -> Array:
-        """Return b in the precision of levels that are packed; where b is wider, those are made again."""
-        packed = self._packed
-        if packed is None:
-            return b
-        if b.dtype.itemsize > packed.dtype.itemsize:
-            vars(self)["levels"] = ()  # first: both hierarchies at once would be the peak of memory
-            vars(self)["levels"] = packed.levels_in(b.dtype)
-        return b.astype(packed.dtype, copy=False)  # type: ignore[no-any-return]
+        return super().nested(_boxed(b)).reshape(b.shape)  # type: ignore[no-any-return]
 
     def with_reaction(self, reaction: float | ArrayLike) -> GalerkinCycle:
         """Return the cycle for another c, with P and the couplings of all levels kept: for time steps, c = 1/dt.

@@ -75,7 +75,14 @@ class Domain:
 
     def refuse_unusable(self, grid: Grid) -> None:
         """Raise ValueError where a given value is infinite, or NaN beside an unknown."""
-        _refuse_unusable(self.values, self.unknown, grid)
+        self.refuse_infinite()
+        _refuse_missing(self.values, self.unknown, grid)
+
+    def refuse_infinite(self) -> None:
+        """Raise ValueError where a given value is infinite."""
+        if np.isinf(self.values).any():
+            place = first_place(np.isinf(self.values))
+            raise ValueError(f"outside must be finite, but outside{place} is {self.values[*place]}")
 
     @cached_property
     def void(self) -> Truth | None:
@@ -217,11 +224,8 @@ def _fixed(fixed: Any, inside: Truth) -> tuple[Truth, Numbers]:
     return where, values
 
 
-def _refuse_unusable(values: Numbers, unknown: Truth, grid: Grid) -> None:
-    """Raise ValueError where a given value is infinite, or NaN beside an unknown."""
-    if np.isinf(values).any():
-        place = first_place(np.isinf(values))
-        raise ValueError(f"outside must be finite, but outside{place} is {values[*place]}")
+def _refuse_missing(values: Numbers, unknown: Truth, grid: Grid) -> None:
+    """Raise ValueError where a given value is NaN beside an unknown."""
     missing = np.isnan(values)
     if missing.any():
         missing &= _neighbors(unknown, grid)

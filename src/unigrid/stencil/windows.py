@@ -142,8 +142,10 @@ def cropped_values(values: SideValues, slices: Slices, shape: tuple[int, ...]) -
 
 def _cropped_axis(axis: Axis, part: slice) -> Axis:
     """Return a part of an axis. A side that is cut off is beside points without unknowns, so its kind has no effect."""
+    if part.stop - part.start == axis.n:
+        return axis
     low, high = axis.low if part.start == 0 else Dirichlet, axis.high if part.stop == axis.n else Dirichlet
-    if axis.periodic and part.stop - part.start < axis.n:
+    if axis.periodic:
         low = high = Dirichlet
     cropped = replace(axis, n=part.stop - part.start, low=low, high=high, distances=())
     if not axis.distances:
