@@ -266,8 +266,8 @@ class MarchedSweeps:
         up, down = self.up, self.down
         together = len(up.omegas) + len(down.omegas)
         alternate = (up.color + len(up.omegas)) % 2 == down.color
-        # With cubic interpolation, or a diagonal that varies from plane to plane, a turn would spill registers.
-        light = max(self._prolongation.widths) <= 2 and self._even
+        # With cubic interpolation, or coefficients that vary from plane to plane, a turn would spill registers.
+        light = max(self._prolongation.widths) <= 2 and self._even and not self._mirrored
         fits = len(self.shape) == 2 and together <= MOST_OF_A_TURN and light
         return fits and len(up.omegas) > 0 and alternate
 
