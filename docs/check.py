@@ -31,7 +31,7 @@ FAULTS_OF_A_PAGE = """() => {
         if (!node.querySelector("mjx-container") || node.querySelector("mjx-merror"))
             faults.push(`not typeset: ${shown(node)}`);
     for (const image of document.querySelectorAll("main img")) {
-        if (!image.alt.trim()) faults.push(`no alternative text: ${shown(image)}`);
+        if (!image.alt.trim() || /\\.(png|svg|gif)$/.test(image.alt)) faults.push(`no alternative text: ${shown(image)}`);
         if (image.complete && !image.naturalWidth) faults.push(`not loaded: ${shown(image)}`);
     }
     return faults;

@@ -1,10 +1,11 @@
-"""The site: `sphinx-build -W --keep-going docs docs/_build/html`; with `-t fast` a sample of the code is run.
+"""The site: `sphinx-build -W --keep-going -j auto docs docs/_build/html`; with `-t fast` a sample of the code is run.
 
 Everything that pages load comes from installed packages, so that neither building nor reading needs a network.
 """
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -22,7 +23,7 @@ SAMPLE = ("first-poisson-problem", "electrodes", "groundwater", "features_of_a_p
 is_fast = tags.has("fast")  # type: ignore[name-defined]  # noqa: F821
 
 extensions = [
-    "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "sphinx_design", "myst_nb",
+    "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_design", "myst_nb",
     "sphinx_gallery.gen_gallery", "sphinx_copybutton", "sphinxcontrib.bibtex",
     "reference", "docstrings", "pictures", "command_line", "measured",
 ]  # fmt: skip
@@ -39,11 +40,10 @@ language = "en"
 os.environ.setdefault("UNIGRID_NUM_THREADS", "2")
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "cache"
+nb_execution_mode = "force"  # of pages that are read again; a cache is no place for several processes
 nb_execution_excludepatterns = [] if not is_fast else [
     str(path.relative_to(HERE)) for path in HERE.rglob("*.md") if path.stem not in SAMPLE
 ]  # fmt: skip
-nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 nb_execution_show_tb = True
@@ -92,7 +92,8 @@ add_module_names = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "unigrid"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(Path(find_spec("sphinx-mathjax-offline").origin).parent / "static")]
+mathjax_path = "mathjax/tex-chtml.js"
 html_css_files = ["site.css"]
 html_js_files = ["sorting.js"]
 html_show_sourcelink = False

@@ -16,8 +16,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SOURCE = Path(unigrid.__file__).parents[1]
 NEED_TORCH = {
     "trains_on_two_cores", "trains_on_a_gpu", "classical_against_learned", "what_networks_smooth", "tensors_beside_others",
-    "tensors_on_a_device", "on_a_gpu",
-    "gradients_cheap", "fewer_weights_as_good", "recipe",
+    "tensors_on_a_device", "on_a_gpu", "gradients_cheap", "fewer_weights_as_good", "recipe",
 }  # fmt: skip
 Record = dict[str, Any]
 SCRIPTS = {path.stem: path for folder in ("claims", "tuning") for path in sorted((BENCHMARKS / folder).glob("*.py"))}

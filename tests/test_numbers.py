@@ -41,7 +41,7 @@ EXEMPT = {
     "steps of the algorithm, which pass numbers to each other": (
         "MultigridCycle.", "Tolerance(default_rtol)", "Tolerance.target(", "predicted(", "Chebyshev.schedule(",
         "ImageProtocol.rate(", "Dirichlet.ghost(", "Neumann.ghost(", "Periodic.ghost(", "checked_count(", "Smoothing.tuned(",
-        "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "GalerkinCycle.visit(", "Lines.from_the_last(",
+        "Smoothing.one_pass(", "NewtonCycle.nested(", "GalerkinCycle.nested(", "Revisiting.visit(", "Lines.from_the_last(",
         "Course.add(", "ScaledCycle.nested(",
     ),
     "made with a Grid or modules, which checked their numbers": (
@@ -67,6 +67,11 @@ def blocks_solved(**arguments):
         return cycle.solve(np.ones(cycle.local_shape), raise_on_failure=False, **arguments)
 
     return Group(1).run(solve)[0]
+
+
+def block_problem(shape=(9, 9), **arguments):
+    source = Group(1).run(lambda comm: unigrid.DomainProblem(shape, comm, **arguments)._source)[0]
+    return source.shape, source.described.spacing, source.described.reaction
 
 
 def trained(**arguments):
@@ -157,6 +162,11 @@ ARGUMENTS = {
     "Poisson(shape)": (COUNT, lambda v: (unigrid.Poisson(v).shape, unigrid.Poisson((v, 9)).shape)),
     "Poisson(lengths)": (REAL, several("lengths")),
     "Poisson(spacing)": (REAL, several("spacing")),
+    "DomainProblem(shape)": (COUNT, lambda v: (block_problem(v), block_problem((v, 9)))),
+    "DomainProblem.rows(shape)": (COUNT, lambda v: Group(1).run(lambda comm: unigrid.DomainProblem.rows((v, 9), comm))),
+    "DomainProblem(lengths)": (REAL, lambda v: block_problem(lengths=v)),
+    "DomainProblem(spacing)": (REAL, lambda v: block_problem(spacing=[v, 1.0])),
+    "DomainProblem(reaction)": (REAL, lambda v: block_problem(reaction=v)),
     "Poisson.with_reaction(reaction)": (REAL, lambda v: PROBLEM.with_reaction(v).reaction),
     "StencilCycle.with_reaction(reaction)": (REAL, lambda v: unigrid.StencilCycle(PROBLEM).with_reaction(v).problem.reaction),
     "GalerkinCycle.with_reaction(reaction)": (REAL, lambda v: unigrid.GalerkinCycle(PROBLEM).with_reaction(v).problem.reaction),

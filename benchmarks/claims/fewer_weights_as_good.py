@@ -40,6 +40,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -344,37 +345,56 @@ def published_points(dataset: str) -> Iterator[tuple[str, int, float]]:
 
 def draw(rows: list[Row], options: argparse.Namespace) -> Figure:
     """Return the figure: accuracy over weights, above all scales and the published points, below the small scale with names."""
-    datasets = DATASETS[scales_of(options)[0]]
-    figure = Figure(figsize=(6 * len(datasets), 9.6), layout="constrained")
+    datasets, first = DATASETS[scales_of(options)[0]], scales_of(options)[0]
+    figure = Figure(figsize=(7 * len(datasets), 10.5), layout="constrained")
     for column, dataset in enumerate(datasets):
         above, below = (figure.add_subplot(2, len(datasets), place * len(datasets) + column + 1) for place in (0, 1))
         for family, weights, accuracy in published_points(dataset):
             above.plot(weights, accuracy, "o", mfc="none", mec=FAMILIES[family], ms=7)
         for scale in scales_of(options):
             draw_scale(above, rows, scale, dataset)
-        draw_scale(below, rows, scales_of(options)[0], dataset, named=True)
-        above.set_title(f"{dataset}: filled, measured (10 epochs); open, published (120 to 300 epochs)", fontsize=10)
-        below.set_title(f"{dataset}, {scales_of(options)[0]} scale", fontsize=10)
+        draw_scale(below, rows, first, dataset)
+        add_names(below, rows, first, dataset)
+        above.set_title(dataset)
+        below.set_title(f"{dataset}, {first} scale")
         for axes in (above, below):
             axes.set(xscale="log", xlabel="weights", ylabel="test accuracy, %")
             axes.grid(True, color="0.9", linewidth=0.7)
             axes.set_axisbelow(True)
+        below.xaxis.set_major_locator(FixedLocator([10_000, 20_000, 30_000, 40_000, 50_000]))
+        below.xaxis.set_major_formatter("{x:,.0f}")
+        below.xaxis.set_minor_locator(NullLocator())
     for family, color in FAMILIES.items():
         figure.axes[0].plot([], [], "o", color=color, label=family)
+    figure.axes[0].plot([], [], "o", color="0.4", label="measured, 10 epochs")
+    figure.axes[0].plot([], [], "o", mfc="none", mec="0.4", label="published, 120 to 300 epochs")
     figure.axes[0].legend(frameon=False, loc="lower right")
     return figure
 
 
-def draw_scale(axes: Axes, rows: list[Row], scale: str, dataset: str, named: bool = False) -> None:
+def draw_scale(axes: Axes, rows: list[Row], scale: str, dataset: str) -> None:
     """Draw the means of one scale, with the range over the seeds."""
-    for network in SCALES[scale]:
-        found = accuracies(rows, scale, network.name, dataset)
-        if found:
-            weights, mean = size_of(network.for_data(dataset))[0], statistics.fmean(found)
-            spread = [[mean - min(found)], [max(found) - mean]]
-            axes.errorbar(weights, mean, spread, fmt="o", color=FAMILIES[network.family], ms=6, capsize=2, lw=1)
-            if named:
-                axes.annotate(network.name, (weights, mean), (5, 3), textcoords="offset points", fontsize=7)
+    for network, weights, found in measured(rows, scale, dataset):
+        mean = statistics.fmean(found)
+        spread = [[mean - min(found)], [max(found) - mean]]
+        axes.errorbar(weights, mean, spread, fmt="o", color=FAMILIES[network.family], ms=6, capsize=2, lw=1)
+
+
+def add_names(axes: Axes, rows: list[Row], scale: str, dataset: str) -> None:
+    """Name the points of one scale in a column beside the axes, evenly spaced, with a line from each point."""
+    points = sorted(measured(rows, scale, dataset), key=lambda point: statistics.fmean(point[2]))
+    for place, (network, weights, found) in enumerate(points):
+        height, color = (place + 0.5) / len(points), FAMILIES[network.family]
+        axes.annotate(
+            network.name, (weights, statistics.fmean(found)), (1.04, height), textcoords="axes fraction", va="center",
+            fontsize=8, color=color, arrowprops={"arrowstyle": "-", "color": color, "lw": 0.4, "alpha": 0.6},
+        )  # fmt: skip
+
+
+def measured(rows: list[Row], scale: str, dataset: str) -> list[tuple[Network, int, list[float]]]:
+    """Return the networks of a scale that have a run on a data set, with their weights and accuracies."""
+    found = [(network, accuracies(rows, scale, network.name, dataset)) for network in SCALES[scale]]
+    return [(network, size_of(network.for_data(dataset))[0], values) for network, values in found if values]
 
 
 # --- command line

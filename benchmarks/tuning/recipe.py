@@ -5,7 +5,7 @@ is judged by the validation accuracy after its last epoch. The test images are d
 depend on them. Channels grow with the level, and there are two budgets:
 
     short    16, 32, 64, 128 channels, 589,786 weights, 12,000 images, 4 epochs
-    long     8, 16, 32, 64 channels, 148,594 weights, 45,000 images, 5 epochs: whether a gain lasts
+    long     8, 16, 32, 64 channels, 148,594 weights, 45,000 images, 4 epochs: whether a gain lasts
 
 It runs in pieces, as `claims/fewer_weights_as_good.py` does: every trial is a row of the record, and a call does those that are
 missing. `--only PATTERN` chooses trials by name, `--seed` seeds, `--workers` how many run side by side. In small: the synthetic
@@ -50,7 +50,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "muon, 0.05, first size 16": {**MUON_05, "first_size": 16},
     "muon, 0.05, identity": {**MUON_05, "initialization": "identity"},
     "muon, 0.1, batch 256": {**MUON, "learning_rate": 0.1, "batch_size": 256},
-    "muon, 0.05, decay 0.005": {**MUON_05, "weight_decay": 5e-3},
+    "muon, 0.05, decay 0.02": {**MUON_05, "weight_decay": 0.02},
     "muon, 0.05, cutout 8": {**MUON_05, "cutout": 8},
     "rate 0.2": {"learning_rate": 0.2},
     "rate 0.05": {"learning_rate": 0.05},
@@ -73,7 +73,7 @@ class Budget:
 
 BUDGETS = {
     "short": Budget("cifar10", MgNetConfig(features=(16, 32, 64, 128)), 12_000, 4),
-    "long": Budget("cifar10", MgNetConfig(features=(8, 16, 32, 64)), 45_000, 5),
+    "long": Budget("cifar10", MgNetConfig(features=(8, 16, 32, 64)), 45_000, 4),
     "small": Budget("shapes", MgNetConfig(steps=(1, 1), features=4), 256, 1),
 }
 

@@ -13,7 +13,7 @@ from sphinx_gallery.scrapers import figure_rst
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = Path(__file__).parents[1] / "_build" / "pictures"
 ENDINGS = (".png", ".gif")
-OTHER_ARGUMENTS = {"training_mgnet_on_cifar10": ["shapes"]}  # data that need no download
+OTHER_ARGUMENTS = {"training_mgnet_on_cifar10": ["shapes", "3"]}  # data that need no download, and epochs
 
 
 def output_of(source: str | Path) -> Path:
@@ -55,7 +55,7 @@ class Scraper:
                 _save_small(source, target)
             source.unlink()
             shown.append(str(target))
-        return figure_rst(shown, gallery_conf["src_dir"], _title(block_vars["src_file"])) if shown else ""
+        return figure_rst(shown, gallery_conf["src_dir"], _description(block_vars["src_file"])) if shown else ""
 
     def __repr__(self) -> str:
         return "Scraper"
@@ -69,7 +69,7 @@ def amend(app: Sphinx, doctree: nodes.document) -> None:
     for image in doctree.findall(nodes.image):
         match = re.search(r"sphx_glr_(\w+)_thumb\.", image.get("uri", ""))
         if match and not image.get("alt"):
-            image["alt"] = _title(EXAMPLES / f"{match[1]}.py")
+            image["alt"] = _description(EXAMPLES / f"{match[1]}.py")
 
 
 def _save_small(source: Path, target: Path) -> None:
@@ -82,8 +82,10 @@ def _save_small(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _title(source: str | Path) -> str:
-    return Path(source).read_text(encoding="utf-8").removeprefix('"""').partition("\n")[0]
+def _description(source: str | Path) -> str:
+    """Return the title of an example and its first sentence: the text in place of its pictures."""
+    title, sentence = Path(source).read_text(encoding="utf-8").removeprefix('"""').split("\n\n")[:2]
+    return f"{title.splitlines()[0]}: {' '.join(sentence.split())}".replace("`", "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -27,18 +27,17 @@ SECTIONS = {  # where each name of the package is listed; the key is the beginni
     "Cycles": ("stencil.cycle", "stencil.galerkin", "stencil.nonlinear", "domains", "conv.levels"),
     "Smoothers": ("stencil.smoothers", "stencil.relaxation", "stencil.learned"),
     "Transfers": ("stencil.transfers",),
-    "Networks and training": ("conv", "training", "tensors"),
+    "Networks and training": ("conv", "training", "tensors", "pretrained"),
     "The algorithm and its slots": ("cycle",),
     "Operators and threads": ("stencil.operator", "stencil.kernels"),
+    "Further names": ("",),
 }
-MODULES = {
-    "analysis": "Fourier analysis",
-    "equivalence": "The equivalences",
-    "plots": "Figures",
-    "report": "Reports",
-    "conv": "Networks",
-    "training": "Training",
-}
+TITLES = {
+    "analysis": "Fourier analysis", "equivalence": "The equivalences", "plots": "Figures", "conv": "Networks",
+    "training": "Training", "report": "Reports", "pretrained": "Trained networks",
+}  # fmt: skip
+INNER = ("cycle", "iterate", "solution", "stencil")  # whose public names are those of the package
+MODULES = {name: TITLES.get(name, name) for name in unigrid._MODULES if name not in INNER}
 
 
 def home(name: str) -> str:
@@ -72,7 +71,9 @@ def link(code: str) -> str | None:
     >>> link("unigrid.solve"), link("StencilCycle.solve"), link("x + y")
     (':py:obj:`~unigrid.solve`', ':py:obj:`StencilCycle.solve <unigrid.StencilCycle.solve>`', None)
     """
-    match = re.fullmatch(r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|report|training)\.)?(\w+)(?:\.(\w+))?", code)
+    match = re.fullmatch(
+        r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|pretrained|report|training)\.)?(\w+)(?:\.(\w+))?", code
+    )
     if match is None or match[1] not in targets() or match[1] == "cycle":
         return None
     target = targets()[match[1]]
@@ -138,7 +139,8 @@ def index() -> str:
     """Return the page that lists all public names."""
     parts = [heading("Python interface"), "``import unigrid`` has these names; each loads when it is first used."]
     for title in SECTIONS:
-        parts += [heading(title, "-"), table([f"unigrid.{name}" for name in unigrid._HOME_OF if home(name) == title])]
+        if listed := [f"unigrid.{name}" for name in unigrid._HOME_OF if home(name) == title]:
+            parts += [heading(title, "-"), table(listed)]
     parts += [heading("Modules", "-"), "Further names are in modules of the package.", toctree(MODULES)]
     return "\n\n".join(parts) + "\n"
 

@@ -132,7 +132,8 @@ class TestTrain:
     def test_every_protocol_is_described(self):
         for name, protocol in PROTOCOLS.items():
             text = train.described(protocol)
-            assert text.startswith(f"{name}, {protocol.epochs} epochs, batch 128, learning rate 0.1")
+            rate = "0.05 in one cycle, Muon, Nesterov momentum 0.9" if name == "muon" else "0.1"
+            assert text.startswith(f"{name}, {protocol.epochs} epochs, batch 128, learning rate {rate}")
             assert ("flip at test time" in text) == protocol.test_flip
             assert ("weight decay 0.0005" in text) == (protocol.weight_decay == 5e-4)
         assert "flip" not in train.described(PROTOCOLS["fast"], flips=False)

@@ -18,6 +18,7 @@ FAULTS = {
     "scrolls": ("<div style='width: 2000px'>wide</div>", "scrolls sideways"),
     "untyped": ("<span class='math'>\\(x\\)</span>", "not typeset"),
     "blind": ("<img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>", "no alternative text"),
+    "path": ("<img alt='a/b.png' src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>", "no alternative text"),
     "empty": ("<img alt='a' src='none.png'>", "request failed"),
     "console": ("<script>console.error('broken')</script>", "broken"),
     "script": ("<script>nothing.there()</script>", "nothing is not defined"),

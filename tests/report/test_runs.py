@@ -63,6 +63,7 @@ def test_the_page_has_what_the_run_came_to(two, read):
     for true, guess in np.argwhere(counts):
         what = "recognized" if true == guess else f"taken for {'abc'[guess]}"
         assert f"{counts[true, guess]} of {'abc'[true]} {what}" in cells
+    assert "Choose a cell to see the pictures behind it" in page.text
     assert "Level 1, 4 × 4" in page.text
     assert "residual f − A u" in page.text
     assert page.text.count("the same channels and colors") >= 4
@@ -107,6 +108,7 @@ def test_what_is_missing_is_stated(two, run, read):
     assert "No test pictures: run/checkpoint-" in page.text
     assert "pass the data set to evaluate it on; --dataset names them" in page.text
     assert "20 answers" in page.text  # of the result
+    assert "Choose a cell" not in page.text
     assert "Level by level" not in page.text
     for path in run.glob("*.pt"):
         path.unlink()

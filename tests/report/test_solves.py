@@ -138,6 +138,14 @@ def test_a_page_is_saved_whole_and_shows_itself(tmp_path):
     assert re.match(r'<iframe srcdoc="&lt;!DOCTYPE html&gt;', page._repr_html_())
 
 
+def test_what_is_no_solution_is_refused():
+    with pytest.raises(TypeError, match=r"must be what unigrid.solve\(f\) returns, a Solution, got ndarray of shape \(3,\)"):
+        report.of_solution(np.ones(3))
+    cycle = unigrid.StencilCycle(unigrid.Poisson((4, 4)))
+    with pytest.raises(ValueError, match=r"u must have the problem's shape \(4, 4\), got \(5, 5\)"):
+        report.of_solution(unigrid.solve(np.ones((5, 5))), cycle)
+
+
 @undrawn
 def test_without_jinja2_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setattr("unigrid.report.page.find_spec", lambda name: None)

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse.linalg as linalg
-from scipy.linalg import eigh
+from scipy.linalg import eigh, eigvalsh
 from tiers import pack
 
 import unigrid
@@ -53,6 +53,28 @@ def test_the_bound_is_one_of_the_eigenvalues(seed):
     root = np.diag(scaling.weights.ravel())
     eigenvalues = eigh(root @ problem.matrix().toarray() @ root, constant(problem, scaling.shift), eigvals_only=True)
     assert abs(eigenvalues - 1.0).max() <= scaling.contraction * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("centering", ["vertex", "cell"])
+def test_a_barrier_is_the_largest_multiple_of_itself_below_the_operator(side, centering):
+    """L phi = v phi with phi > 0: the least eigenvalue of L - v is zero."""
+    axis = unigrid.Poisson(12, lengths=2.0, boundary=[side], centering=centering).grid.axes[0]
+    eigenvalues = eigvalsh(axis.second_difference().toarray() - np.diag(scaled._barrier(axis)))
+    if centering == "cell" or side in ("dirichlet", "periodic"):  # else it is symmetric in another inner product
+        assert abs(eigenvalues[0]) < 1e-10 * eigenvalues[-1]
+        assert eigenvalues[1] > 1e-3 * eigenvalues[-1]
+
+
+def test_the_bound_written_out():
+    """A constant a, so that the potential is c / a."""
+    least = float(eigvalsh(unigrid.Poisson((9, 12)).matrix().toarray())[0])
+    for c in (np.full((9, 12), 10.0), np.linspace(8.0, 80.0, 108).reshape(9, 12)):
+        problem = unigrid.Poisson((9, 12), coefficient=2.0 * np.ones((9, 12)), reaction=c)
+        scaling = scaling_of(problem, 1.0, np.dtype(np.float64))
+        middle, half = 0.25 * (c.min() + c.max()), 0.25 * (c.max() - c.min())
+        assert np.isclose(scaling.shift, middle)
+        assert np.isclose(scaling.contraction, half / (least + middle))
 
 
 def test_the_bound_is_sharp_within_a_factor_and_falls_with_the_variation():

@@ -131,3 +131,14 @@ def test_a_small_region_costs_what_is_in_it():
     small, large = (unigrid.GalerkinCycle(unigrid.Poisson((n, n), mask=corner(n, noise))) for n in (50, 1000))
     assert small.operator_complexity == large.operator_complexity
     assert [level.shape for level in small.levels] == [level.shape for level in large.levels]
+
+
+def test_a_stretched_periodic_axis_that_is_not_cut():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((12, 20), bool)
+    mask[:, 5:12] = True
+    options = {"boundary": ["periodic", "dirichlet"], "spacing": [rng.uniform(0.5, 1.5, 12), rng.uniform(0.5, 1.5, 21)]}
+    f = rng.standard_normal(mask.shape)
+    wanted, _ = direct(unigrid.Poisson(mask.shape, **options), f, mask, ~mask, np.ones(mask.shape))
+    u = unigrid.solve(f, mask=mask, outside=1.0, rtol=1e-12, **options).u
+    assert np.abs(u - wanted)[mask].max() <= 1e-9 * np.abs(wanted[mask]).max()

@@ -7,11 +7,13 @@ import os
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..files import FileError, checked_output, expanded
 from ..solution import GUIDE
-from . import options
+from ..tables import UNSTATED
+from . import options, reading
 from .monitor import Stopwatch, show
 from .options import UsageError, user_errors
 
@@ -69,7 +71,8 @@ def _run(arguments: argparse.Namespace, comm: Communicator) -> int:
     with stopwatch.measure("import"):
         together(comm, lambda: options.load_kernels(arguments.threads), *ERRORS)
     with stopwatch.measure("setup"):
-        f, cycle = together(comm, lambda: _prepared(arguments, comm), *ERRORS)
+        f, given = together(comm, lambda: _prepared(arguments, comm), *ERRORS)
+        cycle = _cycle(arguments, f.shape, given, comm)
     with stopwatch.measure("read"):
         block = together(comm, lambda: _block(arguments, f, cycle), *ERRORS)
     stopwatch.seconds.setdefault("compile", 0.0)
@@ -81,31 +84,102 @@ def _run(arguments: argparse.Namespace, comm: Communicator) -> int:
     return 0 if solution.converged else 1
 
 
-def _prepared(arguments: argparse.Namespace, comm: Communicator) -> tuple[NDArray[Any], DomainCycle]:
-    """Return the file of f, of which nothing has been read yet, and the cycle."""
-    import numpy as np
-
-    from ..domains.cycle import DomainCycle
-
+def _prepared(arguments: argparse.Namespace, comm: Communicator) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Return the file of f, of which nothing has been read yet, and the block of what varies, if anything does."""
     _refuse_others(arguments)
-    path = expanded(arguments.rhs)
-    try:
-        f = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path}: cannot be read by several processes: {error}; they read .npy") from None
+    f = _opened(arguments.rhs)
     options.check_outputs(array=arguments.output, source=arguments.rhs, replace=arguments.force)
     if arguments.output is not None and checked_output(arguments.output).suffix != ".npy":
         raise UsageError(f"-o {arguments.output}: several processes write .npy")
-    problem = options.problem_of(arguments, f.shape)
+    with user_errors():
+        return f, _given(arguments, f.shape, comm)
+
+
+def _opened(text: str) -> NDArray[Any]:
+    """Return the array in a file, of which nothing has been read yet. Raises FileError."""
+    import numpy as np
+
+    path = expanded(text)
+    try:
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: cannot be read by several processes: {error}; they read .npy") from None
+
+
+def _block_of(text: str, name: str, shape: tuple[int, ...], rows: tuple[slice, ...]) -> NDArray[Any]:
+    """Return the rows of this process of the array in a file, given after --name. Raises UsageError and FileError."""
+    array = _opened(text)
+    if array.shape != shape:
+        raise UsageError(f"--{name} {text} has shape {array.shape}, and f {shape}; give an array of the shape of f")
+    return array[rows].copy()
+
+
+def _given(arguments: argparse.Namespace, shape: tuple[int, ...], comm: Communicator) -> dict[str, Any]:
+    """Return the options of a problem; of arrays the block of this process. Raises ValueError and FileError."""
+    from ..domains.problem import DomainProblem
+
+    rows = DomainProblem.rows(shape, comm)
+
+    def block(name: str, text: str) -> Any:
+        if not reading.names_file(text):
+            return reading.number_or_array(text, f"--{name} ", UNSTATED)
+        array = _opened(text)
+        if array.shape != shape:
+            raise ValueError(
+                f"--{name} {text} has shape {array.shape}, and f {shape}; several processes read their rows of both"
+            )
+        return array[rows].copy()
+
+    texts = {name: getattr(arguments, name, None) for name in ("reaction", "coefficient", "mask", "outside", "fixed")}
+    given = {name: text for name, text in texts.items() if text is not None}
+    for name, text in given.items():
+        parts = [text if text == reading.NATURAL else block(name, part) for part in text.split(",")]
+        if len(parts) > 1 and not all(isinstance(part, float) for part in parts):
+            raise ValueError(f"several processes have no --{name} at the faces of each axis; give one file, at the unknowns")
+        given[name] = parts[0] if len(parts) == 1 else tuple(parts)
+    if "mask" in given:
+        given["mask"] = reading.truth_of(given["mask"], arguments.mask)
+    if "fixed" in given:
+        given["fixed"] = given["fixed"] == given["fixed"], given["fixed"]
+    form = reading.format_of(arguments)
+    boundary = options.boundary_of(arguments.boundary, len(shape), form)
+    spacing = reading.spacing_of(arguments.spacing, form)
+    return {**given, "boundary": boundary, "spacing": spacing, "lengths": arguments.lengths, "centering": arguments.centering}
+
+
+def _varies(given: dict[str, Any]) -> bool:
+    """Whether options make coefficients that vary, from point to point or at sides."""
+    from ..stencil.grid import Robin
+
+    arrays = [given.get(name) for name in ("reaction", "coefficient")]
+    lengths = given["spacing"] if isinstance(given["spacing"], list | tuple) else ()
+    robin = any(isinstance(side, Robin) for pair in given["boundary"] for side in pair)
+    return robin or "mask" in given or "fixed" in given or any(hasattr(each, "shape") for each in (*arrays, *lengths))
+
+
+def _cycle(arguments: argparse.Namespace, shape: tuple[int, ...], given: dict[str, Any], comm: Communicator) -> DomainCycle:
+    """Return the cycle. Raises UsageError, in all processes."""
+    from ..domains.cycle import DomainCycle
+    from ..domains.problem import DomainProblem
+
+    kind = arguments.cycle.upper()
+    if getattr(arguments, "order", 2) != 2:
+        raise UsageError("several processes have no --order 4; leave it out, or mpiexec")
+    if _varies(given):
+        options.refuse_slots(arguments)
+        smoother = "auto" if arguments.smoother == "tuned" else arguments.smoother
+        with user_errors():
+            problem = DomainProblem(shape, comm, **given)
+            return DomainCycle(problem, comm, cycle="auto" if kind in ("V", "AUTO") else kind, smoother=smoother)
     with user_errors():
         slots = {name: getattr(arguments, name) for name in ("pre", "post", "restriction", "prolongation")}
-        smoother = options.smoother_of(arguments.smoother, arguments.omega)
-        return f, DomainCycle(problem, comm, cycle=arguments.cycle.upper(), smoother=smoother, **slots)
+        chosen = options.smoother_of(arguments.smoother, arguments.omega)
+        return DomainCycle(options.problem_of(arguments, shape), comm, cycle=kind, smoother=chosen, **slots)
 
 
 def _refuse_others(arguments: argparse.Namespace) -> None:
     """Raise UsageError for options that several processes have not."""
-    ours = ("stack", "u0", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
+    ours = ("stack", "plot", "plot_history", "plot_hierarchy", "report", "array", "device")
     for name in ours:
         if getattr(arguments, name, None):
             raise UsageError(f"several processes have no --{name.replace('_', '-')}; leave it out, or mpiexec")
@@ -123,13 +197,16 @@ def _block(arguments: argparse.Namespace, f: NDArray[Any], cycle: DomainCycle) -
 def _watch(arguments: argparse.Namespace, block: NDArray[Any], comm: Communicator) -> AbstractContextManager[Any]:
     from .solve import watch_of
 
-    # Each must have one: an iterate for it is made by all of them.
-    return watch_of(arguments, block) if comm.rank == 0 else nullcontext(lambda solution: None)
+    return watch_of(arguments, block) if comm.rank == 0 else nullcontext()
 
 
 def _solved(arguments: argparse.Namespace, cycle: DomainCycle, block: NDArray[Any], watch: Any) -> Solution:
+    from ..domains.communicator import together
+
     names = ("rtol", "atol", "maxiter", "start", "accelerate", "compatibility", "precision")
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    if arguments.u0 is not None:
+        given["u0"] = together(cycle.comm, lambda: _block_of(arguments.u0, "u0", cycle.shape, cycle.local), *ERRORS)
     with user_errors():
         return cycle.solve(block, raise_on_failure=False, callback=watch, threads=arguments.threads, **given)
 
@@ -147,7 +224,7 @@ def _write(arguments: argparse.Namespace, cycle: DomainCycle, solution: Solution
 
     def begin() -> None:
         if comm.rank == 0:
-            np.lib.format.open_memmap(unfinished, mode="w+", dtype=solution.u.dtype, shape=cycle.problem.shape).flush()
+            np.lib.format.open_memmap(unfinished, mode="w+", dtype=solution.u.dtype, shape=cycle.shape).flush()
 
     def fill() -> None:
         whole = np.lib.format.open_memmap(unfinished, mode="r+")
@@ -176,11 +253,13 @@ def _report(
 
     comm = cycle.comm
     u = solution.u
-    ranges = comm.allgather([float(u.min()), float(u.max())] if u is not None else None)
+    known = None if u is None else u[u == u]  # NaN may stand where --outside gives nothing, and no unknown needs it
+    ranges = comm.allgather(None if known is None else [float(known.min(initial=inf)), float(known.max(initial=-inf))])
     if comm.rank != 0:
         return
     facts = facts_of(Run(arguments, block, cycle.serial, solution, stopwatch.seconds), written)  # type: ignore[arg-type]
     facts["range"] = None if None in ranges else [min(low for low, _ in ranges), max(high for _, high in ranges)]
+    facts["problem"]["title"] += ", coefficients that vary" if cycle.problem.varies else ""
     facts["processes"] = comm.size
     facts["cycle"]["title"] += f", on {comm.size} processes"
     show(facts, arguments.json, report, sys.stdout)

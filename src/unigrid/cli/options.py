@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..stencil.galerkin import GalerkinCycle
     from ..stencil.grid import Condition
     from ..stencil.problem import Poisson
+    from ..training import TrainedModel
 
 Spacing = tuple[float | None, ...]
 SLOTS = {"omega": None, "pre": None, "post": None, "restriction": "full-weighting", "prolongation": "linear"}  # and defaults
@@ -256,6 +257,33 @@ def add_data_options(parser: Any) -> None:
     parser.add_argument("--download", action="store_true", help="fetch data that are missing from their own site")
 
 
+def names_pretrained(text: str) -> bool:
+    """Whether a text is no path that exists, but the name of a trained network that comes with unigrid."""
+    from ..pretrained import MARK, having_weights
+
+    return not os.path.exists(text) and bool(having_weights(text.partition(MARK)[0]))
+
+
+def add_pretrained_option(parser: Any) -> None:
+    parser.add_argument(
+        "--pretrained", metavar="NAME",
+        help="instead of CHECKPOINT: a trained network that comes with unigrid, MODEL or MODEL@DATASET of `unigrid models`",
+    )  # fmt: skip
+
+
+def trained_network(checkpoint: str | None = None, pretrained: str | None = None, device: str = "auto") -> TrainedModel:
+    """Return the network of a checkpoint or of a name, one of which is given. Raises UsageError and FileError."""
+    from ..training import load_trained
+    from ..training.images.pretrained import load_pretrained
+
+    if pretrained is None and checkpoint is not None:
+        return load_trained(checkpoint, device)
+    if pretrained is None or checkpoint is not None:
+        wrong = "neither is given" if pretrained is None else f"got {checkpoint} and {pretrained}"
+        raise UsageError(f"give CHECKPOINT, or --pretrained NAME instead of it; {wrong}")
+    return load_pretrained(pretrained, device=device)
+
+
 def add_device_option(parser: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default: a GPU if there is one), cpu, cuda, ...")
 
@@ -360,13 +388,18 @@ def cycle_of(problem: Poisson, kind: str, smoother: Smoother | str | None, argum
         return cycle.for_one_pass() if arguments.rtol == DISCRETIZATION else cycle
 
 
+def refuse_slots(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for options that coefficients that vary have no room for."""
+    for name, default in SLOTS.items():
+        if getattr(arguments, name, default) != default:
+            raise UsageError(f"coefficients that vary bring their own slots; leave out --{name}")
+
+
 def galerkin_cycle_of(problem: Poisson, kind: str, smoother: str, arguments: argparse.Namespace) -> GalerkinCycle:
     """Return the cycle for coefficients that vary. Raises UsageError, also for options that it has no room for."""
     from ..stencil.galerkin import GalerkinCycle
 
-    for name, default in SLOTS.items():
-        if getattr(arguments, name, default) != default:
-            raise UsageError(f"coefficients that vary bring their own slots; leave out --{name}")
+    refuse_slots(arguments)
     with user_errors():
         return GalerkinCycle(problem, cycle=kind if kind == "auto" else kind.upper(), smoother=smoother)
 

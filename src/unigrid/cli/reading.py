@@ -96,6 +96,11 @@ def mask_in(text: str, form: TableFormat) -> NDArray[Any]:
     values = array_in(text, form)
     if Path(text).suffix.lower() in IMAGES:
         return values > 0.5  # type: ignore[no-any-return]
+    return truth_of(values, text)
+
+
+def truth_of(values: NDArray[Any], text: str) -> NDArray[Any]:
+    """Return a mask of 0 and 1, or of bool, from a file of that name. Raises ValueError."""
     if not ((values == 0) | (values == 1)).all():
         raise ValueError(f"--mask {text}: must hold 0 and 1, or True where u is unknown; or be a picture, light there")
     return values == 1  # type: ignore[no-any-return]

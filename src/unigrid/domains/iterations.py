@@ -14,7 +14,7 @@ from ..stencil.iterations import QUIET, ConjugateGradients, Cycles, MixedCycles,
 from .levels import DomainLevel
 
 if TYPE_CHECKING:
-    from .cycle import DomainCycle
+    from .stencil_cycle import StencilDomainCycle
 
 Array = NDArray[np.floating]
 
@@ -23,7 +23,7 @@ Array = NDArray[np.floating]
 class DomainCycles(Cycles):
     """The iteration, its iterates centered by the mean of the whole grid."""
 
-    _cycle: DomainCycle
+    _cycle: StencilDomainCycle
 
     def current(self) -> Array | None:
         u = self._kept
@@ -34,7 +34,7 @@ class DomainCycles(Cycles):
 class MixedDomainCycles(MixedCycles):
     """Cycles in float32 inside residuals in float64; what is added and measured is the block's own rows."""
 
-    def __init__(self, cycle: DomainCycle, run: Run, system: System, target: float) -> None:
+    def __init__(self, cycle: StencilDomainCycle, run: Run, system: System, target: float) -> None:
         super().__init__(partial(DomainCycles, cycle), run, system, target)
         self._cycle = cycle
 
@@ -46,6 +46,9 @@ class MixedDomainCycles(MixedCycles):
         norm = finest.correct(self._residual, self._run.b, u, e, fresh)
         part.fill(self._residual, comm)
         return norm
+
+    def _restate(self, residual: Array, b: Array, u: Array) -> None:
+        self._cycle.finest.restate(residual, b, u)
 
 
 @final
@@ -72,7 +75,7 @@ class BlockOperator:
 class DomainGradients(ConjugateGradients):
     """Conjugate gradients, preconditioned by one symmetric cycle."""
 
-    def __init__(self, cycle: DomainCycle) -> None:
+    def __init__(self, cycle: StencilDomainCycle) -> None:
         project = cycle.finest.centered if cycle.problem.has_constant_apart else lambda u: u
         super().__init__(BlockOperator(cycle.finest), lambda b: cycle.cycle(b), project)  # type: ignore[arg-type]
         self._finest = cycle.finest
@@ -81,7 +84,7 @@ class DomainGradients(ConjugateGradients):
         return self._finest.inner(a, b, self._weights)
 
 
-def gradients(symmetric: DomainCycle, nested: DomainCycle | None, f: Array, system: System) -> Repeated:
+def gradients(symmetric: StencilDomainCycle, nested: StencilDomainCycle | None, f: Array, system: System) -> Repeated:
     """Return conjugate gradients by a symmetric cycle; `nested`, if given, begins them by full multigrid for f."""
     own = DomainGradients(symmetric)
     center = symmetric.finest.centered if symmetric.problem.has_constant_apart else lambda u: u

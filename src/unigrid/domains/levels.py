@@ -28,7 +28,8 @@ from .communicator import Communicator
 from .parts import Part
 
 Array = NDArray[np.floating]
-
+# Levels of fewer unknowns are gathered: to exchange their rows takes longer than to smooth them on every process.
+GATHERED_BELOW = 5_000
 
 POINTWISE = (RedBlack, Jacobi, Chebyshev)  # smoothers whose value at a point depends on its neighbors alone
 
@@ -171,6 +172,14 @@ class DomainLevel(NestedLevel):
         for slab in {end for first, last in parts for end in (first, last - 1)}:  # their neighbors were not corrected yet
             total += loops.restate(boxes[0], boxes[1], boxes[3], tables, slab, slab + 1)
         return self._norm_of_all(math.sqrt(total))
+
+    def restate(self, residual: Array, b: Array, u: Array) -> None:
+        """Write b - A u, of u whose halo is filled, into `residual`, which may be of lower precision, its halo too."""
+        boxes, tables = (as_box(residual), as_box(u), as_box(b)), self.problem.operator.tables(b.dtype)
+        start, rows = self.part.owned.start, self.part.owned.stop - self.part.owned.start
+        parts = [(start + first, start + last) for first, last in slab_parts(rows, u.size)]
+        over_parts(lambda first, last: loops.restate(*boxes, tables, first, last), parts)
+        self.filled(residual)
 
     def right_hand_side(self, f: Array) -> Array:
         b = self.problem.folded(f)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -31,13 +31,15 @@ Cuts = tuple[int, ...]  # the first row of each process, and the number of rows
 class Part:
     """The rows of a process: it owns `cuts[rank]` to `cuts[rank + 1]`, and has copies of up to `halo` rows on either side.
 
-    Rows are counted on across the ends of a periodic axis: they may be negative.
+    Rows are counted on across the ends of a periodic axis: they may be negative. Where the first one is to be `even`, as colors
+    are parities, there may be one more row before the block.
     """
 
     cuts: Cuts
     rank: int
     halo: int
     periodic: bool
+    even: bool = False
 
     @property
     def first(self) -> int:
@@ -52,7 +54,8 @@ class Part:
     @property
     def low(self) -> int:
         """Rows of the halo before the block; none where the grid begins."""
-        return self.halo if self.periodic else min(self.halo, self.first)
+        wanted = self.halo + (self.even and (self.first - self.halo) % 2)
+        return wanted if self.periodic else min(wanted, self.first)
 
     @property
     def high(self) -> int:
@@ -74,6 +77,11 @@ class Part:
         """How many rows each process owns."""
         return [int(count) for count in np.diff(self.cuts)]
 
+    @property
+    def _above(self) -> Part:
+        """The part of the next process."""
+        return replace(self, rank=(self.rank + 1) % (len(self.cuts) - 1))
+
     def taken(self, whole: Array) -> Array:
         """Return its rows of a whole array."""
         return np.take(whole, np.arange(self.rows.start, self.rows.stop), axis=0, mode="wrap")
@@ -94,7 +102,7 @@ class Part:
             sent.append(((self.rank - 1) % size, array[start : start + self.halo]))
             received.append(((self.rank - 1) % size, array[:start]))
         if self.high:
-            sent.append(((self.rank + 1) % size, array[end - self.halo : end]))
+            sent.append(((self.rank + 1) % size, array[end - self._above.low : end]))
             received.append(((self.rank + 1) % size, array[end:]))
         if size <= 2 and self.periodic:  # both neighbors are one process: what it sends up arrives from below
             received.reverse()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..messages import checked_number
+from ..messages import checked_number, shown
 from ..solution import Reason, Solution
 from .page import Page, Table, render, require_jinja2, shortened, surroundings, table
 
@@ -126,6 +126,8 @@ def of_solution(
     ------
     ImportError
         Without jinja2; the extra `report` installs it.
+    TypeError
+        For what is no Solution, such as u itself.
     ValueError
         If u does not have the shape of the problem.
 
@@ -139,6 +141,8 @@ def of_solution(
     True
     """
     require_jinja2()
+    if not isinstance(solution, Solution):
+        raise TypeError(f"solution must be what unigrid.solve(f) returns, a Solution, got {shown(solution)}")
     rtol = None if rtol is None else checked_number("rtol", rtol)
     problem = getattr(cycle, "problem", None)
     caption, pictures = _solution_pictures(solution, problem, picture)

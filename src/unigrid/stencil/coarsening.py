@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -31,6 +32,7 @@ STRONG = 0.25  # an axis is coarsened whose mean relative coupling is at least t
 # In 3-D random coefficients do well with points: lognormal 1 and 2, 63^3, 6 and 12 iterations, with lines 6 and 13. In 2-D they
 # need more points than others, or lines where as many points are in lines of them: see `Roughness`.
 WEAK_POINTS, WEAK = {1: 1e-3, 2: 1e-3, 3: 0.2}, 10.0
+SAMPLED = 16  # every so many rows are looked at
 JUMP, MANY_JUMPS = 100.0, 0.05  # there are many where this part of neighbors differ a hundredfold; squares of 8 x 8 cells: 1/8
 
 
@@ -227,25 +229,35 @@ def strong_axes(stencil: SymmetricStencil) -> list[bool]:
 
 def roughness(stencil: SymmetricStencil, strong: list[bool]) -> Roughness:
     """Return whether a level is rough, and what smooths it then."""
+    slabs, size = _slabs(stencil), stencil.excess.size
+    return roughness_of(stencil, strong, size, lambda count: sum(over_slabs(count, slabs, size)))
+
+
+def roughness_of(
+    stencil: SymmetricStencil, strong: list[bool], size: int, total: Callable[[Callable[[int, int], int]], int]
+) -> Roughness:
+    """Return the roughness of a level of so many points; `total` adds up what a function counts in slabs."""
     if stencil.shares[3] > 1.001 / WEAK:  # nowhere
         return Roughness(False, False)
-    size, ndim = stencil.excess.size, sum(n > 1 for n in stencil.excess.shape)
-    slabs, most = _slabs(stencil), WEAK_POINTS[max(ndim, 1)] * size
-    weak = over_slabs(lambda first, last: strengths.weak_points(stencil, *strong, WEAK, first, last), slabs, size)
-    rough = bool(sum(weak) > most)
+    ndim = sum(n > 1 for n in stencil.excess.shape)
+    most = WEAK_POINTS[max(ndim, 1)] * size
+    rough = bool(total(lambda first, last: strengths.weak_points(stencil, *strong, WEAK, first, last)) > most)
     if not rough or ndim > 2:
         return Roughness(rough, rough)
-    lined = over_slabs(
-        lambda first, last: strengths.points_in_lines(stencil, *strong[1:], WEAK, first, last), slabs, size
-    )  # fmt: skip
-    return Roughness(True, bool(sum(lined) > most))
+    lined = total(lambda first, last: strengths.points_in_lines(stencil, *strong[1:], WEAK, first, last))
+    return Roughness(True, bool(lined > most))
 
 
 def has_many_jumps(stencil: SymmetricStencil) -> bool:
     """Whether the diagonal jumps from one point of a row to the next at many places; of a 2-D stencil, every 16th row."""
-    rows = stencil.diagonal[0, ::16]
+    rows = stencil.diagonal[0, ::SAMPLED]
+    return jumps_in(rows) > MANY_JUMPS * rows.size
+
+
+def jumps_in(rows: Array) -> int:
+    """Return at how many places a diagonal jumps from one point of a row to the next."""
     low, high = np.minimum(rows[:, 1:], rows[:, :-1]), np.maximum(rows[:, 1:], rows[:, :-1])
-    return bool(np.count_nonzero((high > JUMP * low) & (low > 0.0)) > MANY_JUMPS * rows.size)
+    return int(np.count_nonzero((high > JUMP * low) & (low > 0.0)))
 
 
 def _slabs(stencil: SymmetricStencil) -> int:

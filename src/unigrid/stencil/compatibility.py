@@ -25,6 +25,22 @@ Array = NDArray[np.floating]
 FLUX_DEFECT = 0.25
 
 
+class Measures:
+    """How large arrays over a grid are; of a grid in blocks, what all processes have."""
+
+    def norm(self, array: Array) -> float:
+        """Return the 2-norm."""
+        return kernels.of(array).norm(array)
+
+    def largest(self, array: Array) -> float:
+        """Return the largest absolute value."""
+        return float(abs(array).max())
+
+    def plain_mean(self, array: Array) -> float:
+        """Return the mean in which all unknowns count alike."""
+        return float(array.mean())
+
+
 class RightHandSide(NamedTuple):
     """A u = b as cycles take it.
 
@@ -36,6 +52,7 @@ class RightHandSide(NamedTuple):
     mean_of_u : which was found apart, and is to be added to the solution of b: a number, 0 where there is none, or an array
     has_constant : whether there is such a mean
     note : for the user
+    measures : of arrays over the grid
     """
 
     b: Array
@@ -46,6 +63,7 @@ class RightHandSide(NamedTuple):
     mean_of_u: float | Array = 0.0
     has_constant: bool = False
     note: str = ""
+    measures: Measures = Measures()
 
     @property
     def largest_mean(self) -> float:
@@ -61,7 +79,7 @@ def with_constant(solution: Solution, problem: Poisson, right: RightHandSide, to
     is measured without the constant, which fulfils its equation.
     """
     u = plus(solution.u, right.mean_of_u)
-    norm, whole_norm = problem.operator.residual_norm(right.b, plus(u, -right.mean_of_u)), kernels.of(u).norm(right.whole)
+    norm, whole_norm = problem.operator.residual_norm(right.b, plus(u, -right.mean_of_u)), right.measures.norm(right.whole)
     solution = replace(solution, u=u)
     excused = EXCUSED * whole_norm if tolerance.rtol is None or tolerance.one_pass else 0.0
     reached = max(tolerance.target(whole_norm), solution.residuals[-1], excused)
@@ -83,24 +101,24 @@ def plus(u: Array, mean: float | Array) -> Array:
 def without_constant(problem: Poisson, right: RightHandSide, compatibility: str) -> RightHandSide:
     """Return the right-hand side without its mean, and the mean of u that belongs to it."""
     b, f, limits = right.whole, right.f, kernels.of(right.whole).limits(right.whole)
-    eps, size = float(limits.eps), math.sqrt(math.prod(b.shape))
+    eps, size, measures = float(limits.eps), math.sqrt(problem.grid.size), right.measures
     if problem.singular:
         mean, mean_of_u = problem.mean(b), 0.0
         if compatibility == "error":
-            _check_compatible(problem, f, b, mean)
+            _check_compatible(problem, right, mean)
     else:
         mean = problem.exact_mean(b)
         mean_of_u = _mean_of_solution(problem, mean, limits)
     if abs(mean) <= eps * right.norm / size:
         return right._replace(mean_of_u=mean_of_u, has_constant=mean_of_u != 0.0)  # as near to zero as rounding brings it
     centered = b - mean
-    norm = kernels.of(b).norm(centered)
+    norm = measures.norm(centered)
     if abs(mean) > norm / size:  # of the rounding of a large mean, one that is not small beside the rest is left
         centered = problem.centered(centered)
-        norm = kernels.of(b).norm(centered)
+        norm = measures.norm(centered)
     if not norm > 4.0 * eps * right.norm:  # a constant source leaves rounding alone, which is no source
         centered, norm = kernels.of(b).zeros_like(b), 0.0
-    noticeable = problem.singular and abs(mean) > 10.0 * eps * float(abs(b).max())
+    noticeable = problem.singular and abs(mean) > 10.0 * eps * measures.largest(b)
     note = f"A mean of {mean:.3g} was taken out of the right-hand side." if noticeable else ""
     if problem.reaction <= math.sqrt(eps) * problem.operator.norm_bound:  # rounding of mean_of_u is as eps / c ||A|| to b
         f = centered if f is b else f - mean
@@ -119,11 +137,11 @@ def without_means(problem: Poisson, parts: FreeParts, right: RightHandSide, comp
         defect = FLUX_DEFECT / min(axis.intervals for axis in problem.grid.axes)
         parts.refuse_incompatible(means, allowance(parts, b, None if problem.homogeneous else b - right.f, defect))
     centered = parts.centered(parts.centered(b))  # once more, for the rounding of large means
-    norm = kernels.of(b).norm(centered)
+    norm = right.measures.norm(centered)
     if not norm > 4.0 * eps * right.norm:  # constant sources leave rounding alone, which is no source
         centered, norm = kernels.of(b).zeros_like(b), 0.0
     largest = float(np.abs(means).max())
-    noticeable = problem.singular and largest > 10.0 * eps * float(abs(b).max())
+    noticeable = problem.singular and largest > 10.0 * eps * right.measures.largest(b)
     note = f"Means of up to {largest:.3g} were taken out of the right-hand side, component by component." if noticeable else ""
     return right._replace(b=centered, norm=norm, mean_of_u=mean_of_u, has_constant=not problem.singular, note=note)
 
@@ -140,14 +158,15 @@ def _mean_of_solution(problem: Poisson, mean: float, limits: np.finfo[Any]) -> f
     return mean_of_u
 
 
-def _check_compatible(problem: Poisson, f: Array, b: Array, mean: float) -> None:
+def _check_compatible(problem: Poisson, right: RightHandSide, mean: float) -> None:
     """Raise ValueError where the mean of b is more than rounding, and what boundary fluxes may leave, explain."""
+    f, b, measures = right.f, right.whole, right.measures
     limits = kernels.of(b).limits(b)
     allowed = allowed_mean(problem, limits, problem.mean(abs(b)), 0.0 if problem.homogeneous else problem.mean(abs(b - f)))
     if problem.order == 4:  # whose b has the mean of f to a higher order than f has it itself
         allowed += problem.mean(abs(problem.operator.averaged(f) - f))
     if abs(mean) > allowed:
-        raise incompatible(problem, limits, mean, float(b.mean()), float(abs(b).mean()))
+        raise incompatible(problem, limits, mean, measures.plain_mean(b), measures.plain_mean(abs(b)))
 
 
 def allowed_mean(problem: Poisson, limits: np.finfo[Any], size: float, of_sides: float) -> float:

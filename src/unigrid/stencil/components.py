@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ Numbers = NDArray[np.float64]
 MOST_NAMED = 3  # components in one message
 
 
-@final
 @dataclass(frozen=True, eq=False)
 class FreeParts:
     """The free components, numbered from 1.
@@ -47,7 +46,7 @@ class FreeParts:
     @cached_property
     def sizes(self) -> Numbers:
         """The volume of each part; infinite for what belongs to none, which has mean zero."""
-        sizes = np.bincount(self.labels.ravel(), None if self.volumes is None else self.volumes.ravel()).astype(np.float64)
+        sizes = self._sums(np.ones(self.labels.shape) if self.volumes is None else self.volumes)
         sizes[0] = np.inf
         return sizes
 
@@ -59,9 +58,11 @@ class FreeParts:
 
     def means(self, u: Array) -> Numbers:
         """Return the mean of u on each part, weighted by volumes; entry 0 is 0."""
-        weighted = u if self.volumes is None else u * self.volumes
-        sums = np.bincount(self.labels.ravel(), weighted.ravel(), len(self.sizes))
-        return np.asarray(sums / self.sizes, np.float64)
+        return self._sums(u if self.volumes is None else u * self.volumes) / self.sizes
+
+    def _sums(self, array: Array) -> Numbers:
+        """Return the sum of an array over each part, and over what belongs to none."""
+        return np.asarray(np.bincount(self.labels.ravel(), array.ravel(), len(self.numbers) + 1), np.float64)
 
     def spread(self, values: Numbers, dtype: np.dtype) -> Array:
         """Return the array that has one value on each part; values[0] where there is none."""
@@ -85,16 +86,21 @@ class FreeParts:
             f"takes the means out"
         )
 
-    def _description(self, part: int, mean: float) -> str:
+    def _extent(self, part: int) -> tuple[int, list[tuple[int, int]]]:
+        """Return the number of unknowns of a part, and between which places of the user's box they lie, along each axis."""
         places = np.nonzero(self.labels == part)
-        size = len(places[0])
-        where = ", ".join(f"{at + axis.min()}:{at + axis.max() + 1}" for at, axis in zip(self.origin, places, strict=True))
+        ends = [(at + int(axis.min()), at + int(axis.max()) + 1) for at, axis in zip(self.origin, places, strict=True)]
+        return len(places[0]), ends
+
+    def _description(self, part: int, mean: float) -> str:
+        size, ends = self._extent(part)
+        where = ", ".join(f"{first}:{last}" for first, last in ends)
         return f"component {self.numbers[part - 1]} ({size} unknown{'s' * (size != 1)} in [{where}]) has mean {mean:.6g}"
 
 
 def free_parts(domain: Domain, grid: Grid, excess: Array, reaction: float, volumes: Numbers | None) -> FreeParts | None:
     """Return the parts on which the row sums `excess` are the reaction, and nothing else; None where there is none."""
-    labels, count = _components(domain.unknown, grid)
+    labels, count = components_of(domain.unknown, grid)
     held = np.zeros(count + 1, bool)
     held[0] = True
     held[labels[excess.reshape(grid.shape) != (reaction if volumes is None else reaction * volumes)]] = True
@@ -106,10 +112,9 @@ def free_parts(domain: Domain, grid: Grid, excess: Array, reaction: float, volum
     return FreeParts(relabelled[labels], numbers, count, reaction, volumes, domain.origin)
 
 
-def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], int]:
+def components_of(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], int]:
     """Return the number of the component that each point belongs to, from 1, 0 outside; and how many there are."""
-    from scipy import ndimage, sparse  # imported here: they take longer to load than a small problem to solve
-    from scipy.sparse import csgraph
+    from scipy import ndimage  # imported here: it takes longer to load than a small problem to solve
 
     labels, count = ndimage.label(unknown)
     pairs = [np.zeros((2, 0), np.intp)]
@@ -120,11 +125,20 @@ def _components(unknown: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[Any], i
     joined = np.concatenate([pair.reshape(2, -1) for pair in pairs], axis=1)
     if not joined.size:
         return labels, count
-    graph = sparse.coo_array((np.ones(joined.shape[1]), (joined[0], joined[1])), shape=(count + 1,) * 2)
+    merged, count = merged_by(joined, count)
+    return merged[labels], count
+
+
+def merged_by(pairs: NDArray[Any], count: int) -> tuple[NDArray[np.intp], int]:
+    """Return the number that each of 0, 1, .., count gets where both of a pair are one, and how many there are beside 0."""
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
+    graph = sparse.coo_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(count + 1,) * 2)
     _, merged = csgraph.connected_components(graph, directed=False)
     _, firsts, numbers = np.unique(merged, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(firsts))  # numbered as their first parts were; that of the outside, which is first, stays 0
-    return order[numbers][labels], len(firsts) - 1
+    return order[numbers], len(firsts) - 1
 
 
 def allowance(parts: FreeParts, b: Array, added: Array | None, defect: float) -> Numbers:

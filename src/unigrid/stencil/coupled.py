@@ -28,8 +28,8 @@ from .kernels.cpu.compiled.arguments import SymmetricStencil
 from .kernels.cpu.primitives import slab_count
 from .kernels.cpu.threads import over_slabs
 from .kernels.workspace import empty
-from .masks import Domain, Rim, conducting, cut
-from .robin import Exchange, least_by_resistance, passed, without_weak_sides
+from .masks import Domain, Rim, conducting, cut, row_size
+from .robin import Exchange, least_eigenvalue, passed, without_weak_sides
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -247,6 +247,7 @@ class CoupledOperator(Operator):
     """
 
     order = 2
+    _size = staticmethod(row_size)
 
     def __init__(
         self, grid: Grid, faces: Faces, reaction: Numbers, domain: Domain | None = None, exchange: Exchange | None = None
@@ -275,16 +276,14 @@ class CoupledOperator(Operator):
         return added
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.grid.shape))
-        return f"<CoupledOperator: {shape} unknowns, {self.words}>"
+        return f"<CoupledOperator: {' x '.join(map(str, self.grid.shape))} unknowns, {self.words}>"
 
     @property
     def words(self) -> str:
         """The ranges of coefficient and reaction, for a representation."""
         coefficient = self.least, max(float(face.max()) for face in self.faces)
         reaction = self.reaction, float(np.max(self.reaction_field))
-        parts = [f"coefficient {_range(*coefficient)}", f"reaction {_range(*reaction)}" if any(reaction) else ""]
-        return ", ".join(filter(None, parts))
+        return f"coefficient {_range(*coefficient)}" + (f", reaction {_range(*reaction)}" if any(reaction) else "")
 
     @property
     def linear(self) -> CoupledOperator:
@@ -349,7 +348,7 @@ class CoupledOperator(Operator):
                 elif (number, end) in self.exchange:
                     entering = passed(self.exchange, number, end, axis, self.faces)
                     at[end] += areas[0] * self.exchange[number, end] * entering
-        rim = cut(self.domain, offsets, couplings, excess)
+        rim = cut(self.domain, offsets, couplings, excess, self._size)
         box = (1,) * (3 - ndim) + grid.shape
         return symmetric_stencil(offsets, couplings.reshape(-1, *box), excess.reshape(box)), rim
 
@@ -360,10 +359,15 @@ class CoupledOperator(Operator):
         b[~domain.unknown] = 0.0
 
     @property
+    def has_void(self) -> bool:
+        """Whether there is nothing, neither an unknown nor a value, at some point."""
+        return self.domain is not None and self.domain.void is not None
+
+    @property
     def conducting(self) -> CoupledOperator:
         """The operator that coarse levels are made of: this one, but for voids, which conduct a little."""
         # Not kept where it is this one: a reference to itself would keep its arrays until the garbage collector runs.
-        return self if self.domain is None or self.domain.void is None else self._with_conducting_voids
+        return self._with_conducting_voids if self.has_void else self
 
     @cached_property
     def _with_conducting_voids(self) -> CoupledOperator:
@@ -450,11 +454,9 @@ class CoupledOperator(Operator):
         """Lower bound of the smallest eigenvalue of A that is not zero, by its size; infinity where there is none."""
         if self.reaction < 0.0:  # as near to zero as rounding allows
             return float(np.finfo(np.float64).eps) * self.norm_bound
-        if self.domain is not None and self.domain.void is not None:
+        if self.has_void:
             return float(np.finfo(np.float64).tiny)  # of a maze, it is that of a path through all of its points
-        if self.exchange or any(axis.distances for axis in self.grid.axes):
-            return least_by_resistance(self.grid, self.least_of_axes, self.exchange, self.reaction)
-        return self.grid.smallest_eigenvalue(self.least_of_axes, self.reaction)
+        return least_eigenvalue(self.grid, self.least_of_axes, self.exchange, self.reaction)
 
 
 def relative_volumes(grid: Grid) -> Numbers | None:
@@ -488,9 +490,8 @@ def matrix_of(stencil: SymmetricStencil) -> sparse.csr_array:
     numbers = np.arange(stencil.excess.size).reshape(shape)
     rows, columns, values = [numbers.ravel()], [numbers.ravel()], [stencil.diagonal.ravel()]
     for offset, coupling in zip(stencil.offsets, stencil.couplings, strict=True):
-        there, kept = numbers, coupling.ravel() != 0.0
-        for axis, step in enumerate(offset):
-            there = np.roll(there, -step, axis=axis)
+        there = np.roll(numbers, [-step for step in offset], axis=tuple(range(numbers.ndim)))
+        kept = coupling.ravel() != 0.0
         one, other, value = numbers.ravel()[kept], there.ravel()[kept], -coupling.ravel()[kept]
         rows += [one, other]
         columns += [other, one]

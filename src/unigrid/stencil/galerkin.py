@@ -18,7 +18,7 @@ from typing import Any, NoReturn, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cycle import VISITS, Smoother, Steps
+from ..cycle import VISITS, MultigridCycle, Smoother, Steps
 from ..iterate import Iteration
 from ..messages import checked_count, choose, reject_unknown_keywords
 from .coupled import SymmetricOperator, shifted
@@ -37,8 +37,25 @@ SINGLE_FROM = 128**2  # unknowns from which cycles in single precision are faste
 KINDS = ("auto", *VISITS)
 
 
+class Revisiting(MultigridCycle):
+    """A cycle of kind "auto" visits each level as often as it needs it."""
+
+    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
+
+    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
+        if kind != "auto":
+            return super().visit(b, u, kind, at)
+        improved: Any = u
+        for _ in range(self.repeats[at]):
+            improved = self.cycle(b, improved, kind, at)
+        return improved  # type: ignore[no-any-return]
+
+    def visits(self) -> list[int]:
+        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
+
+
 @final
-class GalerkinCycle(Frozen, ProblemCycle):
+class GalerkinCycle(Frozen, Revisiting, ProblemCycle):
     """Black box multigrid for a `Poisson` problem with coefficients: coarse operators and transfers follow from the fine one.
 
     Calling it, `cycle(b, u)`, returns u after one cycle for A u = b. `solve(f)` iterates, by default conjugate gradients with
@@ -86,14 +103,13 @@ class GalerkinCycle(Frozen, ProblemCycle):
     accelerated = True
     problem: Poisson
     levels: tuple[CoupledLevel, ...]
-    repeats: tuple[int, ...]  # of the visits of each level, where the cycle is "auto"
     smoother: str | Smoother
     pre: int
     post: int
     max_levels: int | None
     window: tuple[Window, GalerkinCycle] | None
     origin: GalerkinCycle | None  # whose set-up `with_reaction` kept
-    _packed: Any = None  # the `packed.PackedHierarchy` of levels for a single solve, in one precision
+    _spoiling = False  # whether rounding in single precision would spoil cycles
 
     @reject_unknown_keywords
     def __init__(
@@ -195,17 +211,6 @@ class GalerkinCycle(Frozen, ProblemCycle):
             return self._but(levels=levels)
         return self._but(levels=levels, window=(self.window[0], self.window[1]._with_levels(levels)))
 
-    def visit(self, b: Array, u: Array | None, kind: str, at: int) -> Array:
-        if kind != "auto":
-            return super().visit(b, u, kind, at)
-        improved: Any = u
-        for _ in range(self.repeats[at]):
-            improved = self.cycle(b, improved, kind, at)
-        return improved  # type: ignore[no-any-return]
-
-    def visits(self) -> list[int]:
-        return list(itertools.accumulate(self.repeats, mul)) if self.kind == "auto" else super().visits()
-
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of the grids, finest first."""
@@ -277,27 +282,17 @@ class GalerkinCycle(Frozen, ProblemCycle):
         """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""
         from .gradients import FlexibleGradients  # imported here: constant coefficients do without
 
-        single = in_single(self.problem, run, precision) and (self._packed is None or self._packed.dtype == SINGLE)
+        single = in_single(self.problem, run, precision) and not self._spoiling
         start = self._nested if run.nested else None
         return FlexibleGradients(self._correction, run, SINGLE if single else run.b.dtype, target, start)
 
     def _correction(self, r: Array) -> Array:
         """Return one cycle from zero for the symmetric form."""
-        return self.cycle(_boxed(self._held(r))).reshape(r.shape)  # type: ignore[no-any-return]
+        return self.cycle(_boxed(r)).reshape(r.shape)  # type: ignore[no-any-return]
 
     def _nested(self, b: Array) -> Array:
         """Return full multigrid for the symmetric form."""
-        return super().nested(_boxed(self._held(b))).reshape(b.shape)  # type: ignore[no-any-return]
-
-    def _held(self, b: Array) -> Array:
-        """Return b in the precision of levels that are packed; where b is wider, those are made again."""
-        packed = self._packed
-        if packed is None:
-            return b
-        if b.dtype.itemsize > packed.dtype.itemsize:
-            vars(self)["levels"] = ()  # first: both hierarchies at once would be the peak of memory
-            vars(self)["levels"] = packed.levels_in(b.dtype)
-        return b.astype(packed.dtype, copy=False)  # type: ignore[no-any-return]
+        return super().nested(_boxed(b)).reshape(b.shape)  # type: ignore[no-any-return]
 
     def with_reaction(self, reaction: float | ArrayLike) -> GalerkinCycle:
         """Return the cycle for another c, with P and the couplings of all levels kept: for time steps, c = 1/dt.

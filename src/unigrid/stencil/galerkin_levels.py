@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from .coarsening import (
     JUMP,
     CoupledTransfers,
     Interpolation,
+    Points1D,
     Roughness,
     Transposed,
     coarse_points,
@@ -29,6 +30,7 @@ from .coarsening import (
     without_rows,
 )  # fmt: skip
 from .coupled import CoupledOperator, SymmetricOperator, matrix_of
+from .grid import Grid
 from .helmholtz import check_direct, check_waves, is_unresolved
 from .kernels.cpu import coupled
 from .kernels.cpu.compiled.arguments import CoupledTransfer, SymmetricStencil
@@ -189,47 +191,74 @@ def hierarchy_of(problem: Poisson, max_levels: int | None) -> list[CoupledLevel]
     return list(one_by_one(problem, max_levels))
 
 
+class Begun(NamedTuple):
+    """What a hierarchy goes on from.
+
+    operator : of the next level
+    stencil : what coarser levels are made of
+    guide : what P follows from, where that is not this stencil
+    void : where there is nothing, whose rows P leaves out; None where that is nowhere, or done
+    rough : the roughness of the levels before, each by itself
+    """
+
+    operator: SymmetricOperator
+    stencil: SymmetricStencil
+    guide: SymmetricStencil | None
+    void: NDArray[np.bool_] | None
+    rough: list[Roughness]
+
+
 def one_by_one(problem: Poisson, max_levels: int | None) -> Iterator[CoupledLevel]:
-    """Make the levels for a problem, finest first; no other reference to a level's arrays stays than that of the next one.
+    """Make the levels for a problem, finest first; no other reference to a level's arrays stays than that of the next one."""
+    if problem.has_waves:
+        check_waves(problem)
+    operator = problem.coupled_operator
+    void = None if problem.domain is None else problem.domain.void
+    stencil, guide = operator.conducting.stencil, _guide(operator.conducting)
+    return continued(problem, Begun(operator.symmetric, stencil, guide, void, []), max_levels)
+
+
+def continued(problem: Poisson, begun: Begun, max_levels: int | None) -> Iterator[CoupledLevel]:
+    """Make the levels from one on, as `one_by_one` does.
 
     A level is called rough also where the next coarser one is, as the sources of that lie on it.
     """
-    operator, ndim = problem.coupled_operator, problem.grid.ndim
-    stencil, guide = operator.conducting.stencil, _guide(operator.conducting)
-    void = None if problem.domain is None else problem.domain.void
-    sides = [*[None] * (3 - ndim), *operator.grid.axes]
+    last, stencil, guide, void, rough = begun
+    del begun
+    ndim = problem.grid.ndim
     waiting: list[tuple[SymmetricOperator, CoupledTransfers]] = []
-    last, rough = operator.symmetric, list[Roughness]()
-    if problem.has_waves:
-        check_waves(problem)
-    while stencil.excess.size > _most_coarsest(problem, any(each.rough for each in rough)):
+    while stencil.excess.size > most_coarsest(problem.grid, rough):
         strong = strong_axes(stencil)
         if not any(strong) or len(rough) + 1 == max_levels:
             break
-        points = [
-            coarse_points(n, axis, is_strong) for n, axis, is_strong in zip(stencil.excess.shape, sides, strong, strict=True)
-        ]
+        points = points_of(stencil.excess.shape, problem.grid, strong)
         if guide is None:
             transfer, coarse = coarsened(stencil, points)
         else:
             transfer, coarse, guide = guided(guide, stencil, points)
         if problem.has_waves and is_unresolved(coarse):
             break
-        if not rough and void is not None:
-            transfer = without_rows(transfer, void)
+        if void is not None:
+            transfer, void = without_rows(transfer, void), None
         rough.append(roughness(stencil, strong))
         if waiting:
-            yield CoupledLevel(*waiting.pop(), _roughness(rough, len(rough) - 2), ndim)
+            yield CoupledLevel(*waiting.pop(), treated(rough, len(rough) - 2), ndim)
         waiting.append((last, CoupledTransfers(transfer)))
         last, stencil = SymmetricOperator(coarse), coarse
         del transfer, coarse
     if waiting:
-        yield CoupledLevel(*waiting.pop(), _roughness(rough, len(rough) - 1), ndim)
+        yield CoupledLevel(*waiting.pop(), treated(rough, len(rough) - 1), ndim)
     coarsest = CoupledLevel(last, None, ndim=ndim)
     yield coarsest.smoothed(_coarsest(problem, last.stencil, bool(rough)), None)
 
 
-def _roughness(rough: Sequence[Roughness], number: int) -> Roughness:
+def points_of(shape: tuple[int, ...], grid: Grid, strong: list[bool]) -> list[Points1D]:
+    """Return the coarse points of every axis of a box; the grid is the finest one, for its sides."""
+    sides = [*[None] * (3 - grid.ndim), *grid.axes]
+    return [coarse_points(n, axis, coarsen) for n, axis, coarsen in zip(shape, sides, strong, strict=True)]
+
+
+def treated(rough: Sequence[Roughness], number: int) -> Roughness:
     """Return how a level is treated: rough where it, a finer or the next coarser one is, by lines where it or a finer one is.
 
     (Channels, 127^2, 255^2, 511^2, mixed sides: 6, 8, 8 iterations where the next coarser level decides on lines too, else 6.)
@@ -252,13 +281,14 @@ def _coarsest(problem: Poisson, stencil: SymmetricStencil, coarsened_once: bool)
     return Coarsest(stencil, False, pinned)
 
 
-def _most_coarsest(problem: Poisson, rough: bool) -> float:
-    """Return how many unknowns are solved directly."""
-    grid = problem.coupled_operator.grid
+def most_coarsest(grid: Grid, rough: Sequence[Roughness]) -> float:
+    """Return how many unknowns are solved directly, where levels of the grid are so rough."""
     if grid.ndim != 2:
         return COARSEST_UNKNOWNS
     most = COARSEST_STRETCHED if any(axis.distances for axis in grid.axes) else COARSEST_UNKNOWNS
-    return max(most, *(min(part * grid.size, limit) for part, limit in COARSEST_ROUGH)) if rough else most
+    if not any(each.rough for each in rough):
+        return most
+    return max(most, *(min(part * grid.size, limit) for part, limit in COARSEST_ROUGH))
 
 
 def _guide(operator: CoupledOperator) -> SymmetricStencil | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ SPOILT = 0.5
 GOOD_START = 0.04
 
 
-@final
 class FlexibleGradients(Iteration):
     """z = M r;  p <- z - (<z, A p> / <p, A p>) p;  u <- u + (<p, r> / <p, A p>) p, in the symmetric form of A.
 
@@ -40,6 +39,7 @@ class FlexibleGradients(Iteration):
     Source: Y. Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000).
     """
 
+    passes: Any = coupled  # over memory, and their sums: `turn`, `advance`, `probe`, `norm`, `scaled`, `rescale`
     _r: Array  # the residual, in the symmetric form
     _norm: float  # of the residual now, and when it was last computed anew
     _known: float
@@ -70,7 +70,7 @@ class FlexibleGradients(Iteration):
         p, w, stencil = self._p, self._w, self._operator.symmetric.tables(self._u.dtype)
         z, along = self._preconditioned(self._r)
         beta = along / self._curvature if self._curvature else 0.0
-        image, gain = coupled.turn(p, w, z, self._r, -beta, stencil)
+        image, gain = self.passes.turn(p, w, z, self._r, -beta, stencil)
         if image == 0.0:  # nothing left to gain in this precision
             return self._norm
         self._curvature, step = image, -gain / image
@@ -78,7 +78,7 @@ class FlexibleGradients(Iteration):
         if not self._finite:
             return math.nan
         before = self._norm
-        square = coupled.advance(self._u, self._r, p, w, step)
+        square = self.passes.advance(self._u, self._r, p, w, step)
         self._norm = self._measured(square)
         if self._norm > SPOILT * before:  # by rounding, where cycles run in single precision
             self._doubts = 2
@@ -89,16 +89,17 @@ class FlexibleGradients(Iteration):
 
     def _begin(self) -> float:
         """Take full multigrid as the first iterate; in double precision, as all that follows, where rounding spoils it."""
-        self._begins, before, scale = False, self._norm, self._scale(self._r)
+        self._begins, before = False, self._norm
         assert self._nested is not None
         for dtype in dict.fromkeys((self._dtype, self._u.dtype)):
-            u = self._run.problem.centered(self._nested(coupled.scaled(self._r, scale, dtype)))
-            coupled.rescale(self._u, u, 1.0 / scale)
+            given, scale = self._scaled(self._r, dtype)
+            u = self._run.problem.centered(self._nested(given))
+            self.passes.rescale(self._u, u, 1.0 / scale)
             self._restate(False)
             if self._norm < GOOD_START * before or (self._norm < SPOILT * before and self._probed(u, scale)[1] < LOST):
                 return self._norm
             self._doubts = 2
-            self._r = self._operator.integrated(self._run.problem.centered(copy(self._run.b)))
+            self._r = self._operator.integrated(self._run.problem.centered(self._run.b))
         if not self._norm < before:  # coefficients that differ by many orders of magnitude
             self._u.fill(0.0)
         self._restate(False)
@@ -118,15 +119,17 @@ class FlexibleGradients(Iteration):
         """Compute the residual anew, projected where the problem is singular."""
         run, operator = self._run, self._operator
         self._r = run.b  # so that the new one takes the old one's memory
-        residual = copy(run.b) if zero else operator.residual(run.b, self._u)
+        residual = run.b if zero else operator.residual(run.b, self._u)
         residual = run.problem.centered(residual)
+        if zero and not self._begins:  # the first step overwrites it
+            residual = copy(residual)
         self._r = operator.integrated(residual)
-        self._norm = self._known = coupled.norm(residual)
+        self._norm = self._known = self.passes.norm(residual)
 
     def _measured(self, square: float) -> float:
         """Return the norm of the residual of the discrete equation; `square` is that of the symmetric form."""
         volumes = self._operator.volumes
-        return math.sqrt(square) if volumes is None else coupled.norm(self._r / volumes)
+        return math.sqrt(square) if volumes is None else self.passes.norm(self._r / volumes)
 
     def _preconditioned(self, r: Array) -> tuple[Array, float]:
         """Return the cycle's correction z for a residual, times a power of two, and <z, w>.
@@ -135,26 +138,32 @@ class FlexibleGradients(Iteration):
         would leave more than the residual, z is kept: the next cycle removes that at once. Where rounding matters twice in a
         row, or would leave many times the residual, all further cycles run in the precision of r.
         """
-        scale = self._scale(r)
         single = self.mixed and self._doubts < 2
-        z, along, left = self._corrected(r, scale, self._dtype if single else r.dtype)
+        z, along, left = self._corrected(r, self._dtype if single else r.dtype)
         if not single:
             return z, along
         self._doubts = self._doubts + (2 if left > HOPELESS else 1) if left > LOST else 0
-        return self._corrected(r, scale, r.dtype)[:2] if LOST < left <= 1.0 or self._doubts >= 2 else (z, along)
+        return self._corrected(r, r.dtype)[:2] if LOST < left <= 1.0 or self._doubts >= 2 else (z, along)
 
-    def _scale(self, r: Array) -> float:
-        """Return the power of two that brings a residual to the size of 1."""
-        return unit_scale(self._norm, r.size)
+    def _scaled(self, r: Array, dtype: np.dtype) -> tuple[Array, float]:
+        """Return a residual in a precision, times a power of two, and that: it brings it to the size of 1.
 
-    def _corrected(self, r: Array, scale: float, dtype: np.dtype) -> tuple[Array, float, float]:
+        In double precision it needs none, nor memory for another array.
+        """
+        if dtype == np.float64:
+            return r, 1.0
+        scale = unit_scale(self._norm, r.size)
+        return self.passes.scaled(r, scale, dtype), scale
+
+    def _corrected(self, r: Array, dtype: np.dtype) -> tuple[Array, float, float]:
         """Return z in a precision, <z, w>, and about which part of the residual rounding z leaves."""
-        z = self._run.problem.centered(self._cycle(coupled.scaled(r, scale, dtype)))
+        given, scale = self._scaled(r, dtype)
+        z = self._run.problem.centered(self._cycle(given))
         return z, *self._probed(z, scale)
 
     def _probed(self, z: Array, scale: float) -> tuple[float, float]:
         """Return <z, w>, and about which part of the residual rounding z leaves, which is the solution times `scale`."""
-        along, magnitude = coupled.probe(z, self._w, self._operator.symmetric.tables(self._u.dtype))
+        along, magnitude = self.passes.probe(z, self._w, self._operator.symmetric.tables(self._u.dtype))
         left = ROUND_OFF * float(np.finfo(z.dtype).eps) * magnitude
         return along, left / (scale * self._norm) if self._norm > 0.0 else 0.0
 

@@ -218,6 +218,10 @@ class MixedCycles(Iteration):
         b = self._run.b
         return kernels.of(b).correct(self._residual, b, u, e, fresh, self._tables)
 
+    def _restate(self, residual: Array, b: Array, u: Array) -> None:
+        """Write b - A u into `residual`."""
+        kernels.of(residual).restate(residual, b, u, self._tables)
+
     def _gains_more(self) -> bool:
         """Whether float32 has the digits for another cycle on this correction, and one is needed.
 
@@ -233,7 +237,7 @@ class MixedCycles(Iteration):
         run, residual, begins = self._run, self._residual, self._begins
         f = residual
         if begins and self._u is not None:
-            kernels.of(residual).restate(residual, run.b, self._u, self._tables)
+            self._restate(residual, run.b, self._u)
         elif begins:
             kernels.of(residual).convert(residual, run.b)
             f = residual if run.f is run.b else kernels.of(run.f).convert(empty(run.f.shape, SINGLE), run.f)

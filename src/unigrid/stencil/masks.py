@@ -6,7 +6,7 @@ is nothing is dropped: no flux crosses there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -46,21 +46,43 @@ class Domain:
     @staticmethod
     def of(grid: Grid, mask: Any, outside: Any, fixed: Any) -> Domain:
         """Return the domain that a user describes; see `Poisson`. Raises ValueError or TypeError."""
+        domain = Domain.described(grid.shape, mask, outside, fixed)
+        if not domain.unknown.any():
+            is_empty = mask is not None and not np.any(mask)
+            reason = "mask is False everywhere" if is_empty else "fixed gives u wherever mask is True"
+            raise ValueError(f"{reason}: there is no unknown")
+        domain.refuse_unusable(grid)
+        return domain
+
+    @staticmethod
+    def described(shape: tuple[int, ...], mask: Any, outside: Any, fixed: Any) -> Domain:
+        """Return the domain but for checks that need all of it."""
         if mask is None and plain_number(outside) != 0:
             raise ValueError(f"outside is what u is where mask is False, got {shown(outside)}; give mask too")
-        inside = np.ones(grid.shape, bool) if mask is None else _truth(mask, grid.shape, "mask", "there is an unknown")
+        inside = np.ones(shape, bool) if mask is None else _truth(mask, shape, "mask", "there is an unknown")
         where, held = _fixed(fixed, inside)
         unknown = inside & ~where
-        if not unknown.any():
-            reason = "mask is False everywhere" if not inside.any() else "fixed gives u wherever mask is True"
-            raise ValueError(f"{reason}: there is no unknown")
         if isinstance(outside, str):
             if outside != NATURAL:
                 raise ValueError(f"outside must be a number, an array of f's shape or {NATURAL!r}, got {shown(outside)}")
-            return Domain(unknown, where, np.where(where, held, 0.0), (0,) * grid.ndim)
-        values = np.where(where, held, np.where(inside, 0.0, _values(outside, grid.shape, "outside")))
-        _refuse_unusable(values, unknown, grid)
-        return Domain(unknown, ~unknown, values, (0,) * grid.ndim)
+            return Domain(unknown, where, np.where(where, held, 0.0), (0,) * len(shape))
+        values = np.where(where, held, np.where(inside, 0.0, _values(outside, shape, "outside")))
+        return Domain(unknown, ~unknown, values, (0,) * len(shape))
+
+    def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Domain:
+        """Return the domain of whose arrays each is changed."""
+        return replace(self, unknown=change(self.unknown), given=change(self.given), values=change(self.values))
+
+    def refuse_unusable(self, grid: Grid) -> None:
+        """Raise ValueError where a given value is infinite, or NaN beside an unknown."""
+        self.refuse_infinite()
+        _refuse_missing(self.values, self.unknown, grid)
+
+    def refuse_infinite(self) -> None:
+        """Raise ValueError where a given value is infinite."""
+        if np.isinf(self.values).any():
+            place = first_place(np.isinf(self.values))
+            raise ValueError(f"outside must be finite, but outside{place} is {self.values[*place]}")
 
     @cached_property
     def void(self) -> Truth | None:
@@ -88,16 +110,19 @@ class Rim(NamedTuple):
         return gathered.reshape(shape)
 
 
-def cut(domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers) -> Rim:
+def cut(
+    domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, excess: Numbers,
+    size_of: Callable[[Numbers, Numbers], float],
+) -> Rim:  # fmt: skip
     """Make the couplings that lead to given values part of the excess, and return them; drop those that lead to nothing.
 
-    Elsewhere a row becomes a multiple of the identity, about as large as those of the unknowns.
+    Elsewhere a row becomes a multiple of the identity, of a size that depends on excess and couplings.
     """
     nothing = np.zeros(0, np.int64)
     if domain is None:
         return Rim(nothing, nothing, np.zeros(0))
     unknown, given, parts = domain.unknown, domain.given, []
-    size = excess.max() + couplings.max(initial=0.0) or 1.0
+    size = size_of(excess, couplings) or 1.0
     for offset, coupling in zip(offsets, couplings, strict=True):
         step = offset[3 - unknown.ndim :]
         unknown_there, given_there = (_shifted(each, step) for each in (unknown, given))
@@ -114,19 +139,31 @@ def cut(domain: Domain | None, offsets: NDArray[np.int64], couplings: Numbers, e
     return rim
 
 
+def row_size(excess: Numbers, couplings: Numbers) -> float:
+    """Return the size of a row without an unknown: about that of the others."""
+    return float(excess.max() + couplings.max(initial=0.0))
+
+
 def _shifted(array: Truth, step: Sequence[int]) -> Truth:
     return np.roll(array, tuple(-int(by) for by in step), axis=tuple(range(array.ndim)))
 
 
-def conducting(domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction: Numbers) -> tuple[Any, ...]:
+def least_outside(values: Numbers, there: Truth) -> float:
+    """Return the least value where `there` is False; the largest one where that is nowhere."""
+    return float(values[~there].min(initial=float(values.max())))
+
+
+def conducting(
+    domain: Domain, grid: Grid, faces: tuple[Numbers, ...], reaction: Numbers,
+    least_of: Callable[[Numbers, Truth, int], float] = lambda values, there, axis: least_outside(values, there),
+) -> tuple[Any, ...]:  # fmt: skip
     """Return faces, reaction and domain with voids that conduct weakly: what coarse levels of natural sides are made of."""
-    void = domain.void
-    assert void is not None
+    void = ~(domain.unknown | domain.given)
     field = reaction if not np.any(reaction) else np.where(void, 0.0, reaction)
     filled = []
     for number, (axis, own) in enumerate(zip(grid.axes, faces, strict=True)):
         beside = _beside(void, axis, number)
-        least = float(own[~beside].min(initial=float(own.max())))
+        least = least_of(own, beside, number)
         weak: Any = WEAK * least
         if np.any(field):
             steps = axis.steps.reshape([-1 if other == number else 1 for other in range(grid.ndim)])
@@ -187,11 +224,8 @@ def _fixed(fixed: Any, inside: Truth) -> tuple[Truth, Numbers]:
     return where, values
 
 
-def _refuse_unusable(values: Numbers, unknown: Truth, grid: Grid) -> None:
-    """Raise ValueError where a given value is infinite, or NaN beside an unknown."""
-    if np.isinf(values).any():
-        place = first_place(np.isinf(values))
-        raise ValueError(f"outside must be finite, but outside{place} is {values[*place]}")
+def _refuse_missing(values: Numbers, unknown: Truth, grid: Grid) -> None:
+    """Raise ValueError where a given value is NaN beside an unknown."""
     missing = np.isnan(values)
     if missing.any():
         missing &= _neighbors(unknown, grid)

@@ -130,16 +130,7 @@ class Poisson:
         single = entries_of(reaction) is None and type(reaction).__name__ != "Nonlinear"
         c = checked_number("reaction", reaction, "a finite number", math.isfinite) if single else None
         conditions = parse_boundary(boundary, len(shape))
-        kinds = [(kind_of(low), kind_of(high)) for low, high in conditions]
-        for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
-            least = 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
-            if n < least:
-                raise ValueError(
-                    f"axis {axis} has {n} unknown{'s' * (n != 1)}, but {centering} centering with "
-                    f"{low.__name__}-{high.__name__} sides needs at least {least}"
-                )
-        units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
-        self.box = self.grid = Grid(tuple(_axes(units, lengths, spacing)))
+        self.box = self.grid = grid_of(shape, conditions, centering, lengths, spacing)
         is_whole = mask is None and fixed is None and plain_number(outside) == 0
         self.domain = None if is_whole else Domain.of(self.grid, mask, outside, fixed)
         coefficient = None if coefficient is None else checked_coefficient(coefficient, shape)
@@ -361,8 +352,7 @@ class Poisson:
         identities = [sparse.eye_array(n) for n in self.shape]
         matrix = self.reaction * sparse.eye_array(self.grid.size)
         for number, axis in enumerate(self.grid.axes):
-            factors = [*identities[:number], axis.second_difference(), *identities[number + 1 :]]
-            matrix = matrix + reduce(sparse.kron, factors)
+            matrix += reduce(sparse.kron, [*identities[:number], axis.second_difference(), *identities[number + 1 :]])
         return sparse.csr_array(matrix)
 
     def rhs(self, f: ArrayLike) -> NDArray[Any]:
@@ -414,10 +404,8 @@ class Poisson:
         mean = self.mean(array)
         if abs(mean) > CANCELS * kernels.of(array).norm(array) / math.sqrt(array.size):
             return mean
-        weights = np.ones(())
-        for axis in self.grid.axes:
-            # 1, or a power of 1/2, unless stretched: products are exact
-            weights = np.multiply.outer(weights, axis.weights / axis.h)
+        # 1, or powers of 1/2, unless stretched: products are exact
+        weights = reduce(np.multiply.outer, [axis.weights / axis.h for axis in self.grid.axes])
         return exact_sum(weights * array) / exact_sum(weights)
 
     def compatible(self, b: NDArray[Any]) -> NDArray[Any]:
@@ -482,6 +470,18 @@ class Poisson:
             for axis, pair in enumerate(self.side_values)
         )
         return Poisson.of_parts(grid, StencilOperator(grid, self.reaction), values)
+
+
+def grid_of(shape: tuple[int, ...], conditions: Any, centering: str, lengths: Any, spacing: Any) -> Grid:
+    """Return the grid that fits pairs of conditions on the sides. Raises ValueError."""
+    kinds = [(kind_of(low), kind_of(high)) for low, high in conditions]
+    for axis, (n, (low, high)) in enumerate(zip(shape, kinds, strict=True)):
+        least = 2 if (centering, low, high) == ("vertex", Neumann, Neumann) else 1
+        if n < least:
+            what = f"axis {axis} has {n} unknown{'s' * (n != 1)}, but {centering} centering with"
+            raise ValueError(f"{what} {low.__name__}-{high.__name__} sides needs at least {least}")
+    units = [Axis(n, 1.0, low, high, centering) for n, (low, high) in zip(shape, kinds, strict=True)]
+    return Grid(tuple(_axes(units, lengths, spacing)))
 
 
 def _axes(units: list[Axis], lengths: Any, spacing: Any) -> list[Axis]:

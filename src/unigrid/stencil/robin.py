@@ -71,7 +71,14 @@ def _inward(number: int, end: int, axis: Axis, faces: Sequence[Numbers]) -> Numb
     return faces[number].take(inner, number) / axis.steps[inner]
 
 
-def least_by_resistance(grid: Grid, least: Sequence[float], exchange: Exchange, reaction: float) -> float:
+def least_eigenvalue(grid: Grid, least: Sequence[float], exchange: Exchange, reaction: float) -> float:
+    """Return a lower bound of the smallest eigenvalue that is not zero; `least`: of the coefficient, per axis."""
+    if exchange or any(axis.distances for axis in grid.axes):
+        return _least_by_resistance(grid, least, exchange, reaction)
+    return grid.smallest_eigenvalue(least, reaction)
+
+
+def _least_by_resistance(grid: Grid, least: Sequence[float], exchange: Exchange, reaction: float) -> float:
     """Return a lower bound of the smallest eigenvalue that is not zero, for axes of any distances; `least`: of a, per axis.
 
     Along an axis of length L, |u|^2 <= R times the energy, R the resistance from a point of u = 0, L / a at most, or from

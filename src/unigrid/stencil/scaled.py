@@ -172,7 +172,7 @@ class ScaledCycle(PreconditionedCycle):
         return f"{head}\n  A: {self.problem!r}\n  M: {len(self.levels)} levels for {self.cycled.problem!r}>"
 
     def once(self, b: Array) -> Array:
-        return self._correction(b.copy())
+        return self._correction(b)
 
     def replaced(self, *, level: int | None = None, **slots: Any) -> ScaledCycle:
         """Return this cycle with other slots of M, on one level or on all, as of `StencilCycle.replaced`."""
@@ -184,7 +184,7 @@ class ScaledCycle(PreconditionedCycle):
 
     def nested(self, f: Array, at: int = 0) -> Array:
         """Return full multigrid for constant coefficients, of the scaled source."""
-        return self._nested(self.problem.folded(f).copy())
+        return self._nested(self.problem.folded(f))
 
     def for_one_pass(self) -> NoReturn:
         """Refuse: a pass of full multigrid is less exact than the discretization here."""
@@ -193,12 +193,12 @@ class ScaledCycle(PreconditionedCycle):
         )
 
     def _correction(self, r: Array) -> Array:
-        """Return one cycle from zero for a residual, which is overwritten."""
-        return scalings.weigh(self.cycled.once(scalings.weigh(r, self.weights)), self.weights)
+        """Return one cycle from zero for a residual."""
+        return scalings.weighted(self.cycled.once(scalings.weighted(r, self.weights)), self.weights)
 
     def _nested(self, b: Array) -> Array:
-        """Return full multigrid for a right-hand side, which is overwritten."""
-        return scalings.weigh(self.cycled.nested(scalings.weigh(b, self.weights)), self.weights)
+        """Return full multigrid for a right-hand side."""
+        return scalings.weighted(self.cycled.nested(scalings.weighted(b, self.weights)), self.weights)
 
     def _gradients(self, run: Run, precision: str, target: float) -> Iteration:
         """Return flexible conjugate gradients, whose cycles run in single precision where that is faster."""

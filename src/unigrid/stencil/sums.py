@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 
 def exact_sum(values: NDArray[Any]) -> float:
-    """Return the sum of an array, rounded once.
+    """Return the sum of an array, rounded once."""
+    return math.fsum(exact_parts(values))
+
+
+def exact_parts(values: NDArray[Any]) -> list[float]:
+    """Return a few numbers with the sum of an array, which are exact.
 
     Adding a large power of two and taking it off again splits off the leading bits of all values, whose sum is exact.
 
@@ -23,4 +28,4 @@ def exact_sum(values: NDArray[Any]) -> float:
         leading = (rest + power) - power
         sums.append(float(leading.sum()))
         rest -= leading
-    return math.fsum(sums)
+    return sums

@@ -132,6 +132,13 @@ def test_an_unknown_field_is_answered_with_the_nearest():
         PROTOCOLS["fast"].with_choices(weight_deca=0.1)
 
 
+def test_muon_is_fast_but_for_the_optimizer_and_its_rate():
+    fast, muon = PROTOCOLS["fast"], PROTOCOLS["muon"]
+    changed = {"name": "muon", "optimizer": "muon", "learning_rate": 0.05, "scale_rate": False}
+    assert muon == dataclasses.replace(fast, **changed)
+    assert max(muon.with_choices(batch_size=512).rate(step, 10) for step in range(300)) == pytest.approx(0.05, rel=1e-2)
+
+
 def test_protocols_by_name():
     assert protocol_named("code") is PROTOCOLS["code"]
     own = Protocol("own", 3)

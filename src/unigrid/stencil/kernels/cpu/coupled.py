@@ -20,9 +20,12 @@ from .primitives import as_box, norm, slab_count, writable
 from .threads import over_slabs
 
 Array = NDArray[np.floating]
+NOTHING = np.empty((2, 0))  # of sums that are kept
 __all__ = [
     "add_interpolated",
+    "add_solved",
     "advance",
+    "every_other",
     "harmonic_between",
     "norm",
     "probe",
@@ -59,12 +62,12 @@ def relax_lines(u: Array, f: Array, axis: int, stencil: SymmetricStencil, backwa
     couplings = stencil.couplings[along] if along >= 0 else np.zeros_like(stencil.excess)
     kinds = list(itertools.product(range(2 if box.shape[0] > 1 else 1), range(2)))
     for plane, parity in reversed(kinds) if backward else kinds:
-        planes = _every_other(box.shape[0], plane, stencil.seams[0])
-        for chosen in itertools.product(planes, _every_other(box.shape[across], parity, stencil.seams[across])):
+        planes = every_other(box.shape[0], plane, stencil.seams[0])
+        for chosen in itertools.product(planes, every_other(box.shape[across], parity, stencil.seams[across])):
             _relax_chosen(box, data, axis, couplings, stencil, (*chosen[0], *chosen[1]))
 
 
-def _every_other(n: int, parity: int, seam: int) -> list[tuple[int, int]]:
+def every_other(n: int, parity: int, seam: int) -> list[tuple[int, int]]:
     """Return the ranges of every other index, with the last one apart where it is a neighbor of the first."""
     if seam and parity == 0:
         return [(0, n - 1), (n - 1, n)]
@@ -75,17 +78,22 @@ def _relax_chosen(
     u: Array, f: Array, axis: int, couplings: Array, stencil: SymmetricStencil, chosen: tuple[int, int, int, int]
 ) -> None:
     """Relax every other line of every other plane: planes chosen[0] to chosen[1], lines chosen[2] to chosen[3]."""
-    r, dtype = empty(u.shape, u.dtype), u.dtype
-    planes, lines = (-(-(stop - start) // 2) for start, stop in (chosen[:2], chosen[2:]))
+    r = empty(u.shape, u.dtype)
     over_slabs(
         lambda first, last: loops_of_lines.residual(r, f, u, stencil, axis, chosen, first, last),
-        planes if u.shape[0] > 1 else u.shape[1], u.size,
+        -(-(chosen[1] - chosen[0]) // 2) if u.shape[0] > 1 else u.shape[1], u.size,
     )  # fmt: skip
-    lanes = vectors.BYTES // dtype.itemsize
+    add_solved(u, r, couplings, stencil.diagonal, axis, chosen)
+
+
+def add_solved(u: Array, r: Array, couplings: Array, diagonal: Array, axis: int, chosen: tuple[int, int, int, int]) -> None:
+    """Solve T e = r along lines, chosen as in `_relax_chosen`, and add e to u."""
+    planes, lines = (-(-(stop - start) // 2) for start, stop in (chosen[:2], chosen[2:]))
+    dtype, lanes = u.dtype, vectors.BYTES // u.dtype.itemsize
 
     def relax(first: int, last: int) -> None:
         work = empty((loops_of_lines.PARTS * u.shape[axis] * lanes,), dtype)
-        loops_of_lines.relax(u, r, couplings, stencil.diagonal, axis, chosen, work, first, last)
+        loops_of_lines.relax(u, r, couplings, diagonal, axis, chosen, work, first, last)
 
     over_slabs(relax, planes * -(-lines // lanes), u.size)
 
@@ -122,21 +130,25 @@ def add_interpolated(u: Array, e: Array, transfer: CoupledTransfer) -> Array:
 def probe(z: Array, w: Array, stencil: SymmetricStencil) -> tuple[float, float]:
     """Return the sum of z w, and the 2-norm of D z, D the diagonal of A; z may be of another precision."""
     boxes = as_box(z), as_box(w)
-    parts = over_slabs(lambda first, last: gradients.probe(*boxes, stencil, first, last), slab_count(boxes[0]), z.size)
+    parts = over_slabs(lambda first, last: gradients.probe(*boxes, stencil, NOTHING, first, last), slab_count(boxes[0]), z.size)
     return float(sum(part[0] for part in parts)), math.sqrt(sum(part[1] for part in parts))
 
 
 def turn(p: Array, w: Array, z: Array, r: Array, beta: float, stencil: SymmetricStencil) -> tuple[float, float]:
     """Write p <- z + beta p and w <- -A z + beta w; return the sums of p w and of p r. With beta 0, p and w may be anything."""
     boxes, factor = [as_box(each) for each in (p, w, z, r)], p.dtype.type(beta)
-    parts = over_slabs(lambda first, last: gradients.turn(*boxes, factor, stencil, first, last), slab_count(boxes[0]), p.size)
+    parts = over_slabs(
+        lambda first, last: gradients.turn(*boxes, factor, stencil, NOTHING, first, last), slab_count(boxes[0]), p.size
+    )
     return float(sum(part[0] for part in parts)), float(sum(part[1] for part in parts))
 
 
 def advance(u: Array, r: Array, p: Array, w: Array, step: float) -> float:
     """Write u <- u + step p and r <- r + step w; return the sum of squares of r."""
     boxes, factor = [as_box(each) for each in (u, r, p, w)], u.dtype.type(step)
-    parts = over_slabs(lambda first, last: gradients.advance(*boxes, factor, first, last), slab_count(boxes[0]), u.size)
+    parts = over_slabs(
+        lambda first, last: gradients.advance(*boxes, factor, NOTHING, first, last), slab_count(boxes[0]), u.size
+    )
     return float(sum(parts))
 
 

@@ -23,6 +23,7 @@ from .compiled.compiling import specialized
 from .primitives import writable
 
 Array = NDArray[np.floating]
+LANES = waves.BYTES // 4  # numbers of a vector in single precision: then rows are of one length in both
 MOST_TERMS = 32  # places listed for a row: of 26 neighbors, or of 27 terms of P
 
 
@@ -40,6 +41,7 @@ class FusedPoints:
         self._box, self._coarse_box = box, coarse
         self._periodic = _wraps(stencil)[list(self._order)]
         self._made: dict[np.dtype, tuple[PackedStencil, PackedTransfer]] = {}
+        self._held: tuple[PackedStencil, PackedTransfer] | None = None
         self._kernels: dict[np.dtype, Callable[..., None]] = {}
         self._local = threading.local()
 
@@ -57,6 +59,10 @@ class FusedPoints:
         """Return u + P e after post-smoothing."""
         return self._run(b, u, e, None)
 
+    def relaxed(self, b: Array, u: Array | None, sweeps: int) -> Array:
+        """Return u after so many sweeps, of two stages each, as many as there are at most."""
+        return self._run(b, u, None, None, 2 * sweeps)
+
     def restricted(self, f: Array) -> Array:
         """Return P^T f."""
         coarse = empty(self._coarse_box, f.dtype)
@@ -69,15 +75,15 @@ class FusedPoints:
         return self._run(out, None, e, None, 0)
 
     def hold(self, dtype: np.dtype) -> None:
-        """Hold the coefficients in this precision alone, from now on."""
-        self._pack(dtype)
+        """Hold the coefficients in this precision alone, from now on, for arrays of either one."""
+        self._held = self._pack(dtype)
         del self._stencil
         self._transfer = self._transfer._replace(weights=np.empty((0, 0, 0, 0)))
 
     def _run(self, b: Array, u: Array | None, e: Array | None, coarse: Array | None, stages: int | None = None) -> Array:
         dtype, out = b.dtype, empty(self._box, b.dtype)
         stages = self._stages if stages is None else stages
-        level, transfer = self._made.get(dtype) or self._pack(dtype)
+        level, transfer = self._held or self._made.get(dtype) or self._pack(dtype)
         nothing = np.empty((0, 1, 1), dtype)
         arrays = (
             out.reshape(self._shape),
@@ -111,9 +117,9 @@ class FusedPoints:
         """Return this thread's memory for slabs under way."""
         rings: Rings | None = self._local.__dict__.get(dtype.name)
         if rings is None:
-            places, rows_of_slab, length = self._stages + 3, self._shape[1], _whole(self._shape[2], dtype) + 2 * rows.MARGIN
+            places, rows_of_slab, length = self._stages + 3, self._shape[1], _whole(self._shape[2]) + 2 * rows.MARGIN
             slabs = [(count, rows_of_slab, 2, length) for count in (places, places, 4)]
-            scratch = aligned_zeros((4, length + _lanes(dtype)), dtype)
+            scratch = aligned_zeros((4, length + LANES), dtype)
             u, f, residual = shared(slabs, dtype)
             rings = Rings(u, f, residual, scratch, np.zeros((6, MOST_TERMS), np.int64))
             setattr(self._local, dtype.name, rings)
@@ -122,8 +128,8 @@ class FusedPoints:
     def _pack(self, dtype: np.dtype) -> tuple[PackedStencil, PackedTransfer]:
         """Bring stencil and transfer into the layout and the precision of the waves, once."""
         stencil, weights = self._stencil, self._transfer.weights
-        ring = _whole(self._shape[2], dtype) + 2 * rows.MARGIN
-        length, coarse_length = (_whole(n, dtype) + rows.MARGIN for n in (self._shape[2], 2 * self._coarse_shape[2] + 1))
+        ring = _whole(self._shape[2]) + 2 * rows.MARGIN
+        length, coarse_length = (_whole(n) + rows.MARGIN for n in (self._shape[2], 2 * self._coarse_shape[2] + 1))
         lines, coarse_lines = self._shape[0] * self._shape[1], self._coarse_shape[0] * self._coarse_shape[1]
         row = (len(stencil.offsets) + 2) * 2 * length
         coefficients = _with_tail(lines * row, dtype)
@@ -197,18 +203,13 @@ def _up(steps: NDArray[np.int64], start: int) -> NDArray[np.int64]:
     return up
 
 
-def _lanes(dtype: np.dtype) -> int:
-    return waves.BYTES // dtype.itemsize
-
-
-def _whole(n: int, dtype: np.dtype) -> int:
+def _whole(n: int) -> int:
     """Return the numbers of half a row of n, up to a whole vector."""
-    lanes = _lanes(dtype)
-    return -(-((n + 1) // 2) // lanes) * lanes
+    return -(-((n + 1) // 2) // LANES) * LANES
 
 
 def _with_tail(size: int, dtype: np.dtype) -> Array:
     """Return memory of a size, behind which there are zeros: vectors run over the end of the last row."""
-    array = empty((size + 2 * rows.MARGIN + _lanes(dtype),), dtype)
+    array = empty((size + 2 * rows.MARGIN + LANES,), dtype)
     array[size:] = 0
     return array

@@ -64,8 +64,9 @@ def spread(
     return weights, Spread.joined(parts)
 
 
-def weigh(u: Array, weights: Array) -> Array:
-    """Return u times weights, written over u."""
-    boxes = as_box(u), as_box(weights)
+def weighted(u: Array, weights: Array) -> Array:
+    """Return u times weights, in the precision of u."""
+    out = empty(u.shape, u.dtype)
+    boxes = as_box(out), as_box(u), as_box(weights)
     over_slabs(lambda first, last: loops.weigh(*boxes, first, last), slab_count(boxes[0]), u.size)
-    return u
+    return out

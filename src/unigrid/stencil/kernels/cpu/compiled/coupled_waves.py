@@ -5,13 +5,14 @@ is loaded, so that a slab passes through memory once for all stages, the residua
 colors relaxes one of them per stage, other stencils every other slab, all colors of that slab. All sums run over lists of
 places, one per neighbor, so one loop serves every stencil and every transfer.
 
-Sums are of differences, a (u - u_o), as in `couplings`: a constant times rounded couplings is zero.
+Sums are of differences, a (u - u_o), as in `couplings`: a constant times rounded couplings is zero. So coefficients may be in
+single precision where u is in double precision.
 """
 
 from .compiling import LOOPS, compiled, inlined, kernel
 from .rows import MARGIN, merge, split
 from .vectors import BYTES as BYTES
-from .vectors import lanes_of, load, spread, store
+from .vectors import lanes_of, load, load_for, spread, store
 
 loops = compiled(**{**LOOPS, "_nrt": False})
 
@@ -79,18 +80,18 @@ def _list(lines, slabs, rows, terms, own):
 def _defect(ring, f, coefficients, lines, count, place, excess, m):
     """Return f - A u at the points m, m + 1, .. of half a row, as a vector, and u there."""
     own = load(ring, place + m)
-    total = load(f, place + m) - load(coefficients, excess + m) * own
+    total = load(f, place + m) - load_for(coefficients, excess + m, ring) * own
     for t in range(count):
-        total = total - load(coefficients, lines[1, t] + m) * (own - load(ring, lines[0, t] + m))
+        total = total - load_for(coefficients, lines[1, t] + m, ring) * (own - load(ring, lines[0, t] + m))
     return total, own
 
 
 @inlined
 def _product(rows, weights, lines, count, m):
     """Return the sum of rows times weights, listed by their places."""
-    total = load(weights, lines[1, 0] + m) * load(rows, lines[0, 0] + m)
+    total = load_for(weights, lines[1, 0] + m, rows) * load(rows, lines[0, 0] + m)
     for t in range(1, count):
-        total = total + load(weights, lines[1, t] + m) * load(rows, lines[0, t] + m)
+        total = total + load_for(weights, lines[1, t] + m, rows) * load(rows, lines[0, t] + m)
     return total
 
 
@@ -134,7 +135,8 @@ def _relax_half(ring, f, level, lines, count, place, own, size, omega):
     coefficients, factor = level.coefficients, spread(omega)
     for m in range(0, size, lanes_of(ring)):
         defect, center = _defect(ring, f, coefficients, lines, count, place, own, m)
-        store(ring, place + m, center + factor * load(coefficients, own + 2 * level.length + m) * defect)
+        inverse = load_for(coefficients, own + 2 * level.length + m, ring)
+        store(ring, place + m, center + factor * inverse * defect)
 
 
 @inlined

@@ -126,6 +126,15 @@ def relax_deep_lines(u, f, color, stencil, first, last):
                 _relax_deep_lines(work, u, f, stencil, plane, start, stop)
 
 
+@allocating
+def add_solved_deep(u, r, couplings, diagonal, planes, points):
+    """Solve T e = r along axis 1 of (planes, n, points) and add e to u: for every other plane, and every other point."""
+    work = np.empty((3, *u.shape[1:]), u.dtype)
+    for plane in range(planes[0], planes[1], 2):
+        work[0] = r[plane]
+        _eliminate_side_by_side(work, u[plane], couplings[plane], diagonal[plane], diagonal[plane], points[0], points[1])
+
+
 @kernel
 def _half_along(stencil, axis):
     """Return which half-offset leads straight along an axis."""

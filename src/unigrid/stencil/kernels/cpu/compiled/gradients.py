@@ -1,7 +1,7 @@
 """The passes over memory of flexible conjugate gradients for symmetric stencils, with all their inner products.
 
 The image w = -A p is carried along: w <- -A z + beta w, which reads no neighbor that another core writes. Sums are in double
-precision.
+precision. Those of each row are kept in an array, (2, rows), where it has place for them.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def rows_between(first, last, shape):
 
 
 @summing
-def probe(z, w, stencil, first, last):
+def probe(z, w, stencil, kept, first, last):
     """Return the sums of z w and of (D z)^2, D the diagonal of A."""
     along, square = 0.0, 0.0
     start, stop = rows_between(first, last, z.shape)
@@ -34,11 +34,13 @@ def probe(z, w, stencil, first, last):
             row_square += scaled * scaled
         along += row_along
         square += row_square
+        if kept.shape[1] > 0:
+            kept[0, row], kept[1, row] = row_along, row_square
     return along, square
 
 
 @summing
-def turn(p, w, z, r, beta, stencil, first, last):
+def turn(p, w, z, r, beta, stencil, kept, first, last):
     """Write p <- z + beta p and w <- -A z + beta w; return the sums of p w and of p r."""
     along_image, along_residual = 0.0, 0.0
     start, stop = rows_between(first, last, p.shape)
@@ -60,11 +62,13 @@ def turn(p, w, z, r, beta, stencil, first, last):
             row_residual += np.float64(p_row[k]) * np.float64(r_row[k])
         along_image += row_image
         along_residual += row_residual
+        if kept.shape[1] > 0:
+            kept[0, row], kept[1, row] = row_image, row_residual
     return along_image, along_residual
 
 
 @summing
-def advance(u, r, p, w, step, first, last):
+def advance(u, r, p, w, step, kept, first, last):
     """Write u <- u + step p and r <- r + step w; return the sum of squares of r."""
     total = 0.0
     start, stop = rows_between(first, last, u.shape)
@@ -78,7 +82,35 @@ def advance(u, r, p, w, step, first, last):
             r_row[k] = value
             row_total += np.float64(value) * np.float64(value)
         total += row_total
+        if kept.shape[1] > 0:
+            kept[0, row] = row_total
     return total
+
+
+@summing
+def squares(u, kept, first, last):
+    """Keep the sums of u^2 of rows."""
+    start, stop = rows_between(first, last, u.shape)
+    for row in range(start, stop):
+        u_row = u[row // u.shape[1], row % u.shape[1]]
+        row_total = 0.0
+        for k in range(u.shape[2]):
+            value = np.float64(u_row[k])
+            row_total += value * value
+        kept[0, row] = row_total
+
+
+@summing
+def weighted(u, weights0, weights1, weights2, kept, first, last):
+    """Keep the sums of w0 w1 w2 u of rows."""
+    start, stop = rows_between(first, last, u.shape)
+    for row in range(start, stop):
+        i, j = row // u.shape[1], row % u.shape[1]
+        u_row = u[i, j]
+        row_total = 0.0
+        for k in range(u.shape[2]):
+            row_total += weights2[k] * np.float64(u_row[k])
+        kept[0, row] = weights0[i] * weights1[j] * row_total
 
 
 @summing

@@ -125,10 +125,11 @@ def spread(weights, root, faces, squares, sides, wraps, reaction, barriers, firs
 
 
 @summing
-def weigh(u, weights, first, last):
-    """Write u <- weights u."""
+def weigh(out, u, weights, first, last):
+    """Write weights u."""
     start, stop = rows_between(first, last, u.shape)
     for row in range(start, stop):
-        own, factors = u[row // u.shape[1], row % u.shape[1]], weights[row // u.shape[1], row % u.shape[1]]
+        i, j = row // u.shape[1], row % u.shape[1]
+        own, values, factors = out[i, j], u[i, j], weights[i, j]
         for k in range(u.shape[2]):
-            own[k] *= factors[k]
+            own[k] = values[k] * factors[k]

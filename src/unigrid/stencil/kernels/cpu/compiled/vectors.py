@@ -66,6 +66,20 @@ def load(typing_context, row, index):
 
 
 @intrinsic
+def load_for(typing_context, row, index, other):
+    """Return row[index], row[index + 1], .. as a vector of the precision of another row, which may be the wider one."""
+    vector = Vector(other.dtype)
+
+    def generate(context, builder, signature, arguments):
+        narrow = ir.VectorType(context.get_value_type(row.dtype), vector.lanes)
+        place = builder.bitcast(_place(context, builder, row, arguments), narrow.as_pointer())
+        numbers = builder.load(place, align=row.dtype.bitwidth // 8)
+        return numbers if row.dtype == other.dtype else builder.fpext(numbers, context.get_value_type(vector))
+
+    return vector(row, types.intp, other), generate
+
+
+@intrinsic
 def store(typing_context, row, index, vector):
     """Write a vector to row[index], row[index + 1], .."""
 
