@@ -405,8 +405,9 @@ class MarchedSweeps:
 
     def _comes_early(self, which: Pass) -> bool:
         """Whether there are registers left for a plane that comes one step before it is needed."""
-        narrow = math.prod(self._prolongation.widths) <= 4
-        return (narrow or not which.corrects) and (len(self.shape) == 2 or not which.norm)
+        if len(self.shape) == 3:
+            return not which.corrects and not which.norm
+        return not which.corrects or math.prod(self._prolongation.widths) <= 4
 
     def _owners(self, axis: int, own: int, tiles: int, restricts: bool) -> list[int]:
         """Return the first coarse point of each tile along an axis, and their count: it owns those that begin in its part."""
