@@ -203,7 +203,7 @@ def march(
     else:
         diagonal_a, diagonal_b = inverse_a, inverse_b
     y_terms, a_terms, b_terms = (), (), ()
-    if CORRECTS:
+    if CORRECTS and NDIM == 2:
         y_terms = _terms(p_y, pw_y, tl.where(class_y < 3, py, 0), PWY)
         a_terms = _terms(p_x, pw_x, tl.where(class_a < 3, pa, 0), PWX)
         b_terms = _terms(p_x, pw_x, tl.where(class_b < 3, pb, 0), PWX)
@@ -231,8 +231,13 @@ def march(
         for parity in tl.static_range(2):
             r = pair + parity
             new_a, new_b = coming_a, coming_b
+            of_y, of_a, of_b = y_terms, a_terms, b_terms
+            if CORRECTS and NDIM == 3:  # there are no registers left for them
+                of_y = _terms(p_y, pw_y, tl.where(class_y < 3, py, 0), PWY)
+                of_a = _terms(p_x, pw_x, tl.where(class_a < 3, pa, 0), PWX)
+                of_b = _terms(p_x, pw_x, tl.where(class_b < 3, pb, 0), PWX)
             coming_a, coming_b = _arrival(
-                u, e, p_z, pw_z, r + AHEAD, nz, plane_size, offset_a, offset_b, inside_a, inside_b, a_terms, b_terms, y_terms,
+                u, e, p_z, pw_z, r + AHEAD, nz, plane_size, offset_a, offset_b, inside_a, inside_b, of_a, of_b, of_y,
                 strides, READS, CORRECTS, PZ, PWZ, PWY, PWX, T,
             )  # fmt: skip
             if not AHEAD:
