@@ -18,7 +18,8 @@ Interrupted, or run again, it continues where it stopped. The pictures::
     kernels.png     the learned A, B, R and Pi
 
 CIFAR-10 is looked for in the folder that UNIGRID_DATA names, or in the user's cache; `unigrid train cifar10 --download` fetches
-it there. A second argument names other data: `shapes`, drawn by the package itself, needs no download.
+it there. A second argument names other data: `shapes`, drawn by the package itself, needs no download. A third is the number
+of epochs. (Figures on the page of this example are those of 3 epochs on shapes.)
 
 Source: J. He & J. Xu, MgNet, Sci. China Math. 62 (2019); A. Krizhevsky, Learning multiple layers of features from tiny images
 (2009), for CIFAR-10.
@@ -35,6 +36,7 @@ from unigrid import plots
 from unigrid.files import FileError
 from unigrid.training import ImageData, load
 
+DEFAULTS = "training_mgnet_on_cifar10", "cifar10", "8"  # folder, data and epochs
 IMAGE = 3  # which test image is followed through the levels
 
 
@@ -47,7 +49,7 @@ def normalized(data: ImageData, pixels: torch.Tensor) -> torch.Tensor:
 def main(output: Path, dataset: str = "cifar10", model: str = "mgnet-16-Bl", **choices: Any) -> dict[str, float]:
     """Train, save the pictures in the folder `output`, return what was measured; `choices` are those of `unigrid.train`."""
     data = load(dataset)
-    choices = {"epochs": 8, "subset": 10_000, "validation": 0.1, "device": "cpu", **choices}
+    choices = {"epochs": 8, "subset": min(10_000, len(data.train)), "validation": 0.1, "device": "cpu", **choices}
     result = unigrid.train(data, model, out=output / "run", resume=True, **choices)
     run = result.runs[0]
     image = data.test.images[IMAGE]
@@ -71,8 +73,9 @@ def main(output: Path, dataset: str = "cifar10", model: str = "mgnet-16-Bl", **c
 
 
 if __name__ == "__main__":
+    folder, dataset, epochs = [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]]
     try:
-        numbers = main(Path(sys.argv[1] if len(sys.argv) > 1 else "training_mgnet_on_cifar10"), *sys.argv[2:3])
+        numbers = main(Path(folder), dataset, epochs=int(epochs))
     except FileError as error:  # most likely CIFAR-10 is not there, and the message names the command that gets it
         raise SystemExit(str(error)) from None
     for name, value in numbers.items():

@@ -313,7 +313,8 @@ def test_kernels_before_and_after_training(tmp_path: Path) -> None:
 
 NEED_TORCH = {"finding_a_conductivity", "learning_to_denoise", "sensitivity_of_a_temperature"}
 SMALLER = {  # tests of their own, with arguments that make them short
-    "flow_past_obstacles", "from_solver_to_classifier", "kernels_before_and_after_training", "training_mgnet_on_cifar10",
+    "fine_tuning_on_two_classes", "flow_past_obstacles", "from_solver_to_classifier", "kernels_before_and_after_training",
+    "training_mgnet_on_cifar10",
 }  # fmt: skip
 PICTURES = ("training", "confusion", "levels", "kernels")
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch: pip install 'unigrid[learn]'")
@@ -403,6 +404,30 @@ def down_the_grids(f: np.ndarray, kernel: np.ndarray, levels: int) -> list[tuple
         residual, u = (correlated(values, weighting)[::2, ::2] for values in (f - correlated(u, laplacian), u))
         f = residual + correlated(u, laplacian / 4)
     return states
+
+
+@needs_torch
+def test_fine_tuning_on_two_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small: the trained network is well above chance, 50 %, where the untrained one is not."""
+    example = load("fine_tuning_on_two_classes")
+    monkeypatch.setattr(example, "VALIDATION", 20)
+    monkeypatch.setattr(example, "TEST", 200)
+    numbers = example.main(tmp_path / "figure.png", epochs=16, test_flip=False)
+    assert_something_is_drawn(tmp_path / "figure.png")
+    assert numbers["test accuracy from CIFAR-100 (%)"] > 60
+    assert numbers["test accuracy from random weights (%)"] < numbers["test accuracy from CIFAR-100 (%)"] - 8
+
+
+@needs_torch
+def test_scratches_are_straight_and_cracks_are_not() -> None:
+    example, random = load("fine_tuning_on_two_classes"), np.random.default_rng(0)
+    for is_crack in (False, True):
+        for _ in range(5):
+            points = example.line(random, is_crack)
+            off_line = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1]
+            assert (off_line > 1) == is_crack
+    images, labels = example.pictures(6, 0)
+    assert (images.shape, images.dtype, labels.tolist()) == ((6, 32, 32, 3), np.uint8, [0, 1] * 3)
 
 
 @needs_torch

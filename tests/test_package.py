@@ -200,6 +200,7 @@ def run_examples(name):
     "name",
     [
         *(f"analysis.{path.stem}" for path in sorted((Path(unigrid.__file__).parent / "analysis").glob("*.py"))),
+        "pretrained",
         "stencil.learned",
         "stencil.cycle",
         "stencil.problem",

@@ -46,6 +46,7 @@ STAGES: dict[str, list[tuple[int, ...]]] = {
     "bytes": [SQUARES[2], SQUARES[3], CUBES[1]], "rivals": [SQUARES[0], SQUARES[2], SQUARES[3], *CUBES[:2]],
 }  # fmt: skip
 SMALL = {"squares": [(63, 63)], "cubes": [(15, 15, 15)], "coefficients": [(31, 31)], "bytes": [(63, 63)], "rivals": [(31, 31)]}
+COMPILED = [SQUARES[0], SQUARES[2]]  # by torch.compile, which takes minutes on each grid
 RTOL = {"float64": 1e-8, "mixed": 1e-8, "float32": 1e-4}
 MODEL = {2: 4 / 3 * 1.08 * 52, 3: 8 / 7 * 132}  # bytes per unknown of a V(2,2) in float64
 REPEATS, SMALL_REPEATS = 9, 2
@@ -148,7 +149,8 @@ def planned(stage: str, small: bool) -> Iterator[tuple[tuple[int, ...], str, str
         if stage == "bytes":
             yield shape, "float64", "unigrid, V(2,2)", lambda *rest, s=shape: one_cycle(s, *rest)
         elif stage == "rivals":
-            for name in ("unigrid", "torch", *(["torch.compile"] if not small else [])):
+            compiles = not small and shape in COMPILED
+            for name in ("unigrid", "torch", *(["torch.compile"] if compiles else [])):
                 yield shape, "float64", name, lambda *rest, s=shape, n=name: solved(n, s, "float64", *rest)
             for library in ("torch", *(["cupy"] if importlib.util.find_spec("cupy") else [])):
                 for form in FORMS:

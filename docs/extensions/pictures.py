@@ -13,7 +13,7 @@ from sphinx_gallery.scrapers import figure_rst
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = Path(__file__).parents[1] / "_build" / "pictures"
 ENDINGS = (".png", ".gif")
-OTHER_ARGUMENTS = {"training_mgnet_on_cifar10": ["shapes"]}  # data that need no download
+OTHER_ARGUMENTS = {"training_mgnet_on_cifar10": ["shapes", "3"]}  # data that need no download, and epochs
 
 
 def output_of(source: str | Path) -> Path:

@@ -27,7 +27,7 @@ SECTIONS = {  # where each name of the package is listed; the key is the beginni
     "Cycles": ("stencil.cycle", "stencil.galerkin", "stencil.nonlinear", "domains", "conv.levels"),
     "Smoothers": ("stencil.smoothers", "stencil.relaxation", "stencil.learned"),
     "Transfers": ("stencil.transfers",),
-    "Networks and training": ("conv", "training", "tensors"),
+    "Networks and training": ("conv", "training", "tensors", "pretrained"),
     "The algorithm and its slots": ("cycle",),
     "Operators and threads": ("stencil.operator", "stencil.kernels"),
     "Further names": ("",),
@@ -71,7 +71,9 @@ def link(code: str) -> str | None:
     >>> link("unigrid.solve"), link("StencilCycle.solve"), link("x + y")
     (':py:obj:`~unigrid.solve`', ':py:obj:`StencilCycle.solve <unigrid.StencilCycle.solve>`', None)
     """
-    match = re.fullmatch(r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|report|training)\.)?(\w+)(?:\.(\w+))?", code)
+    match = re.fullmatch(
+        r"(?:unigrid\.)?(?:(?:analysis|conv|equivalence|plots|pretrained|report|training)\.)?(\w+)(?:\.(\w+))?", code
+    )
     if match is None or match[1] not in targets() or match[1] == "cycle":
         return None
     target = targets()[match[1]]

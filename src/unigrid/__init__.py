@@ -41,13 +41,17 @@ _HOMES = {
     "conv.levels": ["ConvCycle"],
     "conv.mgnet": ["MgNet", "MgNetConfig"],
     "conv.models": ["create_model", "list_models"],
+    "pretrained": ["list_pretrained"],
+    "training.images.pretrained": ["load_pretrained"],
     "training.images.result": ["TrainResult"],
     "training.images.train": ["train"],
     "training.solvers.net": ["PoissonNet"],
     "training.solvers.result": ["PoissonResult"],
     "training.solvers.train": ["train_solver"],
 }  # fmt: skip
-_MODULES = ("analysis", "conv", "cycle", "equivalence", "iterate", "plots", "report", "solution", "stencil", "training")
+_MODULES = (
+    "analysis", "conv", "cycle", "equivalence", "iterate", "plots", "pretrained", "report", "solution", "stencil", "training",
+)  # fmt: skip
 _LEARNED = ("conv", "equivalence", "tensors", "training")  # what needs torch
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _USABLE = [name for name, home in _HOME_OF.items() if home.split(".")[0] not in _LEARNED or find_spec("torch")]
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from . import equivalence as equivalence
     from . import iterate as iterate
     from . import plots as plots
+    from . import pretrained as pretrained
     from . import report as report
     from . import solution as solution
     from . import stencil as stencil
@@ -80,6 +85,7 @@ if TYPE_CHECKING:
     from .cycle import Steps as Steps
     from .domains.cycle import DomainCycle as DomainCycle
     from .domains.problem import DomainProblem as DomainProblem
+    from .pretrained import list_pretrained as list_pretrained
     from .solution import ConvergenceError as ConvergenceError
     from .solution import Reason as Reason
     from .solution import Solution as Solution
@@ -118,6 +124,7 @@ if TYPE_CHECKING:
     from .stencil.transfers import Linear as Linear
     from .stencil.transfers import TransferRecipe as TransferRecipe
     from .tensors.layer import PoissonLayer as PoissonLayer
+    from .training.images.pretrained import load_pretrained as load_pretrained
     from .training.images.result import TrainResult as TrainResult
     from .training.images.train import train as train
     from .training.solvers.net import PoissonNet as PoissonNet

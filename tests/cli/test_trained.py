@@ -142,7 +142,8 @@ class TestModels:
         assert max(map(len, lines)) <= 80
         text = " ".join(stream.getvalue().split())
         assert "one A, B^(l,i), c_u = 256, c_f = 512, Pi_2" in text
-        assert len([line for line in lines if line.startswith("mgnet-")]) == sum("mgnet-" in n for n in unigrid.list_models())
+        names = [*unigrid.list_models(), *unigrid.list_pretrained()]
+        assert len([line for line in lines if line.startswith("mgnet-")]) == sum(name.startswith("mgnet-") for name in names)
 
     def test_a_pattern(self, command, loads):
         def names(text):

@@ -41,7 +41,7 @@ def case(name: str) -> object:
     return pytest.param(name, marks=() if is_fast else pytest.mark.system)
 
 
-@pytest.mark.parametrize("name", [case(name) for name in EXAMPLES if name != "DomainCycle"])
+@pytest.mark.parametrize("name", [case(name) for name in EXAMPLES if "mpi4py" not in EXAMPLES[name]])
 def test_the_examples_of_the_reference_run(name: str) -> None:
     if unigrid._HOME_OF.get(name, "conv").startswith(LEARNED):
         pytest.importorskip("torch")
@@ -51,12 +51,13 @@ def test_the_examples_of_the_reference_run(name: str) -> None:
 
 
 @pytest.mark.system
-def test_the_example_with_mpi_runs() -> None:
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "mpi4py" in EXAMPLES[name]])
+def test_the_examples_with_mpi_run(name: str) -> None:
     """In a process of its own, as MPI stays initialized in one that has used it."""
     pytest.importorskip("mpi4py")
     code = "import doctest, sys; t = doctest.DocTestParser().get_doctest(sys.stdin.read(), {}, 'n', None, 0); "
     code += "sys.exit(doctest.DocTestRunner().run(t).failed)"
-    done = subprocess.run([sys.executable, "-c", code], input=EXAMPLES["DomainCycle"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], input=EXAMPLES[name], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import unigrid
 
-MODULES = ("analysis", "conv", "equivalence", "plots", "report", "training")  # those that have an __all__
+MODULES = ("analysis", "conv", "equivalence", "plots", "pretrained", "report", "training")  # those that have an __all__
 COLUMNS = "100"
 
 

@@ -257,6 +257,8 @@ FAULTS = [  # of the last process
     ({"mask": lambda mask: mask * 1.0}, "process 2 of 3: mask must be an array of bool"),
     ({"outside": lambda u: np.inf}, "process 2 of 3: outside must be finite"),
     ({"boundary": lambda sides: "neumann"}, "all processes must describe one problem"),
+    ({"boundary": lambda sides: unigrid.Dirichlet(1.0)}, "all processes must describe one problem: the same grid and numbers"),
+    ({"boundary": lambda sides: "none"}, "process 2 of 3: unknown boundary of axis 0"),
 ]
 
 

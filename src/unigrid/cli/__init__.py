@@ -30,6 +30,7 @@ examples:
   unigrid train poisson -o runs/smoother                 the smoothers of a solver, trained through the same cycle
   unigrid equivalence                                    solver and network are one: the proofs, run
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg what it takes your picture for
+  unigrid predict cat.jpg --pretrained mgnet-32-Bli      the same by a trained network that comes with unigrid
   unigrid report runs/cifar10-mgnet-32-Bli-fast          the run as one page: mistakes, features, residuals
 
 `unigrid COMMAND --help` shows all options."""
@@ -79,6 +80,9 @@ def _run(argv: list[str]) -> int:
         if not argv[0].startswith("-"):
             choose(argv[0], COMMANDS, "command")
         arguments, unknown = parser.parse_known_args(_with_negative_values(argv))
+        if "operands" in arguments:  # argparse takes those before the first option only
+            arguments.operands += [argument for argument in unknown if not argument.startswith("-")]
+            unknown = [argument for argument in unknown if argument.startswith("-")]
     except ValueError as error:
         raise UsageError(str(error)) from None
     except SystemExit as done:  # --help and --version

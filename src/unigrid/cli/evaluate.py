@@ -24,15 +24,16 @@ examples:
   unigrid evaluate runs/cifar10-mgnet-32-Bli-fast/best.pt --confusion confusion.png
   unigrid evaluate checkpoint-000001953.pt --data-dir data --json
   unigrid evaluate runs/photos-mgnet-32-Bl-fast --dataset photos/ --per-class --logits logits.npz
+  unigrid evaluate --pretrained mgnet-32-Bli@cifar10 --download
 
 CHECKPOINT is the folder of a run, whose last checkpoint is taken, or a file: checkpoint-*.pt, or best.pt, the epoch that was
 best on the validation set."""
-SIZES = (63, 127, 255)  # unknowns along the first axis, on which a trained solver is measured
 CHECKPOINT = "folder of a run, or a checkpoint in it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help=CHECKPOINT)
+    options.add_pretrained_option(parser)
     parser.add_argument("--dataset", metavar="NAME|PATH", help="default the one it was trained on; or pictures of your own")
     options.add_data_options(parser)
     options.add_device_option(parser)
@@ -48,12 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_outputs(arguments.confusion, array=arguments.logits, replace=arguments.force)
     if arguments.logits:
         checked_output(arguments.logits, (".npz",))
-    from ..training import load_trained
-
     with user_errors():
-        trained = load_trained(arguments.checkpoint, arguments.device)
+        card = None if arguments.pretrained is None or arguments.dataset is not None else _card(arguments.pretrained)
+        trained = options.trained_network(arguments.checkpoint, arguments.pretrained, arguments.device)
         if trained.solves and arguments.dataset in (None, POISSON):
-            return _measure(trained, arguments.json)
+            return _measure(trained, card, arguments.json)
         data = trained.data(arguments.dataset, arguments.data_dir, arguments.download)
     result = trained.evaluate(data)
     confusion = result.confusion.numpy()
@@ -61,10 +61,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.logits:
         written.append(_save_logits(arguments.logits, result, trained.classes))
     facts = facts_of(trained, result, data, written)
+    if card:
+        facts["card"] = card
     if arguments.per_class:
         facts["per_class"] = result.per_class(trained.classes)
     show(facts, arguments.json, report)
     return 0
+
+
+def _card(pretrained: str) -> Facts:
+    from ..conv.pretrained import pretrained_card
+
+    card = pretrained_card(pretrained)
+    return {"name": card.name, "summary": card.summary(), "measured": card.measured}
 
 
 def _save_logits(path: str, result: Evaluation, classes: tuple[str, ...]) -> str:
@@ -74,25 +83,28 @@ def _save_logits(path: str, result: Evaluation, classes: tuple[str, ...]) -> str
     return path
 
 
-def _measure(trained: TrainedModel, as_json: bool) -> int:
+def _measure(trained: TrainedModel, card: Facts | None, as_json: bool) -> int:
     """Print the convergence factor of a trained solver on grids of several sizes."""
-    from ..analysis import measured_factor
     from ..training import PoissonNet
-    from ..training.solvers.problems import problems_of
+    from ..training.solvers.measured import factors_of
 
     net, model = trained.model, trained.configuration["model"]
     assert isinstance(net, PoissonNet)
-    rows: list[Facts] = [
-        {"problem": repr(problem), "shape": list(problem.shape), "factor": measured_factor(net.on(problem))}
-        for problem in problems_of(trained.configuration, SIZES)
-    ]
+    rows = factors_of(net, trained.configuration)
     lines = [
         f"{trained.path}: {model['kind'].removesuffix('Config')}, {trained.parameters} numbers, trained on Poisson's equation: "
         f"epoch {trained.epoch}",
         *("convergence factor {factor:.4f} per cycle on {problem}".format(**row) for row in rows),
+        *_stated(card),
     ]
-    show({"checkpoint": str(trained.path), "model": model, "rows": rows}, as_json, lambda _: lines)
+    facts = {"checkpoint": str(trained.path), "model": model, "rows": rows, **({"card": card} if card else {})}
+    show(facts, as_json, lambda _: lines)
     return 0
+
+
+def _stated(card: Facts | None) -> list[str]:
+    """Return the line about what the card of a trained network states."""
+    return [] if card is None else [f"Stated on the card of {card['name']}: {card['summary']}."]
 
 
 def described(trained: TrainedModel) -> str:
@@ -138,6 +150,7 @@ def report(facts: Facts) -> list[str]:
         f"Accuracy {100 * facts['accuracy']:.2f} % of the {facts['images']:,} test images of {facts['dataset']}, "
         f"loss {facts['loss']:.4f}{' [synthetic data]' * facts['synthetic']}",
         *([f"Among the {TOP} likeliest classes: {100 * facts['top5_accuracy']:.2f} %"] * (len(facts["classes"]) > TOP)),
+        *_stated(facts.get("card")),
         *per_class(facts.get("per_class", [])),
         *(f"Wrote {path}" for path in facts["written"]),
     ]

@@ -16,7 +16,7 @@ from .options import user_errors
 if TYPE_CHECKING:
     from ..conv.models import NamedModel
 
-SUMMARY = "list the networks that have a name, their sizes and published accuracies"
+SUMMARY = "list the networks that have a name, their sizes, published accuracies, and the trained ones that come with unigrid"
 EPILOG = """\
 examples:
   unigrid models
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
     models = _matching(arguments.pattern)
-    show(facts_of(models), arguments.json, lambda facts: table(facts["models"], _columns()))
+    with user_errors():
+        facts = {**facts_of(models), "pretrained": _pretrained(models if arguments.pattern else None)}
+    show(facts, arguments.json, lambda facts: [*table(facts["models"], _columns()), *_trained(facts["pretrained"], _columns())])
     return 0
 
 
@@ -47,6 +49,33 @@ def _matching(pattern: str | None) -> list[NamedModel]:
     names = list_models(pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*")
     with user_errors():  # an unknown name; one that is not listed, such as that of 48 channels, is found
         return [named_model(name) for name in names or [pattern]]
+
+
+def _pretrained(models: list[NamedModel] | None) -> list[Facts]:
+    """Return the trained networks of these models as plain values; None: all, solvers too."""
+    from ..pretrained import card_of, having_weights, list_pretrained
+
+    names = list_pretrained() if models is None else [name for model in models for name in having_weights(model.name)]
+    return [
+        {
+            "name": card.name,
+            "parameters": card.parameters,
+            "summary": card.summary(),
+            "epoch": card.epoch,
+            "measured": card.measured,
+        }
+        for card in map(card_of, names)
+    ]
+
+
+def _trained(cards: list[Facts], columns: int | None) -> list[str]:
+    """Return the lines about trained networks."""
+    if not cards:
+        return []
+    width = max(len(card["name"]) for card in cards)
+    rows = [(f"{card['name']:<{width}}  {card['parameters']:10,}  ", card["summary"]) for card in cards]
+    heading = "Trained, for `unigrid predict IMAGE --pretrained NAME` and unigrid.load_pretrained(NAME):"
+    return ["", *_wrapped("", heading, columns), *(line for row in rows for line in _wrapped(*row, columns))]
 
 
 def _columns() -> int | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..stencil.galerkin import GalerkinCycle
     from ..stencil.grid import Condition
     from ..stencil.problem import Poisson
+    from ..training import TrainedModel
 
 Spacing = tuple[float | None, ...]
 SLOTS = {"omega": None, "pre": None, "post": None, "restriction": "full-weighting", "prolongation": "linear"}  # and defaults
@@ -254,6 +255,33 @@ def add_data_options(parser: Any) -> None:
         "--data-dir", metavar="DIR", help="folder that holds the data; default UNIGRID_DATA, or unigrid in the user's cache"
     )
     parser.add_argument("--download", action="store_true", help="fetch data that are missing from their own site")
+
+
+def names_pretrained(text: str) -> bool:
+    """Whether a text is no path that exists, but the name of a trained network that comes with unigrid."""
+    from ..pretrained import MARK, having_weights
+
+    return not os.path.exists(text) and bool(having_weights(text.partition(MARK)[0]))
+
+
+def add_pretrained_option(parser: Any) -> None:
+    parser.add_argument(
+        "--pretrained", metavar="NAME",
+        help="instead of CHECKPOINT: a trained network that comes with unigrid, MODEL or MODEL@DATASET of `unigrid models`",
+    )  # fmt: skip
+
+
+def trained_network(checkpoint: str | None = None, pretrained: str | None = None, device: str = "auto") -> TrainedModel:
+    """Return the network of a checkpoint or of a name, one of which is given. Raises UsageError and FileError."""
+    from ..training import load_trained
+    from ..training.images.pretrained import load_pretrained
+
+    if pretrained is None and checkpoint is not None:
+        return load_trained(checkpoint, device)
+    if pretrained is None or checkpoint is not None:
+        wrong = "neither is given" if pretrained is None else f"got {checkpoint} and {pretrained}"
+        raise UsageError(f"give CHECKPOINT, or --pretrained NAME instead of it; {wrong}")
+    return load_pretrained(pretrained, device=device)
 
 
 def add_device_option(parser: Any) -> None:

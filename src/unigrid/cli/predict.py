@@ -20,6 +20,7 @@ examples:
   unigrid predict runs/cifar10-mgnet-32-Bli-fast cat.jpg
   unigrid predict runs/cifar10-mgnet-32-Bli-fast photos/*.jpg --top 1
   unigrid predict best.pt cat.png dog.png --json
+  unigrid predict cat.jpg --pretrained mgnet-32-Bli
 
 Pictures (PNG, JPEG, TIFF, BMP, GIF, WebP, PPM) of any size: they are turned upright, cut to a square about their center (to
 the shape of the training images), resized to it, and made gray or RGB as those are. A network has no classes but those that it
@@ -29,8 +30,10 @@ exit code: 0 all pictures were read, 2 one could not be (the others are answered
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture: .png, .jpg, ...")
+    parser.add_argument(
+        "operands", metavar="CHECKPOINT IMAGE", nargs="*", help=f"{CHECKPOINT}; and pictures: .png, .jpg, ..."
+    )  # fmt: skip
+    options.add_pretrained_option(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes per picture, default 5")
     options.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
@@ -40,15 +43,18 @@ def run(arguments: argparse.Namespace) -> int:
     options.load_learned()
     if arguments.top < 1:
         raise UsageError(f"--top must be an integer >= 1, got {arguments.top}")
-    from ..training import load_trained
-
+    own = 1 if arguments.pretrained is None else 0  # of the operands, the first may be a checkpoint
+    checkpoint, images = next(iter(arguments.operands[:own]), None), arguments.operands[own:]
+    if not images:
+        raise UsageError("give a CHECKPOINT and an IMAGE, or an IMAGE and --pretrained NAME; `unigrid models` lists names")
     with user_errors():
-        trained = load_trained(arguments.checkpoint, arguments.device)
+        trained = options.trained_network(checkpoint, arguments.pretrained, arguments.device)
         trained.require_pictures()
     if not arguments.json:
-        print(printable(f"{trained.path}: {described(trained)}"), flush=True)
+        name = trained.path if arguments.pretrained is None else trained.path.stem
+        print(printable(f"{name}: {described(trained)}"), flush=True)
     pictures = []
-    for path in dict.fromkeys(arguments.images):
+    for path in dict.fromkeys(images):
         try:
             answer = trained.predict([path], arguments.top)[0]
         except FileError as error:

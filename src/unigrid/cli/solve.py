@@ -19,7 +19,7 @@ from ..vti import Lattice
 from . import blocks, options
 from . import report as report_page
 from .monitor import Facts, Stopwatch, Watch, announced_compilation, line_per_iteration, progress_bar, save_figures, show
-from .options import UsageError, user_errors
+from .options import UsageError, names_pretrained, user_errors
 from .reading import array_in, format_of
 from .streams import is_closed, reported
 
@@ -74,7 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("cycle")
     group.add_argument(
-        "--cycle", default="V", metavar="KIND", help="V (default), W or F; or the run, or the checkpoint, of a trained solver"
+        "--cycle",
+        default="V",
+        metavar="KIND",
+        help="V (default), W or F; or the run, or the checkpoint, of a trained solver, "
+        "or poisson-net, which comes with unigrid",
     )
     group.add_argument(
         "--smoother", default="tuned", metavar="NAME",
@@ -161,7 +165,7 @@ def _report_stream(arguments: argparse.Namespace) -> IO[str]:
 def _cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCycle | GalerkinCycle | FourthOrderCycle:
     """Return the cycle that the options describe, or the one of a trained solver. Raises UsageError."""
     kind = arguments.cycle
-    if len(kind) > 1 and (os.path.exists(kind) or os.path.splitext(kind)[1] or os.sep in kind):
+    if len(kind) > 1 and (os.path.exists(kind) or os.path.splitext(kind)[1] or os.sep in kind or names_pretrained(kind)):
         return _trained_cycle(arguments, problem)
     if problem.varies and problem.order == 2:
         if arguments.plot_hierarchy:
@@ -185,10 +189,9 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
     if given:
         raise UsageError(f"--cycle {arguments.cycle} has slots of its own; leave out --{given[0]}")
     options.load_learned()
-    from ..training import load_trained
-
+    where = {"pretrained": arguments.cycle} if names_pretrained(arguments.cycle) else {"checkpoint": arguments.cycle}
     with user_errors():
-        trained = load_trained(arguments.cycle, "cpu")
+        trained = options.trained_network(device="cpu", **where)
     if not trained.solves:
         raise UsageError(f"--cycle {arguments.cycle}: is a classifier; `unigrid train poisson` trains solvers")
     with user_errors():
@@ -199,13 +202,13 @@ def _trained_cycle(arguments: argparse.Namespace, problem: Poisson) -> StencilCy
 def _solve(
     cycle: StencilCycle | GalerkinCycle | FourthOrderCycle, f: NDArray[Any], arguments: argparse.Namespace, **values: Any
 ) -> Solution:
-    options = {"raise_on_failure": False, **solve_options(arguments), **values}
+    given = solve_options(arguments) | values | {"raise_on_failure": False}
     if arguments.device is not None:
         from .on_device import solved_on
 
-        return solved_on(arguments.device, cycle, f, options)
+        return solved_on(arguments.device, cycle, f, given)
     with user_errors():
-        return cycle.solve(f, **options)
+        return cycle.solve(f, **given)
 
 
 def solve_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -41,6 +41,7 @@ examples:
   unigrid train poisson --eps 0.1 --set degree=2 --out runs/anisotropic
   unigrid train cifar10 --protocol course --set label_smoothing=0.1 --set cutout=8 --validation 5000 --plot curves.png
   unigrid train photos/ --size 64 --weights runs/hundred/seed-0 --new-head --set optimizer=adamw --set schedule=cosine
+  unigrid train photos/ --size 32 --weights mgnet-32-Bl@cifar100 --new-head --epochs 20
   unigrid train photos/ --size 64 --validation 0.1 --set stratify=true --set patience=5 --set mixup=0.2 --per-class
   torchrun --nproc-per-node 4 -m unigrid train cifar100 --model mgnet-256-Bl --set sync_batch_norm=true --batch-size 512
 
@@ -60,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help=f"one of `unigrid models`, default {IMAGE_MODEL}, or that of --weights")
     parser.add_argument(
         "--weights", metavar="FILE|NAME",
-        help=f"start from them: .safetensors, a checkpoint, the folder of a run, or its name in {RUNS}{os.sep}",
+        help=f"start from them: .safetensors, a checkpoint, the folder of a run, or its name in {RUNS}{os.sep}; or a trained "
+        "network of `unigrid models`, MODEL@DATASET",
     )  # fmt: skip
     parser.add_argument("--new-head", action="store_true", help="leave out the last layer of --weights, for other classes")
     group = parser.add_argument_group("protocol")

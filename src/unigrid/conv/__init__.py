@@ -4,7 +4,7 @@
     classifier  theta, cycle and head                            mgnet       MgNet: its configuration and its slots
     residual    ResNet and its relatives in the same slots       plain       LeNet and VGG types in the same slots
     models      the registry of named models                     weights     safetensors
-    convolutions  the convolutions of a network by slot
+    convolutions  the convolutions of a network by slot          pretrained  models with weights that come with the package
 
 Importing it needs torch: pip install 'unigrid[learn]'.
 """

@@ -114,23 +114,42 @@ def named_model(name: str) -> NamedModel:
     return _mgnet(int(pattern[1]), pattern[2])
 
 
-def create_model(name: str, num_classes: int = 10, in_channels: int | None = None, **choices: Any) -> Classifier:
-    """Return a new, untrained model.
+def is_named(name: str) -> bool:
+    """Whether there is a model of that name."""
+    return name in _LISTED or _MGNET_NAME.fullmatch(name) is not None
+
+
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    *,
+    pretrained: str | None = None,
+    **choices: Any,
+) -> Classifier:
+    """Return a new model, untrained unless `pretrained` names the data set of weights that come with the package.
 
     Parameters
     ----------
     name : str
         One of `list_models()`, or `mgnet-<channels>-Bl`, `-Bli` or `-shared` with any number of channels.
-    num_classes : int
+    num_classes : int, optional
+        Default 10, or the number that the trained weights are for.
     in_channels : int, optional
         Of the images; by default the number that the model was published with: 1 for the MNIST model, 3 for all others.
+    pretrained : str, optional
+        "cifar10" or another data set on which `unigrid.list_pretrained()` has weights of this model. The images must be
+        normalized as in training: `unigrid.load_pretrained` does so itself, and its `configuration` has mean and deviation.
     **choices
         Fields of the model's configuration, to vary it.
 
     Raises
     ------
     ValueError, TypeError
-        For an unknown name or field, with the nearest.
+        For an unknown name or field, with the nearest; for a model without trained weights, and for another number of classes
+        or another field than theirs.
+    FileError
+        For trained weights that are damaged.
 
     Examples
     --------
@@ -138,10 +157,17 @@ def create_model(name: str, num_classes: int = 10, in_channels: int | None = Non
     >>> model = unigrid.create_model("mgnet-16-Bli", num_classes=100, activation="gelu")
     >>> model(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 100])
+    >>> unigrid.create_model("mgnet-32-Bli", pretrained="cifar10").num_classes
+    10
     """
+    counts = {"num_classes": num_classes, "in_channels": in_channels}
+    given = {**choices, **{field: count for field, count in counts.items() if count is not None}}
+    if pretrained is not None:
+        from .pretrained import pretrained_model
+
+        return pretrained_model(name, pretrained, given)
     config = named_model(name).config
-    given = {} if in_channels is None else {"in_channels": in_channels}
-    return configured(type(config), config, {**choices, **given, "num_classes": num_classes}).build()
+    return configured(type(config), config, {"num_classes": 10, **given}).build()
 
 
 def configuration_of(model: Classifier) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,12 +117,7 @@ class BlockSource(Source):
         self.cuts = even_cuts(self.shape[0], self.comm.size)
         if self.shape[0] < self.comm.size:
             raise ValueError(f"{self.shape[0]} rows on {self.comm.size} processes; take fewer, or put the longest axis first")
-        choose(centering, CENTERINGS, "centering")
-        conditions = parse_boundary(boundary, len(self.shape))
-        self._box = grid_of(self.shape, conditions, centering, lengths, spacing)
-        has_robin = any(isinstance(side, Robin) for pair in conditions for side in pair)
-        self._exchange = exchange_of(conditions, self.shape) if has_robin else {}
-        self._values = _side_values(conditions, self.shape)
+        self._together(lambda: self._frame(boundary, centering, lengths, spacing))
         given = self._together(lambda: self._given(coefficient, reaction, mask, outside, fixed))
         self._agree(given)
         rows = Rows(Part(self.cuts, self.comm.rank, 1, self._box.axes[0].periodic), self.comm)
@@ -138,6 +134,15 @@ class BlockSource(Source):
 
     def _together(self, call: Callable[[], Any]) -> Any:
         return together(self.comm, call, TypeError, ValueError)
+
+    def _frame(self, boundary: Any, centering: str, lengths: Any, spacing: Any) -> None:
+        """Find the grid of the box, and what its sides are given."""
+        choose(centering, CENTERINGS, "centering")
+        conditions = parse_boundary(boundary, len(self.shape))
+        self._box = grid_of(self.shape, conditions, centering, lengths, spacing)
+        has_robin = any(isinstance(side, Robin) for pair in conditions for side in pair)
+        self._exchange = exchange_of(conditions, self.shape) if has_robin else {}
+        self._values = _side_values(conditions, self.shape)
 
     def _given(self, coefficient: Any, reaction: Any, mask: Any, outside: Any, fixed: Any) -> Given:
         """Return what varies, checked as far as one process can. Raises TypeError or ValueError."""
@@ -177,9 +182,15 @@ class BlockSource(Source):
     def _agree(self, given: Given) -> None:
         """Raise ValueError where processes describe different problems."""
         kind = type(given.coefficient).__name__, np.ndim(given.reaction) > 0, given.domain is not None, given.natural
-        found = self.comm.allgather((self.shape, self._box, kind))
+        constants = [each for each in given.coefficient if not callable(each)] if isinstance(given.coefficient, list) else []
+        numbers = constants, None if kind[1] else given.reaction
+        sides = (
+            [value.tolist() for pair in self._values for value in pair],
+            {side: alpha.tolist() for side, alpha in self._exchange.items()},
+        )
+        found = self.comm.allgather((self.shape, self._box, kind, numbers, crc32(str(sides).encode())))
         if any(each != found[0] for each in found):
-            raise ValueError("all processes must describe one problem: the same grid, and arrays on all or on none")
+            raise ValueError("all processes must describe one problem: the same grid and numbers, and arrays on all or on none")
 
     def _uniform(self, reaction: Any) -> Any:
         """Return c as a number where it is the same everywhere."""

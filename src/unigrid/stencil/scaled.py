@@ -94,7 +94,7 @@ def _contraction(spread: Spread, grid: Grid) -> tuple[float, float]:
 class ScaledCycle(PreconditionedCycle):
     """u <- u + S^-1 M S^-1 (b - A u), with S = diag(sqrt(a)) and M one cycle for constant coefficients: for smooth a.
 
-    It needs no coarse operators of its own: at 1023^2, set-up and solve take 0.4 of the time of `GalerkinCycle`. `solve`
+    It needs no coarse operators of its own: at 1023^2, set-up and solve take 0.55 of the time of `GalerkinCycle`. `solve`
     takes it by itself where `contraction` is at most 0.5, in float64, on large grids in 2-D and 3-D without masks, Robin
     sides, stretched axes and vertices on Neumann sides.
 

@@ -53,7 +53,9 @@ class Prediction:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedModel:
-    """A network from a checkpoint, and the configuration of its training. `load_trained` returns it.
+    """A network from a checkpoint, and the configuration of its training.
+
+    `load_trained` returns it, and `unigrid.load_pretrained` for weights that come with the package.
 
     A network that solves Poisson's equation (`solves`) is a cycle for `unigrid.solve(f, cycle=trained.model)`; what follows
     about classes and pictures is for classifiers, and raises ValueError for it.
@@ -67,7 +69,7 @@ class TrainedModel:
     epoch, step : int; step None for the best epoch
         The number of epochs, and of optimizer steps.
     path : Path
-        Of the checkpoint.
+        Of the checkpoint, or of the weights.
     """
 
     model: nn.Module
@@ -265,10 +267,15 @@ def load_trained(
         load_clean_state_dict(network, weights)
     except ValueError as error:
         raise CheckpointError(f"{found.path}: {error}") from None
+    return TrainedModel(placed(network, configuration, place), configuration, epoch, step, found.path)
+
+
+def placed(network: nn.Module, configuration: dict[str, Any], place: torch.device) -> nn.Module:
+    """Return a network on a device, in evaluation mode, and in the memory order of its training."""
     network = network.to(place).eval()
-    if configuration["protocol"].get("accelerated"):  # as in training, so that sums are rounded identically
+    if configuration["protocol"].get("accelerated"):  # so that sums are rounded as in training
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainedModel(network, configuration, epoch, step, found.path)
+    return network
 
 
 def stored_network(path: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
@@ -335,7 +342,7 @@ def _network(path: Path, configuration: dict[str, Any], weights: dict[str, Tenso
     try:
         _check_depth(configuration["model"])
         with torch.device("meta"):
-            declared = _built(configuration)
+            declared = built(configuration)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path}: its network cannot be rebuilt by this version of unigrid ({one_line(error)})") from None
     try:
@@ -345,7 +352,7 @@ def _network(path: Path, configuration: dict[str, Any], weights: dict[str, Tenso
     stored = {weight.data_ptr(): weight.untyped_storage().nbytes() // weight.itemsize for weight in weights.values()}
     if sum(parameter.numel() for parameter in declared.parameters()) > sum(stored.values()):
         raise CheckpointError(f"{path}: declares a network of more numbers than it holds; unigrid did not write it")
-    return _built(configuration)
+    return built(configuration)
 
 
 def _check_depth(fields: dict[str, Any]) -> None:
@@ -356,7 +363,8 @@ def _check_depth(fields: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be at most {DEEPEST} in all")
 
 
-def _built(configuration: dict[str, Any]) -> nn.Module:
+def built(configuration: dict[str, Any]) -> nn.Module:
+    """Return the untrained network of a configuration: a classifier or a solver."""
     fields = dict(configuration["model"])
     if not _solves(configuration):
         return from_configuration(fields)

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from ...conv.classifier import Classifier
 from ...conv.models import Config, from_configuration
+from ...conv.pretrained import pretrained_card, weights_of
 from ...conv.weights import clean_state_dict, load_clean_state_dict, read_weights, unwrap
 from ...files import FileError
 from ...messages import nearest
+from ...pretrained import MARK, Card, having_weights, list_pretrained
 from ...training_defaults import RUNS
 from ..data.datasets import ImageData, are_numbers, listed
 from .inference import stored_network
@@ -28,7 +30,7 @@ SAFETENSORS = ".safetensors"
 class StartingWeights:
     """Weights of a network, its configuration, and the names of its classes; None where they are not stored."""
 
-    path: Path
+    path: Path | str
     weights: dict[str, Tensor]
     model: dict[str, Any] | None
     classes: tuple[str, ...] | None
@@ -79,9 +81,12 @@ class StartingWeights:
 def starting_weights(source: str | os.PathLike[str], new_head: bool) -> StartingWeights:
     """Return the weights of a .safetensors file, a checkpoint, the folder of a run, or the run of that name in `runs`.
 
-    Raises FileError for what is missing or damaged.
+    Or those of that name that come with the package, where there is no such file. Raises FileError for what is missing or
+    damaged, and ValueError for a name that has weights of several data sets.
     """
     path = _found(Path(source).expanduser())
+    if path is None:
+        return _pretrained(pretrained_card(str(source)), new_head)
     if path.suffix == SAFETENSORS:
         weights, metadata = read_weights(path)
         model, classes = (json.loads(metadata[name]) if name in metadata else None for name in ("model", "classes"))
@@ -107,9 +112,22 @@ def head_of(network: nn.Module) -> str:
     )
 
 
-def _found(path: Path) -> Path:
+def _pretrained(card: Card, new_head: bool) -> StartingWeights:
+    model, classes = card.configuration["model"], card.configuration["dataset"].get("classes")
+    if classes is None:
+        raise ValueError(f"{card.name}: solves Poisson's equation and classifies no images")
+    return StartingWeights(card.name, weights_of(card), model, tuple(classes), new_head)
+
+
+def _found(path: Path) -> Path | None:
+    """Return the path of weights; None for the name of some that come with the package."""
     for place in (path, Path(RUNS) / path):
         if place.exists():
             return place
-    runs = [entry.name for entry in Path(RUNS).iterdir()] if Path(RUNS).is_dir() else []
-    raise FileError(f"{path}: no such file, and no run of this name in {RUNS}{nearest(str(path), runs)}")
+    if having_weights(str(path).partition(MARK)[0]):
+        return None
+    names = [entry.name for entry in Path(RUNS).iterdir()] if Path(RUNS).is_dir() else []
+    raise FileError(
+        f"{path}: no such file, no run of this name in {RUNS}, and no trained network of unigrid's own"
+        f"{nearest(str(path), [*names, *list_pretrained()])}"
+    )

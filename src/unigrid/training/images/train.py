@@ -128,7 +128,8 @@ def train(
         To which all images are resized: see `unigrid.training.load`.
     weights : path, optional
         To start from (fine-tuning, or more epochs after a finished run): the folder of a run or its name in `runs`, one of its
-        checkpoints, or a .safetensors file. Without a `model` it is the one that is stored with them.
+        checkpoints, a .safetensors file, or a name of `unigrid.list_pretrained()`. Without a `model` it is the one that is
+        stored with them.
     new_head : bool
         Whether the last layer starts untrained, for other classes than those of the weights.
     callback : callable, optional

@@ -72,6 +72,14 @@ def _terms(indices, weights, i, W: tl.constexpr):
 
 
 @triton.jit
+def _varying(pointers, between, kind_z, NDIM: tl.constexpr):
+    """Return what depends on the class of a plane: in 2-D what holds `between` the ends stays in registers."""
+    if NDIM == 3:
+        return tl.load(pointers)
+    return tl.where(kind_z == 1, between, tl.load(pointers, mask=kind_z != 1, other=0.0))
+
+
+@triton.jit
 def _arrival(
     u, e, indices, weights, r, nz, plane_size, offset_a, offset_b, inside_a, inside_b, a_terms, b_terms, y_terms, strides,
     READS: tl.constexpr, CORRECTS: tl.constexpr, PZ: tl.constexpr, PWZ: tl.constexpr, PWY: tl.constexpr, PWX: tl.constexpr,
@@ -195,7 +203,7 @@ def march(
     else:
         diagonal_a, diagonal_b = inverse_a, inverse_b
     y_terms, a_terms, b_terms = (), (), ()
-    if CORRECTS:
+    if CORRECTS and NDIM == 2:
         y_terms = _terms(p_y, pw_y, tl.where(class_y < 3, py, 0), PWY)
         a_terms = _terms(p_x, pw_x, tl.where(class_a < 3, pa, 0), PWX)
         b_terms = _terms(p_x, pw_x, tl.where(class_b < 3, pb, 0), PWX)
@@ -223,8 +231,13 @@ def march(
         for parity in tl.static_range(2):
             r = pair + parity
             new_a, new_b = coming_a, coming_b
+            of_y, of_a, of_b = y_terms, a_terms, b_terms
+            if CORRECTS and NDIM == 3:  # there are no registers left for them
+                of_y = _terms(p_y, pw_y, tl.where(class_y < 3, py, 0), PWY)
+                of_a = _terms(p_x, pw_x, tl.where(class_a < 3, pa, 0), PWX)
+                of_b = _terms(p_x, pw_x, tl.where(class_b < 3, pb, 0), PWX)
             coming_a, coming_b = _arrival(
-                u, e, p_z, pw_z, r + AHEAD, nz, plane_size, offset_a, offset_b, inside_a, inside_b, a_terms, b_terms, y_terms,
+                u, e, p_z, pw_z, r + AHEAD, nz, plane_size, offset_a, offset_b, inside_a, inside_b, of_a, of_b, of_y,
                 strides, READS, CORRECTS, PZ, PWZ, PWY, PWX, T,
             )  # fmt: skip
             if not AHEAD:
@@ -264,8 +277,7 @@ def march(
                 if stage == MEASURED or stage == MEASURED + 1 or stage >= RESTRICTED:
                     diagonal = diagonal_of
                     if not EVEN:
-                        other = tl.load(diagonals + kind_z * 10 + kind, mask=kind_z != 1, other=0.0)
-                        diagonal = tl.where(kind_z == 1, diagonal_of, other)
+                        diagonal = _varying(diagonals + kind_z * 10 + kind, diagonal_of, kind_z, NDIM)
                     left = tl.where(inside & exists, around - diagonal * here, 0.0)
                     if stage == MEASURED or stage == MEASURED + 1:
                         counted = owned & (p >= first) & (p < end)
@@ -285,8 +297,7 @@ def march(
                 else:
                     inverse = inverse_of
                     if not EVEN:
-                        other = tl.load(inverses + kind_z * 10 + kind, mask=kind_z != 1, other=0.0)
-                        inverse = tl.where(kind_z == 1, inverse_of, other)
+                        inverse = _varying(inverses + kind_z * 10 + kind, inverse_of, kind_z, NDIM)
                     if not PZ:
                         inverse = tl.where(exists, inverse, 0.0)
                     step = OMEGAS[stage - 1 - (2 if stage > MEASURED else 0)] * (inverse * around - here)

@@ -266,8 +266,8 @@ class MarchedSweeps:
         up, down = self.up, self.down
         together = len(up.omegas) + len(down.omegas)
         alternate = (up.color + len(up.omegas)) % 2 == down.color
-        # With cubic interpolation, or a diagonal that varies from plane to plane, a turn would spill registers.
-        light = max(self._prolongation.widths) <= 2 and self._even
+        # With cubic interpolation, or coefficients that vary from plane to plane, a turn would spill registers.
+        light = max(self._prolongation.widths) <= 2 and self._even and not self._mirrored
         fits = len(self.shape) == 2 and together <= MOST_OF_A_TURN and light
         return fits and len(up.omegas) > 0 and alternate
 
@@ -405,8 +405,9 @@ class MarchedSweeps:
 
     def _comes_early(self, which: Pass) -> bool:
         """Whether there are registers left for a plane that comes one step before it is needed."""
-        narrow = math.prod(self._prolongation.widths) <= 4
-        return (narrow or not which.corrects) and (len(self.shape) == 2 or not which.norm)
+        if len(self.shape) == 3:
+            return not which.corrects and not which.norm
+        return not which.corrects or math.prod(self._prolongation.widths) <= 4
 
     def _owners(self, axis: int, own: int, tiles: int, restricts: bool) -> list[int]:
         """Return the first coarse point of each tile along an axis, and their count: it owns those that begin in its part."""
