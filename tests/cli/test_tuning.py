@@ -71,7 +71,7 @@ def test_early_stopping_with_a_validation_folder(command, photos, loads):
         ("--size 4", "images of 4 x 4 pixels; 4 levels halve them and need at least 8 x 8"),
         ("--size 16 --validation nowhere/", "nowhere: no such file or folder"),
         ("--size 16 --new-head", "--new-head needs --weights, whose other layers are kept"),
-        ("--size 16 --weights nowhere", "nowhere: no such file, and no run of this name in runs"),
+        ("--size 16 --weights nowhere", "nowhere: no such file, no run of this name in runs, and no trained network"),
         ("--size 16 --set patience=2", "patience=2 needs validation images"),
         ("--size 16 --set class_weights=1,2,3", "class_weights must be one number per class, 2, or 'balanced'; got 3 numbers"),
         ("--size 16 --set class_weights=balancd", "did you mean 'balanced'?"),

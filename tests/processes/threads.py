@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +18,8 @@ class Group:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.mail: dict[tuple[int, int], queue.Queue] = defaultdict(queue.Queue)
+        pairs = itertools.product(range(size), repeat=2)  # made beforehand: two threads that make one lose a message
+        self.mail: dict[tuple[int, int], queue.Queue] = {pair: queue.Queue() for pair in pairs}
         self.barrier = threading.Barrier(size)
         self.items: list[Any] = [None] * size
         self.errors: dict[int, BaseException] = {}

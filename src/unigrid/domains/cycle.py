@@ -123,13 +123,15 @@ class DomainCycle(MultigridCycle):
         chosen = SolveOptions.of(options, DomainCycle.solve, "DomainCycle.solve")
         _refuse_others(chosen)
         block = together(self.comm, lambda: self._block(f, "f"), TypeError, ValueError)
-        kinds = self.comm.allgather(str(block.dtype))
+        given = str(block.dtype), chosen.callback is not None, chosen.u0 is not None
+        kinds, watched, started = zip(*self.comm.allgather(given), strict=True)
         if len(set(kinds)) > 1:
             raise TypeError(f"f must have one precision on all processes, got {', '.join(kinds)}")
-        is_watched = any(self.comm.allgather(chosen.callback is not None))
-        if is_watched and chosen.callback is None:
+        if any(watched) and chosen.callback is None:
             chosen = replace(chosen, callback=lambda solution: None)  # what one of them sees is made by all
-        u0 = self._start(chosen, block.dtype)
+        if any(started) and not all(started):
+            raise ValueError(f"u0 is given on process {started.index(True)} and not on process {started.index(False)}")
+        u0 = self._start(chosen.u0, block.dtype) if all(started) else None
         solution = limited_to(chosen.threads).run(self._solve, block, u0, chosen)
         return raise_unless_converged(solution) if chosen.raise_on_failure else solution
 
@@ -137,17 +139,12 @@ class DomainCycle(MultigridCycle):
         """Return the outcome for the blocks of a source and a start, in the threads that are asked for."""
         raise NotImplementedError
 
-    def _start(self, options: SolveOptions, dtype: np.dtype) -> Array | None:
-        """Return the block of u0 in the precision of f. Raises ValueError where it is no start, or not on all processes."""
-        given = self.comm.allgather(options.u0 is not None)
-        if not all(given):
-            if any(given):
-                raise ValueError(f"u0 is given on process {given.index(True)} and not on process {given.index(False)}")
-            return None
+    def _start(self, given: Any, dtype: np.dtype) -> Array:
+        """Return the block of u0 in the precision of f. Raises ValueError where it is no start on some process."""
 
         def checked() -> Array:
             with np.errstate(over="ignore"):
-                u0 = finite_array(self._block(options.u0, "u0"), "u0").astype(dtype)  # type: ignore[arg-type]
+                u0 = finite_array(self._block(given, "u0"), "u0").astype(dtype)
             return finite_array(u0, f"u0 in {dtype}, the precision of f,")
 
         return together(self.comm, checked, TypeError, ValueError)

@@ -174,7 +174,7 @@ def test_adamw_takes_pytorchs_defaults_unless_they_are_chosen():
         ({"patience": 2.5}, "patience must be an integer >= 0, got 2.5"),
         ({"mixup": -1}, "mixup must be a number from 0 to 1e+06"),
         ({"new_head": True}, "new_head=True needs weights=, whose other layers are kept"),
-        ({"weights": "no/such"}, "no/such: no such file, and no run of this name in runs"),
+        ({"weights": "no/such"}, "no/such: no such file, no run of this name in runs, and no trained network"),
         ({"size": 0}, "size must be an integer >= 1, got 0"),
         ({"size": (8, 8, 3)}, "size must be one number of pixels, or height and width, got 3 numbers"),
         (
