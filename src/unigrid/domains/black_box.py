@@ -41,8 +41,8 @@ from .rows import Rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .block_problem import BlockProblem
     from .operators import BlockOperator
-    from .problems import BlockProblem
 
 Array = NDArray[Any]
 # Couplings of a coarse row depend on fine rows up to 5 away (`kernels.cpu.compiled.black_box`), the count of points in lines on

@@ -18,7 +18,7 @@ from ..stencil.kernels.cpu.threads import limited_to
 from ..stencil.problem import Poisson
 from ..stencil.solving import SolveOptions
 from .communicator import Communicator, together
-from .parts import Cuts, even_cuts
+from .parts import Cuts, even_cuts, own_block
 
 Array = NDArray[np.floating]
 
@@ -100,7 +100,7 @@ class DomainCycle(MultigridCycle):
     @property
     def local(self) -> tuple[slice, ...]:
         """The block of this process in a whole array."""
-        return slice(*self.cuts[self.comm.rank :][:2]), *(slice(0, n) for n in self.shape[1:])
+        return own_block(self.shape, self.comm.size, self.comm.rank)
 
     @property
     def local_shape(self) -> tuple[int, ...]:

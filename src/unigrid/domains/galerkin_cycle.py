@@ -22,13 +22,13 @@ from ..stencil.iterations import QUIET, SINGLE, Run, checked_for_single, system_
 from ..stencil.relaxation import Lines, OnGrid, checked_smoother, checked_steps
 from ..stencil.solving import LARGEST_NORM, SMALLEST_NORM, SolveOptions, checked_start, finished
 from .black_box import HALO, hierarchy_of
+from .block_problem import BlockProblem
 from .communicator import Communicator, communicator_of, together
 from .coupled_levels import CoupledDomainLevel, levels_of
 from .cycle import DomainCycle
 from .levels import GATHERED_BELOW
 from .parts import Part, even_cuts, narrowest
 from .problem import DomainProblem
-from .problems import BlockProblem
 from .rows import Passes, Rows
 from .sources import WholeSource
 

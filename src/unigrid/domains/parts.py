@@ -147,6 +147,12 @@ def even_cuts(n: int, size: int) -> Cuts:
     return tuple(n * rank // size for rank in range(size + 1))
 
 
+def own_block(shape: Sequence[int], size: int, rank: int) -> tuple[slice, ...]:
+    """Return the block of a process in whole arrays of a shape."""
+    first, last = even_cuts(shape[0], size)[rank : rank + 2]
+    return slice(first, last), *(slice(0, n) for n in shape[1:])
+
+
 def coarse_cuts(cuts: Cuts, fine: Axis, coarse: Axis) -> Cuts:
     """Return the cuts of a coarser axis at the same places."""
     faces = (np.array(cuts[1:-1]) + fine.origin - 0.5) * fine.h

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..messages import reject_unknown_keywords
 from ..stencil.grid import checked_shape
 from .communicator import communicator_of
-from .parts import even_cuts
+from .parts import own_block
 from .sources import BlockSource
 
 
@@ -83,9 +83,8 @@ class DomainProblem:
     @staticmethod
     def rows(shape: int | Sequence[int], comm: Any) -> tuple[slice, ...]:
         """Return the block of this process in arrays of a shape, as a problem of that shape will have it."""
-        n, *others = checked_shape(shape)
         found = communicator_of(comm)
-        return slice(*even_cuts(n, found.size)[found.rank :][:2]), *(slice(0, each) for each in others)
+        return own_block(checked_shape(shape), found.size, found.rank)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -19,11 +19,11 @@ from ..stencil.operator import StencilOperator
 from ..stencil.problem import Poisson, SideValues, grid_of
 from ..stencil.robin import exchange_of, refuse_stiff_sides
 from ..stencil.windows import Slices, Window, cropped_exchange, cropped_grid, cropped_values, places_of, slices_of
+from .block_problem import BlockProblem, columned, cut_out, local_grid, side_values_of, sides_of
 from .communicator import Communicator, communicator_of, together
 from .moves import moved
 from .operators import BlockOperator, Local, Whole
 from .parts import Cuts, Part, even_cuts
-from .problems import BlockProblem, columned, cut_out, local_grid, side_values_of, sides_of
 from .rows import Rows
 
 Array = NDArray[Any]

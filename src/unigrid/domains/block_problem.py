@@ -27,8 +27,8 @@ Numbers = NDArray[np.float64]
 ALONE = Axis(1, 1.0, Neumann, Neumann, "cell")  # the second axis of arrays on the rows of a 1-D grid
 
 
-class Known(NamedTuple):
-    """What all processes know of a domain: whether there is nothing somewhere; else None."""
+class DomainKind(NamedTuple):
+    """The domain as a whole: whether there is nothing at some point, True, or else None."""
 
     void: bool | None
 
@@ -45,7 +45,7 @@ class BlockProblem:
         self.operator: BlockOperator = own.operator
         self.shape = whole.shape
         self._is_whole = own.domain is None or rows.maxima(float((~rows.owned(own.domain.unknown)).any()))[0] == 0.0
-        self.domain = own.domain and Known(self.operator.has_void or None)
+        self.domain = own.domain and DomainKind(self.operator.has_void or None)
         self.parts = parts_of(self.operator)
 
     @property
