@@ -173,6 +173,17 @@ def test_both_ways_can_be_chosen_and_agree():
     assert [type(each).__name__ for each in kinds] == ["ScaledCycle", "GalerkinCycle"]
 
 
+def test_the_smoother_given_beside_its_name_is_that_of_the_cycle():
+    f = np.ones((31, 31))
+    given = unigrid.solve(f, coefficient=wave, cycle="scaled", smoother="jacobi")
+    made = ScaledCycle(unigrid.Poisson(f.shape, coefficient=wave), smoother="jacobi").solve(f)
+    assert np.array_equal(given.u, made.u)
+    with pytest.raises(ValueError, match="unknown smoother 'points'; allowed: 'jacobi'"):
+        unigrid.solve(f, coefficient=wave, cycle="scaled", smoother="points")
+    with pytest.raises(ValueError, match=r"unknown cycle 'scald'.* did you mean 'scaled'"):
+        unigrid.solve(f, coefficient=wave, cycle="scald")
+
+
 def test_rough_coefficients_are_solved_as_before():
     f = np.random.default_rng(3).standard_normal((130, 140))
     a = np.exp(np.random.default_rng(4).standard_normal(f.shape))

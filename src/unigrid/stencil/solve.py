@@ -221,12 +221,13 @@ def _scaled_cycle(problem: Poisson, cycle: str, slots: dict[str, Any]) -> Proble
         kept = _kept_hierarchy(problem.grid, 0.0, "V", **slots)
         return kept.with_reaction(shift) if shift else kept
 
-    return ScaledCycle(problem) if cycle == "scaled" else cycle_for_smooth(problem, cycle_for)
+    return ScaledCycle(problem, smoother=slots["smoother"]) if cycle == "scaled" else cycle_for_smooth(problem, cycle_for)
 
 
 def _coupled_cycle(problem: Poisson, cycle: str, smoother: Any, once: bool) -> ProblemCycle:
     """Return black box multigrid for a problem, or one of the cycles that are made of it for nonlinear ones."""
     if problem.nonlinear is None:
+        choose(cycle, (*VISITS, "auto", "scaled", "galerkin"), "cycle")
         make: Callable[..., ProblemCycle] = GalerkinCycle
         if once:
             from .packed import cycle_for_one_solve as make  # imported here: constant coefficients do without
