@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, final
@@ -30,7 +31,7 @@ Array = NDArray[Any]
 Numbers = NDArray[np.float64]
 
 
-class Source:
+class Source(ABC):
     """A problem of which each process has some rows, and the window of its box in which it is solved.
 
     grid : that of the window
@@ -44,17 +45,17 @@ class Source:
     comm: Communicator
 
     @property
+    @abstractmethod
     def described(self) -> Poisson:
         """The whole problem, or one like it that holds no arrays, for reports."""
-        raise NotImplementedError
 
+    @abstractmethod
     def problem_on(self, rows: Rows) -> BlockProblem:
         """Return the problem on rows of the window."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outside(self) -> tuple[NDArray[np.bool_], Numbers] | None:
         """Return where there are unknowns in the block of the process, and what u is elsewhere; None without a mask."""
-        raise NotImplementedError
 
     def solved(self, block: Array, rows: Rows) -> Array:
         """Return what this process solves for of an array of which it has a block."""
